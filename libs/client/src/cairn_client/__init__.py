@@ -1,0 +1,1 @@
+"""The Cairn SDK and the cairn command."""

@@ -1,0 +1,1 @@
+"""PostgreSQL, NATS and the Cairn services, embedded on one machine."""

@@ -1,0 +1,1 @@
+"""The chassis that every Cairn service stands on."""

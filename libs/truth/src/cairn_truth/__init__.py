@@ -1,0 +1,1 @@
+"""Label aggregation and label statistics in pure NumPy."""

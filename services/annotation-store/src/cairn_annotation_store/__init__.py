@@ -1,0 +1,1 @@
+"""What was said about an item, and which label stands."""

@@ -1,0 +1,1 @@
+"""What the answers, taken together, say."""

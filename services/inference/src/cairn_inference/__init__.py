@@ -1,0 +1,1 @@
+"""What a model says, and whether that is sure enough to skip people."""
