@@ -1,0 +1,290 @@
+"""Is it as good as we say? Sampling labels by stratum and saying what the sample proves.
+
+The error rate is the Horvitz-Thompson estimate ``sum_h N_h / N * errors_h / n_h``. Its interval is exact
+where the design allows it and conservative where not:
+
+* one sampled stratum, or equal sampling fractions: Clopper-Pearson on the pooled counts. The pooled count is
+  a sum of unequal Bernoulli trials, whose tails are lighter than the binomial's (Hoeffding 1956);
+* unequal fractions: the gamma interval of Fay & Feuer (1997) for weighted sums of Poisson counts, which
+  dominate binomial ones; it holds its level for rare errors, which is what audits look for;
+* a stratum sampled completely is known, one not sampled at all may be anything from 0 to 1.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special, stats
+
+from .thresholds import clopper_pearson_lower, clopper_pearson_upper
+
+_EQUAL_FRACTIONS = 0.02
+"""Sampling fractions within 2 % of each other differ by rounding alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stratum:
+    """A part of the population with its own error rate: ``population`` labels, of which some are drawn.
+
+    ``expected_error`` is a guess of its error rate (one minus mean confidence serves well); it steers how
+    many are drawn here, never the estimate.
+    """
+
+    name: str
+    population: int
+    expected_error: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.population < 0:
+            raise ValueError(f"stratum {self.name!r} has population {self.population}; expected >= 0")
+        if not 0.0 <= self.expected_error <= 1.0:
+            raise ValueError(f"stratum {self.name!r} has expected_error {self.expected_error}; expected 0..1")
+
+
+@dataclass(frozen=True, slots=True)
+class StratumFindings:
+    """What was seen in one stratum: ``errors`` wrong labels among ``sampled`` of ``population``."""
+
+    name: str
+    population: int
+    sampled: int
+    errors: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.errors <= self.sampled <= self.population:
+            raise ValueError(
+                f"stratum {self.name!r}: expected 0 <= errors ({self.errors}) <= sampled ({self.sampled})"
+                f" <= population ({self.population})"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class StratumEstimate:
+    """A stratum's own error rate with its exact two-sided interval."""
+
+    name: str
+    population: int
+    sampled: int
+    errors: int
+    estimate: float
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEstimate:
+    """The population's error rate, its two-sided interval at ``confidence``, and the strata behind it."""
+
+    population: int
+    sampled: int
+    errors: int
+    estimate: float
+    lower: float
+    upper: float
+    confidence: float
+    strata: tuple[StratumEstimate, ...]
+
+
+class Verdict(enum.Enum):
+    """What a sample says about the claim "the error rate is at most alpha"."""
+
+    PASSED = "PASSED"
+    """Shown: the upper bound is at most alpha."""
+    FAILED = "FAILED"
+    """Refuted: the lower bound is above alpha."""
+    UNDECIDED = "UNDECIDED"
+    """The sample is too small to tell; draw more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """The answer to "may this lot be delivered as having error at most alpha?".
+
+    ``upper`` and ``lower`` are one-sided bounds, each at ``confidence``.
+    """
+
+    verdict: Verdict
+    estimate: float
+    lower: float
+    upper: float
+    alpha: float
+    confidence: float
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the claim was shown."""
+        return self.verdict is Verdict.PASSED
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptancePlan:
+    """Draw ``sample_size`` of ``lot_size``; accept with at most ``acceptance_number`` errors (ISO 2859
+    style).
+
+    ``consumer_risk`` is the exact probability of accepting a lot whose error rate just exceeds alpha.
+    """
+
+    lot_size: int
+    sample_size: int
+    acceptance_number: int
+    consumer_risk: float
+
+
+def allocate(strata: Sequence[Stratum], sample_size: int, *, min_per_stratum: int = 5) -> dict[str, int]:
+    """Divide ``sample_size`` between strata: half in proportion to size, half by Neyman's rule.
+
+    Neyman allocation (``N_h * sqrt(e_h (1 - e_h))``) is best if the expected errors are right, proportional
+    allocation is safe if they are wrong; the mean of both loses little either way. Every stratum that is not
+    empty gets at least ``min_per_stratum`` (or all of it), so that none stays unknown. Deterministic; the sum
+    is ``min(sample_size, population)`` unless the minimums alone exceed it.
+    """
+    if sample_size < 0:
+        raise ValueError(f"sample_size is {sample_size}; expected >= 0")
+    names = [s.name for s in strata]
+    if len(set(names)) != len(names):
+        raise ValueError("two strata have the same name")
+    size = np.array([s.population for s in strata], dtype=np.int64)
+    total = min(sample_size, int(size.sum()))
+    spread = np.array([math.sqrt(max(s.expected_error * (1.0 - s.expected_error), 1e-4)) for s in strata])
+    weight = _shares(size.astype(np.float64)) + _shares(size * spread)
+    drawn = np.minimum(size, min_per_stratum) if total else np.zeros_like(size)
+    while drawn.sum() < total:
+        open_weight = np.where(drawn < size, weight, 0.0)
+        target = np.minimum(open_weight / open_weight.sum() * total, size)
+        # Highest averages, one at a time at the end; the bulk by rounding down what is still missing.
+        missing = np.floor(np.maximum(target - drawn, 0.0)).astype(np.int64)
+        if drawn.sum() + missing.sum() <= total and missing.sum() > 0:
+            drawn = drawn + missing
+        else:
+            need = np.where(drawn < size, open_weight / (drawn + 0.5), -1.0)
+            drawn[int(np.argmax(need))] += 1
+    return dict(zip(names, drawn.tolist(), strict=True))
+
+
+def estimate_error(findings: Sequence[StratumFindings], *, confidence: float = 0.95) -> ErrorEstimate:
+    """Estimate the error rate of the whole population, with a two-sided interval.
+
+    Raises ValueError when the population is empty or confidence is outside (0, 1).
+    """
+    _check_confidence(confidence)
+    tail = (1.0 - confidence) / 2.0
+    estimate, lower, upper = _bounds(findings, tail)
+    return ErrorEstimate(
+        population=sum(f.population for f in findings),
+        sampled=sum(f.sampled for f in findings),
+        errors=sum(f.errors for f in findings),
+        estimate=estimate,
+        lower=lower,
+        upper=upper,
+        confidence=confidence,
+        strata=tuple(_stratum_estimate(f, tail) for f in findings),
+    )
+
+
+def accept(findings: Sequence[StratumFindings], *, alpha: float, confidence: float = 0.95) -> Acceptance:
+    """Decide whether the findings show that the population's error rate is at most ``alpha``."""
+    _check_confidence(confidence)
+    if not 0.0 < alpha < 1.0:
+        raise ValueError(f"alpha is {alpha}; it must lie strictly between 0 and 1")
+    estimate, lower, upper = _bounds(findings, 1.0 - confidence)
+    verdict = Verdict.PASSED if upper <= alpha else Verdict.FAILED if lower > alpha else Verdict.UNDECIDED
+    return Acceptance(verdict, estimate, lower, upper, alpha, confidence)
+
+
+def acceptance_plan(
+    lot_size: int, *, alpha: float, confidence: float = 0.95, acceptance_number: int = 0
+) -> AcceptancePlan:
+    """Return the smallest simple random sample that shows error <= alpha with so many errors allowed.
+
+    Exact (hypergeometric): small lots need fewer. A lot too small for the plan is sampled whole.
+    """
+    _check_confidence(confidence)
+    bad = math.floor(alpha * lot_size) + 1
+    if lot_size < 1 or bad > lot_size or acceptance_number < 0:
+        raise ValueError("expected lot_size >= 1, alpha < 1 and acceptance_number >= 0")
+    low, high = min(acceptance_number + 1, lot_size), lot_size
+    while low < high:
+        middle = (low + high) // 2
+        if stats.hypergeom.cdf(acceptance_number, lot_size, bad, middle) <= 1.0 - confidence:
+            high = middle
+        else:
+            low = middle + 1
+    risk = float(stats.hypergeom.cdf(acceptance_number, lot_size, bad, high))
+    return AcceptancePlan(lot_size, high, acceptance_number, risk)
+
+
+def _bounds(findings: Sequence[StratumFindings], tail: float) -> tuple[float, float, float]:
+    """Return estimate, lower and upper, each bound missing the truth with probability at most ``tail``."""
+    population = sum(f.population for f in findings)
+    if population == 0:
+        raise ValueError("the population is empty: there is nothing to estimate")
+    unknown = sum(f.population for f in findings if f.population and not f.sampled)
+    known = sum(f.errors for f in findings if f.sampled == f.population)
+    partial = [f for f in findings if 0 < f.sampled < f.population]
+    reached = sum(f.population for f in partial)
+    point, low, high = 0.0, 0.0, 0.0
+    if partial:
+        point, low, high = _partial_bounds(partial, reached, tail)
+    seen = population - unknown
+    estimate = (known + point * reached) / seen if seen else 0.5
+    # Labels already looked at are facts: the rest can add no more errors than it has labels.
+    found = sum(f.errors for f in findings)
+    most = found + sum(f.population - f.sampled for f in findings)
+    lower = max((known + low * reached) / population, found / population)
+    upper = min((known + high * reached + unknown) / population, most / population)
+    return estimate, min(lower, estimate), max(upper, min(estimate, 1.0))
+
+
+def _partial_bounds(
+    partial: Sequence[StratumFindings], reached: int, tail: float
+) -> tuple[float, float, float]:
+    size = np.array([f.population for f in partial], dtype=np.float64)
+    drawn = np.array([f.sampled for f in partial], dtype=np.float64)
+    wrong = np.array([f.errors for f in partial], dtype=np.float64)
+    weight = size / reached / drawn
+    point = float(weight @ wrong)
+    if weight.max() <= weight.min() * (1.0 + _EQUAL_FRACTIONS):
+        k, n = int(wrong.sum()), int(drawn.sum())
+        return point, clopper_pearson_lower(k, n, tail), clopper_pearson_upper(k, n, tail)
+    variance = float((weight**2) @ wrong)
+    return (
+        point,
+        _gamma_lower(point, variance, tail),
+        _gamma_upper(point, variance, float(weight.max()), tail),
+    )
+
+
+def _gamma_lower(point: float, variance: float, tail: float) -> float:
+    if variance == 0.0:
+        return 0.0
+    return min(float(variance / point * special.gammaincinv(point**2 / variance, tail)), 1.0)
+
+
+def _gamma_upper(point: float, variance: float, heaviest: float, tail: float) -> float:
+    """One more error in the heaviest stratum is what may have been missed (Fay & Feuer 1997, eq. 8)."""
+    mean, spread = point + heaviest, variance + heaviest**2
+    return min(float(spread / mean * special.gammainccinv(mean**2 / spread, tail)), 1.0)
+
+
+def _stratum_estimate(found: StratumFindings, tail: float) -> StratumEstimate:
+    if found.sampled:
+        estimate, lower, upper = _bounds([found], tail)
+    else:
+        estimate, lower, upper = (0.5, 0.0, 1.0) if found.population else (0.0, 0.0, 0.0)
+    return StratumEstimate(found.name, found.population, found.sampled, found.errors, estimate, lower, upper)
+
+
+def _shares(
+    weight: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    total = weight.sum()
+    return weight / total if total > 0 else weight
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence is {confidence}; it must lie strictly between 0 and 1")
