@@ -8,7 +8,16 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SERVICES = sorted(path.parent for path in ROOT.glob("services/*/pyproject.toml"))
-ROOMS = ("__main__.py", "config.py", "domain", "handlers.py", "rpc.py", "subscriptions.py", "store.py", "sql/queries.sql")
+ROOMS = (
+    "__main__.py",
+    "config.py",
+    "domain",
+    "handlers.py",
+    "rpc.py",
+    "subscriptions.py",
+    "store.py",
+    "sql/queries.sql",
+)
 
 
 def package(service: Path) -> Path:
@@ -32,7 +41,8 @@ def imports(module: Path) -> set[str]:
 
 def reads_environment(module: Path) -> bool:
     return any(
-        isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"} for node in ast.walk(ast.parse(module.read_text()))
+        isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}
+        for node in ast.walk(ast.parse(module.read_text()))
     )
 
 
@@ -49,9 +59,14 @@ def test_only_the_store_speaks_sql(service: Path) -> None:
     callers = {
         str(module.relative_to(package(service)))
         for module in modules(package(service))
-        if any(name == "asyncpg" or name.startswith("asyncpg.") or name.endswith("database.Queries") for name in imports(module))
+        if any(
+            name == "asyncpg" or name.startswith("asyncpg.") or name.endswith("database.Queries")
+            for name in imports(module)
+        )
     }
-    assert callers <= {"store.py"} | {c for c in callers if c.startswith("store/")}, f"SQL outside the store: {callers}"
+    assert callers <= {"store.py"} | {c for c in callers if c.startswith("store/")}, (
+        f"SQL outside the store: {callers}"
+    )
 
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda path: path.name)
