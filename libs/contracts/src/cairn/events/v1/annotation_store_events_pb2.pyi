@@ -123,10 +123,15 @@ class AnnotationSubmitted(_message.Message):
     ANNOTATION_FIELD_NUMBER: _builtins.int
     ITEM_FIELD_NUMBER: _builtins.int
     AUDIT_FIELD_NUMBER: _builtins.int
+    ANSWERS_OMITTED_FIELD_NUMBER: _builtins.int
     item: _builtins.str
     """`projects/{project}/items/{item}`."""
     audit: _builtins.str
     """`projects/{project}/audits/{audit}` for a review that an audit asked for; empty otherwise."""
+    answers_omitted: _builtins.bool
+    """Whether `annotation.answers` is empty here because it is too large for an event (whose limit is 256 KiB):
+    whoever needs the answers reads them with `GetAnnotation`.
+    """
     @_builtins.property
     def annotation(self) -> _annotation_store_pb2.Annotation:
         """The annotation."""
@@ -137,10 +142,11 @@ class AnnotationSubmitted(_message.Message):
         annotation: _annotation_store_pb2.Annotation | None = ...,
         item: _builtins.str = ...,
         audit: _builtins.str = ...,
+        answers_omitted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["annotation", b"annotation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotation", b"annotation", "audit", b"audit", "item", b"item"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotation", b"annotation", "answers_omitted", b"answers_omitted", "audit", b"audit", "item", b"item"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -156,12 +162,17 @@ class LabelFinalized(_message.Message):
     ITEM_FIELD_NUMBER: _builtins.int
     QUESTION_FIELD_NUMBER: _builtins.int
     ITEM_COMPLETE_FIELD_NUMBER: _builtins.int
+    ANSWER_OMITTED_FIELD_NUMBER: _builtins.int
     item: _builtins.str
     """`projects/{project}/items/{item}`."""
     question: _builtins.str
     """The id of the question."""
     item_complete: _builtins.bool
     """Whether every required question of the item has a label now."""
+    answer_omitted: _builtins.bool
+    """Whether `label.answer` has no value here because it is too large for an event (whose limit is 256 KiB):
+    whoever needs it reads it with `GetLabel`.
+    """
     @_builtins.property
     def label(self) -> _annotation_store_pb2.Label:
         """The label."""
@@ -173,10 +184,11 @@ class LabelFinalized(_message.Message):
         item: _builtins.str = ...,
         question: _builtins.str = ...,
         item_complete: _builtins.bool = ...,
+        answer_omitted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["label", b"label"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item", b"item", "item_complete", b"item_complete", "label", b"label", "question", b"question"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_omitted", b"answer_omitted", "item", b"item", "item_complete", b"item_complete", "label", b"label", "question", b"question"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
