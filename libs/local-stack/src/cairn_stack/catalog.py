@@ -1,0 +1,40 @@
+"""The five services: what they are called, and how each is started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSpec:
+    """One service: its name on the wire, the module that `python -m` runs, and settings only it has.
+
+    `environment` values may name `{home}`, `{blobs}` and `{keys}`.
+    """
+
+    name: str
+    module: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def schema(self) -> str:
+        """Its PostgreSQL schema and role."""
+        return self.name.replace("-", "_")
+
+    @property
+    def installed(self) -> bool:
+        """Whether `python -m <module>` would find something to run."""
+        try:
+            return find_spec(f"{self.module}.__main__") is not None
+        except ModuleNotFoundError:
+            return False
+
+
+SERVICES = (
+    ServiceSpec("annotation-store", "cairn_annotation_store"),
+    ServiceSpec("task-dispatch", "cairn_task_dispatch"),
+    ServiceSpec("consensus", "cairn_consensus"),
+    ServiceSpec("inference", "cairn_inference"),
+    ServiceSpec("audit", "cairn_audit"),
+)
