@@ -1,0 +1,8 @@
+"""PostgreSQL: a pool with time-outs, transactions with hooks, named queries, migrations."""
+
+from cairn_kit.database.migrations import MigrationError, migrate, provision
+from cairn_kit.database.pool import Database, connect
+from cairn_kit.database.queries import Queries
+from cairn_kit.database.transaction import Transaction
+
+__all__ = ["Database", "MigrationError", "Queries", "Transaction", "connect", "migrate", "provision"]

@@ -1,0 +1,183 @@
+"""The pool: every wait has an end, and every connection lives in the service's own schema."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+import asyncpg
+
+from cairn_kit.database.transaction import Isolation, Record, Transaction, begin
+
+T = TypeVar("T")
+
+# What a lost or restarting server looks like from here: nobody's fault, worth another try.
+OUTAGES: tuple[type[BaseException], ...] = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.QueryCanceledError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+CONFLICTS = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+_TRIES = 5
+
+
+class ExclusiveLock:
+    """A session advisory lock that is held while its connection lives."""
+
+    def __init__(self) -> None:
+        self.lost = asyncio.Event()
+        """Set when the connection died: someone else may hold the lock now."""
+
+
+async def _keep_nothing(_: object) -> None:
+    """A connection goes back to the pool as it is.
+
+    asyncpg's reset costs a round trip a use. We have nothing to reset: SET is forbidden (SET LOCAL ends with the
+    transaction), session locks have connections of their own, and an open transaction is rolled back by asyncpg.
+    """
+
+
+def _nothing() -> None:
+    """Nobody relays: the sweep of another process will find the events."""
+
+
+async def connect(dsn: str, schema: str, *, statement_timeout: float = 30.0, timeout: float = 10.0) -> Any:
+    """One connection outside any pool, in the schema, with the same time-outs."""
+    return await asyncpg.connect(
+        dsn, timeout=timeout, server_settings=_session_settings(schema, statement_timeout)
+    )
+
+
+def _session_settings(schema: str, statement_timeout: float) -> dict[str, str]:
+    milliseconds = round(statement_timeout * 1000)
+    return {
+        "search_path": schema,
+        "application_name": f"cairn/{schema}",
+        "statement_timeout": str(milliseconds),
+        # An open transaction that does nothing holds locks against everybody.
+        "idle_in_transaction_session_timeout": str(2 * milliseconds),
+        "timezone": "UTC",
+    }
+
+
+class Database:
+    """A pool of connections in one schema."""
+
+    def __init__(
+        self,
+        dsn: str,
+        schema: str,
+        *,
+        pool_min: int = 2,
+        pool_max: int = 10,
+        acquire_timeout: float = 5.0,
+        statement_timeout: float = 30.0,
+    ) -> None:
+        self.schema = schema
+        self.announced: Callable[[], object] = _nothing
+        """Called after each commit that announced events; the chassis lets it wake the relay."""
+        self._dsn = dsn
+        self._acquire_timeout = acquire_timeout
+        self._statement_timeout = statement_timeout
+        self._pool = asyncpg.create_pool(
+            dsn,
+            min_size=pool_min,
+            max_size=pool_max,
+            timeout=10.0,
+            # The server's statement_timeout comes first; this one is for a server that says nothing at all.
+            command_timeout=statement_timeout + 5.0,
+            max_inactive_connection_lifetime=300.0,
+            server_settings=_session_settings(schema, statement_timeout),
+            reset=_keep_nothing,
+        )
+
+    async def open(self) -> None:
+        """Open the pool; raises OSError or asyncpg's error when the database cannot be reached."""
+        await self._pool
+
+    async def close(self, timeout: float = 5.0) -> None:
+        """Wait for running statements, but not forever: asyncpg's own close has no end."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._pool.close()
+        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            self._pool.terminate()
+
+    @asynccontextmanager
+    async def transaction(self, isolation: Isolation = "read_committed") -> AsyncIterator[Transaction]:
+        """A transaction that commits at the end of the block and rolls back on any exception."""
+        async with (
+            self._pool.acquire(timeout=self._acquire_timeout) as connection,
+            begin(connection, isolation, self.announced) as transaction,
+        ):
+            yield transaction
+
+    async def retrying(
+        self, work: Callable[[Transaction], Awaitable[T]], isolation: Isolation = "read_committed"
+    ) -> T:
+        """Run `work(tx)` in a transaction, again after a serialization failure or a deadlock, five times at most."""
+        for attempt in range(1, _TRIES + 1):
+            try:
+                async with self.transaction(isolation) as transaction:
+                    return await work(transaction)
+            except CONFLICTS:
+                if attempt == _TRIES:
+                    raise
+                await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))
+        raise AssertionError("unreachable")
+
+    async def fetch(self, statement: str, *values: Any) -> list[Record]:
+        """All rows of one statement on its own."""
+        rows: list[Record]
+        async with self._pool.acquire(timeout=self._acquire_timeout) as connection:
+            rows = await connection.fetch(statement, *values)
+        return rows
+
+    async def fetchrow(self, statement: str, *values: Any) -> Record | None:
+        """The first row of one statement on its own, or None."""
+        async with self._pool.acquire(timeout=self._acquire_timeout) as connection:
+            return await connection.fetchrow(statement, *values)
+
+    async def fetchval(self, statement: str, *values: Any) -> Any:
+        """The first column of the first row of one statement on its own, or None."""
+        async with self._pool.acquire(timeout=self._acquire_timeout) as connection:
+            return await connection.fetchval(statement, *values)
+
+    async def execute(self, statement: str, *values: Any) -> str:
+        """One statement on its own; returns its command tag."""
+        tag: str
+        async with self._pool.acquire(timeout=self._acquire_timeout) as connection:
+            tag = await connection.execute(statement, *values)
+        return tag
+
+    @asynccontextmanager
+    async def exclusively(self, name: str) -> AsyncIterator[ExclusiveLock]:
+        """Wait for the advisory lock of this name and hold it, on a connection of its own.
+
+        When that connection dies the lock is free for others: watch `lock.lost`.
+        """
+        connection = await connect(self._dsn, self.schema, statement_timeout=self._statement_timeout)
+        lock = ExclusiveLock()
+        connection.add_termination_listener(lambda _: lock.lost.set())
+        try:
+            key = f"{self.schema}:{name}"
+            while not await connection.fetchval("SELECT pg_try_advisory_lock(hashtextextended($1, 0))", key):
+                await asyncio.sleep(0.5)  # waiting inside PostgreSQL would hold a snapshot open
+            yield lock
+        finally:
+            with suppress(*OUTAGES):
+                async with asyncio.timeout(2):
+                    await connection.close()
+            connection.terminate()

@@ -1,0 +1,207 @@
+"""The connection to NATS: it comes back by itself, for ever, and says whether it is there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+
+from cairn_kit.events.topology import STREAM
+from cairn_kit.telemetry.logs import get_logger
+
+_log = get_logger(__name__)
+_CONNECT_TIMEOUT = 5.0
+_REQUEST_TIMEOUT = 5.0
+_NO_STREAM = "no stream answers"
+
+
+class BusError(Exception):
+    """The bus did not do what was asked; trying again later may help."""
+
+
+@dataclass(frozen=True, slots=True)
+class BusAddress:
+    """Where NATS is and how to prove who we are."""
+
+    url: str
+    token: str | None = None
+    user: str | None = None
+    password: str | None = None
+    credentials: str | None = None
+
+
+class Bus:
+    """One connection, shared by relay and consumer of a service."""
+
+    def __init__(self, address: BusAddress, name: str) -> None:
+        self._address = address
+        self._name = name
+        self._client = Client()
+        self.generation = 0
+        """Grows with each reconnection: what a server was asked for before is forgotten by it."""
+        self._up = asyncio.Event()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the line is up now."""
+        return bool(self._client.is_connected)
+
+    @property
+    def client(self) -> Client:
+        """The raw client."""
+        return self._client
+
+    @property
+    def jetstream(self) -> JetStreamContext:
+        """The JetStream API, for streams and consumers."""
+        return self._client.jetstream(timeout=_REQUEST_TIMEOUT)
+
+    async def open(self) -> None:
+        """Connect; raises BusError when there is no server after five seconds."""
+        options: dict[str, Any] = {
+            "servers": [self._address.url],
+            "name": self._name,
+            "token": self._address.token,
+            "user": self._address.user,
+            "password": self._address.password,
+            "user_credentials": self._address.credentials,
+            "connect_timeout": 2,
+            "reconnect_time_wait": 0.2,
+            "max_reconnect_attempts": -1,
+            "ping_interval": 5,
+            "max_outstanding_pings": 2,
+            # A publication during an outage must fail at once: the outbox has it, a buffer would only hide it.
+            "pending_size": 64 * 1024 * 1024,
+            "error_cb": self._on_error,
+            "disconnected_cb": self._on_disconnected,
+            "reconnected_cb": self._on_reconnected,
+        }
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT):
+                await self._client.connect(**{k: v for k, v in options.items() if v is not None})
+        except (OSError, TimeoutError, NatsError) as error:
+            raise BusError(f"NATS cannot be reached at {self._address.url}: {error}") from error
+        self._up.set()
+
+    async def close(self) -> None:
+        """Send what is buffered and disconnect, within two seconds."""
+        if self._client.is_connected:
+            with suppress(NatsError, OSError, TimeoutError):
+                async with asyncio.timeout(2):
+                    await self._client.flush(1)
+        with suppress(NatsError, OSError, TimeoutError):
+            async with asyncio.timeout(2):
+                await self._client.close()
+
+    async def until_connected(self) -> None:
+        """Wait for the line to be up."""
+        while not self.connected:
+            self._up.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._up.wait()
+
+    async def _on_error(self, error: Exception) -> None:
+        _log.debug("bus.error", error=repr(error))
+
+    async def _on_disconnected(self) -> None:
+        self._up.clear()
+        if not self._client.is_closed:
+            _log.warning("bus.disconnected")
+
+    async def _on_reconnected(self) -> None:
+        self.generation += 1
+        self._up.set()
+        _log.warning("bus.reconnected")
+
+
+class StreamMissing(BusError):
+    """There is no stream to publish to."""
+
+
+class Publisher:
+    """Publishes many events at once and waits for all acknowledgements together.
+
+    nats-py's own `publish_async` takes a semaphore, a timer and two dictionaries an event; this takes a number.
+    """
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._inbox = ""
+        self._open_batch: _Batch | None = None
+        self._batches = 0
+
+    async def publish(
+        self, events: Sequence[tuple[str, Mapping[str, str], bytes]], timeout: float = 5.0
+    ) -> list[bool]:
+        """Publish (subject, headers, body) in order; which of them the stream has acknowledged.
+
+        Raises StreamMissing when there is no stream, BusError when the line is down.
+        """
+        client = self._bus.client
+        if not self._bus.connected:
+            raise BusError("not connected")
+        if not self._inbox:
+            self._inbox = client.new_inbox()
+            await client.subscribe(f"{self._inbox}.*.*", cb=self._on_ack)
+        self._batches += 1
+        batch = self._open_batch = _Batch(self._batches, len(events))
+        generation = self._bus.generation
+        try:
+            for place, (subject, headers, body) in enumerate(events):
+                reply = f"{self._inbox}.{batch.number}.{place}"
+                await client.publish(subject, body, reply=reply, headers=dict(headers))
+            deadline = time.monotonic() + timeout
+            while not batch.complete.is_set() and time.monotonic() < deadline:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.25):
+                        await batch.complete.wait()
+                if self._bus.generation != generation or not self._bus.connected:
+                    break  # the acknowledgements went with the old line
+        except NatsError as error:
+            raise BusError(f"publishing failed: {error}") from error
+        finally:
+            self._open_batch = None
+        if batch.stream_missing:
+            raise StreamMissing(_NO_STREAM)
+        if batch.error:
+            _log.warning("bus.refused", error=batch.error)
+        return batch.acknowledged
+
+    async def _on_ack(self, message: Msg) -> None:
+        batch = self._open_batch
+        *_, number, place = message.subject.rsplit(".", 2)
+        if batch is not None and batch.number == int(number):
+            batch.settle(int(place), message)
+
+
+class _Batch:
+    def __init__(self, number: int, size: int) -> None:
+        self.number = number
+        self.acknowledged = [False] * size
+        self.complete = asyncio.Event()
+        self.error = ""
+        self.stream_missing = False
+        self._open = size
+
+    def settle(self, place: int, message: Msg) -> None:
+        self._open -= 1
+        if message.headers and message.headers.get("Status") == "503":
+            self.stream_missing = True
+        else:
+            answer = json.loads(message.data)
+            if "error" in answer:
+                self.error = str(answer["error"])
+            else:
+                self.acknowledged[place] = answer.get("stream") == STREAM
+        if self._open == 0 or self.stream_missing:
+            self.complete.set()

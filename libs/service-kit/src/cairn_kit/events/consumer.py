@@ -1,0 +1,423 @@
+"""The reading side: batches from the stream, each handled in one transaction with its inbox rows.
+
+Acknowledged after the commit. A failing batch is halved until the guilty event is alone; that one is put off with
+growing delays and, out of tries, becomes a dead letter. A lost database or bus is nobody's failure: it is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+import asyncpg
+import grpc
+from google.protobuf.message import DecodeError, Message
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from opentelemetry.trace import Tracer
+
+from cairn_kit.database.pool import CONFLICTS, OUTAGES, Database
+from cairn_kit.errors import Unavailable
+from cairn_kit.events.batch import HandlerFailed, Spans, forgive, handle, remember
+from cairn_kit.events.bus import Bus, BusError
+from cairn_kit.events.dead_letters import Reason, bury, exhume, take_replays
+from cairn_kit.events.envelope import Received, Undecodable, receive
+from cairn_kit.events.pull import ConsumerMissing, Pull
+from cairn_kit.events.subscription import NotYet, Subscription
+from cairn_kit.events.topology import ACK_WAIT, ensure_consumer, ensure_stream
+from cairn_kit.rpc.validation import invalid
+from cairn_kit.telemetry.logs import get_logger
+from cairn_kit.telemetry.metrics import Metrics
+
+_log = get_logger(__name__)
+_TRIES = 8
+_RETRY_DELAYS = (0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 120.0)
+_NOT_YET_DELAYS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
+_NOT_YET_LONGEST = 86_400.0  # an event whose project is unknown for a day will never be understood
+_POLL = 1.0
+_REPLAY_EVERY = 2.0
+_SLOWEST_RETRY = 5.0
+_CONFLICT_RETRIES = 5
+
+_COUNT_FAILURE = """
+INSERT INTO delivery_failure (consumer, event_id, failures, last_error) VALUES ($1, $2, 1, $3)
+ON CONFLICT (consumer, event_id) DO UPDATE
+SET failures = delivery_failure.failures + 1, last_error = excluded.last_error, failed_at = now()
+RETURNING failures
+"""
+
+# Raised inside a handler, these tell of a lost server, not of a bad event. (Outside handlers any OUTAGE does.)
+_OUTAGES_IN_HANDLER = (
+    ConnectionError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    Unavailable,
+)
+
+
+@dataclass(slots=True, eq=False)
+class _Delivery:
+    """One event with every message that brought it (a duplicate in the same batch rides along)."""
+
+    event: Received[Any]
+    messages: list[Msg] = field(default_factory=list)
+    replayed: bool = False
+
+
+class _Outage(Exception):
+    """A server is away; the batch waits."""
+
+
+_WAITED_FOR: tuple[type[BaseException], ...] = (*OUTAGES, BusError, NatsError, _Outage)
+
+
+class Consumer:
+    """Handles what a service has subscribed to, for ever."""
+
+    def __init__(
+        self,
+        database: Database,
+        bus: Bus,
+        name: str,
+        subscriptions: Sequence[Subscription],
+        metrics: Metrics,
+        tracer: Tracer,
+        *,
+        batch: int = 500,
+        in_order: bool = True,
+        retention_days: float = 7.0,
+        replicas: int = 1,
+    ) -> None:
+        self._database = database
+        self._bus = bus
+        self._name = name
+        self._subscriptions = subscriptions
+        self._types = {s.type_name: s.type for s in subscriptions if s.type is not None}
+        self._takes_everything = any(s.type is None for s in subscriptions)
+        self._metrics = metrics
+        self._tracer = tracer
+        self._in_order = in_order
+        self._retention_days = retention_days
+        self._replicas = replicas
+        self._pull = Pull(bus, name, batch)
+        self._held: dict[int, Msg] = {}
+        self._failing: set[UUID] = set()
+        self._stopping = False
+        self._replayed_at = float("-inf")
+
+    def stop(self) -> None:
+        """Take no more; `run` returns when the batch in hand is settled."""
+        self._stopping = True
+
+    async def run(self) -> None:
+        """Handle events until stopped; outages are waited for."""
+        async with asyncio.TaskGroup() as tasks:
+            heart = tasks.create_task(self._keep_alive())
+            try:
+                await self._consume()
+            finally:
+                heart.cancel()
+                await self._pull.close()
+
+    async def _consume(self) -> None:
+        delay, bound = 0.05, False
+        while not self._stopping:
+            try:
+                await self._bus.until_connected()
+                if not bound:
+                    await self._bind()
+                    bound = True
+                await self._replay()
+                messages = await self._pull.next(_POLL)
+                self._metrics.consumer_waiting.set(self._pull.waiting if messages else 0)
+                if messages:
+                    await self._settle(await self._deliveries(messages))
+                delay = 0.05
+            except ConsumerMissing as missing:
+                _log.warning("consumer.missing", why=str(missing))
+                bound = False
+                await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+                delay = min(delay * 2, _SLOWEST_RETRY)
+            except _WAITED_FOR as error:
+                _log.warning("consumer.waiting", error=repr(error))
+                await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+                delay = min(delay * 2, _SLOWEST_RETRY)
+            except Exception:
+                # A defect of ours must not end the consumer: what was in hand is delivered again.
+                _log.exception("consumer.defect")
+                self._held.clear()
+                await asyncio.sleep(1.0)
+
+    async def _bind(self) -> None:
+        js = self._bus.jetstream
+        await ensure_stream(js, retention_days=self._retention_days, replicas=self._replicas)
+        await ensure_consumer(js, self._name, self._subscriptions)
+
+    # --- from messages to events
+
+    async def _deliveries(self, messages: Sequence[Msg]) -> list[_Delivery]:
+        """Decode; the same event twice becomes one delivery, what cannot be read a dead letter."""
+        found: dict[UUID, _Delivery] = {}
+        for message in messages:
+            self._held[id(message)] = message
+            try:
+                event = receive(message.subject, message.headers, message.data)
+                known = found.get(event.id)
+                if known is not None:
+                    known.messages.append(message)
+                    continue
+                self._decode(event)
+            except _Refused as refused:
+                await self._give_up(_Delivery(event, [message]), refused.reason, str(refused))
+            except Undecodable as error:
+                await self._give_up_stranger(message, str(error))
+            else:
+                found[event.id] = _Delivery(event, [message])
+        return list(found.values())
+
+    def _decode(self, event: Received[Any]) -> None:
+        kind = self._types.get(event.type)
+        if kind is None:
+            if not self._takes_everything:
+                raise _Refused(Reason.UNKNOWN_TYPE, f"nobody here subscribed to {event.type}")
+            return
+        try:
+            message: Message = kind.FromString(event.body)
+        except DecodeError as error:
+            raise _Refused(Reason.UNDECODABLE, f"not a {event.type}: {error}") from None
+        wrong = invalid(message)
+        if wrong is not None:
+            raise _Refused(Reason.INVALID, "; ".join(f"{v.field}: {v.description}" for v in wrong.violations))
+        event.decoded = message
+
+    async def _replay(self) -> None:
+        """Handle again what somebody asked for on the table of dead letters."""
+        if time.monotonic() - self._replayed_at < _REPLAY_EVERY:
+            return
+        self._replayed_at = time.monotonic()
+        letters = await take_replays(self._database, self._name)
+        deliveries = []
+        for letter in letters:
+            try:
+                event = receive(letter.nats_subject, letter.headers, letter.body)
+                self._decode(event)
+            except (Undecodable, _Refused) as error:
+                reason = error.reason if isinstance(error, _Refused) else Reason.UNDECODABLE
+                async with self._database.transaction() as tx:
+                    await bury(
+                        tx,
+                        self._name,
+                        letter.event_id,
+                        letter.event_type,
+                        letter.nats_subject,
+                        letter.headers,
+                        letter.body,
+                        reason,
+                        str(error),
+                    )
+            else:
+                deliveries.append(_Delivery(event, replayed=True))
+        if deliveries:
+            await self._settle(deliveries)
+
+    # --- from events to effects
+
+    async def _settle(self, deliveries: Sequence[_Delivery]) -> None:
+        """Handle all of them: together if that works, in ever smaller parts if not."""
+        todo = deque([list(deliveries)] if deliveries else [])
+        while todo:
+            part = todo.popleft()
+            try:
+                await self._attempt(part)
+            except NotYet as not_yet:
+                early = {event.id for event in not_yet.events}
+                rest = [d for d in part if d.event.id not in early]
+                await self._put_off([d for d in part if d.event.id in early], not_yet.why)
+                if rest:
+                    todo.appendleft(rest)
+            except HandlerFailed as failed:
+                if len(part) == 1:
+                    await self._failed(part[0], failed.__cause__ or failed)
+                else:
+                    middle = len(part) // 2
+                    todo.extendleft((part[middle:], part[:middle]))
+            else:
+                await self._acknowledge(part)
+
+    async def _attempt(self, part: Sequence[_Delivery]) -> None:
+        """One transaction for the part; conflicts and outages are tried again here."""
+        conflicts, delay = 0, 0.05
+        while True:
+            try:
+                return await self._in_one_transaction(part)
+            except CONFLICTS as error:
+                conflicts += 1
+                if conflicts > _CONFLICT_RETRIES:
+                    raise HandlerFailed([d.event for d in part]) from error
+                await asyncio.sleep(random.uniform(0, 0.02 * 2**conflicts))
+            except _Outage as error:
+                _log.warning("consumer.waiting", error=repr(error.__cause__))
+                if self._stopping:
+                    raise
+                await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+                delay = min(delay * 2, _SLOWEST_RETRY)
+
+    async def _in_one_transaction(self, part: Sequence[_Delivery]) -> None:
+        events = [delivery.event for delivery in part]
+        began = time.perf_counter()
+        spans: Spans | None = None
+        fresh: list[Received[Any]] = []
+        try:
+            async with self._database.transaction() as tx:
+                fresh = await remember(tx, self._name, events)
+                spans = Spans(self._tracer, self._name, fresh)
+                if fresh:
+                    await handle(tx, fresh, self._subscriptions, self._in_order)
+                if suspects := [event.id for event in events if event.id in self._failing]:
+                    await forgive(tx, self._name, suspects)
+                if replayed := [d.event.id for d in part if d.replayed]:
+                    await exhume(tx, self._name, replayed)
+        except BaseException as error:
+            if spans is not None:
+                spans.end(error)
+            if isinstance(error, HandlerFailed):
+                cause = error.__cause__
+                if isinstance(cause, CONFLICTS):
+                    raise cause from None
+                if isinstance(cause, _OUTAGES_IN_HANDLER) or _is_unavailable(cause):
+                    raise _Outage from cause
+            elif isinstance(error, OUTAGES):
+                raise _Outage from error
+            raise
+        spans.end()
+        self._failing.difference_update(event.id for event in events)
+        self._count(fresh, len(events) - len(fresh), time.perf_counter() - began)
+
+    def _count(self, fresh: Sequence[Received[Any]], duplicates: int, seconds: float) -> None:
+        self._metrics.handler_seconds.observe(seconds)
+        if duplicates:
+            self._metrics.duplicates.inc(duplicates)
+        now = datetime.now(UTC)
+        for event in fresh:
+            self._metrics.consumed.labels(event.type).inc()
+            self._metrics.event_lag.observe(max((now - event.time).total_seconds(), 0.0))
+
+    # --- from effects to acknowledgements
+
+    async def _acknowledge(self, part: Sequence[_Delivery]) -> None:
+        for delivery in part:
+            for message in delivery.messages:
+                self._held.pop(id(message), None)
+                with suppress(NatsError, OSError):  # delivered again, and known by the inbox
+                    await message.ack()
+
+    async def _put_off(self, part: Sequence[_Delivery], why: str) -> None:
+        now = datetime.now(UTC)
+        for delivery in part:
+            age = (now - delivery.event.time).total_seconds()
+            if age > _NOT_YET_LONGEST:
+                await self._give_up(delivery, Reason.NOT_YET_TOO_LONG, why)
+            else:
+                self._metrics.not_yet.labels(delivery.event.type).inc()
+                await self._again(delivery, _NOT_YET_DELAYS)
+        _log.debug("consumer.not_yet", why=why, events=len(part))
+
+    async def _failed(self, delivery: _Delivery, error: BaseException) -> None:
+        event = delivery.event
+        self._metrics.handler_failures.labels(event.type).inc()
+        _log.error("consumer.failed", event_id=str(event.id), event_type=event.type, exc_info=error)
+        text = f"{type(error).__name__}: {error}"
+        if delivery.replayed:
+            return await self._give_up(delivery, Reason.OUT_OF_TRIES, text)
+        self._failing.add(event.id)
+        failures = await self._database.fetchval(_COUNT_FAILURE, self._name, event.id, text)
+        if failures >= _TRIES:
+            await self._give_up(delivery, Reason.OUT_OF_TRIES, text)
+        else:
+            await self._again(delivery, _RETRY_DELAYS, failures)
+
+    async def _again(self, delivery: _Delivery, delays: Sequence[float], times: int | None = None) -> None:
+        """Have it delivered again after a delay that grows with each time."""
+        for message in delivery.messages:
+            self._held.pop(id(message), None)
+            with suppress(NatsError, OSError, ValueError, IndexError):
+                count = times if times is not None else message.metadata.num_delivered
+                await message.nak(delay=delays[min(count, len(delays)) - 1] * random.uniform(0.8, 1.2))
+
+    async def _give_up(self, delivery: _Delivery, reason: Reason, error: str) -> None:
+        event = delivery.event
+        async with self._database.transaction() as tx:
+            await bury(
+                tx, self._name, event.id, event.type, event.subject, event.headers, event.body, reason, error
+            )
+            await forgive(tx, self._name, [event.id])
+        self._failing.discard(event.id)
+        self._bury_messages(reason, event.subject, error)
+        await self._terminate(delivery.messages)
+
+    async def _give_up_stranger(self, message: Msg, error: str) -> None:
+        """Something that is no event of ours: named by its place in the stream, so that it is buried once."""
+        event_id = uuid5(NAMESPACE_URL, message.reply.rsplit(".", 1)[0].partition("$JS.ACK.")[2])
+        with suppress(ValueError, NatsError):
+            place = message.metadata
+            event_id = uuid5(
+                NAMESPACE_URL, f"{place.stream}/{place.sequence.stream}/{place.timestamp.isoformat()}"
+            )
+        async with self._database.transaction() as tx:
+            await bury(
+                tx,
+                self._name,
+                event_id,
+                "",
+                message.subject,
+                message.headers or {},
+                message.data,
+                Reason.UNDECODABLE,
+                error,
+            )
+        self._bury_messages(Reason.UNDECODABLE, message.subject, error)
+        await self._terminate([message])
+
+    def _bury_messages(self, reason: Reason, subject: str, error: str) -> None:
+        self._metrics.dead_letters.labels(reason.value).inc()
+        _log.error("consumer.dead_letter", reason=reason.value, subject=subject, error=error)
+
+    async def _terminate(self, messages: Sequence[Msg]) -> None:
+        for message in messages:
+            self._held.pop(id(message), None)
+            with suppress(NatsError, OSError):
+                await message.term()
+
+    async def _keep_alive(self) -> None:
+        """Tell the server every third of its patience that we still have what we have."""
+        while True:
+            await asyncio.sleep(ACK_WAIT / 3)
+            with suppress(NatsError, OSError):
+                for message in [*self._held.values(), *self._pull.buffered()]:
+                    await message.in_progress()
+
+
+class _Refused(Exception):
+    def __init__(self, reason: Reason, why: str) -> None:
+        super().__init__(why)
+        self.reason = reason
+
+
+def _is_unavailable(error: BaseException | None) -> bool:
+    return isinstance(error, grpc.aio.AioRpcError) and error.code() in (
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+    )

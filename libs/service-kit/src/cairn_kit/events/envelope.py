@@ -1,0 +1,135 @@
+"""An event as it is announced, and as it is received: CloudEvents attributes in headers, protobuf in the body."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, TypeVar, cast
+from uuid import UUID
+
+from google.protobuf.message import Message
+from opentelemetry.context import Context
+
+from cairn_kit.events.subjects import NO_PROJECT
+from cairn_kit.telemetry.tracing import TRACEPARENT, context_of
+
+M = TypeVar("M", bound=Message, covariant=True)
+
+LARGEST_BODY = 256 * 1024
+_ID, _TYPE, _SOURCE, _SUBJECT, _TIME = "ce-id", "ce-type", "ce-source", "ce-subject", "ce-time"
+_TENANT, _PROJECT, _REVISION = "cairn-tenant", "cairn-project", "cairn-revision"
+
+
+class EventTooLarge(Exception):
+    """The body is above 256 KiB: split the batch, or put the value into blob storage."""
+
+
+class Undecodable(Exception):
+    """A message on the bus is not an event of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that has happened to one aggregate of one project.
+
+    `resource` is the aggregate's resource name; `revision` grows with each change of it, so that a consumer can
+    ignore what is older than what it knows. `project` is empty for an event that belongs to no project.
+    """
+
+    message: Message
+    tenant: str
+    project: str
+    resource: str
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An event in the outbox: encoded once, on its way."""
+
+    id: UUID
+    type: str
+    nats_subject: str
+    tenant: str
+    project: str
+    resource: str
+    revision: int
+    traceparent: str
+    time: datetime
+    body: bytes
+
+    def headers(self, source: str) -> dict[str, str]:
+        """The NATS headers: CloudEvents 1.0 binary mode, ours, and the broker's own for its dedupe window."""
+        event_id = str(self.id)
+        headers = {
+            "Nats-Msg-Id": event_id,
+            "ce-specversion": "1.0",
+            _ID: event_id,
+            _TYPE: self.type,
+            _SOURCE: source,
+            _SUBJECT: self.resource,
+            _TIME: self.time.isoformat(),
+            _TENANT: self.tenant,
+            _PROJECT: self.project or NO_PROJECT,
+            _REVISION: str(self.revision),
+        }
+        if self.traceparent:
+            headers[TRACEPARENT] = self.traceparent
+        return headers
+
+
+@dataclass(slots=True, eq=False)
+class Received(Generic[M]):
+    """An event that has arrived, decoded. With `Subscription.everything` alone `message` is not decoded: use `body`."""
+
+    id: UUID
+    type: str
+    source: str
+    tenant: str
+    project: str
+    resource: str
+    revision: int
+    time: datetime
+    subject: str
+    headers: Mapping[str, str]
+    body: bytes
+    decoded: Message | None = None
+    trace: Context | None = field(default=None, repr=False)
+
+    @property
+    def message(self) -> M:
+        """The event itself."""
+        if self.decoded is None:
+            raise LookupError(f"{self.type} was not decoded: no typed subscription asked for it.")
+        return cast(M, self.decoded)
+
+    def context(self) -> Context:
+        """The trace that this event belongs to; what it causes belongs there too."""
+        if self.trace is None:
+            self.trace = context_of(self.headers.get(TRACEPARENT))
+        return self.trace
+
+
+def receive(subject: str, headers: Mapping[str, str] | None, body: bytes) -> Received[Any]:
+    """Read the envelope; raises Undecodable when an attribute is missing or malformed."""
+    carried = headers or {}
+    try:
+        project = carried[_PROJECT]
+        return Received(
+            id=UUID(carried[_ID]),
+            type=carried[_TYPE],
+            source=carried[_SOURCE],
+            tenant=carried[_TENANT],
+            project="" if project == NO_PROJECT else project,
+            resource=carried[_SUBJECT],
+            revision=int(carried[_REVISION]),
+            time=datetime.fromisoformat(carried[_TIME]),
+            subject=subject,
+            headers=carried,
+            body=body,
+        )
+    except KeyError as missing:
+        raise Undecodable(f"the header {missing} is missing") from None
+    except ValueError as error:
+        raise Undecodable(f"a header is malformed: {error}") from None

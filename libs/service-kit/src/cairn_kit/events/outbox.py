@@ -1,0 +1,74 @@
+"""The writing side: an event is put down with the state change that it tells of, in one transaction."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from opentelemetry.context import Context
+
+from cairn_kit.database.transaction import Transaction
+from cairn_kit.events.envelope import LARGEST_BODY, Event, EventTooLarge, Received, Stored
+from cairn_kit.events.subjects import subject_of
+from cairn_kit.ids import uuid7
+from cairn_kit.telemetry.tracing import traceparent
+
+_INSERT = """
+INSERT INTO outbox (event_id, event_type, nats_subject, tenant, project, resource, revision, traceparent,
+                    occurred_at, body)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[],
+                     $8::text[], $9::timestamptz[], $10::bytea[])
+"""
+
+
+def announce(tx: Transaction, *events: Event, cause: Received[Any] | Context | None = None) -> None:
+    """Put events down; they are written by one statement at commit and published right after it.
+
+    `cause` says whose trace they continue: the received event or the context that caused them; by default the
+    current span. Raises EventTooLarge, or ValueError for ids that fit no subject.
+    """
+    if not tx.pending_events:
+        tx.before_commit(_write)
+    context = cause.context() if isinstance(cause, Received) else cause
+    trace, now = traceparent(context), datetime.now(UTC)
+    for event in events:
+        descriptor = event.message.DESCRIPTOR
+        body = event.message.SerializeToString()
+        if len(body) > LARGEST_BODY:
+            raise EventTooLarge(
+                f"{descriptor.name} of {event.resource} has {len(body)} bytes; {LARGEST_BODY} are allowed."
+            )
+        tx.pending_events.append(
+            Stored(
+                id=uuid7(),
+                type=descriptor.full_name,
+                nats_subject=subject_of(descriptor.name, event.tenant, event.project),
+                tenant=event.tenant,
+                project=event.project,
+                resource=event.resource,
+                revision=event.revision,
+                traceparent=trace,
+                time=now,
+                body=body,
+            )
+        )
+
+
+async def _write(tx: Transaction) -> None:
+    stored: list[Stored] = tx.pending_events
+    if not stored:
+        return  # a savepoint took them back
+    await tx.execute(
+        _INSERT,
+        [event.id for event in stored],
+        [event.type for event in stored],
+        [event.nats_subject for event in stored],
+        [event.tenant for event in stored],
+        [event.project for event in stored],
+        [event.resource for event in stored],
+        [event.revision for event in stored],
+        [event.traceparent for event in stored],
+        [event.time for event in stored],
+        [event.body for event in stored],
+    )
+    tx.after_commit(tx.announced)

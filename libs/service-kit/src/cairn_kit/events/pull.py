@@ -1,0 +1,128 @@
+"""A pull request that always stands at the server, and what it has brought so far.
+
+nats-py's `fetch(n > 1)` may stall for its whole time-out and raises when there is nothing; here one request for many
+stands open, whatever has come is taken at once, and silence beyond two heartbeats means that the request died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from contextlib import suppress
+
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription as NatsSubscription
+from nats.errors import Error as NatsError
+
+from cairn_kit.events.bus import Bus
+from cairn_kit.events.topology import STREAM
+
+_EXPIRES = 30.0
+_HEARTBEAT = 3.0
+_SILENCE = 2.5 * _HEARTBEAT
+_NANOSECONDS = 1_000_000_000
+_PENDING_PART = -1  # last token of $JS.ACK.<stream>.<consumer>.<delivered>.<sseq>.<cseq>.<time>.<pending>
+
+
+class ConsumerMissing(Exception):
+    """The stream or the durable consumer is not there (any more)."""
+
+
+class Pull:
+    """The messages of one durable consumer, a few hundred at a time."""
+
+    def __init__(self, bus: Bus, durable: str, batch: int) -> None:
+        self._bus = bus
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{durable}"
+        self._batch = batch
+        self._messages: deque[Msg] = deque()
+        self._arrived = asyncio.Event()
+        self._subscription: NatsSubscription | None = None
+        self._inbox = ""
+        self._requests = 0
+        self._wanted = 0
+        self._generation = -1
+        self._heard_at = 0.0
+        self._missing = ""
+        self.waiting = 0
+        """Messages at the server behind the last one that came."""
+
+    async def next(self, timeout: float) -> list[Msg]:
+        """What has arrived, at most a batch; waits for the first one, and returns nothing when time is out.
+
+        Raises ConsumerMissing; NatsError when the line is down.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while not self._messages:
+            await self._keep_asking()
+            if self._missing:
+                why, self._missing = self._missing, ""
+                raise ConsumerMissing(why)
+            left = deadline - loop.time()
+            if left <= 0:
+                return []
+            self._arrived.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left, 1.0)):
+                    await self._arrived.wait()
+        taken = [self._messages.popleft() for _ in range(min(len(self._messages), self._batch))]
+        await self._keep_asking()  # so that the server sends on while these are handled
+        with suppress(ValueError, IndexError):
+            self.waiting = int(taken[-1].reply.rsplit(".", 1)[_PENDING_PART])
+        return taken
+
+    def buffered(self) -> list[Msg]:
+        """What has arrived and was not taken yet: it must be kept alive, too."""
+        return list(self._messages)
+
+    async def close(self) -> None:
+        """Stop asking; what has arrived and was not taken is delivered again, to whoever asks."""
+        if self._subscription is not None:
+            with suppress(NatsError, OSError):
+                await self._subscription.unsubscribe()
+            self._subscription = None
+        with suppress(NatsError, OSError):
+            for message in self._messages:
+                await message.nak()
+        self._messages.clear()
+
+    async def _keep_asking(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._subscription is None:
+            self._inbox = self._bus.client.new_inbox()
+            self._subscription = await self._bus.client.subscribe(
+                f"{self._inbox}.*", cb=self._on_message, pending_msgs_limit=-1, pending_bytes_limit=-1
+            )
+        lost = self._generation != self._bus.generation or loop.time() - self._heard_at > _SILENCE
+        if (self._wanted > 0 and not lost) or len(self._messages) >= self._batch:
+            return
+        self._requests += 1
+        self._wanted, self._generation, self._heard_at = self._batch, self._bus.generation, loop.time()
+        request = {
+            "batch": self._batch,
+            "expires": int(_EXPIRES * _NANOSECONDS),
+            "idle_heartbeat": int(_HEARTBEAT * _NANOSECONDS),
+        }
+        await self._bus.client.publish(
+            self._subject, json.dumps(request).encode(), reply=f"{self._inbox}.{self._requests}"
+        )
+
+    async def _on_message(self, message: Msg) -> None:
+        self._heard_at = asyncio.get_running_loop().time()
+        status = (
+            message.headers.get("Status")
+            if message.headers and not message.reply.startswith("$JS.ACK")
+            else None
+        )
+        if status is None:
+            self._wanted -= 1
+            self._messages.append(message)
+            self._arrived.set()
+        elif status != "100" and message.subject.rpartition(".")[2] == str(self._requests):
+            self._wanted = 0  # the standing request has ended: 408 in time, everything else for a reason
+            description = (message.headers or {}).get("Description", "")
+            if status in ("404", "503") or "Deleted" in description:
+                self._missing = f"{status} {description}".strip()
+            self._arrived.set()

@@ -1,0 +1,228 @@
+"""The relay: takes what the outbox holds to the stream, and does not call it published before the stream does.
+
+Per-row `published_at` with a partial index, claimed `FOR UPDATE SKIP LOCKED`: any replica may relay, none waits for
+another. Never a cursor over ids: rows become visible out of order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from nats.errors import Error as NatsError
+from opentelemetry.trace import SpanKind, Tracer
+
+from cairn_kit.database.pool import OUTAGES, Database
+from cairn_kit.database.transaction import Record
+from cairn_kit.events.bus import Bus, BusError, Publisher, StreamMissing
+from cairn_kit.events.envelope import Stored
+from cairn_kit.events.topology import ensure_stream
+from cairn_kit.ids import first_uuid7_at
+from cairn_kit.telemetry.logs import get_logger
+from cairn_kit.telemetry.metrics import Metrics
+from cairn_kit.telemetry.tracing import context_of
+
+_log = get_logger(__name__)
+_BATCH = 500
+_SWEEP = 1.0  # seconds; finds what a crashed or cancelled process left behind
+_LOOK_AT_STREAM = 10.0
+_SLOWEST_RETRY = 5.0
+_CHUNK = 10_000
+_FIRST = UUID(int=0)
+_WAITED_FOR: tuple[type[BaseException], ...] = (*OUTAGES, BusError, NatsError)
+
+_CLAIM = """
+SELECT event_id, event_type, nats_subject, tenant, project, resource, revision, traceparent, occurred_at, body
+FROM outbox WHERE published_at IS NULL ORDER BY event_id LIMIT $1 FOR UPDATE SKIP LOCKED
+"""
+_MARK = "UPDATE outbox SET published_at = now() WHERE event_id = ANY($1::uuid[])"
+_REOPEN = """
+WITH chunk AS (SELECT event_id FROM outbox WHERE event_id > $1 ORDER BY event_id LIMIT $2),
+reopened AS (
+  UPDATE outbox SET published_at = NULL FROM chunk
+  WHERE outbox.event_id = chunk.event_id AND outbox.published_at IS NOT NULL RETURNING 1)
+SELECT (SELECT event_id FROM chunk ORDER BY event_id DESC LIMIT 1) AS last, (SELECT count(*) FROM reopened) AS reopened
+"""
+_PRUNE = """
+DELETE FROM outbox WHERE event_id IN (
+  SELECT event_id FROM outbox WHERE event_id < $1 AND published_at IS NOT NULL ORDER BY event_id LIMIT $2)
+"""
+
+
+class Relay:
+    """Publishes one service's outbox."""
+
+    def __init__(
+        self,
+        database: Database,
+        bus: Bus,
+        source: str,
+        metrics: Metrics,
+        tracer: Tracer,
+        *,
+        retention_days: float,
+        replicas: int = 1,
+    ) -> None:
+        self._database = database
+        self._bus = bus
+        self._publisher = Publisher(bus)
+        self._source = source
+        self._metrics = metrics
+        self._tracer = tracer
+        self._retention_days = retention_days
+        self._replicas = replicas
+        self._wake = asyncio.Event()
+        self._looked_at_stream = float("-inf")
+        self._generation = -1
+        self.alive = False
+        """Whether the last pass went well: part of readiness."""
+
+    def wake(self) -> None:
+        """There is something new in the outbox."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Relay for ever; outages are waited for."""
+        delay = 0.05
+        while True:
+            try:
+                await self._bus.until_connected()
+                await self._look_at_stream()
+                await self.drain()
+                self.alive, delay = True, 0.05
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_SWEEP):
+                        await self._wake.wait()
+            except _WAITED_FOR as error:
+                if self.alive:
+                    _log.warning("relay.waiting", error=repr(error))
+                self.alive = False
+                await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+                delay = min(delay * 2, _SLOWEST_RETRY)
+
+    async def drain(self) -> None:
+        """Publish until the outbox is empty."""
+        self._wake.clear()
+        while await self._pass() == _BATCH:
+            pass
+
+    async def _pass(self) -> int:
+        async with self._database.transaction() as tx:
+            rows = await tx.fetch(_CLAIM, _BATCH)
+            if not rows:
+                return 0
+            events = [_stored(row) for row in rows]
+            try:
+                acknowledged = await self._publisher.publish(
+                    [(event.nats_subject, event.headers(self._source), event.body) for event in events]
+                )
+            except StreamMissing:
+                self._looked_at_stream = float("-inf")
+                raise
+            done = [event for event, accepted in zip(events, acknowledged, strict=True) if accepted]
+            if done:
+                await tx.execute(_MARK, [event.id for event in done])
+        self._metrics.published.inc(len(done))
+        self._trace(done)
+        if len(done) < len(events):
+            raise BusError(f"{len(events) - len(done)} of {len(events)} events were not acknowledged")
+        return len(events)
+
+    def _trace(self, events: list[Stored]) -> None:
+        for event in events:
+            span = self._tracer.start_span(
+                f"publish {event.type.rpartition('.')[2]}",
+                context_of(event.traceparent),
+                SpanKind.PRODUCER,
+                start_time=int(event.time.timestamp() * 1e9),
+            )
+            if span.is_recording():
+                span.set_attributes({"messaging.message.id": str(event.id), "cairn.resource": event.resource})
+            span.end()
+
+    async def _look_at_stream(self) -> None:
+        """Make the stream when it is gone; a stream younger than our events gets all of them again."""
+        loop = asyncio.get_running_loop()
+        if (
+            self._generation == self._bus.generation
+            and loop.time() - self._looked_at_stream < _LOOK_AT_STREAM
+        ):
+            return
+        info = await ensure_stream(
+            self._bus.jetstream, retention_days=self._retention_days, replicas=self._replicas
+        )
+        created = info.created or datetime.now(UTC)
+        async with self._database.transaction() as tx:
+            known = await tx.fetchval("SELECT stream_created_at FROM relay_state FOR UPDATE")
+            if known is None or known != created:
+                await tx.execute(
+                    "INSERT INTO relay_state (stream_created_at) VALUES ($1) "
+                    "ON CONFLICT (only) DO UPDATE SET stream_created_at = excluded.stream_created_at",
+                    created,
+                )
+        if known is not None and known != created:
+            count = await republish(self._database)
+            _log.warning("relay.stream_was_lost", republishing=count)
+        self._looked_at_stream, self._generation = loop.time(), self._bus.generation
+
+    async def prune(self) -> None:
+        """Delete what the stream, too, has forgotten."""
+        before = first_uuid7_at(datetime.now(UTC) - timedelta(days=self._retention_days))
+        await _until_none(self._database, _PRUNE, before)
+        # What was handled must be remembered for longer than it can be delivered again.
+        old = datetime.now(UTC) - timedelta(days=2 * self._retention_days)
+        for table, column in (
+            ("inbox", "received_at"),
+            ("request", "created_at"),
+            ("delivery_failure", "failed_at"),
+        ):
+            statement = f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {column} < $1 LIMIT $2))"  # noqa: S608 - our own names
+            await _until_none(self._database, statement, old)
+
+    async def measure(self) -> None:
+        """Bring the gauges up to date."""
+        row = await self._database.fetchrow(
+            "SELECT count(*) AS waiting, extract(epoch FROM now() - min(occurred_at))::float8 AS lag "
+            "FROM outbox WHERE published_at IS NULL"
+        )
+        if row is not None:
+            self._metrics.outbox_waiting.set(row["waiting"])
+            self._metrics.outbox_lag.set(max(row["lag"] or 0.0, 0.0))
+
+
+async def republish(database: Database, since: datetime | None = None) -> int:
+    """Have every event since then (by default all that the outbox keeps) published again; returns how many.
+
+    Consumers know by their inbox what they have handled before.
+    """
+    last: UUID | None = _FIRST if since is None else first_uuid7_at(since)
+    count = 0
+    while last is not None:
+        row = await database.fetchrow(_REOPEN, last, _CHUNK)
+        last = row["last"] if row else None
+        count += row["reopened"] if row else 0
+    database.announced()
+    return count
+
+
+async def _until_none(database: Database, statement: str, before: UUID | datetime) -> None:
+    while await database.execute(statement, before, _CHUNK) == f"DELETE {_CHUNK}":
+        pass
+
+
+def _stored(row: Record) -> Stored:
+    return Stored(
+        row["event_id"],
+        row["event_type"],
+        row["nats_subject"],
+        row["tenant"],
+        row["project"],
+        row["resource"],
+        row["revision"],
+        row["traceparent"],
+        row["occurred_at"],
+        row["body"],
+    )

@@ -1,0 +1,132 @@
+"""Group commit: calls that arrive together are answered together, each with its own answer or error.
+
+A single call waits for nobody: while nothing runs it goes at once. While flushes run, calls gather, so that the busier
+the service is the fuller its statements are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context as VarContext
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from opentelemetry.context import Context, get_current
+
+from cairn_kit.auth.caller import Caller, caller
+from cairn_kit.errors import CairnError, Unauthenticated
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted(Generic[Q]):
+    """One call's request with whose it is and the trace that it belongs to (for `announce(cause=...)`)."""
+
+    request: Q
+    caller: Caller | None
+    cause: Context
+
+
+class Coalescer(Generic[Q, R]):
+    """Gathers concurrent calls of one kind into batches.
+
+    `flush(batch)` returns one result or exception for each request, in order; if it raises, each call of the
+    batch gets that error. At most `parallel` flushes run at once; each takes at most `max_batch` calls.
+    """
+
+    def __init__(
+        self,
+        flush: Callable[[Sequence[Submitted[Q]]], Awaitable[Sequence[R | Exception]]],
+        *,
+        max_batch: int = 64,
+        max_delay: float = 0.001,
+        parallel: int = 2,
+    ) -> None:
+        self._flush = flush
+        self._max_batch = max_batch
+        self._max_delay = max_delay
+        self._parallel = parallel
+        self._waiting: list[tuple[Submitted[Q], asyncio.Future[R]]] = []
+        self._running: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def submit(self, request: Q) -> R:
+        """The answer to this request. A caller that goes away does not undo what its batch has begun."""
+        try:
+            who = caller()
+        except Unauthenticated:
+            who = None
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.append((Submitted(request, who, get_current()), future))
+        self._consider()
+        return await future
+
+    async def drain(self) -> None:
+        """Wait until everything submitted is answered."""
+        while self._running or self._waiting:
+            self._go()
+            if self._running:
+                await asyncio.wait(self._running)
+
+    def _consider(self) -> None:
+        if len(self._running) >= self._parallel:
+            return  # a flush that ends will take what has gathered
+        if len(self._waiting) >= self._max_batch:
+            self._go()
+        elif self._timer is None:
+            # Calls that came in the same turn of the loop go together; with others running, wait a little.
+            delay = self._max_delay if self._running else 0.0
+            self._timer = asyncio.get_running_loop().call_later(delay, self._go)
+
+    def _go(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._waiting and len(self._running) < self._parallel:
+            batch, self._waiting = self._waiting[: self._max_batch], self._waiting[self._max_batch :]
+            task = asyncio.get_running_loop().create_task(self._run(batch), context=_nobody())
+            self._running.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if self._waiting:
+            self._go()
+
+    async def _run(self, batch: Sequence[tuple[Submitted[Q], asyncio.Future[R]]]) -> None:
+        live = [(submitted, future) for submitted, future in batch if not future.done()]
+        if not live:
+            return
+        try:
+            results = await self._flush([submitted for submitted, _ in live])
+        except BaseException as error:
+            for _, future in live:
+                if not future.done():
+                    future.set_exception(_copy(error))
+            if not isinstance(error, Exception):
+                raise
+            return
+        for (_, future), result in zip(live, results, strict=True):
+            if future.done():
+                continue
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
+
+def _nobody() -> VarContext:
+    """A batch belongs to no single caller: it runs in a context that has none."""
+    return VarContext()
+
+
+def _copy(error: BaseException) -> BaseException:
+    # One exception object raised in many tasks would gather all their tracebacks.
+    if isinstance(error, CairnError) or not isinstance(error, Exception):
+        return error
+    copied = RuntimeError(f"the batch failed: {error!r}")
+    copied.__cause__ = error
+    return copied

@@ -1,0 +1,279 @@
+"""The one interceptor: trace, limit, identity, permission, validation, deadline, errors, in this order.
+
+Everything that the design asks of each call is here and nowhere else; a servicer only answers, or raises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+from opentelemetry import context as otel_context
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
+
+from cairn_kit.auth.caller import Caller, set_caller
+from cairn_kit.auth.permissions import OPEN_METHODS, TENANT_WIDE, Rule
+from cairn_kit.auth.tokens import Verifier
+from cairn_kit.database.pool import OUTAGES
+from cairn_kit.errors import (
+    CairnError,
+    DeadlineExceeded,
+    Internal,
+    PermissionDenied,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+    from_rpc_error,
+    trailers,
+)
+from cairn_kit.rpc.deadline import set_deadline
+from cairn_kit.rpc.validation import check
+from cairn_kit.telemetry.logs import get_logger
+from cairn_kit.telemetry.metrics import Metrics
+from cairn_kit.telemetry.tracing import TRACEPARENT, context_of, trace_id
+
+_log = get_logger(__name__)
+_BEARER = "bearer "
+_RETRY_AFTER = 0.1
+_DRAINING_RETRY_AFTER = 1.0
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Gate(grpc.aio.ServerInterceptor):
+    """Stands before every method of a server."""
+
+    def __init__(
+        self,
+        verifier: Verifier,
+        permissions: Mapping[str, Rule],
+        metrics: Metrics,
+        tracer: Tracer,
+        *,
+        max_concurrent: int,
+        max_streams: int,
+        default_deadline: float,
+    ) -> None:
+        self._verifier = verifier
+        self._permissions = permissions
+        self._metrics = metrics
+        self._tracer = tracer
+        self._room = {False: max_concurrent, True: max_streams}
+        self._in_flight = {False: 0, True: 0}
+        self._default_deadline = default_deadline
+        self._wrapped: dict[str, Any] = {}
+        self.elements: dict[str, str] = {}
+        """Full method -> the repeated field whose wrong elements do not fail the batch."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """The method's handler behind the gate; built once a method."""
+        method = handler_call_details.method
+        known = self._wrapped.get(method)
+        if known is not None:
+            return known
+        handler = await continuation(handler_call_details)
+        if handler is None or method.startswith(OPEN_METHODS):
+            return handler
+        self._wrapped[method] = _behind(_Method(self, method, handler.response_streaming), handler)
+        return self._wrapped[method]
+
+
+class _Method:
+    """The gate as one method sees it."""
+
+    def __init__(self, gate: Gate, name: str, streaming: bool) -> None:
+        self.gate = gate
+        self.name = name
+        self.span_name = name.lstrip("/").rpartition(".")[2]
+        self.streaming = streaming
+        self.rule = gate._permissions.get(name)
+        self.elements = gate.elements.get(name)
+        self.seconds = gate._metrics.rpc_seconds.labels(name)
+        self.ok = gate._metrics.rpcs.labels(name, "OK")
+
+    def enter(self, context: Context) -> _Call:
+        gate = self.gate
+        metadata = {
+            key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
+        }
+        parent = context_of(metadata.get(TRACEPARENT))
+        span = gate._tracer.start_span(self.span_name, parent, SpanKind.SERVER)
+        otel_context.attach(set_span_in_context(span, parent))
+        if gate._in_flight[self.streaming] >= gate._room[self.streaming]:
+            span.end()
+            raise ResourceExhausted(
+                "TOO_MANY_CALLS", "The service is at its limit of calls at once.", retry_after=_RETRY_AFTER
+            )
+        gate._in_flight[self.streaming] += 1
+        gate._metrics.rpcs_in_flight.inc()
+        return _Call(self, span, metadata)
+
+    def admit(self, call: _Call, context: Context) -> Caller:
+        """Who calls, and that they may; sets caller, tenant and deadline for the rest of the call."""
+        authorization = call.metadata.get("authorization", "")
+        if authorization[: len(_BEARER)].lower() != _BEARER:
+            raise Unauthenticated("TOKEN_MISSING", "Send `authorization: Bearer <token>`.")
+        who = self.gate._verifier.verify(authorization[len(_BEARER) :].strip())
+        if self.rule is None:
+            raise PermissionDenied("METHOD_NOT_PERMITTED", f"Nobody may call {self.name}.")
+        who.require(self.rule.permission)
+        if who.projects is not None and self.rule.project == TENANT_WIDE:
+            raise PermissionDenied(
+                "TOKEN_RESTRICTED", "A token restricted to projects may not touch what belongs to none."
+            )
+        set_caller(who)
+        left: float | None = context.time_remaining()  # the stubs forget the None
+        if left is None and not self.streaming:
+            left = self.gate._default_deadline
+        set_deadline(left)
+        return who
+
+    def examine(self, who: Caller, request: Message, *, first: bool = True) -> None:
+        """That the request is well-formed and stays within the token's projects."""
+        check(request, self.elements)
+        if first and who.projects is not None and self.rule is not None:
+            for project in self.rule.projects_of(request):
+                who.require_project(project)
+
+    async def examined(self, who: Caller, requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
+        """A client's stream, each message examined as it comes."""
+        first = True
+        async for request in requests:
+            self.examine(who, request, first=first)
+            first = False
+            yield request
+
+
+class _Call:
+    """One call in flight."""
+
+    __slots__ = ("began", "metadata", "method", "span")
+
+    def __init__(self, method: _Method, span: Span, metadata: Mapping[str, str]) -> None:
+        self.method = method
+        self.span = span
+        self.metadata = metadata
+        self.began = time.perf_counter()
+
+    def leave(self, code: str | None = None) -> None:
+        method, metrics = self.method, self.method.gate._metrics
+        method.gate._in_flight[method.streaming] -= 1
+        metrics.rpcs_in_flight.dec()
+        method.seconds.observe(time.perf_counter() - self.began)
+        if code is None:
+            method.ok.inc()
+        else:
+            metrics.rpcs.labels(method.name, code).inc()
+            self.span.set_status(Status(StatusCode.ERROR, code))
+        self.span.end()
+
+
+def _behind(method: _Method, handler: Any) -> Any:
+    """The handler with the gate before it, of the same kind."""
+    if handler.request_streaming and handler.response_streaming:
+        kind, behaviour, wrap = grpc.stream_stream_rpc_method_handler, handler.stream_stream, _streaming
+    elif handler.request_streaming:
+        kind, behaviour, wrap = grpc.stream_unary_rpc_method_handler, handler.stream_unary, _single
+    elif handler.response_streaming:
+        kind, behaviour, wrap = grpc.unary_stream_rpc_method_handler, handler.unary_stream, _streaming
+    else:
+        kind, behaviour, wrap = grpc.unary_unary_rpc_method_handler, handler.unary_unary, _single
+    return kind(
+        wrap(method, behaviour, handler.request_streaming),
+        handler.request_deserializer,
+        handler.response_serializer,
+    )
+
+
+def _single(method: _Method, behaviour: Callable[..., Awaitable[Any]], streamed_request: bool) -> Any:
+    async def answer(request: Any, context: Context) -> Any:
+        call: _Call | None = None
+        try:
+            call = method.enter(context)
+            who = method.admit(call, context)
+            if streamed_request:
+                response = await behaviour(method.examined(who, request), context)
+            else:
+                method.examine(who, request)
+                if context.time_remaining() is None:
+                    async with asyncio.timeout(method.gate._default_deadline):
+                        response = await behaviour(request, context)
+                else:
+                    response = await behaviour(request, context)
+        except BaseException as error:
+            await _refuse(method, call, context, error)
+            raise
+        call.leave()
+        return response
+
+    return answer
+
+
+def _streaming(method: _Method, behaviour: Callable[..., Any], streamed_request: bool) -> Any:
+    is_generator = inspect.isasyncgenfunction(inspect.unwrap(behaviour))
+
+    async def answer(request: Any, context: Context) -> AsyncIterator[Any]:
+        call: _Call | None = None
+        try:
+            call = method.enter(context)
+            who = method.admit(call, context)
+            if streamed_request:
+                request = method.examined(who, request)
+            else:
+                method.examine(who, request)
+            if is_generator:
+                async for response in behaviour(request, context):
+                    yield response
+            else:
+                await behaviour(request, context)
+        except BaseException as error:
+            await _refuse(method, call, context, error)
+            raise
+        call.leave()
+
+    return answer
+
+
+async def _refuse(method: _Method, call: _Call | None, context: Context, error: BaseException) -> None:
+    """End the call with the error as the API states it; returns only for what is not ours to state."""
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        if call is not None:
+            call.leave("CANCELLED")  # the caller has gone, or its time is over
+        return
+    if isinstance(error, grpc.aio.AbortError):
+        if call is not None:
+            call.leave(str(getattr(context.code(), "name", context.code())))
+        return
+    stated = _stated(method.name, error)
+    if call is not None:
+        call.leave(stated.code.name)
+    else:
+        method.gate._metrics.rpcs.labels(method.name, stated.code.name).inc()
+    await context.abort(stated.code, stated.message, trailers(stated))
+
+
+def _stated(method: str, error: BaseException) -> CairnError:
+    if isinstance(error, CairnError):
+        return error
+    if isinstance(error, grpc.aio.AioRpcError):
+        neighbour = from_rpc_error(error)
+        if not isinstance(neighbour, Internal):
+            return neighbour
+    if isinstance(error, TimeoutError):
+        return DeadlineExceeded("DEADLINE_EXCEEDED", "There was no answer in time.")
+    if isinstance(error, OUTAGES) and not isinstance(error, FileNotFoundError | PermissionError):
+        _log.warning("rpc.unavailable", method=method, error=repr(error))
+        return Unavailable(
+            "STORAGE_UNAVAILABLE", "The service's database is away.", retry_after=_DRAINING_RETRY_AFTER
+        )
+    _log.error("rpc.unexpected", method=method, exc_info=error)
+    trace = trace_id()
+    return Internal("INTERNAL", f"An unexpected error; trace {trace}.", trace_id=trace)

@@ -1,0 +1,114 @@
+"""OpenTelemetry traces, to a JSON-lines file, to an OTLP collector, to both or to neither."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+
+TRACEPARENT = "traceparent"
+_TRACEPARENT_PARTS = 4
+
+
+class JsonLinesExporter(SpanExporter):
+    """Appends one JSON object a finished span: service, name, ids, parent, times in nanoseconds, attributes."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a", encoding="utf-8")
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Write the spans and flush, so that another process can read them."""
+        self._file.write("".join(json.dumps(_as_json(span)) + "\n" for span in spans))
+        self._file.flush()
+        return SpanExportResult.SUCCESS
+
+    def shutdown(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _as_json(span: ReadableSpan) -> dict[str, object]:
+    context = span.get_span_context()
+    return {
+        "service": span.resource.attributes.get("service.name"),
+        "name": span.name,
+        "kind": span.kind.name.lower(),
+        "trace_id": format(context.trace_id, "032x") if context else None,
+        "span_id": format(context.span_id, "016x") if context else None,
+        "parent_id": format(span.parent.span_id, "016x") if span.parent else None,
+        "start": span.start_time,
+        "end": span.end_time,
+        "status": span.status.status_code.name.lower(),
+        "attributes": dict(span.attributes or {}),
+    }
+
+
+def configure_tracing(
+    service: str, *, spans_file: Path | None = None, otlp_endpoint: str | None = None, ratio: float = 1.0
+) -> TracerProvider:
+    """A provider for one service; with no file and no endpoint spans carry ids and go nowhere.
+
+    It is handed around, not installed globally, so that two services can live in one process (tests do that).
+    """
+    recording = spans_file is not None or otlp_endpoint is not None
+    provider = TracerProvider(
+        resource=Resource.create({"service.name": service}),
+        # Without an exporter no span is recorded (that would cost CPU for nothing), yet ids still travel.
+        sampler=ParentBased(TraceIdRatioBased(ratio)) if recording else TraceIdRatioBased(0.0),
+        shutdown_on_exit=False,
+    )
+    if spans_file is not None:
+        provider.add_span_processor(
+            BatchSpanProcessor(JsonLinesExporter(spans_file), schedule_delay_millis=500)
+        )
+    if otlp_endpoint is not None:
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+        provider.add_span_processor(
+            BatchSpanProcessor(OTLPSpanExporter(endpoint=otlp_endpoint, insecure=True))
+        )
+    return provider
+
+
+def current_context() -> Context:
+    """The context to hand to `announce(cause=...)` when the work goes on in another task."""
+    return otel_context.get_current()
+
+
+def trace_id(context: Context | None = None) -> str:
+    """The trace id, 32 hex digits, or an empty string outside any trace."""
+    span = trace.get_current_span(context).get_span_context()
+    return format(span.trace_id, "032x") if span.is_valid else ""
+
+
+def traceparent(context: Context | None = None) -> str:
+    """The W3C traceparent of a context, or an empty string outside any trace."""
+    span = trace.get_current_span(context).get_span_context()
+    if not span.is_valid:
+        return ""
+    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{int(span.trace_flags):02x}"
+
+
+def context_of(carried: str | Mapping[str, str] | None) -> Context:
+    """The context that a W3C traceparent (or headers with one) names; an empty context if it names none."""
+    text = carried.get(TRACEPARENT) if isinstance(carried, Mapping) else carried
+    parts = (text or "").split("-")
+    if len(parts) != _TRACEPARENT_PARTS:
+        return Context()
+    try:
+        remote = SpanContext(
+            int(parts[1], 16), int(parts[2], 16), is_remote=True, trace_flags=TraceFlags(int(parts[3], 16))
+        )
+    except ValueError:
+        return Context()
+    return trace.set_span_in_context(NonRecordingSpan(remote), Context()) if remote.is_valid else Context()
