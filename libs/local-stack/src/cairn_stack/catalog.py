@@ -36,5 +36,5 @@ SERVICES = (
     ServiceSpec("task-dispatch", "cairn_task_dispatch"),
     ServiceSpec("consensus", "cairn_consensus"),
     ServiceSpec("inference", "cairn_inference"),
-    ServiceSpec("audit", "cairn_audit"),
+    ServiceSpec("audit", "cairn_audit", {"CAIRN_LEDGER_KEY_FILE": "{keys}/ledger.pem"}),
 )

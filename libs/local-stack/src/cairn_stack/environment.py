@@ -84,6 +84,7 @@ def write_profile(home: Home, ports: Ports) -> None:
             "health": {name: f"{_HOST}:{port}" for name, port in ports.http.items()},
             "issuer_key_file": str(ring.private_key_file(ring.USERS)),
             "jwks_file": str(ring.jwks_file),
+            "ledger_public_key_file": str(home.ledger_public_key),
             "nats_url": f"nats://{_HOST}:{ports.nats}",
         },
     )

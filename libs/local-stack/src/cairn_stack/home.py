@@ -92,6 +92,16 @@ class Home:
         """A service's finished spans, one JSON object a line."""
         return self.root / "spans" / f"{service}.jsonl"
 
+    @property
+    def ledger_key(self) -> Path:
+        """What signs the ledger's checkpoints: PKCS#8 PEM, 0600."""
+        return self.keys / "ledger.pem"
+
+    @property
+    def ledger_public_key(self) -> Path:
+        """What verifies them: hand it to whoever checks the ledger."""
+        return self.keys / "ledger.pub.pem"
+
     def prepare(self) -> None:
         """Make the folders; the stack's own ones are closed to others. Raises OSError."""
         new = not self.root.exists()

@@ -15,7 +15,7 @@ from typing import Any
 
 import asyncpg
 
-from cairn_kit.auth.keys import KeyFileError, KeyRing
+from cairn_kit.auth.keys import KeyFileError
 from cairn_kit.embedded import EmbeddedError
 from cairn_stack.control import listen
 from cairn_stack.disk import TO_RUN, TO_START, shortage
@@ -23,6 +23,7 @@ from cairn_stack.environment import nats_of, postgres_of, write_profile
 from cairn_stack.errors import StackError, means_full_disk
 from cairn_stack.files import write_json
 from cairn_stack.home import Home
+from cairn_stack.keys import ensure_keys
 from cairn_stack.leftovers import stop_leftovers
 from cairn_stack.options import Options
 from cairn_stack.ports import Ports
@@ -114,7 +115,7 @@ class Supervisor:
             self._say(f"stopped what an earlier supervisor left running: {', '.join(found)}")
         self._refuse_a_full_disk()
         ports = Ports.choose(home, options)
-        KeyRing(home.keys).ensure([spec.name for spec in options.services])
+        ensure_keys(home, [spec.name for spec in options.services])
         self._say("starting PostgreSQL and NATS")
         await self._start_servers(ports)
         write_profile(home, ports)

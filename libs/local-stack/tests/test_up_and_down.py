@@ -1,0 +1,185 @@
+"""A stack starts, tells where it listens, keeps its data, and ends without a trace of a process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import stat
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Stack
+
+from cairn_kit.auth.keys import KeyRing
+from cairn_stack import PrivateStack, ServiceSpec, StackError, StackState, api
+from cairn_stack.environment import environment_of, postgres_of
+from cairn_stack.home import Home
+from cairn_stack.options import Options
+from cairn_stack.ports import Ports
+from cairn_stack.processes import ProcessId
+
+
+def dsn_of(stack: Stack, spec: ServiceSpec) -> str:
+    home = Home(stack.home)
+    return environment_of(spec, home, Options.read(home), Ports.read(home))["CAIRN_POSTGRES_DSN"]
+
+
+def run_sql(dsn: str, statement: str) -> list[asyncpg.Record]:
+    async def go() -> list[asyncpg.Record]:
+        database = await asyncpg.connect(dsn)
+        try:
+            return await database.fetch(statement)
+        finally:
+            await database.close()
+
+    return asyncio.run(go())
+
+
+def test_up_is_ready_and_down_leaves_no_process(stack: Stack) -> None:
+    told: list[str] = []
+    up = stack.up(progress=told.append)
+    assert up.ready
+    assert up.problems == ()
+    assert set(up.addresses) == {"consensus", "audit"}
+    assert told[-1] == "applying migrations and starting the services"
+    everything = [p.process for p in up.processes] + [up.supervisor]
+    assert all(process is not None and process.alive for process in everything)
+
+    assert api.down(stack.home)
+    assert not any(process.alive for process in everything if process)
+    assert stack.status().state is StackState.STOPPED
+    assert "consensus drained" in stack.log("consensus"), "services are asked to end, not killed"
+    assert not api.down(stack.home), "nothing runs any more"
+
+
+def test_data_ports_and_keys_survive_a_restart(stack: Stack) -> None:
+    first = stack.up()
+    run_sql(dsn_of(stack, stack.services[0]), "INSERT INTO kept VALUES ('kept')")
+    key = KeyRing(stack.home / "keys").users_key().jwk.thumbprint()
+    nats_token = (stack.home / "nats" / "connection.json").read_text()
+    api.down(stack.home)
+
+    second = stack.up()
+    assert second.addresses == first.addresses
+    assert (stack.home / "nats" / "connection.json").read_text() == nats_token
+    assert KeyRing(stack.home / "keys").users_key().jwk.thumbprint() == key
+    assert run_sql(dsn_of(stack, stack.services[0]), "SELECT word FROM kept")[0]["word"] == "kept"
+
+
+def test_up_twice_is_one_stack(stack: Stack) -> None:
+    first, second = stack.up(), stack.up()
+    assert second.ready
+    assert second.supervisor == first.supervisor
+
+
+def test_it_is_durable_and_private(stack: Stack) -> None:
+    stack.up()
+    home = Home(stack.home)
+    for spec in stack.services:
+        dsn = dsn_of(stack, spec)
+        [durable] = run_sql(
+            dsn, "SELECT current_setting('fsync') || current_setting('synchronous_commit') AS settings"
+        )
+        assert durable["settings"] == "onon"
+    connection = json.loads((stack.home / "nats" / "connection.json").read_text())
+    with urllib.request.urlopen(f"http://127.0.0.1:{connection['monitor_port']}/jsz?config=1") as answer:
+        assert json.load(answer)["config"]["sync_always"] is True
+    for secret in (
+        home.passwords,
+        home.profile,
+        home.options,
+        home.ledger_key,
+        *home.keys.glob("*.key.json"),
+    ):
+        assert stat.S_IMODE(secret.stat().st_mode) == 0o600, secret
+    for folder in (home.keys, home.nats, home.blobs, home.root / "logs", home.postgres.resolve()):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
+
+
+def test_a_role_owns_its_schema_and_nothing_else(stack: Stack) -> None:
+    stack.up()
+    dsn = dsn_of(stack, stack.services[0])
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        run_sql(dsn, "SELECT * FROM audit.kept")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        run_sql(dsn, "CREATE TABLE public.mine (a int)")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        run_sql(dsn, "CREATE SCHEMA mine")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        run_sql(dsn.replace("/cairn?", "/postgres?"), "SELECT 1")
+    postgres = postgres_of(Home(stack.home), Options())
+    for role in ("consensus", "postgres"):
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            run_sql(postgres.dsn("cairn", role).replace("@", ":guessed@"), "SELECT 1")
+
+
+def test_two_stacks_run_side_by_side(stack: Stack, services: tuple[ServiceSpec, ...], tmp_path: Path) -> None:
+    ours = stack.up()
+    with PrivateStack(tmp_path, services=services) as other:
+        theirs = other.status
+        assert theirs.ready
+        listening = [p.address for status in (ours, theirs) for p in status.processes]
+        assert len(set(listening)) == len(listening)
+        other.kill("consensus")
+        other.wait_until_ready()
+        assert stack.status().ready
+    assert not other.home.exists()
+    assert stack.status().ready
+
+
+async def test_a_private_stack_is_gone_when_a_test_fails(
+    services: tuple[ServiceSpec, ...], tmp_path: Path
+) -> None:
+    stack = PrivateStack(tmp_path, services=services[:1])
+
+    async def fail_inside() -> None:
+        async with stack:
+            running.append(stack.status.supervisor)
+            _ = 1 / 0
+
+    running: list[ProcessId | None] = []
+    with pytest.raises(ZeroDivisionError):
+        await fail_inside()
+    assert isinstance(running[0], ProcessId)
+    assert not running[0].alive
+    assert not stack.home.exists()
+
+
+def test_a_service_that_is_not_installed_is_told_and_the_rest_runs(stack: Stack) -> None:
+    up = stack.up(services=[stack.services[0], ServiceSpec("inference", "cairn_not_there")])
+    assert up.state is StackState.DEGRADED
+    assert up.process("consensus").pid is not None
+    assert up.problems == ("inference is missing: cairn_not_there is not installed here.",)
+
+
+def test_a_stack_that_never_was_is_simply_stopped(tmp_path: Path) -> None:
+    assert api.status(tmp_path / "none").state is StackState.STOPPED
+    assert not api.down(tmp_path / "none")
+    with pytest.raises(StackError, match="There is no stack"):
+        api.profile(tmp_path / "none")
+    with pytest.raises(StackError, match="does not run"):
+        api.wipe_jetstream(tmp_path / "none")
+
+
+def test_the_home_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CAIRN_HOME", str(tmp_path / "x"))
+    assert api.default_home() == tmp_path / "x"
+    monkeypatch.delenv("CAIRN_HOME")
+    assert api.default_home() == Path.home() / ".cairn"
+
+
+def test_it_ends_when_its_owner_is_gone(stack: Stack) -> None:
+    owner = os.fork()
+    if owner == 0:
+        os.read(os.pipe()[0], 1)  # until killed
+    up = stack.up(owner=owner)
+    os.kill(owner, 9)
+    os.waitpid(owner, 0)
+    assert isinstance(up.supervisor, ProcessId)
+    assert api.wait_for(lambda: not stack.status().running, 20)

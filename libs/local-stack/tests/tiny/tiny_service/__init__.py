@@ -1,0 +1,1 @@
+"""The smallest program that the supervisor takes for a service."""
