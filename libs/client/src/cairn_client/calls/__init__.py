@@ -1,0 +1,1 @@
+"""The API's calls, grouped by what they are about."""

@@ -1,0 +1,110 @@
+"""Projects: created, looked at, changed, watched and concluded."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from cairn.annotation.v1 import annotation_store_pb2 as store
+from cairn.consensus.v1 import consensus_pb2 as consensus
+from cairn.label.v1.label_schema_pb2 import LabelSchema
+from cairn_client.calls.room import Calls
+from cairn_client.names import last_part, project_name
+from cairn_client.schema import ProjectSpec, schema_from
+from cairn_client.transport import new_request_id
+
+
+class Projects(Calls):
+    """Calls about projects. A project is named by its id (`reviews`) or its full name
+    (`projects/reviews`)."""
+
+    async def create(
+        self,
+        project: str,
+        schema: LabelSchema | ProjectSpec | Mapping[str, Any] | str | Path,
+        *,
+        quality: store.QualityPolicy | None = None,
+        routing: store.RoutingPolicy | None = None,
+        display_name: str = "",
+    ) -> store.Project:
+        """Create a project.
+
+        `schema` is a LabelSchema, a ProjectSpec, the short form as a dict, or a YAML or JSON file.
+        `quality` and
+        `routing` win over what a ProjectSpec says. Raises AlreadyExists when the id is taken.
+        """
+        spec = schema if isinstance(schema, ProjectSpec) else ProjectSpec(schema_from(schema))
+        message = spec.project()
+        if quality is not None:
+            message.quality.CopyFrom(quality)
+        if routing is not None:
+            message.routing.CopyFrom(routing)
+        if display_name:
+            message.display_name = display_name
+        request = store.CreateProjectRequest(
+            project_id=last_part(project_name(project)), project=message, request_id=new_request_id()
+        )
+        return await self._transport.call(self._transport.store.CreateProject, request)
+
+    async def get(self, project: str) -> store.Project:
+        """A project. Raises NotFound."""
+        request = store.GetProjectRequest(name=project_name(project))
+        return await self._transport.call(self._transport.store.GetProject, request)
+
+    async def list(self) -> AsyncIterator[store.Project]:
+        """All projects of the tenant, by name."""
+        method = self._transport.store.ListProjects
+        async for page in self._transport.pages(method, store.ListProjectsRequest(), lambda r: r.projects):
+            for project in page:
+                yield project
+
+    async def update(self, project: store.Project, *fields: str) -> store.Project:
+        """Change `fields` (of `display_name`, `schema`, `quality`, `routing`) to what `project` has.
+
+        `project` is one that was read before: raises Aborted when somebody else changed it since.
+        """
+        request = store.UpdateProjectRequest(
+            project=project, update_mask=FieldMask(paths=fields), request_id=new_request_id()
+        )
+        return await self._transport.call(self._transport.store.UpdateProject, request)
+
+    async def archive(self, project: str) -> store.Project:
+        """Close a project to new items and annotations."""
+        request = store.ArchiveProjectRequest(name=project_name(project), request_id=new_request_id())
+        return await self._transport.call(self._transport.store.ArchiveProject, request)
+
+    async def progress(self, project: str) -> store.ProjectProgress:
+        """Counts of what a project holds, now."""
+        request = store.GetProjectProgressRequest(name=project_name(project))
+        return await self._transport.call(self._transport.store.GetProjectProgress, request)
+
+    async def watch(self, project: str) -> AsyncIterator[store.ProjectProgress]:
+        """The counts at once, and again whenever they change, without end."""
+        request = store.WatchProjectProgressRequest(name=project_name(project))
+        method = self._transport.store.WatchProjectProgress
+        async for progress in self._transport.following(method, lambda: request):
+            yield progress
+
+    async def conclude(
+        self, project: str, *, expected_annotations: int = 0, timeout: float = 120.0
+    ) -> consensus.ConcludeProjectResponse:
+        """Say that no more answers will come: every item with a vote gets its label.
+
+        Raises FailedPrecondition (`VOTES_NOT_IN`) while consensus has heard of fewer than
+        `expected_annotations`.
+        """
+        request = consensus.ConcludeProjectRequest(
+            project=project_name(project),
+            expected_annotations=expected_annotations,
+            request_id=new_request_id(),
+        )
+        method = self._transport.consensus.ConcludeProject
+        return await self._transport.call(method, request, timeout=timeout)
+
+    async def refit(self, project: str) -> consensus.RefitProjectResponse:
+        """Fit reliabilities and posteriors to all votes at once."""
+        request = consensus.RefitProjectRequest(project=project_name(project), request_id=new_request_id())
+        return await self._transport.call(self._transport.consensus.RefitProject, request)

@@ -1,0 +1,199 @@
+"""The labeler's side: lease or claim tasks, see the items, answer, skip."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from cairn.annotation.v1 import annotation_store_pb2 as store
+from cairn.dispatch.v1 import task_dispatch_pb2 as dispatch
+from cairn.label.v1.label_schema_pb2 import LabelSchema
+from cairn.label.v1.label_value_pb2 import Answer
+from cairn_client.answers import answers_of
+from cairn_client.calls.room import Calls
+from cairn_client.errors import CairnError, InputError, error_of_status
+from cairn_client.names import item_key, item_name, labeler_name, project_name
+from cairn_client.transport import new_request_id
+
+Answers = Mapping[str, object] | Iterable[Answer]
+"""`{question id: value}` (see cairn_client.answers), or messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A leased task with what is judged: everything that is needed to answer it.
+
+    `item` is None, and `error` says why, when the item may not be seen (the lease has expired, say).
+    """
+
+    lease: dispatch.Lease
+    schema: LabelSchema
+    item: store.Item | None
+    error: CairnError | None = None
+
+    @property
+    def key(self) -> str:
+        """The item's key, as it was given at import."""
+        return item_key(self.lease.item)
+
+
+class WorkCalls(Calls):
+    """Calls with which people and programs answer."""
+
+    async def lease(
+        self,
+        project: str,
+        max_tasks: int = 1,
+        *,
+        labeler: str = "",
+        reviews: bool = False,
+        duration: timedelta | None = None,
+    ) -> list[Job]:
+        """Lease the most urgent tasks and fetch their items. Fewer than asked, or none, when there are no
+        more.
+
+        `labeler` acts for another (needs permission); `reviews` asks for reviews instead (needs the
+        reviewer role).
+        """
+        request = dispatch.LeaseTasksRequest(
+            parent=project_name(project),
+            labeler=labeler_name(labeler),
+            max_tasks=max_tasks,
+            reviews=reviews,
+            request_id=new_request_id(),
+        )
+        if duration is not None:
+            request.lease_duration.FromTimedelta(duration)
+        found = await self._transport.call(self._transport.dispatch.LeaseTasks, request)
+        return await self.jobs(list(found.leases))
+
+    async def jobs(self, leases: Sequence[dispatch.Lease]) -> list[Job]:
+        """The items and questions of leases in hand."""
+        if not leases:
+            return []
+        request = store.GetLeasedItemsRequest(lease_tokens=[lease.token for lease in leases])
+        shown = await self._transport.call(self._transport.store.GetLeasedItems, request)
+        schemas = {asked.project: asked.schema for asked in shown.projects}
+        jobs = []
+        for lease, result in zip(leases, shown.items, strict=True):
+            schema = schemas.get(lease.item.split("/items/", 1)[0], LabelSchema())
+            if result.WhichOneof("result") == "item":
+                jobs.append(Job(lease, schema, result.item))
+            else:
+                jobs.append(Job(lease, schema, None, error_of_status(result.error)))
+        return jobs
+
+    async def claim(
+        self, project: str, claims: Iterable[tuple[str, str]], *, review: bool = False
+    ) -> list[dispatch.Lease | CairnError]:
+        """Lease given items: `(item key, labeler)` pairs; an empty labeler is the caller.
+
+        One result for each, in order: the lease, or why there is none (`NO_TASK_YET`, `NO_OPEN_SLOT`,
+        `TASK_CLOSED`,
+        `ALREADY_ANSWERED`, `ITEM_NOT_FOUND`, `SKILL_MISSING`).
+        """
+        parent = project_name(project)
+        wanted = [
+            dispatch.ItemClaim(item=item_name(parent, key), labeler=labeler_name(who), review=review)
+            for key, who in claims
+        ]
+        results: list[dispatch.Lease | CairnError] = []
+        for start in range(0, len(wanted), 1000):
+            request = dispatch.ClaimItemsRequest(
+                parent=parent, claims=wanted[start : start + 1000], request_id=new_request_id()
+            )
+            answer = await self._transport.call(self._transport.dispatch.ClaimItems, request)
+            results += [
+                r.lease if r.WhichOneof("result") == "lease" else error_of_status(r.error)
+                for r in answer.results
+            ]
+        return results
+
+    async def submit(
+        self, work: Job | dispatch.Lease, answers: Answers, *, took: timedelta | None = None
+    ) -> store.Annotation:
+        """Answer a leased task. `took` is how long the labeler worked on it.
+
+        Raises InvalidArgument naming each value that does not fit the schema; the task may then be
+        answered again.
+        """
+        request = self._submission(work, answers, took)
+        return await self._transport.call(self._transport.store.SubmitAnnotation, request)
+
+    async def submit_many(
+        self, work: Iterable[tuple[Job | dispatch.Lease, Answers]]
+    ) -> list[store.Annotation | CairnError]:
+        """Answer many at once; each is kept or refused for itself, in order."""
+        requests = [self._submission(one, answers, None) for one, answers in work]
+        results: list[store.Annotation | CairnError] = []
+        for start in range(0, len(requests), 1000):
+            answer = await self._transport.call(
+                self._transport.store.SubmitAnnotations,
+                store.SubmitAnnotationsRequest(requests=requests[start : start + 1000]),
+            )
+            results += [
+                r.annotation if r.WhichOneof("result") == "annotation" else error_of_status(r.error)
+                for r in answer.results
+            ]
+        return results
+
+    @staticmethod
+    def _submission(
+        work: Job | dispatch.Lease, answers: Answers, took: timedelta | None
+    ) -> store.SubmitAnnotationRequest:
+        if isinstance(work, Job):
+            lease, messages = work.lease, answers_of(work.schema, answers)
+        elif isinstance(answers, Mapping):
+            raise InputError("To answer a bare lease, give Answer messages; a Job knows its questions.")
+        else:
+            lease, messages = work, list(answers)
+        request = store.SubmitAnnotationRequest(
+            lease_token=lease.token, answers=messages, request_id=new_request_id()
+        )
+        if took is not None:
+            request.work_duration.FromTimedelta(took)
+        return request
+
+    async def skip(self, work: Job | dispatch.Lease, reason: str) -> dispatch.Lease:
+        """Give a task back for good, saying why: somebody else gets it."""
+        request = dispatch.SkipTaskRequest(name=_lease(work).name, reason=reason, request_id=new_request_id())
+        return await self._transport.call(self._transport.dispatch.SkipTask, request)
+
+    async def release(self, work: Job | dispatch.Lease) -> dispatch.Lease:
+        """Give a task back; the same labeler may get it again."""
+        request = dispatch.ReleaseLeaseRequest(name=_lease(work).name, request_id=new_request_id())
+        return await self._transport.call(self._transport.dispatch.ReleaseLease, request)
+
+    async def extend(self, work: Job | dispatch.Lease, duration: timedelta | None = None) -> dispatch.Lease:
+        """Take more time, counted from now; the lease that is returned has the new token."""
+        request = dispatch.ExtendLeaseRequest(name=_lease(work).name, request_id=new_request_id())
+        if duration is not None:
+            request.lease_duration.FromTimedelta(duration)
+        return await self._transport.call(self._transport.dispatch.ExtendLease, request)
+
+    async def queue(self, project: str) -> dispatch.Queue:
+        """Counts of a project's tasks and leases, now."""
+        request = dispatch.GetQueueRequest(project=project_name(project))
+        return await self._transport.call(self._transport.dispatch.GetQueue, request)
+
+    async def watch_queue(self, project: str) -> AsyncIterator[dispatch.Queue]:
+        """The counts at once, and again whenever they change, without end."""
+        request = dispatch.WatchQueueRequest(project=project_name(project))
+        async for queue in self._transport.following(self._transport.dispatch.WatchQueue, lambda: request):
+            yield queue
+
+    async def tasks(self, project: str, *, item: str = "") -> AsyncIterator[dispatch.Task]:
+        """A project's tasks, most urgent first within a state; of one item when `item` (a key) is given."""
+        parent = project_name(project)
+        request = dispatch.ListTasksRequest(
+            parent=parent, item=item_name(parent, item) if item else "", page_size=1000
+        )
+        method = self._transport.dispatch.ListTasks
+        async for page in self._transport.pages(method, request, lambda r: r.tasks):
+            for task in page:
+                yield task
+
+
+def _lease(work: Job | dispatch.Lease) -> dispatch.Lease:
+    return work.lease if isinstance(work, Job) else work

@@ -1,0 +1,279 @@
+"""Calls over gRPC: the token on each, deadlines, retries with back-off, pages, and streams that come back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from cairn.annotation.v1.annotation_store_pb2_grpc import AnnotationStoreServiceStub
+from cairn.audit.v1.audit_pb2_grpc import AuditServiceStub
+from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceStub
+from cairn.dispatch.v1.task_dispatch_pb2_grpc import TaskDispatchServiceStub
+from cairn.inference.v1.inference_pb2_grpc import InferenceServiceStub
+from cairn_client.errors import CairnError, DeadlineExceeded, ProfileError, error_of_call
+from cairn_client.profile import Profile, Service
+from cairn_client.tokens import TokenProvider
+
+if TYPE_CHECKING:
+    from cairn.annotation.v1.annotation_store_pb2_grpc import AnnotationStoreServiceAsyncStub
+    from cairn.audit.v1.audit_pb2_grpc import AuditServiceAsyncStub
+    from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceAsyncStub
+    from cairn.dispatch.v1.task_dispatch_pb2_grpc import TaskDispatchServiceAsyncStub
+    from cairn.inference.v1.inference_pb2_grpc import InferenceServiceAsyncStub
+
+Q = TypeVar("Q", bound=Message)
+R = TypeVar("R", bound=Message)
+E = TypeVar("E")
+T = TypeVar("T")
+Metadata = tuple[tuple[str, str], ...]
+
+_CHANNEL_OPTIONS = (
+    # A service that was restarted should be met again within a second, not after gRPC's two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    ("grpc.max_send_message_length", 64 * 1024 * 1024),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to go on when a service does not answer; all in seconds.
+
+    Every call is safe to repeat (reads are, and writes carry a request id), so all of them are repeated on
+    UNAVAILABLE and RESOURCE_EXHAUSTED, with full jitter between `first_delay` and `longest_delay`, or
+    after the delay
+    the server asked for. `call` is for the whole; `attempt` for each try.
+    """
+
+    call: float = 60.0
+    attempt: float = 30.0
+    first_delay: float = 0.05
+    longest_delay: float = 2.0
+
+    def delay(self, tries: int, asked_for: float | None) -> float:
+        """Seconds to wait after the n-th failed try, from 1."""
+        ceiling = min(self.longest_delay, self.first_delay * 2 ** min(tries - 1, 20))
+        return float(max(asked_for or 0.0, ceiling * random.uniform(0.5, 1.0)))
+
+
+class _UnaryUnary(Protocol[Q, R]):
+    def __call__(
+        self, request: Q, /, *, timeout: float | None = None, metadata: Metadata | None = None
+    ) -> grpc.aio.UnaryUnaryCall[Q, R]: ...
+
+
+class _UnaryStream(Protocol[Q, R]):
+    def __call__(
+        self, request: Q, /, *, timeout: float | None = None, metadata: Metadata | None = None
+    ) -> grpc.aio.UnaryStreamCall[Q, R]: ...
+
+
+class _StreamUnary(Protocol[Q, R]):
+    def __call__(
+        self,
+        request_iterator: AsyncIterator[Q] | None = None,
+        *,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+    ) -> grpc.aio.StreamUnaryCall[Q, R]: ...
+
+
+def new_request_id() -> str:
+    """A fresh request id: what makes a repeated write harmless (AIP-155)."""
+    return uuid.uuid4().hex
+
+
+def worth_repeating(error: CairnError) -> bool:
+    """Whether the same call may succeed later without anybody changing anything."""
+    code, message = error.problem.code, error.problem.message
+    return code in ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED") or (
+        # A killed server's half-written answer arrives as one of these, without our details.
+        code in ("INTERNAL", "UNKNOWN")
+        and not error.reason
+        and ("RST_STREAM" in message or "Stream removed" in message)
+    )
+
+
+class Transport:
+    """The channels to the five services, opened at the first call in the running loop."""
+
+    def __init__(self, profile: Profile, token: TokenProvider, patience: Patience | None = None) -> None:
+        self.profile = profile
+        self.patience = patience or Patience()
+        self._token = token
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._metadata: tuple[str, Metadata] = ("", ())
+
+    @property
+    def store(self) -> AnnotationStoreServiceAsyncStub:
+        """annotation-store."""
+        return AnnotationStoreServiceStub(self._channel(Service.ANNOTATION_STORE))
+
+    @property
+    def dispatch(self) -> TaskDispatchServiceAsyncStub:
+        """task-dispatch."""
+        return TaskDispatchServiceStub(self._channel(Service.TASK_DISPATCH))
+
+    @property
+    def consensus(self) -> ConsensusServiceAsyncStub:
+        """consensus."""
+        return ConsensusServiceStub(self._channel(Service.CONSENSUS))
+
+    @property
+    def inference(self) -> InferenceServiceAsyncStub:
+        """inference."""
+        return InferenceServiceStub(self._channel(Service.INFERENCE))
+
+    @property
+    def audit(self) -> AuditServiceAsyncStub:
+        """audit."""
+        return AuditServiceStub(self._channel(Service.AUDIT))
+
+    def _channel(self, service: Service) -> grpc.aio.Channel:
+        address = self.profile.addresses[service]
+        channel = self._channels.get(address)
+        if channel is None:
+            channel = self._open(address)
+            self._channels[address] = channel
+        return channel
+
+    def _open(self, address: str) -> grpc.aio.Channel:
+        if not self.profile.tls:
+            return grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        return grpc.aio.secure_channel(
+            address, grpc.ssl_channel_credentials(_roots(self.profile.ca_file)), options=_CHANNEL_OPTIONS
+        )
+
+    async def close(self) -> None:
+        """Close all channels."""
+        channels, self._channels = list(self._channels.values()), {}
+        await asyncio.gather(*(channel.close() for channel in channels))
+
+    def metadata(self) -> Metadata:
+        """What goes with every call: the bearer token."""
+        token = self._token()
+        if self._metadata[0] != token:
+            self._metadata = (token, (("authorization", f"Bearer {token}"),))
+        return self._metadata[1]
+
+    async def call(self, method: _UnaryUnary[Q, R], request: Q, *, timeout: float | None = None) -> R:
+        """Call, and call again while it is worth it. `timeout` (seconds) is for everything together.
+
+        Raises the CairnError of the last answer.
+        """
+
+        async def attempt(seconds: float) -> R:
+            return await method(request, timeout=seconds, metadata=self.metadata())
+
+        return await self.repeating(attempt, timeout)
+
+    async def send(
+        self,
+        method: _StreamUnary[Q, R],
+        messages: Callable[[], AsyncIterator[Q]],
+        *,
+        timeout: float | None = None,
+    ) -> R:
+        """A client stream, sent from its beginning at every try: `messages()` starts it anew."""
+
+        async def attempt(seconds: float) -> R:
+            return await method(messages(), timeout=seconds, metadata=self.metadata())
+
+        return await self.repeating(attempt, timeout)
+
+    async def repeating(
+        self,
+        attempt: Callable[[float], Awaitable[T]],
+        timeout: float | None = None,
+        attempt_timeout: float | None = None,
+    ) -> T:
+        """Run `attempt(seconds it may take)` until it succeeds, or fails for good, or time is up."""
+        deadline = time.monotonic() + (self.patience.call if timeout is None else timeout)
+        longest = attempt_timeout or self.patience.attempt
+        tries = 0
+        while True:
+            tries += 1
+            left = deadline - time.monotonic()
+            try:
+                return await attempt(max(0.001, min(left, longest)))
+            except grpc.RpcError as failed:
+                error = error_of_call(failed)
+                short_try = isinstance(error, DeadlineExceeded) and left > longest
+                if not (worth_repeating(error) or short_try):
+                    raise error from None
+                delay = self.patience.delay(tries, error.problem.retry_after)
+                if time.monotonic() + delay >= deadline:
+                    raise _with_address(error, self.profile) from None
+            await asyncio.sleep(delay)
+
+    async def receive(
+        self, method: _UnaryStream[Q, R], request: Q, *, timeout: float | None = None
+    ) -> AsyncIterator[R]:
+        """A server stream, once: who can resume it calls again with a new request."""
+        call = method(request, timeout=timeout, metadata=self.metadata())
+        try:
+            async for message in call:
+                yield message
+        except grpc.RpcError as failed:
+            raise error_of_call(failed) from None
+        finally:
+            call.cancel()
+
+    async def following(self, method: _UnaryStream[Q, R], request: Callable[[], Q]) -> AsyncIterator[R]:
+        """A server stream without end: after a break `request()` says where to go on, until patience runs
+        out."""
+        tries, failing_since = 0, 0.0
+        while True:
+            try:
+                async for message in self.receive(method, request()):
+                    tries = 0
+                    yield message
+                return
+            except CairnError as error:
+                now = time.monotonic()
+                failing_since = now if tries == 0 else failing_since
+                tries += 1
+                if not worth_repeating(error) or now - failing_since > self.patience.call:
+                    raise
+                delay = self.patience.delay(tries, error.problem.retry_after)
+            await asyncio.sleep(delay)
+
+    async def pages(
+        self, method: _UnaryUnary[Q, R], request: Q, elements: Callable[[R], Sequence[E]]
+    ) -> AsyncIterator[Sequence[E]]:
+        """The pages of a List method, to the last. `request` is changed: its page_token moves."""
+        while True:
+            page = await self.call(method, request)
+            yield elements(page)
+            token: str = page.next_page_token  # type: ignore[attr-defined]
+            if not token:
+                return
+            request.page_token = token  # type: ignore[attr-defined]
+
+
+def _roots(ca_file: Path | None) -> bytes | None:
+    try:
+        return None if ca_file is None else ca_file.read_bytes()
+    except OSError as error:
+        raise ProfileError(f"The CA file {ca_file} cannot be read: {error.strerror}.") from None
+
+
+def _with_address(error: CairnError, profile: Profile) -> CairnError:
+    if error.problem.code != "UNAVAILABLE" or error.reason:
+        return error
+    told = f"Cairn does not answer: {error.problem.message} ({profile.source})."
+    return type(error)(replace(error.problem, message=f"{told} Is it running? See 'cairn status'."))
