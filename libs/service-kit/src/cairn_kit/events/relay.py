@@ -160,7 +160,7 @@ class Relay:
             if known is None or known != created:
                 await tx.execute(
                     "INSERT INTO relay_state (stream_created_at) VALUES ($1) "
-                    "ON CONFLICT (only) DO UPDATE SET stream_created_at = excluded.stream_created_at",
+                    "ON CONFLICT (singleton) DO UPDATE SET stream_created_at = excluded.stream_created_at",
                     created,
                 )
         if known is not None and known != created:

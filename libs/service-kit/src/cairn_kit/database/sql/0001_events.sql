@@ -70,6 +70,6 @@ CREATE INDEX request_age ON request USING brin (created_at);
 
 -- Which incarnation of the stream our events were published to: a younger one has lost them.
 CREATE TABLE relay_state (
-  only              boolean PRIMARY KEY DEFAULT true CHECK (only),
+  singleton         boolean PRIMARY KEY DEFAULT true CHECK (singleton),
   stream_created_at timestamptz NOT NULL
 );

@@ -1,0 +1,82 @@
+"""The PostgreSQL of this test process: started at its first use, stopped at exit, a database for whoever asks."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import hashlib
+import shutil
+import tempfile
+from functools import cache
+from importlib.resources.abc import Traversable
+from itertools import count
+from pathlib import Path
+
+import asyncpg
+
+from cairn_kit.database.migrations import migrate, provision, read_migrations
+from cairn_kit.embedded import EmbeddedPostgres
+
+_numbers = count(1)
+_templates: dict[str, str] = {}
+
+
+@cache
+def postgres() -> EmbeddedPostgres:
+    """One server for the process, without fsync."""
+    folder = Path(tempfile.mkdtemp(prefix="cairn-test-"))
+    folder.chmod(0o755)  # PostgreSQL may run as another user; its own folder inside is private
+    server = EmbeddedPostgres(folder / "pg", durable=False, settings={"max_connections": "300"})
+    server.start()
+
+    def end() -> None:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(end)
+    return server
+
+
+async def fresh_database(service: str, migrations: Traversable | None) -> str:
+    """The DSN of a new database in which only this service lives, migrated, as the service's role."""
+    server, role = postgres(), service.replace("-", "_")
+    template = await _template(server, service, migrations)
+    name = f"test_{next(_numbers)}"
+    await _administer(server, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+    return server.dsn(name, role)
+
+
+async def drop_database(dsn: str) -> None:
+    """Drop what fresh_database made, whoever is still connected."""
+    name = dsn.partition("@/")[2].partition("?")[0]
+    await _administer(postgres(), f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+async def _template(server: EmbeddedPostgres, service: str, migrations: Traversable | None) -> str:
+    """A database to copy: made once for each set of migrations."""
+    texts = "".join(m.digest for m in read_migrations(migrations))
+    key = hashlib.sha256(f"{service}{texts}".encode()).hexdigest()[:16]
+    if key not in _templates:
+        name, role = f"template_{key}", service.replace("-", "_")
+        await _administer(server, f"DROP DATABASE IF EXISTS {name}", f"CREATE DATABASE {name}")
+        await provision(server.dsn(name), service)
+        await migrate(server.dsn(name, role), role, migrations)
+        _templates[key] = name
+    return _templates[key]
+
+
+async def _administer(server: EmbeddedPostgres, *statements: str) -> None:
+    connection = await asyncpg.connect(server.dsn())
+    try:
+        for statement in statements:
+            for attempt in range(50):
+                try:
+                    await connection.execute(statement)
+                    break
+                except asyncpg.ObjectInUseError:
+                    # A session that was just closed still holds the template for a moment.
+                    if attempt == 49:
+                        raise
+                    await asyncio.sleep(0.02)
+    finally:
+        await connection.close()
