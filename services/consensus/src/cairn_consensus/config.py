@@ -1,0 +1,18 @@
+"""What consensus may be told from outside."""
+
+from __future__ import annotations
+
+from cairn_kit.settings import ChassisSettings
+from pydantic import Field
+
+
+class ConsensusSettings(ChassisSettings):
+    """Settings of consensus; every field is CAIRN_<FIELD> in the environment."""
+
+    service_name: str = "consensus"
+
+    refit_growth: float = Field(default=0.1, gt=0)
+    """Labelers' reliabilities are fitted again when a project's votes have grown by this share."""
+
+    refit_min_votes: int = Field(default=50, ge=1)
+    """No refit for fewer new votes than this."""

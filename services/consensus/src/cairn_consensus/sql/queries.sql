@@ -1,0 +1,90 @@
+-- name: upsert_projects
+INSERT INTO project (tenant, project, revision, body)
+SELECT DISTINCT ON (tenant, project) * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[]) AS heard (tenant, project, revision, body)
+ORDER BY tenant, project, revision DESC
+ON CONFLICT (tenant, project) DO UPDATE SET revision = excluded.revision, body = excluded.body
+WHERE project.revision < excluded.revision
+
+-- name: project
+SELECT body FROM project WHERE tenant = $1 AND project = $2
+
+-- name: known_projects
+SELECT tenant, project, body FROM project JOIN unnest($1::text[], $2::text[]) AS wanted (tenant, project) USING (tenant, project)
+
+-- name: insert_votes
+INSERT INTO vote (tenant, project, item, question, labeler, annotation, answer)
+SELECT $1, $2, * FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[])
+ON CONFLICT DO NOTHING
+RETURNING item, question, labeler
+
+-- name: upsert_scores
+INSERT INTO score (tenant, project, item, question, model, revision, probabilities, class_ids)
+SELECT $1, $2, item, $3, $4, $5, (SELECT array_agg(p ORDER BY place) FROM unnest(($7::real[])[(row - 1) * $8 + 1 : row * $8]) WITH ORDINALITY AS value (p, place)), $9::text[]
+FROM unnest($6::text[]) WITH ORDINALITY AS heard (item, row)
+ON CONFLICT (tenant, project, item, question) DO UPDATE
+SET model = excluded.model, revision = excluded.revision, probabilities = excluded.probabilities, class_ids = excluded.class_ids
+WHERE score.revision < excluded.revision
+RETURNING item
+
+-- name: upsert_truths
+INSERT INTO truth (tenant, project, item, question, answer, rank, time)
+SELECT DISTINCT ON (item, question) $1, $2, * FROM unnest($3::text[], $4::text[], $5::bytea[], $6::smallint[], $7::timestamptz[])
+  AS heard (item, question, answer, rank, time)
+ORDER BY item, question, rank DESC, time DESC
+ON CONFLICT (tenant, project, item, question) DO UPDATE
+SET answer = excluded.answer, rank = excluded.rank, time = excluded.time
+WHERE (truth.rank, truth.time) < (excluded.rank, excluded.time)
+RETURNING item, question
+
+-- name: route_items
+INSERT INTO item (tenant, project, item, auto, route_revision)
+SELECT DISTINCT ON (item) $1, $2, * FROM unnest($3::text[], $4::boolean[], $5::bigint[]) AS heard (item, auto, route_revision)
+ORDER BY item, route_revision DESC
+ON CONFLICT (tenant, project, item) DO UPDATE
+SET auto = excluded.auto, route_revision = excluded.route_revision
+WHERE item.route_revision < excluded.route_revision
+RETURNING item, auto
+
+-- name: save_items
+INSERT INTO item (tenant, project, item, state, revision, answers_wanted)
+SELECT $1, $2, * FROM unnest($3::text[], $4::smallint[], $5::bigint[], $6::int[])
+ON CONFLICT (tenant, project, item) DO UPDATE
+SET state = excluded.state, revision = excluded.revision, answers_wanted = excluded.answers_wanted
+
+-- name: save_decisions
+INSERT INTO decision (tenant, project, item, question, answer, confidence)
+SELECT $1, $2, * FROM unnest($3::text[], $4::text[], $5::bytea[], $6::double precision[])
+ON CONFLICT (tenant, project, item, question) DO UPDATE SET answer = excluded.answer, confidence = excluded.confidence
+
+-- name: save_refit
+INSERT INTO refit (tenant, project, refit, votes, labelers, changed_items, state, state_sha256)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (tenant, project) DO UPDATE
+SET refit = excluded.refit, votes = excluded.votes, labelers = excluded.labelers, changed_items = excluded.changed_items,
+    state = excluded.state, state_sha256 = excluded.state_sha256, create_time = now()
+
+-- name: newest_refit
+SELECT refit, votes, state, create_time FROM refit WHERE tenant = $1 AND project = $2
+
+-- name: all_votes
+SELECT item, question, labeler, annotation, answer FROM vote WHERE tenant = $1 AND project = $2
+ORDER BY item, question, labeler
+
+-- name: all_scores
+SELECT item, question, model, probabilities, class_ids FROM score WHERE tenant = $1 AND project = $2 ORDER BY item, question
+
+-- name: all_truths
+SELECT item, question, answer FROM truth WHERE tenant = $1 AND project = $2 ORDER BY item, question
+
+-- name: all_items
+SELECT item, state, revision, answers_wanted, auto FROM item WHERE tenant = $1 AND project = $2 ORDER BY item
+
+-- name: all_decisions
+SELECT item, question, answer, confidence FROM decision WHERE tenant = $1 AND project = $2 ORDER BY item, question
+
+-- name: count_annotations
+SELECT count(DISTINCT annotation) FROM vote WHERE tenant = $1 AND project = $2
+
+-- name: votes_of_items
+SELECT item, question, labeler, annotation, answer FROM vote
+WHERE tenant = $1 AND project = $2 AND item = ANY($3::text[]) ORDER BY item, question, labeler

@@ -1,0 +1,298 @@
+"""The only caller of SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+from typing import NewType
+
+from cairn.annotation.v1.annotation_store_pb2 import Project
+from cairn.label.v1.label_value_pb2 import Answer
+from cairn_kit.database import Database, Queries, Transaction
+from cairn_kit.database.transaction import Record
+
+SQL = Queries.load("cairn_consensus", "sql/queries.sql")
+
+Rows = Database | Transaction
+"""Whatever a single reading statement can be run on."""
+
+ItemKey = NewType("ItemKey", str)
+QuestionId = NewType("QuestionId", str)
+LabelerName = NewType("LabelerName", str)
+
+
+class State(IntEnum):
+    """Where an item stands, as in `cairn.consensus.v1.DecisionState`."""
+
+    COLLECTING = 1
+    DECIDED = 2
+    DISPUTED = 3
+
+
+class TruthRank(IntEnum):
+    """Whose word a known truth is; a higher one replaces a lower."""
+
+    GOLD = 1
+    REVIEWED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectKey:
+    """Which project."""
+
+    tenant: str
+    project: str
+
+    @property
+    def columns(self) -> tuple[str, str]:
+        """The key as every statement takes it."""
+        return self.tenant, self.project
+
+
+@dataclass(frozen=True, slots=True)
+class VoteRow:
+    """One labeler's answer to one question of one item."""
+
+    item: ItemKey
+    question: QuestionId
+    labeler: LabelerName
+    annotation: str
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """What a model says of one item: `probabilities` (classes,) in the order of `class_ids`."""
+
+    item: ItemKey
+    question: QuestionId
+    model: str
+    probabilities: tuple[float, ...]
+    class_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TruthRow:
+    """What is known to be true of one question of one item."""
+
+    item: ItemKey
+    question: QuestionId
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRow:
+    """Where one item stands; `auto` when a model labeled it alone."""
+
+    item: ItemKey
+    state: State
+    revision: int
+    answers_wanted: int
+    auto: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRow:
+    """What was last announced of one question of one item."""
+
+    item: ItemKey
+    question: QuestionId
+    answer: Answer
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class RefitRow:
+    """The newest fit to all votes, and the state it left."""
+
+    refit: int
+    votes: int
+    state: bytes
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """All that is kept of a project: what its state in memory is made of after a start."""
+
+    votes: list[VoteRow]
+    scores: list[ScoreRow]
+    truths: list[TruthRow]
+    items: list[ItemRow]
+    decisions: list[DecisionRow]
+    refit: RefitRow | None
+
+
+class ConsensusStore:
+    """Rows in, rows out; it decides nothing."""
+
+    async def upsert_projects(
+        self, tx: Transaction, projects: Sequence[tuple[ProjectKey, int, Project]]
+    ) -> None:
+        """Keep each project as it is at its newest revision."""
+        await tx.execute(
+            SQL.upsert_projects,
+            [key.tenant for key, _, _ in projects],
+            [key.project for key, _, _ in projects],
+            [revision for _, revision, _ in projects],
+            [project.SerializeToString() for _, _, project in projects],
+        )
+
+    async def project(self, rows: Rows, key: ProjectKey) -> Project | None:
+        """The project as last heard of."""
+        body = await rows.fetchval(SQL.project, *key.columns)
+        return None if body is None else Project.FromString(body)
+
+    async def known_projects(self, rows: Rows, keys: Sequence[ProjectKey]) -> dict[ProjectKey, Project]:
+        """Those of the projects that have been heard of."""
+        found = await rows.fetch(SQL.known_projects, [k.tenant for k in keys], [k.project for k in keys])
+        return {ProjectKey(row["tenant"], row["project"]): Project.FromString(row["body"]) for row in found}
+
+    async def insert_votes(
+        self, tx: Transaction, key: ProjectKey, votes: Sequence[VoteRow]
+    ) -> set[tuple[ItemKey, QuestionId, LabelerName]]:
+        """Keep votes; returns those that were not there yet."""
+        rows = await tx.fetch(
+            SQL.insert_votes,
+            *key.columns,
+            [vote.item for vote in votes],
+            [vote.question for vote in votes],
+            [vote.labeler for vote in votes],
+            [vote.annotation for vote in votes],
+            [vote.answer.SerializeToString(deterministic=True) for vote in votes],
+        )
+        return {(row["item"], row["question"], row["labeler"]) for row in rows}
+
+    async def upsert_scores(
+        self, tx: Transaction, key: ProjectKey, revision: int, scores: Sequence[ScoreRow]
+    ) -> set[ItemKey]:
+        """Keep scores of one question by one model in one round; returns the items whose score is newer now."""
+        first = scores[0]
+        rows = await tx.fetch(
+            SQL.upsert_scores,
+            *key.columns,
+            first.question,
+            first.model,
+            revision,
+            [score.item for score in scores],
+            [p for score in scores for p in score.probabilities],
+            len(first.class_ids),
+            list(first.class_ids),
+        )
+        return {row["item"] for row in rows}
+
+    async def upsert_truths(
+        self, tx: Transaction, key: ProjectKey, truths: Sequence[tuple[TruthRow, TruthRank, datetime]]
+    ) -> set[tuple[ItemKey, QuestionId]]:
+        """Keep what is known to be true; returns what changed."""
+        rows = await tx.fetch(
+            SQL.upsert_truths,
+            *key.columns,
+            [truth.item for truth, _, _ in truths],
+            [truth.question for truth, _, _ in truths],
+            [truth.answer.SerializeToString(deterministic=True) for truth, _, _ in truths],
+            [int(rank) for _, rank, _ in truths],
+            [time for _, _, time in truths],
+        )
+        return {(row["item"], row["question"]) for row in rows}
+
+    async def route_items(
+        self, tx: Transaction, key: ProjectKey, routes: Sequence[tuple[ItemKey, bool, int]]
+    ) -> dict[ItemKey, bool]:
+        """Keep whether a model labeled each item alone, by (item, auto, revision); returns what is newer now."""
+        rows = await tx.fetch(
+            SQL.route_items,
+            *key.columns,
+            [item for item, _, _ in routes],
+            [auto for _, auto, _ in routes],
+            [revision for _, _, revision in routes],
+        )
+        return {row["item"]: row["auto"] for row in rows}
+
+    async def save_items(self, tx: Transaction, key: ProjectKey, items: Sequence[ItemRow]) -> None:
+        """Write where items stand; whether they are automatic is left as it is."""
+        await tx.execute(
+            SQL.save_items,
+            *key.columns,
+            [item.item for item in items],
+            [int(item.state) for item in items],
+            [item.revision for item in items],
+            [item.answers_wanted for item in items],
+        )
+
+    async def save_decisions(
+        self, tx: Transaction, key: ProjectKey, decisions: Sequence[DecisionRow]
+    ) -> None:
+        """Write what is announced."""
+        await tx.execute(
+            SQL.save_decisions,
+            *key.columns,
+            [decision.item for decision in decisions],
+            [decision.question for decision in decisions],
+            [decision.answer.SerializeToString(deterministic=True) for decision in decisions],
+            [decision.confidence for decision in decisions],
+        )
+
+    async def save_refit(
+        self,
+        tx: Transaction,
+        key: ProjectKey,
+        *,
+        refit: int,
+        votes: int,
+        labelers: int,
+        changed_items: int,
+        state: bytes,
+        state_sha256: bytes,
+    ) -> None:
+        """Write the newest fit over the one before."""
+        await tx.execute(
+            SQL.save_refit, *key.columns, refit, votes, labelers, changed_items, state, state_sha256
+        )
+
+    async def count_annotations(self, rows: Rows, key: ProjectKey) -> int:
+        """How many annotations the votes came with."""
+        return int(await rows.fetchval(SQL.count_annotations, *key.columns))
+
+    async def votes_of_items(self, rows: Rows, key: ProjectKey, items: Sequence[ItemKey]) -> list[VoteRow]:
+        """The votes on these items, by item, question and labeler."""
+        return [_vote(row) for row in await rows.fetch(SQL.votes_of_items, *key.columns, list(items))]
+
+    async def everything(self, tx: Transaction, key: ProjectKey) -> Everything:
+        """All that is kept of a project, in an order that does not depend on when it came."""
+        newest = await tx.fetchrow(SQL.newest_refit, *key.columns)
+        return Everything(
+            votes=[_vote(row) for row in await tx.fetch(SQL.all_votes, *key.columns)],
+            scores=[
+                ScoreRow(
+                    row["item"],
+                    row["question"],
+                    row["model"],
+                    tuple(row["probabilities"]),
+                    tuple(row["class_ids"]),
+                )
+                for row in await tx.fetch(SQL.all_scores, *key.columns)
+            ],
+            truths=[
+                TruthRow(row["item"], row["question"], Answer.FromString(row["answer"]))
+                for row in await tx.fetch(SQL.all_truths, *key.columns)
+            ],
+            items=[
+                ItemRow(row["item"], State(row["state"]), row["revision"], row["answers_wanted"], row["auto"])
+                for row in await tx.fetch(SQL.all_items, *key.columns)
+            ],
+            decisions=[
+                DecisionRow(row["item"], row["question"], Answer.FromString(row["answer"]), row["confidence"])
+                for row in await tx.fetch(SQL.all_decisions, *key.columns)
+            ],
+            refit=newest
+            and RefitRow(newest["refit"], newest["votes"], newest["state"], newest["create_time"]),
+        )
+
+
+def _vote(row: Record) -> VoteRow:
+    return VoteRow(
+        row["item"], row["question"], row["labeler"], row["annotation"], Answer.FromString(row["answer"])
+    )
