@@ -41,24 +41,45 @@ def _tiny_service_is_importable() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def services() -> tuple[ServiceSpec, ...]:
     """Two tiny services under the names of real ones."""
     return (ServiceSpec("consensus", "tiny_service"), ServiceSpec("audit", "tiny_service"))
 
 
-@pytest.fixture
-def short_folder() -> Iterator[Path]:
+def _short_folder() -> Path:
     """A folder that PostgreSQL's user can reach, with a path short enough for a socket."""
     folder = Path(tempfile.mkdtemp(prefix="cairn-"))
     folder.chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    folder = _short_folder()
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
 def stack(short_folder: Path, services: tuple[ServiceSpec, ...]) -> Iterator[Stack]:
-    """A stack that is not started yet."""
+    """A stack that was never started."""
     home = short_folder / "home"
     yield Stack(home, services)
     api.remove(home)
+
+
+@pytest.fixture(scope="module")
+def _used_home(services: tuple[ServiceSpec, ...]) -> Iterator[Stack]:
+    folder = _short_folder()
+    stack = Stack(folder / "home", services)
+    yield stack
+    api.remove(stack.home)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def used(_used_home: Stack) -> Iterator[Stack]:
+    """A stack that is stopped, and may have been up before: making a database takes the longest."""
+    yield _used_home
+    api.down(_used_home.home)

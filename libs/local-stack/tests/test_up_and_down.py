@@ -58,36 +58,36 @@ def test_up_is_ready_and_down_leaves_no_process(stack: Stack) -> None:
     assert not api.down(stack.home), "nothing runs any more"
 
 
-def test_data_ports_and_keys_survive_a_restart(stack: Stack) -> None:
-    first = stack.up()
-    run_sql(dsn_of(stack, stack.services[0]), "INSERT INTO kept VALUES ('kept')")
-    key = KeyRing(stack.home / "keys").users_key().jwk.thumbprint()
-    nats_token = (stack.home / "nats" / "connection.json").read_text()
-    api.down(stack.home)
+def test_data_ports_and_keys_survive_a_restart(used: Stack) -> None:
+    first = used.up()
+    run_sql(dsn_of(used, used.services[0]), "INSERT INTO kept VALUES ('kept')")
+    key = KeyRing(used.home / "keys").users_key().jwk.thumbprint()
+    nats_token = (used.home / "nats" / "connection.json").read_text()
+    api.down(used.home)
 
-    second = stack.up()
+    second = used.up()
     assert second.addresses == first.addresses
-    assert (stack.home / "nats" / "connection.json").read_text() == nats_token
-    assert KeyRing(stack.home / "keys").users_key().jwk.thumbprint() == key
-    assert run_sql(dsn_of(stack, stack.services[0]), "SELECT word FROM kept")[0]["word"] == "kept"
+    assert (used.home / "nats" / "connection.json").read_text() == nats_token
+    assert KeyRing(used.home / "keys").users_key().jwk.thumbprint() == key
+    assert run_sql(dsn_of(used, used.services[0]), "SELECT word FROM kept")[0]["word"] == "kept"
 
 
-def test_up_twice_is_one_stack(stack: Stack) -> None:
-    first, second = stack.up(), stack.up()
+def test_up_twice_is_one_stack(used: Stack) -> None:
+    first, second = used.up(), used.up()
     assert second.ready
     assert second.supervisor == first.supervisor
 
 
-def test_it_is_durable_and_private(stack: Stack) -> None:
-    stack.up()
-    home = Home(stack.home)
-    for spec in stack.services:
-        dsn = dsn_of(stack, spec)
+def test_it_is_durable_and_private(used: Stack) -> None:
+    used.up()
+    home = Home(used.home)
+    for spec in used.services:
+        dsn = dsn_of(used, spec)
         [durable] = run_sql(
             dsn, "SELECT current_setting('fsync') || current_setting('synchronous_commit') AS settings"
         )
         assert durable["settings"] == "onon"
-    connection = json.loads((stack.home / "nats" / "connection.json").read_text())
+    connection = json.loads((used.home / "nats" / "connection.json").read_text())
     with urllib.request.urlopen(f"http://127.0.0.1:{connection['monitor_port']}/jsz?config=1") as answer:
         assert json.load(answer)["config"]["sync_always"] is True
     for secret in (
@@ -102,9 +102,9 @@ def test_it_is_durable_and_private(stack: Stack) -> None:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
 
 
-def test_a_role_owns_its_schema_and_nothing_else(stack: Stack) -> None:
-    stack.up()
-    dsn = dsn_of(stack, stack.services[0])
+def test_a_role_owns_its_schema_and_nothing_else(used: Stack) -> None:
+    used.up()
+    dsn = dsn_of(used, used.services[0])
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         run_sql(dsn, "SELECT * FROM audit.kept")
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
@@ -113,14 +113,14 @@ def test_a_role_owns_its_schema_and_nothing_else(stack: Stack) -> None:
         run_sql(dsn, "CREATE SCHEMA mine")
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         run_sql(dsn.replace("/cairn?", "/postgres?"), "SELECT 1")
-    postgres = postgres_of(Home(stack.home), Options())
+    postgres = postgres_of(Home(used.home), Options())
     for role in ("consensus", "postgres"):
         with pytest.raises(asyncpg.InvalidPasswordError):
             run_sql(postgres.dsn("cairn", role).replace("@", ":guessed@"), "SELECT 1")
 
 
-def test_two_stacks_run_side_by_side(stack: Stack, services: tuple[ServiceSpec, ...], tmp_path: Path) -> None:
-    ours = stack.up()
+def test_two_stacks_run_side_by_side(used: Stack, services: tuple[ServiceSpec, ...], tmp_path: Path) -> None:
+    ours = used.up()
     with PrivateStack(tmp_path, services=services) as other:
         theirs = other.status
         assert theirs.ready
@@ -128,9 +128,9 @@ def test_two_stacks_run_side_by_side(stack: Stack, services: tuple[ServiceSpec, 
         assert len(set(listening)) == len(listening)
         other.kill("consensus")
         other.wait_until_ready()
-        assert stack.status().ready
+        assert used.status().ready
     assert not other.home.exists()
-    assert stack.status().ready
+    assert used.status().ready
 
 
 async def test_a_private_stack_is_gone_when_a_test_fails(
@@ -151,8 +151,8 @@ async def test_a_private_stack_is_gone_when_a_test_fails(
     assert not stack.home.exists()
 
 
-def test_a_service_that_is_not_installed_is_told_and_the_rest_runs(stack: Stack) -> None:
-    up = stack.up(services=[stack.services[0], ServiceSpec("inference", "cairn_not_there")])
+def test_a_service_that_is_not_installed_is_told_and_the_rest_runs(used: Stack) -> None:
+    up = used.up(services=[used.services[0], ServiceSpec("inference", "cairn_not_there")])
     assert up.state is StackState.DEGRADED
     assert up.process("consensus").pid is not None
     assert up.problems == ("inference is missing: cairn_not_there is not installed here.",)
@@ -174,12 +174,12 @@ def test_the_home_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch,
     assert api.default_home() == Path.home() / ".cairn"
 
 
-def test_it_ends_when_its_owner_is_gone(stack: Stack) -> None:
+def test_it_ends_when_its_owner_is_gone(used: Stack) -> None:
     owner = os.fork()
     if owner == 0:
         os.read(os.pipe()[0], 1)  # until killed
-    up = stack.up(owner=owner)
+    up = used.up(owner=owner)
     os.kill(owner, 9)
     os.waitpid(owner, 0)
     assert isinstance(up.supervisor, ProcessId)
-    assert api.wait_for(lambda: not stack.status().running, 20)
+    assert api.wait_for(lambda: not used.status().running, 20)

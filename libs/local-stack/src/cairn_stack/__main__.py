@@ -4,10 +4,10 @@ import asyncio
 import sys
 from pathlib import Path
 
-from cairn_stack.errors import StackError
+from cairn_stack.errors import ALREADY_SUPERVISED, StackError
 from cairn_stack.home import Home
 from cairn_stack.options import Options
-from cairn_stack.supervisor import Supervisor, sole_supervisor
+from cairn_stack.supervisor import AlreadySupervised, Supervisor, sole_supervisor
 
 
 def main() -> int:
@@ -15,6 +15,8 @@ def main() -> int:
     try:
         with sole_supervisor(home):
             return asyncio.run(Supervisor(home, Options.read(home)).run())
+    except AlreadySupervised:
+        return ALREADY_SUPERVISED
     except (StackError, OSError) as error:
         print(error, flush=True)
         return 1

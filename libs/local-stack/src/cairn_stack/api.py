@@ -20,7 +20,7 @@ from typing import Any
 from cairn_stack.catalog import SERVICES, ServiceSpec
 from cairn_stack.control import ask
 from cairn_stack.environment import environment_of
-from cairn_stack.errors import StackError, means_full_disk
+from cairn_stack.errors import ALREADY_SUPERVISED, StackError, means_full_disk
 from cairn_stack.files import read_json
 from cairn_stack.follow import follow_logs, last_lines
 from cairn_stack.home import Home, default_home
@@ -32,6 +32,7 @@ from cairn_stack.processes import ProcessId, wait_for
 from cairn_stack.state import ProcessState, StackState, StackStatus
 
 _STOP_TIMEOUT = 90.0  # services drain, PostgreSQL writes its last checkpoint
+_UNSEEN = 10.0  # a supervisor that another `up` started shows itself sooner
 _SETTLED = {ProcessState.READY, ProcessState.CRASHING, ProcessState.MISSING}
 
 # Supervisors that this process started: kept so that they are reaped when they end before us.
@@ -259,12 +260,24 @@ def _wait_until_settled(
     home: Home, child: subprocess.Popen[bytes] | None, timeout: float, progress: Callable[[str], None] | None
 ) -> StackStatus:
     told = ""
-    deadline = time.monotonic() + timeout
+    last_seen = time.monotonic()
+    deadline = last_seen + timeout
     while True:
+        if child is not None and child.poll() == ALREADY_SUPERVISED:
+            del _STARTED[child.pid]
+            child = None  # somebody else's `up` was faster; theirs is as good as ours
         if child is not None and child.poll() is not None:
             raise StackError(_why_it_ended(home, child))
         answer = ask(home, do="status")
+        if (
+            answer is None
+            and child is None
+            and time.monotonic() - last_seen > _UNSEEN
+            and not _supervisor(home)
+        ):
+            raise StackError(" ".join(["The stack ended while it was starting.", *last_state(home).problems]))
         if answer is not None:
+            last_seen = time.monotonic()
             now = StackStatus.from_json(answer)
             if progress and now.stage not in {told, ""}:
                 told = now.stage

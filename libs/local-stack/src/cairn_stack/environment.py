@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from cairn_kit.auth.keys import KeyRing
 from cairn_kit.embedded import EmbeddedNats, EmbeddedPostgres
 from cairn_stack.catalog import ServiceSpec
 from cairn_stack.files import write_json
@@ -38,6 +37,8 @@ def addresses(ports: Ports) -> dict[str, str]:
 
 def environment_of(spec: ServiceSpec, home: Home, options: Options, ports: Ports) -> dict[str, str]:
     """The whole environment of one service: ours, what `up` added, and the stack's own on top."""
+    from cairn_kit.auth.keys import KeyRing  # half a second of imports that the first steps do without
+
     postgres, nats = postgres_of(home, options), nats_of(home, options)
     keys = KeyRing(home.keys)
     threads = str(max(1, (os.cpu_count() or 2) // 2))  # five services share the machine
@@ -73,6 +74,8 @@ def environment_of(spec: ServiceSpec, home: Home, options: Options, ports: Ports
 
 def write_profile(home: Home, ports: Ports) -> None:
     """Write what a client needs (0600): addresses, the key that signs people's tokens, the tenant."""
+    from cairn_kit.auth.keys import KeyRing  # as above
+
     ring = KeyRing(home.keys)
     write_json(
         home.profile,

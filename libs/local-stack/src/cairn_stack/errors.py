@@ -8,6 +8,10 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FULL_WORDS = ("no space left on device", "disk quota exceeded", "disk full")
 
 
+ALREADY_SUPERVISED = 75
+"""The exit code of a supervisor that found another at work (EX_TEMPFAIL of sysexits.h)."""
+
+
 class StackError(Exception):
     """The stack could not do what was asked; the text says what was wrong and what to do."""
 

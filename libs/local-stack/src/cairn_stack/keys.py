@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from cairn_kit.auth.keys import KeyRing
+from cairn_kit.auth.keys import KeyFileError, KeyRing
 from cairn_kit.embedded.process import write_private
 from cairn_stack.errors import StackError
 from cairn_stack.home import Home
@@ -16,9 +16,13 @@ from cairn_stack.home import Home
 def ensure_keys(home: Home, services: Iterable[str]) -> None:
     """Make the keys that are missing; the ledger's is apart, so that no token key can sign a checkpoint.
 
-    Raises StackError when the ledger's private key is gone: a new one would silently break its proof.
+    Raises StackError when a key cannot be read, or when the ledger's is gone: a new one would silently break
+    its proof.
     """
-    KeyRing(home.keys).ensure(services)
+    try:
+        KeyRing(home.keys).ensure(services)
+    except KeyFileError as error:
+        raise StackError(str(error)) from error
     if home.ledger_key.exists():
         return
     if home.ledger_public_key.exists():

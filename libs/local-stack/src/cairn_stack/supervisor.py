@@ -15,7 +15,6 @@ from typing import Any
 
 import asyncpg
 
-from cairn_kit.auth.keys import KeyFileError
 from cairn_kit.embedded import EmbeddedError
 from cairn_stack.control import listen
 from cairn_stack.disk import TO_RUN, TO_START, shortage
@@ -23,7 +22,6 @@ from cairn_stack.environment import nats_of, postgres_of, write_profile
 from cairn_stack.errors import StackError, means_full_disk
 from cairn_stack.files import write_json
 from cairn_stack.home import Home
-from cairn_stack.keys import ensure_keys
 from cairn_stack.leftovers import stop_leftovers
 from cairn_stack.options import Options
 from cairn_stack.ports import Ports
@@ -37,6 +35,10 @@ from cairn_stack.state import ProcessState, StackState, StackStatus
 _LOOK_AROUND = 1.0  # seconds between looks at the disk, at long logs and at the owner
 
 
+class AlreadySupervised(StackError):
+    """Another supervisor holds the home's lock."""
+
+
 @contextmanager
 def sole_supervisor(home: Home) -> Iterator[None]:
     """Hold the home's lock. Raises StackError when another supervisor does."""
@@ -45,7 +47,7 @@ def sole_supervisor(home: Home) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StackError(f"The stack in {home.root} is already being supervised.") from None
+            raise AlreadySupervised(f"The stack in {home.root} is already being supervised.") from None
         yield
     finally:
         os.close(descriptor)
@@ -72,7 +74,7 @@ class Supervisor:
         async with await listen(self._home, self._answer):
             try:
                 await self._watch_until(asked_to_end)
-            except (StackError, EmbeddedError, KeyFileError, OSError, asyncpg.PostgresError) as error:
+            except (StackError, EmbeddedError, OSError, asyncpg.PostgresError) as error:
                 self._failure = _plainly(error, self._home)
             await self._end()
         self._home.control.unlink(missing_ok=True)
@@ -115,7 +117,6 @@ class Supervisor:
             self._say(f"stopped what an earlier supervisor left running: {', '.join(found)}")
         self._refuse_a_full_disk()
         ports = Ports.choose(home, options)
-        ensure_keys(home, [spec.name for spec in options.services])
         self._say("starting PostgreSQL and NATS")
         await self._start_servers(ports)
         write_profile(home, ports)
@@ -138,7 +139,15 @@ class Supervisor:
             await server.start()
             await provision_database(home, postgres, roles)
 
-        starting = [asyncio.create_task(database(self._postgres)), asyncio.create_task(self._nats.start())]
+        def make_keys() -> None:
+            from cairn_stack.keys import (
+                ensure_keys,  # half a second of imports, spent while PostgreSQL starts
+            )
+
+            ensure_keys(home, [spec.name for spec in options.services])
+
+        beginnings = [database(self._postgres), self._nats.start(), blocking(make_keys)]
+        starting = [asyncio.create_task(beginning) for beginning in beginnings]
         try:
             await asyncio.gather(*starting)
         finally:
@@ -219,6 +228,6 @@ def _plainly(error: Exception, home: Home) -> str:
             f"The passwords in {home.passwords} do not open the database in {home.postgres}: "
             "one of them was replaced. Restore the file that belongs to the database."
         )
-    if isinstance(error, (StackError, EmbeddedError, KeyFileError)):
+    if isinstance(error, (StackError, EmbeddedError)):
         return str(error)
     return f"The stack could not start: {error}"

@@ -47,4 +47,10 @@ async def serve() -> None:
 if os.environ.get("TINY_BREAK") == NAME:
     print(json.dumps({"level": "info", "event": "starting"}))
     sys.exit(f"{NAME}: CAIRN_COLOUR is 'mauve'; it must be red or blue.")
-asyncio.run(migrate() if sys.argv[1:] == ["migrate"] else serve())
+match sys.argv[1:]:
+    case ["migrate"]:
+        asyncio.run(migrate())
+    case ["republish"]:
+        print(f"{NAME} sent its outbox again")
+    case _:
+        asyncio.run(serve())
