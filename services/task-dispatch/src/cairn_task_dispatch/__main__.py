@@ -1,0 +1,44 @@
+"""task-dispatch: `python -m cairn_task_dispatch`, or `... migrate`."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from cairn.annotation.v1.annotation_store_pb2_grpc import AnnotationStoreServiceStub
+from cairn.dispatch.v1 import task_dispatch_pb2_grpc as api
+from cairn_kit.lifecycle import Chassis, Service
+from cairn_kit.rpc.server import StartError
+from cairn_task_dispatch.config import DispatchSettings
+from cairn_task_dispatch.handlers.expiry import Expiry
+from cairn_task_dispatch.handlers.hearing import Hearings
+from cairn_task_dispatch.handlers.leasing import Leasing
+from cairn_task_dispatch.handlers.tasks import Tasks
+from cairn_task_dispatch.rpc import DispatchRpc
+from cairn_task_dispatch.store import DispatchStore
+from cairn_task_dispatch.subscriptions import subscriptions
+
+
+async def wire(chassis: Chassis[DispatchSettings]) -> None:
+    settings, database, store = chassis.settings, chassis.database, DispatchStore()
+    if chassis.signer is None:
+        raise StartError(
+            "task-dispatch signs lease tokens: CAIRN_SERVICE_KEY_FILE must name its private key."
+        )
+    annotations = chassis.peers.stub(AnnotationStoreServiceStub, "annotation-store")
+
+    leasing = Leasing(database, store, chassis.signer.sign_lease, grace=settings.expiry_grace)
+    tasks = Tasks(database, store)
+    chassis.serve(
+        DispatchRpc(leasing, tasks),
+        api.add_TaskDispatchServiceServicer_to_server,
+        elements={"ClaimItems": "claims", "CreateTasks": "wishes"},
+    )
+    chassis.consume(subscriptions(Hearings(store)), in_order=False)
+    expiry = Expiry(database, store, annotations, batch=settings.expiry_batch, retry=settings.expiry_retry)
+    chassis.background("expire leases", expiry.expire, every=settings.expiry_every)
+
+
+SERVICE = Service(DispatchSettings, wire, migrations=files("cairn_task_dispatch") / "sql" / "migrations")
+
+if __name__ == "__main__":
+    SERVICE.main()

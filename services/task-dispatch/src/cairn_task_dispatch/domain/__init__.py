@@ -1,0 +1,1 @@
+"""Decisions of task-dispatch, as pure functions."""

@@ -1,0 +1,153 @@
+"""What is known of an item, and what therefore is wanted of labelers and reviewers.
+
+Facts come from several publishers in any order. Each kind of fact has a revision and the newest stands, so the facts
+about an item are the same whatever order they came in; and what is wanted is a function of the facts alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from cairn_task_dispatch.domain.states import Decision, Route, TaskKind
+
+REVIEW_PRIORITY = 1.0  # whoever waits for an expert has waited for everybody else before
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectPolicy:
+    """What of a project matters here, with defaults filled in."""
+
+    revision: int
+    min_answers: int
+    gold_share: float
+    lease_seconds: float
+    reviews_disputes: bool
+    required_skill: str
+    archived: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFacts:
+    """The newest fact of each kind about one item."""
+
+    imported: bool = False
+    gold: bool = False
+    route: Route = Route.NONE
+    route_revision: int = 0
+    priority: float = 0.0
+    decision: Decision = Decision.NONE
+    decision_revision: int = 0
+    answers_wanted: int = 0
+    """What consensus wants in all; keeps its last value after the decision."""
+    skill: str = ""
+    settled: bool = False
+    """Whether gold or a correction is its label: no answer can change that."""
+    wished: int = 0
+    """Answers that somebody asked for by hand, in all."""
+    cancelled_at: int | None = None
+    """The decision revision at which labeling was called off; a newer decision calls it on again."""
+    review_cancelled_at: int | None = None
+    cancel_reason: str = ""
+
+    def with_import(self, *, gold: bool) -> ItemFacts:
+        """After `ItemsImported`. Items never change, so once is enough."""
+        return replace(self, imported=True, gold=self.gold or gold)
+
+    def with_route(self, revision: int, route: Route, priority: float) -> ItemFacts:
+        """After `ItemsRouted`; an older revision changes nothing."""
+        if revision <= self.route_revision:
+            return self
+        return replace(self, route=route, route_revision=revision, priority=priority)
+
+    def with_decision(
+        self, revision: int, decision: Decision, answers_wanted: int = 0, skill: str = ""
+    ) -> ItemFacts:
+        """After consensus spoke; an older revision changes nothing but the wish, which only grows."""
+        wanted = max(self.answers_wanted, answers_wanted)
+        if revision <= self.decision_revision:
+            return replace(self, answers_wanted=wanted)
+        return replace(
+            self, decision=decision, decision_revision=revision, answers_wanted=wanted, skill=skill
+        )
+
+    def with_settled_label(self) -> ItemFacts:
+        """After `LabelFinalized` of source GOLD or CORRECTION, for all questions: nothing lower replaces it."""
+        return replace(self, settled=True)
+
+    def with_manual_wish(self, answers: int, priority: float) -> ItemFacts:
+        """After `CreateTasks` for labels."""
+        return replace(
+            self,
+            wished=max(self.wished, answers),
+            priority=max(self.priority, priority),
+            cancelled_at=None,
+            cancel_reason="",
+        )
+
+    def with_cancelled(self, kind: TaskKind, reason: str) -> ItemFacts:
+        """After `CancelTask` of its label task, or of its dispute's review."""
+        if kind is TaskKind.REVIEW:
+            return replace(self, review_cancelled_at=self.decision_revision, cancel_reason=reason)
+        return replace(self, cancelled_at=self.decision_revision, wished=0, cancel_reason=reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A task is wanted open, with this many slots in all (at least)."""
+
+    slots: int
+    priority: float
+    skill: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """No more answers are wanted; a task that exists is closed, none is made."""
+
+    reason: str
+
+
+Wish = Open | Closed | None
+"""None: nothing is known that calls for a task, or against one."""
+
+
+def label_wish(facts: ItemFacts, policy: ProjectPolicy, answered: int) -> Wish:
+    """What is wanted of labelers, when `answered` answers were given in time on the item's label task."""
+    if not facts.imported or facts.gold:
+        return None
+    slots = max(policy.min_answers, facts.answers_wanted, facts.wished)
+    skill = facts.skill if facts.decision is Decision.WANTED else ""
+    if facts.wished > answered:
+        return Open(slots if facts.route is Route.HUMAN else facts.wished, facts.priority, skill)
+    if facts.settled:
+        return Closed("the label is gold or corrected")
+    if facts.cancelled_at is not None and facts.decision_revision <= facts.cancelled_at:
+        return Closed(facts.cancel_reason)
+    if facts.decision is Decision.REACHED:
+        return Closed("consensus was reached")
+    if facts.decision is Decision.DISPUTED:
+        return Closed("the answers are disputed")
+    if facts.route is Route.AUTO:
+        return Closed("the item was labeled by the model")
+    if facts.decision is Decision.WANTED or facts.route is Route.HUMAN:
+        return Open(slots, facts.priority, skill)
+    return None
+
+
+def gold_wish(facts: ItemFacts, policy: ProjectPolicy) -> Wish:
+    """Gold is open to every labeler, for good, unless it was called off."""
+    if not (facts.imported and facts.gold):
+        return None
+    if facts.cancelled_at is not None:
+        return Closed(facts.cancel_reason)
+    return Open(policy.min_answers, 0.0)
+
+
+def dispute_wish(facts: ItemFacts, policy: ProjectPolicy) -> Wish:
+    """What is wanted of reviewers when labelers cannot agree: one judgement."""
+    disputed = facts.imported and facts.decision is Decision.DISPUTED and policy.reviews_disputes
+    if disputed and not facts.settled and not facts.gold:
+        if facts.review_cancelled_at is not None and facts.decision_revision <= facts.review_cancelled_at:
+            return Closed(facts.cancel_reason)
+        return Open(1, REVIEW_PRIORITY)
+    return Closed("there is no dispute any more")

@@ -1,0 +1,1 @@
+"""One function a command or event: load, decide, store, announce."""

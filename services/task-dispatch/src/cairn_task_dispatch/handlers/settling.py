@@ -1,0 +1,68 @@
+"""From new facts about items to the tasks that follow from them: the one way in which tasks open and close."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from cairn_kit.database import Transaction
+from cairn_task_dispatch.domain.states import TaskKind
+from cairn_task_dispatch.domain.tasks import ItemRef, Step, Task, step_towards
+from cairn_task_dispatch.domain.wishes import (
+    ItemFacts,
+    ProjectPolicy,
+    dispute_wish,
+    gold_wish,
+    label_wish,
+)
+from cairn_task_dispatch.handlers.announcing import announce_steps
+from cairn_task_dispatch.store import DispatchStore, ProjectRef
+
+Hearing = Callable[[ItemFacts], ItemFacts]
+"""What a fact does to what is known of an item."""
+
+
+async def settle(tx: Transaction, store: DispatchStore, heard: Mapping[ItemRef, Sequence[Hearing]]) -> None:
+    """Take in facts about items, and open, grow and close their tasks accordingly. The projects must be known."""
+    before = await store.lock_items(tx, heard)
+    facts = {ref: _after(before[ref], hearings) for ref, hearings in heard.items()}
+    changed = {ref: fact for ref, fact in facts.items() if fact != before[ref]}
+    if not changed:
+        return
+    await store.save_items(tx, changed)
+    policies = await store.projects(tx, {ProjectRef(ref.tenant, ref.project) for ref in changed})
+    tasks: dict[tuple[ItemRef, TaskKind], Task] = {}
+    for task in await store.lock_tasks_of_items(tx, changed):
+        if not task.audit:
+            tasks[task.ref, task.kind] = task
+    steps = [
+        step
+        for ref, fact in changed.items()
+        for step in _steps(ref, fact, policies[ProjectRef(ref.tenant, ref.project)], tasks)
+    ]
+    if steps:
+        after = await store.take_steps(tx, steps, {task.task: task for task in tasks.values()})
+        announce_steps(tx, steps, after)
+
+
+def _after(fact: ItemFacts, hearings: Sequence[Hearing]) -> ItemFacts:
+    for hearing in hearings:
+        fact = hearing(fact)
+    return fact
+
+
+def _steps(
+    ref: ItemRef,
+    fact: ItemFacts,
+    policy: ProjectPolicy,
+    tasks: Mapping[tuple[ItemRef, TaskKind], Task],
+) -> Iterator[Step]:
+    label = tasks.get((ref, TaskKind.LABEL))
+    wishes = (
+        (TaskKind.LABEL, label_wish(fact, policy, label.answered if label else 0)),
+        (TaskKind.GOLD, gold_wish(fact, policy)),
+        (TaskKind.REVIEW, dispute_wish(fact, policy)),
+    )
+    for kind, wish in wishes:
+        step = step_towards(wish, ref, kind, "", tasks.get((ref, kind)))
+        if step is not None:
+            yield step

@@ -1,0 +1,169 @@
+"""cairn.dispatch.v1: protobuf <-> domain, and who may do what to whose lease."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from cairn.dispatch.v1 import task_dispatch_pb2 as pb
+from cairn.dispatch.v1 import task_dispatch_pb2_grpc as api
+from cairn_kit.auth import Caller, Permission, caller
+from cairn_kit.errors import CairnError, InvalidArgument, Violation
+from cairn_kit.rpc import bad_elements
+from cairn_task_dispatch.domain.leases import Claim
+from cairn_task_dispatch.domain.names import ItemKey, parse_item, parse_project
+from cairn_task_dispatch.domain.states import TaskKind
+from cairn_task_dispatch.handlers.leasing import Leasing, MayTouch
+from cairn_task_dispatch.handlers.tasks import Tasks, TaskWish
+
+Context = Any
+_LOOK_EVERY = 0.5  # seconds between two looks at a watched queue
+_KINDS = {pb.TASK_KIND_LABEL: TaskKind.LABEL, pb.TASK_KIND_REVIEW: TaskKind.REVIEW}
+
+
+class DispatchRpc(api.TaskDispatchServiceServicer):
+    """The servicer. Errors are raised; the chassis turns them into statuses."""
+
+    def __init__(self, leasing: Leasing, tasks: Tasks) -> None:
+        self._leasing = leasing
+        self._tasks = tasks
+
+    # --- leases
+
+    async def LeaseTasks(self, request: pb.LeaseTasksRequest, context: Context) -> pb.LeaseTasksResponse:
+        """Lease the most urgent tasks."""
+        who = caller()
+        labeler = who.labeler(request.labeler)
+        if request.reviews:
+            who.require(Permission.REVIEW)
+        return await self._leasing.lease_tasks(who.tenant, labeler, request)
+
+    async def ClaimItems(self, request: pb.ClaimItemsRequest, context: Context) -> pb.ClaimItemsResponse:
+        """Lease given items to given labelers."""
+        who, project = caller(), parse_project(request.parent)
+        claims: dict[int, Claim] = {}
+        refused: dict[int, CairnError] = dict(bad_elements())
+        for index, element in enumerate(request.claims):
+            if index not in refused:
+                try:
+                    claims[index] = _claim(who, project, element, f"claims[{index}]")
+                except CairnError as error:
+                    refused[index] = error
+        return await self._leasing.claim_items(who.tenant, request, claims, refused)
+
+    async def ExtendLease(self, request: pb.ExtendLeaseRequest, context: Context) -> pb.Lease:
+        """Give a live lease more time."""
+        return await self._leasing.extend_lease(caller().tenant, request, _may_touch(caller()))
+
+    async def ReleaseLease(self, request: pb.ReleaseLeaseRequest, context: Context) -> pb.Lease:
+        """Give a lease back."""
+        return await self._leasing.release_lease(caller().tenant, request, _may_touch(caller()))
+
+    async def SkipTask(self, request: pb.SkipTaskRequest, context: Context) -> pb.Lease:
+        """Give a lease back for good."""
+        return await self._leasing.skip_task(caller().tenant, request, _may_touch(caller()))
+
+    async def GetLease(self, request: pb.GetLeaseRequest, context: Context) -> pb.Lease:
+        """Return a lease."""
+        return await self._leasing.get_lease(caller().tenant, request, _may_touch(caller()))
+
+    # --- tasks
+
+    async def CreateTasks(self, request: pb.CreateTasksRequest, context: Context) -> pb.CreateTasksResponse:
+        """Open tasks by hand."""
+        who, project = caller(), parse_project(request.parent)
+        wishes: dict[int, TaskWish] = {}
+        refused: dict[int, CairnError] = dict(bad_elements())
+        for index, element in enumerate(request.wishes):
+            if index not in refused:
+                try:
+                    wishes[index] = _wish(project, element, f"wishes[{index}]")
+                except CairnError as error:
+                    refused[index] = error
+        return await self._tasks.create_tasks(
+            who.tenant, request, wishes, refused, shows_gold=_shows_gold(who)
+        )
+
+    async def CancelTask(self, request: pb.CancelTaskRequest, context: Context) -> pb.Task:
+        """Close a task."""
+        return await self._tasks.cancel_task(caller().tenant, request, shows_gold=_shows_gold(caller()))
+
+    async def GetTask(self, request: pb.GetTaskRequest, context: Context) -> pb.Task:
+        """Return a task."""
+        return await self._tasks.get_task(caller().tenant, request, shows_gold=_shows_gold(caller()))
+
+    async def ListTasks(self, request: pb.ListTasksRequest, context: Context) -> pb.ListTasksResponse:
+        """List a project's tasks."""
+        return await self._tasks.list_tasks(caller().tenant, request, shows_gold=_shows_gold(caller()))
+
+    async def GetQueue(self, request: pb.GetQueueRequest, context: Context) -> pb.Queue:
+        """Return the counts of a project."""
+        return await self._tasks.get_queue(caller().tenant, request.project)
+
+    async def WatchQueue(self, request: pb.WatchQueueRequest, context: Context) -> AsyncIterator[pb.Queue]:
+        """Send the counts, and again whenever they change."""
+        tenant, last = caller().tenant, None
+        while True:
+            queue = await self._tasks.get_queue(tenant, request.project)
+            counts = pb.Queue()
+            counts.CopyFrom(queue)
+            counts.ClearField("as_of")
+            if counts != last:
+                last = counts
+                yield queue
+            await asyncio.sleep(_LOOK_EVERY)
+
+    # --- labelers
+
+    async def GetLabeler(self, request: pb.GetLabelerRequest, context: Context) -> pb.Labeler:
+        """Return a labeler."""
+        return await self._tasks.get_labeler(caller().tenant, request.name)
+
+    async def ListLabelers(
+        self, request: pb.ListLabelersRequest, context: Context
+    ) -> pb.ListLabelersResponse:
+        """List the tenant's labelers."""
+        return await self._tasks.list_labelers(caller().tenant, request)
+
+    async def UpdateLabeler(self, request: pb.UpdateLabelerRequest, context: Context) -> pb.Labeler:
+        """Set what a labeler is able to do."""
+        return await self._tasks.update_labeler(caller().tenant, request)
+
+
+def _shows_gold(who: Caller) -> bool:
+    return who.may(Permission.WRITE_PROJECTS)
+
+
+def _may_touch(who: Caller) -> MayTouch:
+    """Labelers touch their own leases; another's does not exist for them. Operators act for anybody."""
+    own = who.labeler()
+    return lambda labeler: labeler == own or who.may(Permission.ACT_FOR_OTHERS)
+
+
+def _claim(who: Caller, project: str, element: pb.ItemClaim, where: str) -> Claim:
+    if element.review:
+        who.require(Permission.REVIEW)
+    return Claim(_item(project, element.item, where), who.labeler(element.labeler), element.review)
+
+
+def _wish(project: str, element: pb.TaskWish, where: str) -> TaskWish:
+    item = _item(project, element.item, where)
+    kind = _KINDS[element.kind]
+    audit = element.audit
+    if audit and (kind is TaskKind.LABEL or not audit.startswith(f"projects/{project}/audits/")):
+        problem = f"must be empty, or projects/{project}/audits/... for a review"
+        raise InvalidArgument(
+            "INVALID_FIELD", f"{where}.audit {problem}.", violations=[Violation(f"{where}.audit", problem)]
+        )
+    return TaskWish(item, kind, element.answers_wanted, element.priority, audit)
+
+
+def _item(project: str, name: str, where: str) -> ItemKey:
+    of, item = parse_item(name)
+    if of != project:
+        problem = f"must be an item of projects/{project}"
+        raise InvalidArgument(
+            "INVALID_FIELD", f"{where}.item {problem}.", violations=[Violation(f"{where}.item", problem)]
+        )
+    return item
