@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cairn_kit.settings import ChassisSettings
 from pydantic import Field
+
+from cairn_kit.settings import ChassisSettings
 
 
 class AuditSettings(ChassisSettings):

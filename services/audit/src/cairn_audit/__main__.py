@@ -1,0 +1,45 @@
+"""audit: whether the labels are as good as claimed, and whether history is intact."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from cairn.audit.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
+from cairn.dispatch.v1.task_dispatch_pb2_grpc import TaskDispatchServiceStub
+from cairn_audit.config import AuditSettings
+from cairn_audit.handlers import Handlers
+from cairn_audit.ledger import Ledger
+from cairn_audit.ledger_key import LedgerKeyError, read_ledger_key
+from cairn_audit.reviews import Reviews
+from cairn_audit.rpc import AuditRpc
+from cairn_audit.store import AuditStore, LedgerStore
+from cairn_audit.subscriptions import subscriptions
+from cairn_kit.lifecycle import Chassis, Service
+from cairn_kit.rpc.server import StartError
+
+
+async def wire(chassis: Chassis[AuditSettings]) -> None:
+    """All the wiring, read from top to bottom."""
+    settings, database = chassis.settings, chassis.database
+    try:
+        signer = read_ledger_key(settings.ledger_key_file)
+    except LedgerKeyError as error:
+        raise StartError(str(error)) from error
+    ledger = Ledger(database, LedgerStore(), signer)
+    await ledger.remember_key()
+
+    store = AuditStore()
+    handlers = Handlers(database, store)
+    dispatch = chassis.peers.stub(TaskDispatchServiceStub, "task-dispatch")
+    reviews = Reviews(database, store, handlers, dispatch)
+
+    chassis.serve(AuditRpc(handlers, ledger), add_AuditServiceServicer_to_server)
+    chassis.consume(subscriptions(handlers, ledger), in_order=False)
+    chassis.background("sign checkpoints", ledger.sign_news, every=settings.checkpoint_seconds)
+    chassis.background("ask for reviews", reviews.ask_for_all, every=settings.audit_seconds)
+
+
+SERVICE = Service(AuditSettings, wire, migrations=files("cairn_audit") / "sql" / "migrations")
+
+if __name__ == "__main__":
+    SERVICE.main()

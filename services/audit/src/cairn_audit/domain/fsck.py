@@ -1,0 +1,102 @@
+"""The whole ledger computed again from its rows, and compared with everything that is kept about it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cairn_audit.domain import merkle
+from cairn_audit.domain.checkpoint import LedgerPublicKey, SignedHead, note_defect
+from cairn_audit.domain.merkle import Hash, NodeId
+from cairn_audit.domain.records import Entry, record_defect
+
+_MOST_PROBLEMS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDamage:
+    """What a check of the ledger found."""
+
+    entries: int
+    checkpoints: int
+    problems: tuple[str, ...]
+
+    @property
+    def intact(self) -> bool:
+        """Whether everything is as it must be."""
+        return not self.problems
+
+
+class LedgerCheck:
+    """One pass over the rows of a ledger, in order."""
+
+    def __init__(
+        self, tenant: str, size: int, checkpoints: Sequence[SignedHead], keys: Sequence[LedgerPublicKey]
+    ) -> None:
+        self._tenant = tenant
+        self._size = size
+        self._keys = keys
+        self._checkpoints = len(checkpoints)
+        self._signed: dict[int, list[SignedHead]] = defaultdict(list)
+        for signed in checkpoints:
+            self._signed[signed.head.size].append(signed)
+        self._entries = 0
+        self._place = 0
+        self._frontier: tuple[Hash, ...] = ()
+        self._problems: list[str] = []
+        for signed in checkpoints:
+            defect = note_defect(signed.head, signed.note, keys)
+            if defect is not None:
+                self._tell(f"checkpoint {signed.head.size}: {defect}")
+        self._settle()
+
+    def node_ranges(self, entries: int) -> list[tuple[int, int, int]]:
+        """The nodes that the next so many entries complete: (level, low, high)."""
+        start, end = self._entries, self._entries + entries
+        return [
+            (level, start >> level, end >> level)
+            for level in range(1, end.bit_length())
+            if start >> level < end >> level
+        ]
+
+    def add(self, entries: Sequence[Entry], nodes: Mapping[NodeId, Hash]) -> None:
+        """Check the next entries and the kept nodes that they complete."""
+        for entry in entries:
+            if entry.index != self._place:
+                self._tell(f"entry {self._place} is missing")
+                self._place = entry.index
+            hashed = merkle.leaf_hash(entry.record)
+            if hashed != entry.leaf_hash:
+                self._tell(f"entry {entry.index} was changed: its bytes do not have its hash")
+            defect = record_defect(entry, self._tenant)
+            if defect is not None:
+                self._tell(f"entry {entry.index}: {defect}")
+            growth = merkle.grow(self._entries, self._frontier, [hashed])
+            for node, expected in growth.nodes:
+                if nodes.get(node) != expected:
+                    how = "is missing" if node not in nodes else "is wrong"
+                    self._tell(f"node {node.place} of level {node.level} {how}")
+            self._frontier, self._entries, self._place = growth.frontier, growth.size, entry.index + 1
+            self._settle()
+
+    def finish(self, kept_nodes: int) -> FoundDamage:
+        """What was found, once every entry was added."""
+        if self._entries != self._size:
+            self._tell(f"the ledger has {self._entries} entries, not {self._size}")
+        expected = sum(self._entries >> level for level in range(1, self._entries.bit_length()))
+        if kept_nodes != expected:
+            self._tell(f"the ledger has {kept_nodes} nodes, not {expected}")
+        for size in sorted(self._signed):
+            self._tell(f"checkpoint {size}: the ledger is cut off after {self._entries} entries")
+        return FoundDamage(self._entries, self._checkpoints, tuple(self._problems))
+
+    def _settle(self) -> None:
+        """Compare with what was signed at this size."""
+        for signed in self._signed.pop(self._entries, ()):
+            if merkle.fold(self._frontier) != signed.head.root:
+                self._tell(f"checkpoint {signed.head.size}: the entries do not have the root that was signed")
+
+    def _tell(self, problem: str) -> None:
+        if len(self._problems) < _MOST_PROBLEMS:
+            self._problems.append(problem)

@@ -1,0 +1,118 @@
+"""Asking task-dispatch for the reviews that audits need, and calling off those that are needed no more.
+
+A job that can be killed at any moment: what is still to be asked for stands in the samples, asking twice is harmless
+(a wish says how many answers are wanted in all), and an answer is written down only when task-dispatch has given it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import grpc
+
+from cairn.dispatch.v1.task_dispatch_pb2 import (
+    TASK_KIND_REVIEW,
+    CancelTaskRequest,
+    CreateTasksRequest,
+    TaskResult,
+    TaskWish,
+)
+from cairn_audit.domain import names
+from cairn_audit.domain.names import Tenant
+from cairn_audit.handlers import Handlers
+from cairn_audit.store import AuditKey, AuditStore, ReviewWish
+from cairn_kit.auth import acting_for
+from cairn_kit.database import Database
+from cairn_kit.errors import CairnError, FailedPrecondition, NotFound, from_rpc_error, from_status
+from cairn_kit.telemetry import get_logger
+
+if TYPE_CHECKING:  # the generated code has this class in its types only
+    from cairn.dispatch.v1.task_dispatch_pb2_grpc import TaskDispatchServiceAsyncStub
+
+_WISHES_AT_ONCE = 500
+_MOST_REFUSALS = 12
+"""With delays that double up to a minute, some seven minutes; a label that cannot be reviewed is then left out."""
+_PRIORITY = 1.0
+"""Reviews go first: an audit that fails must stop automatic labeling soon."""
+
+_log = get_logger(__name__)
+
+
+class Reviews:
+    """What audits ask of task-dispatch."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: AuditStore,
+        handlers: Handlers,
+        dispatch: TaskDispatchServiceAsyncStub,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._handlers = handlers
+        self._dispatch = dispatch
+
+    async def ask_for_all(self) -> None:
+        """Ask for every review that is wanted now, and call off those of cancelled audits."""
+        failures: list[Exception] = []
+        for key in await self._store.audits_to_ask_for(self._database):
+            try:
+                while wishes := await self._store.samples_to_ask_for(self._database, key, _WISHES_AT_ONCE):
+                    await self._ask(key, wishes)
+            except (grpc.aio.AioRpcError, CairnError) as error:
+                failures.append(error)  # one tenant's trouble must not keep the others waiting
+        if failures:
+            raise ExceptionGroup(
+                "task-dispatch did not take these audits' reviews; they are asked for again", failures
+            )
+        for tenant, task in await self._store.tasks_to_call_off(self._database, _WISHES_AT_ONCE):
+            await self._call_off(tenant, task)
+
+    async def _ask(self, key: AuditKey, wishes: Sequence[ReviewWish]) -> None:
+        request = CreateTasksRequest(
+            parent=names.project_name(key.project),
+            wishes=[
+                TaskWish(
+                    item=names.item_name(key.project, wish.item),
+                    kind=TASK_KIND_REVIEW,
+                    answers_wanted=wish.reviews,
+                    priority=_PRIORITY,
+                    audit=key.name,
+                )
+                for wish in wishes
+            ],
+        )
+        with acting_for(key.tenant):
+            response = await self._dispatch.CreateTasks(request)
+        results = list(zip(wishes, response.results, strict=True))
+        agreed = [(wish, result.task.name) for wish, result in results if result.HasField("task")]
+        refused = [(wish, _why(result)) for wish, result in results if not result.HasField("task")]
+        async with self._database.transaction() as tx:
+            audit = await self._store.lock_audit(tx, key)
+            await self._store.reviews_agreed(tx, key, agreed)
+            if refused:
+                await self._store.reviews_refused(tx, key, refused, _MOST_REFUSALS)
+                if audit is not None:
+                    await self._handlers.conclude(tx, audit)
+                _log.warning("audit.reviews_refused", audit=key.name, refused=len(refused), why=refused[0][1])
+
+    async def _call_off(self, tenant: Tenant, task: str) -> None:
+        # The id makes a second try of the same call harmless.
+        request_id = hashlib.sha256(task.encode()).hexdigest()
+        try:
+            with acting_for(tenant):
+                await self._dispatch.CancelTask(
+                    CancelTaskRequest(name=task, reason="the audit was cancelled", request_id=request_id)
+                )
+        except grpc.aio.AioRpcError as error:
+            if not isinstance(from_rpc_error(error), NotFound | FailedPrecondition):
+                raise  # not known whether it is closed: the next turn asks again
+        await self._store.called_off(self._database, tenant, task)
+
+
+def _why(result: TaskResult) -> str:
+    error = from_status(result.error)
+    return f"{error.reason}: {error.message}"

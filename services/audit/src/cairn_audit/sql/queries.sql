@@ -1,0 +1,200 @@
+-- === the ledger
+
+-- name: open_ledgers
+INSERT INTO ledger_head (tenant) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING
+
+-- name: lock_ledger
+SELECT size, news_size FROM ledger_head WHERE tenant = $1 FOR UPDATE
+
+-- name: ledger_size
+SELECT size, news_size FROM ledger_head WHERE tenant = $1
+
+-- name: known_events
+SELECT event_id FROM ledger_entry WHERE tenant = $1 AND event_id = ANY($2::uuid[])
+
+-- name: append_entries
+INSERT INTO ledger_entry (tenant, index, event_id, record, leaf_hash)
+SELECT $1, $2::bigint + place - 1, event_id, record, leaf_hash
+FROM unnest($3::uuid[], $4::bytea[], $5::bytea[]) WITH ORDINALITY AS added (event_id, record, leaf_hash, place)
+
+-- name: append_nodes
+INSERT INTO ledger_node (tenant, level, index, hash) SELECT $1, * FROM unnest($2::smallint[], $3::bigint[], $4::bytea[])
+
+-- name: set_ledger_size
+UPDATE ledger_head SET size = $2, news_size = $3 WHERE tenant = $1
+
+-- name: nodes
+SELECT level, index, hash FROM ledger_node JOIN unnest($2::smallint[], $3::bigint[]) AS wanted (level, index) USING (level, index)
+WHERE tenant = $1
+UNION ALL
+SELECT 0, index, leaf_hash FROM ledger_entry WHERE tenant = $1 AND index = ANY($4::bigint[])
+
+-- name: entries
+SELECT index, event_id, record, leaf_hash FROM ledger_entry
+WHERE tenant = $1 AND index >= $2 AND index < $3 ORDER BY index LIMIT $4
+
+-- name: entry_of_event
+SELECT index, event_id, record, leaf_hash FROM ledger_entry WHERE tenant = $1 AND event_id = $2
+
+-- name: nodes_between
+SELECT node.level, node.index, node.hash
+FROM unnest($2::smallint[], $3::bigint[], $4::bigint[]) AS wanted (level, low, high)
+JOIN ledger_node AS node ON node.tenant = $1 AND node.level = wanted.level AND node.index >= wanted.low AND node.index < wanted.high
+
+-- name: count_nodes
+SELECT count(*) FROM ledger_node WHERE tenant = $1
+
+-- name: ledgers_with_news
+SELECT tenant FROM ledger_head AS head
+WHERE news_size > coalesce((SELECT max(size) FROM checkpoint WHERE checkpoint.tenant = head.tenant), 0)
+ORDER BY tenant
+
+-- name: newest_checkpoint
+SELECT size, root_hash, note, key_id, create_time FROM checkpoint WHERE tenant = $1 ORDER BY size DESC LIMIT 1
+
+-- name: checkpoints_before
+SELECT size, root_hash, note, key_id, create_time FROM checkpoint WHERE tenant = $1 AND size < $2 ORDER BY size DESC LIMIT $3
+
+-- name: all_checkpoints
+SELECT size, root_hash, note, key_id, create_time FROM checkpoint WHERE tenant = $1 ORDER BY size
+
+-- name: keep_checkpoint
+INSERT INTO checkpoint (tenant, size, root_hash, note, key_id) VALUES ($1, $2, $3, $4, $5) RETURNING create_time
+
+-- name: keep_key
+INSERT INTO ledger_key (key_id, public_key) VALUES ($1, $2) ON CONFLICT (key_id) DO NOTHING
+
+-- name: keys
+SELECT public_key FROM ledger_key ORDER BY first_use DESC, key_id
+
+-- === projects and labels
+
+-- name: upsert_projects
+INSERT INTO project (tenant, project, revision, body)
+SELECT DISTINCT ON (tenant, project) * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[]) AS heard (tenant, project, revision, body)
+ORDER BY tenant, project, revision DESC
+ON CONFLICT (tenant, project) DO UPDATE SET revision = excluded.revision, body = excluded.body
+WHERE project.revision < excluded.revision
+
+-- name: project
+SELECT body FROM project WHERE tenant = $1 AND project = $2
+
+-- name: upsert_labels
+INSERT INTO label (tenant, project, question, item, revision, source, class_id, band, confidence, answer)
+SELECT DISTINCT ON (tenant, project, question, item) *
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::smallint[], $7::text[], $8::smallint[], $9::double precision[], $10::bytea[])
+  AS heard (tenant, project, question, item, revision, source, class_id, band, confidence, answer)
+ORDER BY tenant, project, question, item, revision DESC
+ON CONFLICT (tenant, project, question, item) DO UPDATE
+SET revision = excluded.revision, source = excluded.source, class_id = excluded.class_id, band = excluded.band,
+    confidence = excluded.confidence, answer = excluded.answer
+WHERE label.revision < excluded.revision
+
+-- name: label
+SELECT revision, source, class_id, band, confidence, answer FROM label WHERE tenant = $1 AND project = $2 AND question = $3 AND item = $4
+
+-- name: count_cells
+SELECT source, class_id, band, count(*) AS labels, sum(confidence) AS confidence_sum
+FROM label WHERE tenant = $1 AND project = $2 AND question = $3 AND ($4::smallint = 0 OR source = $4)
+GROUP BY source, class_id, band
+
+-- === audits
+
+-- name: insert_audit
+INSERT INTO audit (tenant, project, audit, question, source, max_error, confidence, seed)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+
+-- name: insert_strata
+INSERT INTO stratum (tenant, project, audit, stratum, source, class_id, confidence_low, confidence_high, population)
+SELECT $1, $2, $3, * FROM unnest($4::smallint[], $5::smallint[], $6::text[], $7::double precision[], $8::double precision[], $9::bigint[])
+
+-- The labels of each stratum in the order of a keyed hash, which is as good as a shuffle and can be made again from the
+-- seed; the first so many of each are the sample.
+-- name: draw_sample
+INSERT INTO sample (tenant, project, audit, item, stratum, label_revision, label_answer)
+SELECT $1, $2, $3, item, stratum, revision, answer
+FROM (
+  SELECT label.item, label.revision, label.answer, cell.stratum, cell.drawn,
+         row_number() OVER (PARTITION BY cell.stratum ORDER BY sha256(convert_to($5::text || '/' || label.item, 'UTF8'))) AS place
+  FROM label
+  JOIN unnest($6::smallint[], $7::text[], $8::smallint[], $9::smallint[], $10::bigint[]) AS cell (source, class_id, band, stratum, drawn)
+    USING (source, class_id, band)
+  WHERE label.tenant = $1 AND label.project = $2 AND label.question = $4
+) AS shuffled
+WHERE place <= drawn
+
+-- name: audit
+SELECT * FROM audit WHERE tenant = $1 AND project = $2 AND audit = $3
+
+-- name: lock_audit
+SELECT * FROM audit WHERE tenant = $1 AND project = $2 AND audit = $3 FOR UPDATE
+
+-- name: audits_before
+SELECT * FROM audit WHERE tenant = $1 AND project = $2 AND ($3 = '' OR audit < $3) ORDER BY audit DESC LIMIT $4
+
+-- name: end_audit
+UPDATE audit SET phase = $4, end_time = now() WHERE tenant = $1 AND project = $2 AND audit = $3
+
+-- name: strata
+SELECT s.audit, s.stratum, s.source, s.class_id, s.confidence_low, s.confidence_high, s.population,
+       count(d.item) AS sampled,
+       count(*) FILTER (WHERE d.outcome IN ('right', 'wrong')) AS reviewed,
+       count(*) FILTER (WHERE d.outcome = 'wrong') AS wrong,
+       count(*) FILTER (WHERE d.outcome = 'excluded') AS excluded
+FROM stratum AS s LEFT JOIN sample AS d USING (tenant, project, audit, stratum)
+WHERE s.tenant = $1 AND s.project = $2 AND s.audit = ANY($3::text[])
+GROUP BY s.tenant, s.project, s.audit, s.stratum
+ORDER BY s.audit, s.stratum
+
+-- name: open_sample
+SELECT label_revision, label_answer, reviews_wanted,
+       (SELECT count(*) FROM finding WHERE (tenant, project, audit, item) = ($1, $2, $3, $4)) AS reviews_seen
+FROM sample WHERE tenant = $1 AND project = $2 AND audit = $3 AND item = $4 AND outcome = 'open' FOR UPDATE
+
+-- name: settle_sample
+UPDATE sample SET outcome = $5, note = $6 WHERE tenant = $1 AND project = $2 AND audit = $3 AND item = $4
+
+-- name: want_another_review
+UPDATE sample SET reviews_wanted = $5, ask_after = now() WHERE tenant = $1 AND project = $2 AND audit = $3 AND item = $4
+
+-- name: insert_finding
+INSERT INTO finding (tenant, project, audit, finding, item, judgement, review_answer, reviewer, annotation)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+ON CONFLICT (tenant, project, audit, finding) DO NOTHING
+RETURNING true
+
+-- name: findings_after
+SELECT f.finding, f.item, f.judgement, f.review_answer, f.reviewer, f.annotation, f.create_time, s.label_revision, s.label_answer
+FROM finding AS f JOIN sample AS s USING (tenant, project, audit, item)
+WHERE f.tenant = $1 AND f.project = $2 AND f.audit = $3 AND f.finding > $4 AND (NOT $5::boolean OR f.judgement = 'wrong')
+ORDER BY f.finding LIMIT $6
+
+-- === asking for reviews
+
+-- name: audits_to_ask_for
+SELECT DISTINCT tenant, project, audit FROM sample JOIN audit USING (tenant, project, audit)
+WHERE outcome = 'open' AND reviews_asked < reviews_wanted AND ask_after <= now() AND phase = 'reviewing'
+ORDER BY tenant, project, audit
+
+-- name: samples_to_ask_for
+SELECT item, reviews_wanted FROM sample
+WHERE tenant = $1 AND project = $2 AND audit = $3 AND outcome = 'open' AND reviews_asked < reviews_wanted AND ask_after <= now()
+ORDER BY item LIMIT $4
+
+-- name: reviews_agreed
+UPDATE sample SET reviews_asked = least(asked.reviews, reviews_wanted), task = asked.task, refusals = 0
+FROM unnest($4::text[], $5::smallint[], $6::text[]) AS asked (item, reviews, task)
+WHERE tenant = $1 AND project = $2 AND audit = $3 AND sample.item = asked.item
+
+-- name: reviews_refused
+UPDATE sample SET refusals = refusals + 1, ask_after = now() + least(power(2, refusals), 60) * interval '1 second', note = refused.note,
+  outcome = CASE WHEN refusals + 1 >= $6 AND outcome = 'open' THEN 'excluded' ELSE outcome END
+FROM unnest($4::text[], $5::text[]) AS refused (item, note)
+WHERE tenant = $1 AND project = $2 AND audit = $3 AND sample.item = refused.item
+
+-- name: tasks_to_call_off
+SELECT tenant, task FROM sample JOIN audit USING (tenant, project, audit)
+WHERE outcome = 'open' AND task <> '' AND phase = 'cancelled' LIMIT $1
+
+-- name: called_off
+UPDATE sample SET task = '' WHERE tenant = $1 AND project = $2 AND task = $3

@@ -1,0 +1,508 @@
+"""The only caller of SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from cairn.annotation.v1.annotation_store_pb2 import LabelSource, Project
+from cairn.label.v1.label_value_pb2 import Answer
+from cairn_audit.domain import names
+from cairn_audit.domain.checkpoint import Head, LedgerPublicKey, SignedHead, origin_of
+from cairn_audit.domain.judging import Judgement
+from cairn_audit.domain.merkle import Hash, NodeId
+from cairn_audit.domain.names import AuditId, ItemKey, Tenant
+from cairn_audit.domain.records import Entry, LedgerLeaf
+from cairn_audit.domain.sampling import Cell, CellCount, Design
+from cairn_audit.domain.verdict import AuditPhase, StratumCount
+from cairn_kit.database import Database, Queries, Transaction
+from cairn_kit.database.transaction import Record
+
+SQL = Queries.load("cairn_audit", "sql/queries.sql")
+
+Rows = Database | Transaction
+"""Whatever a single reading statement can be run on."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSize:
+    """How long a ledger is, and up to where it is worth signing."""
+
+    size: int
+    news_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuditKey:
+    """Which audit."""
+
+    tenant: Tenant
+    project: names.Project
+    audit: AuditId
+
+    @property
+    def name(self) -> str:
+        """Its resource name."""
+        return names.audit_name(self.project, self.audit)
+
+    @property
+    def columns(self) -> tuple[str, str, str]:
+        """The key as every statement takes it."""
+        return self.tenant, self.project, self.audit
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """An audit, without its counts: those are always counted from its samples."""
+
+    key: AuditKey
+    phase: AuditPhase
+    question: str
+    source: LabelSource.ValueType
+    max_error: float
+    confidence: float
+    seed: int
+    create_time: datetime
+    end_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StandingLabel:
+    """The label that stands, as last heard."""
+
+    tenant: Tenant
+    project: names.Project
+    question: str
+    item: ItemKey
+    revision: int
+    source: LabelSource.ValueType
+    class_id: str
+    band: int
+    confidence: float
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSample:
+    """A drawn label that is not judged yet."""
+
+    label_revision: int
+    label_answer: Answer
+    reviews_wanted: int
+    reviews_seen: int
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRow:
+    """What one review said of a drawn label."""
+
+    finding: str
+    item: ItemKey
+    judgement: Judgement
+    review_answer: Answer
+    reviewer: str
+    annotation: str
+    create_time: datetime
+    label_revision: int
+    label_answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewWish:
+    """A review to be asked for: so many answers in all on this item."""
+
+    item: ItemKey
+    reviews: int
+
+
+class LedgerStore:
+    """Entries, nodes, checkpoints and keys."""
+
+    async def open(self, tx: Transaction, tenants: Iterable[str]) -> None:
+        """Begin the ledgers that are new."""
+        await tx.execute(SQL.open_ledgers, sorted(tenants))
+
+    async def lock(self, tx: Transaction, tenant: str) -> LedgerSize:
+        """Hold a tenant's ledger against other appends and signatures until the end of the transaction."""
+        return _ledger_size(await tx.fetchrow(SQL.lock_ledger, tenant))
+
+    async def size(self, rows: Rows, tenant: str) -> LedgerSize:
+        """How long a tenant's ledger is; 0 where none was begun."""
+        return _ledger_size(await rows.fetchrow(SQL.ledger_size, tenant))
+
+    async def known(self, tx: Transaction, tenant: str, events: Sequence[UUID]) -> set[UUID]:
+        """Which of these events are in the ledger already."""
+        return {row["event_id"] for row in await tx.fetch(SQL.known_events, tenant, events)}
+
+    async def append(
+        self,
+        tx: Transaction,
+        tenant: str,
+        start: int,
+        leaves: Sequence[LedgerLeaf],
+        nodes: Sequence[tuple[NodeId, Hash]],
+    ) -> None:
+        """Write entries from `start` on, and the nodes that they complete."""
+        await tx.execute(
+            SQL.append_entries,
+            tenant,
+            start,
+            [leaf.event_id for leaf in leaves],
+            [leaf.record for leaf in leaves],
+            [leaf.leaf_hash for leaf in leaves],
+        )
+        await tx.execute(
+            SQL.append_nodes,
+            tenant,
+            [node.level for node, _ in nodes],
+            [node.place for node, _ in nodes],
+            [hashed for _, hashed in nodes],
+        )
+
+    async def set_size(self, tx: Transaction, tenant: str, size: LedgerSize) -> None:
+        """Write down how long the ledger is now."""
+        await tx.execute(SQL.set_ledger_size, tenant, size.size, size.news_size)
+
+    async def nodes(self, rows: Rows, tenant: str, wanted: Iterable[NodeId]) -> dict[NodeId, Hash]:
+        """The hashes of leaves and nodes; those that are missing are left out."""
+        wanted = list(wanted)
+        inner = [node for node in wanted if node.level]
+        leaves = [node.place for node in wanted if not node.level]
+        found = await rows.fetch(
+            SQL.nodes, tenant, [n.level for n in inner], [n.place for n in inner], leaves
+        )
+        return {NodeId(row["level"], row["index"]): Hash(row["hash"]) for row in found}
+
+    async def entries(self, rows: Rows, tenant: str, start: int, end: int, most: int) -> list[Entry]:
+        """Entries of [start, end) in order, at most so many."""
+        return [_entry(row) for row in await rows.fetch(SQL.entries, tenant, start, end, most)]
+
+    async def entry_of(self, rows: Rows, tenant: str, event_id: UUID) -> Entry | None:
+        """The entry of an event."""
+        row = await rows.fetchrow(SQL.entry_of_event, tenant, event_id)
+        return _entry(row) if row else None
+
+    async def nodes_between(
+        self, rows: Rows, tenant: str, ranges: Sequence[tuple[int, int, int]]
+    ) -> dict[NodeId, Hash]:
+        """The kept nodes of each (level, low, high), high excluded."""
+        columns = [list(column) for column in zip(*ranges, strict=True)] or [[], [], []]
+        found = await rows.fetch(SQL.nodes_between, tenant, *columns)
+        return {NodeId(row["level"], row["index"]): Hash(row["hash"]) for row in found}
+
+    async def count_nodes(self, rows: Rows, tenant: str) -> int:
+        """How many nodes are kept."""
+        return int(await rows.fetchval(SQL.count_nodes, tenant))
+
+    async def with_news(self, rows: Rows) -> list[Tenant]:
+        """The tenants whose ledgers have entries that are worth a new checkpoint."""
+        return [Tenant(row["tenant"]) for row in await rows.fetch(SQL.ledgers_with_news)]
+
+    async def newest_checkpoint(self, rows: Rows, tenant: str) -> SignedHead | None:
+        """The newest checkpoint, or None before the first."""
+        row = await rows.fetchrow(SQL.newest_checkpoint, tenant)
+        return _signed_head(tenant, row) if row else None
+
+    async def checkpoints_before(self, rows: Rows, tenant: str, size: int, most: int) -> list[SignedHead]:
+        """Checkpoints smaller than `size`, newest first."""
+        found = await rows.fetch(SQL.checkpoints_before, tenant, size, most)
+        return [_signed_head(tenant, row) for row in found]
+
+    async def all_checkpoints(self, rows: Rows, tenant: str) -> list[SignedHead]:
+        """Every checkpoint, oldest first."""
+        return [_signed_head(tenant, row) for row in await rows.fetch(SQL.all_checkpoints, tenant)]
+
+    async def keep_checkpoint(
+        self, tx: Transaction, tenant: str, head: Head, note: str, key: LedgerPublicKey
+    ) -> SignedHead:
+        """Write a checkpoint down."""
+        created = await tx.fetchval(SQL.keep_checkpoint, tenant, head.size, head.root, note, key.key_id)
+        return SignedHead(head, note, key.key_id, created)
+
+    async def keep_key(self, rows: Rows, key: LedgerPublicKey) -> None:
+        """Remember a public key for ever."""
+        await rows.execute(SQL.keep_key, key.key_id, key.public_key)
+
+    async def keys(self, rows: Rows) -> list[LedgerPublicKey]:
+        """Every key that signs or signed, newest first."""
+        return [LedgerPublicKey(row["public_key"]) for row in await rows.fetch(SQL.keys)]
+
+
+class AuditStore:
+    """Projects and labels as heard; audits, samples and findings."""
+
+    async def upsert_projects(self, tx: Transaction, heard: Sequence[tuple[str, int, Project]]) -> None:
+        """Keep the newest revision of each (tenant, revision, project)."""
+        await tx.execute(
+            SQL.upsert_projects,
+            [tenant for tenant, _, _ in heard],
+            [names.project_of(project.name) for _, _, project in heard],
+            [revision for _, revision, _ in heard],
+            [project.SerializeToString() for _, _, project in heard],
+        )
+
+    async def project(self, rows: Rows, tenant: str, project: str) -> Project | None:
+        """A project, whole."""
+        body = await rows.fetchval(SQL.project, tenant, project)
+        return None if body is None else Project.FromString(body)
+
+    async def upsert_labels(self, tx: Transaction, labels: Sequence[StandingLabel]) -> None:
+        """Keep the newest revision of each label."""
+        await tx.execute(
+            SQL.upsert_labels,
+            [label.tenant for label in labels],
+            [label.project for label in labels],
+            [label.question for label in labels],
+            [label.item for label in labels],
+            [label.revision for label in labels],
+            [label.source for label in labels],
+            [label.class_id for label in labels],
+            [label.band for label in labels],
+            [label.confidence for label in labels],
+            [label.answer.SerializeToString() for label in labels],
+        )
+
+    async def label(
+        self, tx: Transaction, tenant: Tenant, project: names.Project, question: str, item: ItemKey
+    ) -> StandingLabel | None:
+        """The label that stands, as far as heard."""
+        row = await tx.fetchrow(SQL.label, tenant, project, question, item)
+        if row is None:
+            return None
+        return StandingLabel(
+            tenant, project, question, item, row["revision"], row["source"], row["class_id"], row["band"],
+            row["confidence"], Answer.FromString(row["answer"]),
+        )  # fmt: skip
+
+    async def count_cells(
+        self, tx: Transaction, tenant: str, project: str, question: str, source: LabelSource.ValueType
+    ) -> list[CellCount]:
+        """The population, counted; source 0 is every source."""
+        rows = await tx.fetch(SQL.count_cells, tenant, project, question, source)
+        return [
+            CellCount(Cell(row["source"], row["class_id"], row["band"]), row["labels"], row["confidence_sum"])
+            for row in rows
+        ]
+
+    async def create_audit(
+        self,
+        tx: Transaction,
+        key: AuditKey,
+        *,
+        question: str,
+        source: LabelSource.ValueType,
+        max_error: float,
+        confidence: float,
+        seed: int,
+        design: Design,
+    ) -> None:
+        """Write an audit with its strata, and draw its sample."""
+        await tx.execute(SQL.insert_audit, *key.columns, question, source, max_error, confidence, seed)
+        strata = list(enumerate(design.strata))
+        await tx.execute(
+            SQL.insert_strata,
+            *key.columns,
+            [place for place, _ in strata],
+            [stratum.source for _, stratum in strata],
+            [stratum.class_id for _, stratum in strata],
+            [stratum.confidence_low for _, stratum in strata],
+            [stratum.confidence_high for _, stratum in strata],
+            [stratum.population for _, stratum in strata],
+        )
+        cells = [(cell, place) for place, stratum in strata for cell in stratum.cells]
+        await tx.execute(
+            SQL.draw_sample,
+            *key.columns,
+            question,
+            str(seed),
+            [cell.source for cell, _ in cells],
+            [cell.class_id for cell, _ in cells],
+            [cell.band for cell, _ in cells],
+            [place for _, place in cells],
+            [design.drawn[place] for _, place in cells],
+        )
+
+    async def audit(self, rows: Rows, key: AuditKey) -> AuditRow | None:
+        """An audit."""
+        row = await rows.fetchrow(SQL.audit, *key.columns)
+        return _audit(row) if row else None
+
+    async def lock_audit(self, tx: Transaction, key: AuditKey) -> AuditRow | None:
+        """An audit, held against other changes until the end of the transaction."""
+        row = await tx.fetchrow(SQL.lock_audit, *key.columns)
+        return _audit(row) if row else None
+
+    async def audits_before(
+        self, rows: Rows, tenant: str, project: str, before: str, most: int
+    ) -> list[AuditRow]:
+        """A project's audits, newest first, from after `before` (empty: from the newest)."""
+        return [_audit(row) for row in await rows.fetch(SQL.audits_before, tenant, project, before, most)]
+
+    async def end_audit(self, tx: Transaction, key: AuditKey, phase: AuditPhase) -> None:
+        """Write down how it ended."""
+        await tx.execute(SQL.end_audit, *key.columns, phase.value)
+
+    async def strata(self, rows: Rows, audits: Sequence[AuditKey]) -> Mapping[AuditId, list[StratumCount]]:
+        """The strata of audits of one project, counted from their samples."""
+        strata: dict[AuditId, list[StratumCount]] = {key.audit: [] for key in audits}
+        if audits:
+            first = audits[0]
+            for row in await rows.fetch(SQL.strata, first.tenant, first.project, list(strata)):
+                strata[row["audit"]].append(_stratum(row))
+        return strata
+
+    async def open_sample(self, tx: Transaction, key: AuditKey, item: ItemKey) -> OpenSample | None:
+        """A drawn label that is not judged yet; None for any other item."""
+        row = await tx.fetchrow(SQL.open_sample, *key.columns, item)
+        if row is None:
+            return None
+        return OpenSample(
+            row["label_revision"],
+            Answer.FromString(row["label_answer"]),
+            row["reviews_wanted"],
+            row["reviews_seen"],
+        )
+
+    async def settle_sample(
+        self, tx: Transaction, key: AuditKey, item: ItemKey, outcome: str, note: str = ""
+    ) -> None:
+        """Close a drawn label as `right`, `wrong` or `excluded`."""
+        await tx.execute(SQL.settle_sample, *key.columns, item, outcome, note)
+
+    async def want_another_review(self, tx: Transaction, key: AuditKey, item: ItemKey, reviews: int) -> None:
+        """Have so many reviews in all asked for."""
+        await tx.execute(SQL.want_another_review, *key.columns, item, reviews)
+
+    async def insert_finding(
+        self,
+        tx: Transaction,
+        key: AuditKey,
+        item: ItemKey,
+        *,
+        judgement: Judgement,
+        review_answer: Answer | None,
+        reviewer: str,
+        annotation: str,
+    ) -> bool:
+        """Write a finding; False when this review was counted before."""
+        answer = review_answer.SerializeToString() if review_answer is not None else b""
+        inserted = await tx.fetchval(
+            SQL.insert_finding,
+            *key.columns,
+            names.last_part(annotation),
+            item,
+            judgement.value,
+            answer,
+            reviewer,
+            annotation,
+        )
+        return bool(inserted)
+
+    async def findings_after(
+        self, rows: Rows, key: AuditKey, after: str, wrong_only: bool, most: int
+    ) -> list[FindingRow]:
+        """An audit's findings by id, from after `after`."""
+        found = await rows.fetch(SQL.findings_after, *key.columns, after, wrong_only, most)
+        return [_finding(row) for row in found]
+
+    async def audits_to_ask_for(self, rows: Rows) -> list[AuditKey]:
+        """The audits, of every tenant, with reviews that must be asked for now."""
+        return [_key(row) for row in await rows.fetch(SQL.audits_to_ask_for)]
+
+    async def samples_to_ask_for(self, rows: Rows, key: AuditKey, most: int) -> list[ReviewWish]:
+        """The reviews of an audit that must be asked for now."""
+        found = await rows.fetch(SQL.samples_to_ask_for, *key.columns, most)
+        return [ReviewWish(row["item"], row["reviews_wanted"]) for row in found]
+
+    async def reviews_agreed(
+        self, tx: Transaction, key: AuditKey, agreed: Sequence[tuple[ReviewWish, str]]
+    ) -> None:
+        """Task-dispatch has opened these tasks for these wishes."""
+        await tx.execute(
+            SQL.reviews_agreed,
+            *key.columns,
+            [wish.item for wish, _ in agreed],
+            [wish.reviews for wish, _ in agreed],
+            [task for _, task in agreed],
+        )
+
+    async def reviews_refused(
+        self, tx: Transaction, key: AuditKey, refused: Sequence[tuple[ReviewWish, str]], most_refusals: int
+    ) -> None:
+        """Task-dispatch refused these wishes: ask later, or leave the label out after so many times."""
+        await tx.execute(
+            SQL.reviews_refused,
+            *key.columns,
+            [wish.item for wish, _ in refused],
+            [why for _, why in refused],
+            most_refusals,
+        )
+
+    async def tasks_to_call_off(self, rows: Rows, most: int) -> list[tuple[Tenant, str]]:
+        """Open review tasks of cancelled audits: (tenant, task)."""
+        return [(row["tenant"], row["task"]) for row in await rows.fetch(SQL.tasks_to_call_off, most)]
+
+    async def called_off(self, rows: Rows, tenant: Tenant, task: str) -> None:
+        """A task was cancelled, or needs no cancelling any more."""
+        await rows.execute(SQL.called_off, tenant, names.project_of(task), task)
+
+
+def _ledger_size(row: Record | None) -> LedgerSize:
+    return LedgerSize(row["size"], row["news_size"]) if row else LedgerSize(0, 0)
+
+
+def _entry(row: Record) -> Entry:
+    return Entry(row["index"], row["event_id"], row["record"], Hash(row["leaf_hash"]))
+
+
+def _signed_head(tenant: str, row: Record) -> SignedHead:
+    head = Head(origin_of(tenant), row["size"], Hash(row["root_hash"]))
+    return SignedHead(head, row["note"], row["key_id"], row["create_time"])
+
+
+def _key(row: Record) -> AuditKey:
+    return AuditKey(row["tenant"], row["project"], row["audit"])
+
+
+def _audit(row: Record) -> AuditRow:
+    return AuditRow(
+        key=_key(row),
+        phase=AuditPhase(row["phase"]),
+        question=row["question"],
+        source=row["source"],
+        max_error=row["max_error"],
+        confidence=row["confidence"],
+        seed=row["seed"],
+        create_time=row["create_time"],
+        end_time=row["end_time"],
+    )
+
+
+def _stratum(row: Record) -> StratumCount:
+    return StratumCount(
+        source=row["source"],
+        class_id=row["class_id"],
+        confidence_low=row["confidence_low"],
+        confidence_high=row["confidence_high"],
+        population=row["population"],
+        sampled=row["sampled"],
+        reviewed=row["reviewed"],
+        wrong=row["wrong"],
+        excluded=row["excluded"],
+    )
+
+
+def _finding(row: Record) -> FindingRow:
+    return FindingRow(
+        finding=row["finding"],
+        item=row["item"],
+        judgement=Judgement(row["judgement"]),
+        review_answer=Answer.FromString(row["review_answer"]),
+        reviewer=row["reviewer"],
+        annotation=row["annotation"],
+        create_time=row["create_time"],
+        label_revision=row["label_revision"],
+        label_answer=Answer.FromString(row["label_answer"]),
+    )
