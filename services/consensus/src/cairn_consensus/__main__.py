@@ -5,13 +5,12 @@ from __future__ import annotations
 from importlib.resources import files
 
 from cairn.consensus.v1.consensus_pb2_grpc import add_ConsensusServiceServicer_to_server
-from cairn_kit.lifecycle import Chassis, Service
-
 from cairn_consensus.config import ConsensusSettings
 from cairn_consensus.handlers import Handlers
 from cairn_consensus.rpc import ConsensusRpc
 from cairn_consensus.store import ConsensusStore
 from cairn_consensus.subscriptions import subscriptions
+from cairn_kit.lifecycle import Chassis, Service
 
 
 async def wire(chassis: Chassis[ConsensusSettings]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from cairn_kit.settings import ChassisSettings
 from pydantic import Field
+
+from cairn_kit.settings import ChassisSettings
 
 
 class ConsensusSettings(ChassisSettings):

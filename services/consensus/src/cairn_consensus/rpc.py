@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grpc
+
 from cairn.consensus.v1.consensus_pb2 import (
     BatchGetPosteriorsRequest,
     BatchGetPosteriorsResponse,
@@ -18,11 +19,10 @@ from cairn.consensus.v1.consensus_pb2 import (
     Reliability,
 )
 from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceServicer
+from cairn_consensus.handlers import Handlers
 from cairn_kit.auth import caller
 from cairn_kit.errors import InvalidArgument, NotFound, Violation
 from cairn_kit.rpc import page_size, read_page_token, write_page_token
-
-from cairn_consensus.handlers import Handlers
 
 Context = grpc.aio.ServicerContext[object, object]
 

@@ -287,8 +287,9 @@ class ConsensusStore:
                 DecisionRow(row["item"], row["question"], Answer.FromString(row["answer"]), row["confidence"])
                 for row in await tx.fetch(SQL.all_decisions, *key.columns)
             ],
-            refit=newest
-            and RefitRow(newest["refit"], newest["votes"], newest["state"], newest["create_time"]),
+            refit=None
+            if newest is None
+            else RefitRow(newest["refit"], newest["votes"], newest["state"], newest["create_time"]),
         )
 
 

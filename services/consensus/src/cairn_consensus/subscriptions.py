@@ -10,9 +10,8 @@ from cairn.events.v1.annotation_store_events_pb2 import (
 )
 from cairn.events.v1.audit_events_pb2 import LabelCorrected
 from cairn.events.v1.inference_events_pb2 import ItemsRouted, ItemsScored
-from cairn_kit.events import Subscription
-
 from cairn_consensus.handlers import Handlers
+from cairn_kit.events import Subscription
 
 
 def subscriptions(handlers: Handlers) -> list[Subscription]:
