@@ -48,7 +48,9 @@ class Sample:
     async def wire(self, chassis: Chassis[SampleSettings]) -> None:
         self.chassis = chassis
         chassis.serve(
-            SampleRpc(self), api_grpc.add_TaskDispatchServiceServicer_to_server, elements={"ClaimItems": "claims"}
+            SampleRpc(self),
+            api_grpc.add_TaskDispatchServiceServicer_to_server,
+            elements={"ClaimItems": "claims"},
         )
         chassis.consume(
             [
@@ -126,7 +128,9 @@ class SampleRpc(api_grpc.TaskDispatchServiceServicer):
             results=[
                 api.ClaimResult(error=to_status(bad[place]))
                 if place in bad
-                else api.ClaimResult(lease=api.Lease(item=claim.item, labeler=caller().labeler(claim.labeler)))
+                else api.ClaimResult(
+                    lease=api.Lease(item=claim.item, labeler=caller().labeler(claim.labeler))
+                )
                 for place, claim in enumerate(request.claims)
             ]
         )

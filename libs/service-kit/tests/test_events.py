@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 
+import pytest
+
 from cairn.events.v1 import task_dispatch_events_pb2 as announced_pb2
+from cairn_kit.events import Event, EventTooLarge, announce
+from cairn_kit.events.dead_letters import list_dead_letters, request_replay
+from cairn_kit.events.relay import republish
 from cairn_kit.testing import World, eventually
 
 EFFECTS = "SELECT what FROM effect ORDER BY place"
@@ -27,3 +34,251 @@ async def test_an_event_is_handled_and_what_it_announces_is_published(
         assert event.source == "/services/sample"
         assert event.subject == "cairn.v1.acme.birds.task.tasks-closed"
         assert await effects(service) == ["one"]
+
+
+async def test_deliveries_in_any_number_and_order_act_once_each(
+    world: World, sample: Any, make_annotation: Any
+) -> None:
+    names = [f"item-{number}" for number in range(60)]
+    async with world.run(sample.service, consumer_batch=7) as service:
+        heard = await world.listen(announced_pb2.TasksClosed)
+
+        await world.publish(*(make_annotation(name) for name in names), copies=3)
+
+        await heard.count(60)
+        await eventually(lambda: unsettled(world), 0)
+        assert sorted(await effects(service)) == sorted(names)
+        assert sorted(event.resource for event in heard.events) == sorted(names)
+
+
+async def unsettled(world: World) -> int:
+    info = await (await world.connection()).jetstream.consumer_info("CAIRN", "sample")
+    return int(info.num_pending + info.num_ack_pending)
+
+
+async def test_consecutive_events_of_one_type_come_in_one_call_and_in_order(
+    world: World, sample: Any, make_annotation: Any, make_project: Any
+) -> None:
+    await world.connection()
+    await world.publish(
+        make_annotation("a"), make_annotation("b"), make_project("p"), make_project("q"), make_annotation("c")
+    )
+    async with world.run(sample.service) as service:
+        await eventually(lambda: effects(service), ["a", "b", "p", "q", "c"])
+        assert sample.batches == [["a", "b"], ["p", "q"], ["c"]]
+
+
+async def test_where_order_does_not_matter_each_type_comes_whole(
+    world: World, sample: Any, make_annotation: Any, make_project: Any
+) -> None:
+    sample.in_order = False
+    await world.publish(make_annotation("a"), make_project("p"), make_annotation("b"), make_project("q"))
+    async with world.run(sample.service) as service:
+        await eventually(lambda: effects(service), ["p", "q", "a", "b"])
+
+
+async def test_one_bad_event_does_not_hold_up_its_neighbours_and_leaves_no_trace(
+    world: World, sample: Any, make_annotation: Any
+) -> None:
+    sample.fail_on = {"item-3"}
+    await world.publish(*(make_annotation(f"item-{number}") for number in range(8)))
+    async with world.run(sample.service) as service:
+        heard = await world.listen(announced_pb2.TasksClosed)
+        good = [f"item-{number}" for number in range(8) if number != 3]
+        await eventually(lambda: effects(service), good)
+        await eventually(lambda: failures(service), [1])
+
+        sample.fail_on = set()  # the defect is mended: the next delivery succeeds
+
+        await eventually(lambda: effects(service), [*good, "item-3"])
+        assert await failures(service) == []
+        assert [event.resource for event in await heard.count(8)] == [*good, "item-3"]
+
+
+async def failures(service: Any) -> list[int]:
+    rows = await service.database.fetch("SELECT failures FROM delivery_failure ORDER BY event_id")
+    return [row["failures"] for row in rows]
+
+
+async def test_an_event_out_of_tries_is_a_dead_letter_and_can_be_replayed(
+    world: World, sample: Any, make_annotation: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("cairn_kit.events.consumer._RETRY_DELAYS", (0.01,))
+    sample.fail_on = {"poison"}
+    async with world.run(sample.service) as service:
+        await world.publish(make_annotation("poison"), make_annotation("good"))
+
+        await eventually(lambda: dead_letters(service), [("out_of_tries", "ValueError: cannot stand poison")])
+        assert await effects(service) == ["good"]
+
+        await request_replay(service.database)
+        await eventually(lambda: replays_open(service), 0)
+        assert len(await dead_letters(service)) == 1, "it still fails, and stays where it can be seen"
+
+        sample.fail_on = set()
+        await request_replay(service.database)
+        await eventually(lambda: effects(service), ["good", "poison"])
+        assert await dead_letters(service) == []
+
+
+async def dead_letters(service: Any) -> list[tuple[str, str]]:
+    return [(letter.reason.value, letter.error) for letter in await list_dead_letters(service.database)]
+
+
+async def replays_open(service: Any) -> int:
+    return sum(letter.replay_requested for letter in await list_dead_letters(service.database))
+
+
+async def test_what_is_no_event_becomes_a_dead_letter_once(
+    world: World, sample: Any, make_annotation: Any
+) -> None:
+    subject = "cairn.v1.acme.birds.annotation.annotation-submitted"
+    headers = {
+        "ce-id": "0192f0c0-0000-7000-8000-000000000001",
+        "ce-type": "cairn.events.v1.AnnotationSubmitted",
+        "ce-source": "/services/test",
+        "ce-subject": "x",
+        "ce-time": "2026-01-01T00:00:00+00:00",
+        "cairn-tenant": "acme",
+        "cairn-project": "birds",
+        "cairn-revision": "1",
+    }
+    async with world.run(sample.service) as service:
+        await world.publish_raw([(subject, {}, b"hello"), (subject, headers, b"\xff\xff\xff")])
+        other = headers | {
+            "ce-type": "cairn.events.v1.Unheard",
+            "ce-id": "0192f0c0-0000-7000-8000-000000000002",
+        }
+        await world.publish_raw([(subject, other, b"")])
+        await world.publish(make_annotation("good"))
+
+        await eventually(lambda: effects(service), ["good"])
+        reasons = sorted(reason for reason, _ in await dead_letters(service))
+        assert reasons == ["undecodable", "undecodable", "unknown_type"]
+
+
+async def test_an_event_that_comes_too_early_waits_without_failing_or_blocking(
+    world: World, sample: Any, make_annotation: Any
+) -> None:
+    sample.not_yet = {"early"}
+    async with world.run(sample.service) as service:
+        await world.publish(make_annotation("early"), make_annotation("ripe"))
+        await eventually(lambda: effects(service), ["ripe"])
+
+        sample.not_yet = set()
+
+        await eventually(lambda: effects(service), ["ripe", "early"])
+        assert await failures(service) == []
+
+
+async def test_killing_the_bus_loses_nothing(world: World, sample: Any, make_annotation: Any) -> None:
+    async with world.run(sample.service) as service:
+        await world.publish(*(make_annotation(f"before-{n}") for n in range(20)))
+        await eventually(lambda: count(service), 20)
+
+        await asyncio.to_thread(world.bus.kill)
+        async with service.database.transaction() as tx:
+            announce(tx, make_annotation("during"))  # OK to the caller while the bus is away
+        await eventually(lambda: "bus" in service.chassis.missing() or None)
+        await asyncio.to_thread(world.bus.start)
+
+        await eventually(lambda: count(service), 21)
+        await eventually(lambda: service.chassis.missing() == [])
+
+
+async def test_the_loss_of_the_whole_bus_is_mended_from_the_outbox(
+    world: World, sample: Any, make_annotation: Any
+) -> None:
+    sample.fail_on = {"later"}
+    async with world.run(sample.service) as service:
+        async with service.database.transaction() as tx:
+            announce(tx, make_annotation("first"), make_annotation("later"))
+        await eventually(lambda: effects(service), ["first"])
+
+        await asyncio.to_thread(world.bus.kill)
+        world.bus.wipe()
+        sample.fail_on = set()
+        await asyncio.to_thread(world.bus.start)
+
+        await eventually(lambda: effects(service), ["first", "later"], timeout=30)
+        heard = await world.listen(announced_pb2.TasksClosed)
+        await heard.until(lambda events: {e.resource for e in events} == {"first", "later"})
+
+
+async def test_a_stream_deleted_under_running_services_comes_back_with_its_events(
+    world: World, sample: Any, make_annotation: Any
+) -> None:
+    async with world.run(sample.service) as service:
+        async with service.database.transaction() as tx:
+            announce(tx, make_annotation("first"))
+        await eventually(lambda: effects(service), ["first"])
+
+        connection = await world.connection()
+        await connection.jetstream.delete_stream("CAIRN")
+        async with service.database.transaction() as tx:
+            announce(tx, make_annotation("second"))
+
+        await eventually(lambda: effects(service), ["first", "second"], timeout=30)
+
+
+async def test_republishing_everything_changes_nothing(
+    world: World, sample: Any, make_annotation: Any
+) -> None:
+    async with world.run(sample.service) as service:
+        async with service.database.transaction() as tx:
+            announce(tx, *(make_annotation(f"item-{n}") for n in range(10)))
+        await eventually(lambda: count(service), 10)
+        await eventually(lambda: waiting(service), 0)
+        before = await effects(service)
+
+        assert await republish(service.database) == 20  # the ten, and the ten announced in return
+
+        await eventually(lambda: waiting(service), 0)
+        await world.publish(make_annotation("last"))
+        await eventually(lambda: effects(service), [*before, "last"])
+
+
+async def count(service: Any) -> int:
+    return int(await service.database.fetchval("SELECT count(*) FROM effect"))
+
+
+async def waiting(service: Any) -> int:
+    return int(await service.database.fetchval("SELECT count(*) FROM outbox WHERE published_at IS NULL"))
+
+
+async def test_what_is_rolled_back_was_never_announced(
+    world: World, sample: Any, make_annotation: Any
+) -> None:
+    async with world.run(sample.service) as service:
+        hooks: list[str] = []
+        with pytest.raises(ZeroDivisionError):
+            async with service.database.transaction() as tx:
+                announce(tx, make_annotation("never"))
+                tx.after_commit(lambda: hooks.append("commit"))
+                tx.on_rollback(lambda: hooks.append("rollback"))
+                raise ZeroDivisionError
+        async with service.database.transaction() as tx:
+            announce(tx, make_annotation("kept"))
+            with suppress(ZeroDivisionError):
+                async with tx.savepoint():
+                    announce(tx, make_annotation("taken back"))
+                    raise ZeroDivisionError
+            tx.after_commit(lambda: hooks.append("commit"))
+
+        await eventually(lambda: effects(service), ["kept"])
+        assert hooks == ["rollback", "commit"]
+
+
+async def test_an_event_too_large_for_the_bus_is_refused_before_it_is_written(
+    world: World, sample: Any
+) -> None:
+    async with world.run(sample.service) as service, service.database.transaction() as tx:
+        with pytest.raises(EventTooLarge, match="262144 are allowed"):
+            large = announced_pb2.TasksClosed(project="x" * 300_000)
+            announce(tx, Event(large, tenant="acme", project="birds", resource="x"))
+
+
+async def test_ids_that_would_change_a_subject_are_refused(world: World, sample: Any) -> None:
+    async with world.run(sample.service) as service, service.database.transaction() as tx:
+        with pytest.raises(ValueError, match="subject"):
+            announce(tx, Event(announced_pb2.TasksClosed(), tenant="acme.>", project="birds", resource="x"))

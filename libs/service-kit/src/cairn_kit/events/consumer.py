@@ -121,6 +121,7 @@ class Consumer:
     def stop(self) -> None:
         """Take no more; `run` returns when the batch in hand is settled."""
         self._stopping = True
+        self._pull.interrupt()
 
     async def run(self) -> None:
         """Handle events until stopped; outages are waited for."""

@@ -45,6 +45,7 @@ class Pull:
         self._generation = -1
         self._heard_at = 0.0
         self._missing = ""
+        self._interrupted = False
         self.waiting = 0
         """Messages at the server behind the last one that came."""
 
@@ -61,7 +62,7 @@ class Pull:
                 why, self._missing = self._missing, ""
                 raise ConsumerMissing(why)
             left = deadline - loop.time()
-            if left <= 0:
+            if left <= 0 or self._interrupted:
                 return []
             self._arrived.clear()
             with suppress(TimeoutError):
@@ -72,6 +73,11 @@ class Pull:
         with suppress(ValueError, IndexError):
             self.waiting = int(taken[-1].reply.rsplit(".", 1)[_PENDING_PART])
         return taken
+
+    def interrupt(self) -> None:
+        """Let `next` return at once, now and from now on."""
+        self._interrupted = True
+        self._arrived.set()
 
     def buffered(self) -> list[Msg]:
         """What has arrived and was not taken yet: it must be kept alive, too."""

@@ -1,0 +1,247 @@
+"""What every call is given, and what every caller is told."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from cairn.dispatch.v1 import task_dispatch_pb2 as api
+from cairn.dispatch.v1 import task_dispatch_pb2_grpc as api_grpc
+from cairn_kit import errors
+from cairn_kit.auth import PrivateKey, Role, Signer, write_key_set
+from cairn_kit.rpc import Coalescer, Submitted
+from cairn_kit.testing import World, eventually
+
+STUB = api_grpc.TaskDispatchServiceStub
+TASK = "projects/birds/tasks/1"
+
+
+async def refused(call: Any) -> errors.CairnError:
+    """The error that a call ends with."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return errors.from_rpc_error(caught.value)
+
+
+async def test_a_domain_error_arrives_with_code_reason_and_metadata(world: World, sample: Any) -> None:
+    async with world.run(sample.service) as service:
+        error = await refused(service.stub(STUB).GetTask(api.GetTaskRequest(name=TASK)))
+        assert isinstance(error, errors.NotFound)
+        assert (error.reason, error.message) == ("TASK_NOT_FOUND", "There is no such task.")
+        assert error.metadata == {"resource": TASK}
+
+
+async def test_an_unexpected_error_shows_a_trace_id_and_nothing_else(world: World, sample: Any) -> None:
+    async with world.run(sample.service) as service:
+        stub = service.stub(STUB)
+        error = await refused(
+            stub.CancelTask(api.CancelTaskRequest(name=TASK, reason="boom", request_id="1"))
+        )
+        assert isinstance(error, errors.Internal)
+        assert "secret" not in str(error)
+        assert len(error.metadata["trace_id"]) == 32
+        assert await service.database.fetchval("SELECT count(*) FROM effect") == 0
+
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            async for _ in stub.WatchQueue(api.WatchQueueRequest(project="projects/broken")):
+                pass
+        assert caught.value.code() is grpc.StatusCode.INTERNAL
+        assert "secret" not in str(caught.value)
+
+
+async def test_a_request_against_the_rules_names_each_bad_field(world: World, sample: Any) -> None:
+    async with world.run(sample.service) as service:
+        wish = api.TaskWish(item="nonsense", kind=api.TASK_KIND_LABEL, answers_wanted=0)
+        error = await refused(
+            service.stub(STUB).CreateTasks(api.CreateTasksRequest(parent="projects/birds", wishes=[wish]))
+        )
+        assert isinstance(error, errors.InvalidArgument)
+        assert [violation.field for violation in error.violations] == [
+            "wishes[0].item",
+            "wishes[0].answers_wanted",
+        ]
+
+
+async def test_a_bad_element_does_not_fail_its_neighbours(world: World, sample: Any) -> None:
+    async with world.run(sample.service) as service:
+        claims = [api.ItemClaim(item="projects/birds/items/1"), api.ItemClaim(item="nonsense")]
+        answer = await service.stub(STUB).ClaimItems(
+            api.ClaimItemsRequest(parent="projects/birds", claims=claims)
+        )
+        assert answer.results[0].lease.labeler == "labelers/tester"
+        error = errors.from_status(answer.results[1].error)
+        assert isinstance(error, errors.InvalidArgument)
+        assert [violation.field for violation in error.violations] == ["claims[1].item"]
+
+
+@pytest.mark.parametrize(
+    ("token", "reason"),
+    [
+        (None, "TOKEN_MISSING"),
+        ("nonsense", "TOKEN_INVALID"),
+        ("a.b.c", "TOKEN_INVALID"),
+    ],
+)
+async def test_a_call_without_a_good_token_is_unauthenticated(
+    world: World, sample: Any, token: str | None, reason: str
+) -> None:
+    async with world.run(sample.service) as service:
+        stub = STUB(service.channel) if token is None else service.stub(STUB, token=token)
+        error = await refused(stub.GetTask(api.GetTaskRequest(name=TASK)))
+        assert isinstance(error, errors.Unauthenticated)
+        assert error.reason == reason
+
+
+async def test_a_caller_may_do_what_its_roles_grant_and_no_more(world: World, sample: Any) -> None:
+    async with world.run(sample.service) as service:
+        cancel = api.CancelTaskRequest(name=TASK, request_id="1")
+        assert await service.stub(STUB, roles=["manager"]).CancelTask(cancel)
+        error = await refused(service.stub(STUB, roles=["labeler"]).CancelTask(cancel))
+        assert isinstance(error, errors.PermissionDenied)
+        assert error.metadata == {"permission": "tasks.write"}
+
+
+async def test_to_a_token_of_other_projects_this_one_does_not_exist(world: World, sample: Any) -> None:
+    async with world.run(sample.service) as service:
+        stub = service.stub(STUB, projects=["fish"])
+        error = await refused(stub.CancelTask(api.CancelTaskRequest(name=TASK)))
+        assert isinstance(error, errors.NotFound)
+        assert error.reason == "PROJECT_NOT_FOUND"
+        error = await refused(stub.ListLabelers(api.ListLabelersRequest()))
+        assert error.reason == "TOKEN_RESTRICTED"
+
+
+async def test_one_acts_for_another_labeler_only_with_permission(world: World, sample: Any) -> None:
+    request = api.ClaimItemsRequest(
+        parent="projects/birds",
+        claims=[api.ItemClaim(item="projects/birds/items/1", labeler="labelers/bob")],
+    )
+    async with world.run(sample.service) as service:
+        answer = await service.stub(STUB, roles=["operator"], subject="ann").ClaimItems(request)
+        assert answer.results[0].lease.labeler == "labelers/bob"
+        error = await refused(service.stub(STUB, roles=["labeler"], subject="ann").ClaimItems(request))
+        assert isinstance(error, errors.PermissionDenied)
+
+
+async def test_a_key_can_be_added_and_withdrawn_while_the_service_runs(world: World, sample: Any) -> None:
+    async with world.run(sample.service) as service:
+        fresh = PrivateKey.generate("users-2", [Role.MANAGER])
+        token = Signer(fresh, "test").token(tenant="acme", subject="ann", roles=["manager"])
+        stub = service.stub(STUB, token=token)
+
+        async def code() -> str:
+            try:
+                await stub.ListTasks(api.ListTasksRequest(parent="projects/birds"))
+            except grpc.aio.AioRpcError as error:
+                return str(error.code().name)
+            return "OK"
+
+        assert await code() == "UNAUTHENTICATED"
+        write_key_set(world.keys.jwks_file, [world.keys.users_key(), fresh])
+        await eventually(code, "OK")
+        write_key_set(world.keys.jwks_file, [world.keys.users_key()])
+        await eventually(code, "UNAUTHENTICATED")
+
+
+async def test_the_same_request_id_gives_the_first_answer_again(world: World, sample: Any) -> None:
+    async with world.run(sample.service) as service:
+        stub = service.stub(STUB)
+        request = api.CancelTaskRequest(name=TASK, reason="enough", request_id="r1")
+
+        answers = await asyncio.gather(*(stub.CancelTask(request) for _ in range(8)))
+
+        assert len({answer.SerializeToString() for answer in answers}) == 1
+        assert await service.database.fetchval("SELECT count(*) FROM effect") == 1
+        other = api.CancelTaskRequest(name=TASK, reason="other", request_id="r1")
+        error = await refused(stub.CancelTask(other))
+        assert isinstance(error, errors.InvalidArgument)
+        assert error.reason == "REQUEST_ID_REUSED"
+        assert await service.stub(STUB, tenant="umbrella").CancelTask(other), "ids are a tenant's own"
+
+
+async def test_pages_follow_each_other_and_a_token_fits_only_its_own_query(world: World, sample: Any) -> None:
+    async with world.run(sample.service) as service:
+        stub = service.stub(STUB)
+        for number in range(5):
+            name = f"projects/birds/tasks/{number}"
+            await stub.CancelTask(api.CancelTaskRequest(name=name, request_id=str(number)))
+        seen, request = [], api.ListTasksRequest(parent="projects/birds", page_size=2)
+        while True:
+            page = await stub.ListTasks(request)
+            seen += [task.name for task in page.tasks]
+            if not page.next_page_token:
+                break
+            request.page_token = page.next_page_token
+        assert seen == [f"projects/birds/tasks/{number}" for number in range(5)]
+
+        for stolen in (
+            api.ListTasksRequest(parent="projects/fish", page_token=request.page_token),
+            api.ListTasksRequest(parent="projects/birds", page_token=request.page_token[:-2] + "AA"),
+            api.ListTasksRequest(parent="projects/birds", page_token="%%%"),
+        ):
+            assert (await refused(stub.ListTasks(stolen))).reason == "PAGE_TOKEN_INVALID"
+
+
+async def test_beyond_the_limit_calls_are_turned_away_at_once(world: World, sample: Any) -> None:
+    async with world.run(sample.service, max_concurrent_streams=1) as service:
+        stub = service.stub(STUB)
+        watch = stub.WatchQueue(api.WatchQueueRequest(project="projects/birds"))
+        first = await watch.read()
+        assert first.open_tasks == 1
+        service.chassis._rpc._gate._in_flight[True] = 1  # one more stands open than may
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.WatchQueue(api.WatchQueueRequest(project="projects/birds")).read()
+        error = errors.from_rpc_error(caught.value)
+        assert isinstance(error, errors.ResourceExhausted)
+        assert error.retry_after
+
+
+async def test_health_and_reflection_need_no_token(world: World, sample: Any) -> None:
+    async with world.run(sample.service) as service:
+        health = health_pb2_grpc.HealthStub(service.channel)
+        name = "cairn.dispatch.v1.TaskDispatchService"
+        answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+        def reflected() -> list[str]:
+            with grpc.insecure_channel(service.chassis.address) as channel:
+                return list(ProtoReflectionDescriptorDatabase(channel).get_services())
+
+        assert name in await asyncio.to_thread(reflected)
+
+
+async def test_calls_that_arrive_together_are_flushed_together_and_fail_alone() -> None:
+    batches: list[int] = []
+
+    async def flush(batch: Any) -> list[int | Exception]:
+        batches.append(len(batch))
+        await asyncio.sleep(0)
+        return [
+            errors.NotFound("ODD", "odd") if submitted.request % 2 else submitted.request * 10
+            for submitted in batch
+        ]
+
+    coalescer: Coalescer[int, int] = Coalescer(flush, max_batch=8, parallel=1)
+
+    results = await asyncio.gather(*(coalescer.submit(n) for n in range(20)), return_exceptions=True)
+
+    assert results[0::2] == [n * 10 for n in range(0, 20, 2)]
+    assert all(isinstance(result, errors.NotFound) for result in results[1::2])
+    assert batches == [8, 8, 4]
+    assert Submitted.__slots__
+
+
+async def test_a_batch_that_fails_fails_each_of_its_calls_and_nobody_elses() -> None:
+    async def flush(batch: Any) -> list[int]:
+        if any(submitted.request == 13 for submitted in batch):
+            raise RuntimeError("broken")
+        return [submitted.request for submitted in batch]
+
+    coalescer: Coalescer[int, int] = Coalescer(flush, max_batch=4)
+    results = await asyncio.gather(*(coalescer.submit(n) for n in range(12, 20)), return_exceptions=True)
+    assert [isinstance(result, Exception) for result in results] == [True] * 4 + [False] * 4
