@@ -48,7 +48,13 @@ def reads_environment(module: Path) -> bool:
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda path: path.name)
 def test_every_service_has_the_same_rooms(service: Path) -> None:
-    missing = [room for room in ROOMS if not (package(service) / room).exists()]
+    # A room that has outgrown one file is a folder of the same name.
+    missing = [
+        room
+        for room in ROOMS
+        if not (package(service) / room).exists()
+        and not (package(service) / room.removesuffix(".py")).is_dir()
+    ]
     assert not missing, f"{service.name} has no {', '.join(missing)}"
     assert sorted((package(service) / "sql/migrations").glob("0001_*.sql"))
     assert (service / "README.md").exists()
