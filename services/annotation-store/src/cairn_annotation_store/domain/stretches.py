@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 from cairn.label.v1 import label_schema_pb2 as schema_pb
 from cairn.label.v1 import label_value_pb2 as value_pb
@@ -19,7 +20,7 @@ from cairn_annotation_store.domain.answer_parts import (
 )
 from cairn_annotation_store.domain.violations import shown
 
-_TRACK_FIELDS = {
+_TRACK_FIELDS: Mapping[int, tuple[str, Callable[..., None]]] = {
     schema_pb.TRACK_SHAPE_BOX: ("box", shapes.box_geometry),
     schema_pb.TRACK_SHAPE_ROTATED_BOX: ("rotated_box", shapes.rotated_box_geometry),
     schema_pb.TRACK_SHAPE_ELLIPSE: ("ellipse", shapes.ellipse_geometry),
@@ -51,6 +52,8 @@ def check_spans(value: value_pb.Spans, at: str, scene: Scene) -> None:
             scene.report.add(
                 f"{here}.end", f"{span.end} is past the end of the text", f"at most {length} code points"
             )
+        if len(span.id) > 64:
+            scene.report.add(f"{here}.id", f"it has {len(span.id)} code points", "at most 64")
         if span.id and span.id in ids:
             scene.report.add(f"{here}.id", f"{shown(span.id)} names an earlier span", "a unique id, or none")
         ids.add(span.id)
@@ -149,6 +152,8 @@ def check_tracks(value: value_pb.Tracks, at: str, scene: Scene) -> None:
         if not track.id or track.id in ids:
             wrong = f"{shown(track.id)} names an earlier track" if track.id else "the track has no id"
             scene.report.add(f"{here}.id", wrong, "a unique id")
+        elif len(track.id) > 64:
+            scene.report.add(f"{here}.id", f"it has {len(track.id)} code points", "at most 64")
         ids.add(track.id)
         check_class(track.class_id, f"{here}.class_id", scene)
         class_rules = scene.question.classes.get(track.class_id)
@@ -207,6 +212,6 @@ def _check_note(text: str, required: bool, at: str, scene: Scene) -> None:
 
 def _check_apart(stretches: Sequence[tuple[float, float]], at: str, noun: str, scene: Scene) -> None:
     order = sorted(range(len(stretches)), key=lambda i: (stretches[i], i))
-    for before, after in zip(order, order[1:], strict=False):
+    for before, after in pairwise(order):
         if stretches[after][0] < stretches[before][1]:
             scene.report.add(f"{at}[{after}]", f"it overlaps {noun} {before}", f"{noun}s that do not overlap")

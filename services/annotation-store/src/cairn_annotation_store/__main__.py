@@ -1,0 +1,76 @@
+"""annotation-store: all the wiring, read from top to bottom."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from cairn.annotation.v1 import annotation_store_pb2_grpc as api
+from cairn_annotation_store.config import AnnotationStoreSettings
+from cairn_annotation_store.handlers.blobs import BlobHandlers
+from cairn_annotation_store.handlers.exports import ExportHandlers, ExportWorker
+from cairn_annotation_store.handlers.imports import ImportHandlers
+from cairn_annotation_store.handlers.labeling import LabelHandlers
+from cairn_annotation_store.handlers.projects import ProjectHandlers
+from cairn_annotation_store.handlers.reading import ReadingHandlers
+from cairn_annotation_store.handlers.submissions import LeaseGate, SubmissionHandlers
+from cairn_annotation_store.handlers.wakes import Wakes
+from cairn_annotation_store.handlers.watching import WatchHandlers
+from cairn_annotation_store.rpc import ELEMENTS, AnnotationStoreRpc
+from cairn_annotation_store.storage import Storage, StorageUnusable
+from cairn_annotation_store.store import AnnotationStore, ExportStore, ItemStore, LabelStore, ProjectStore
+from cairn_annotation_store.subscriptions import subscriptions
+from cairn_kit.lifecycle import Chassis, Service
+from cairn_kit.rpc.server import StartError
+
+_EXPORTS_EVERY = 2.0
+_RECOUNT_EVERY = 2.0
+
+
+async def wire(chassis: Chassis[AnnotationStoreSettings]) -> None:
+    settings, database = chassis.settings, chassis.database
+    try:
+        storage = Storage.open(settings.blob_url)
+    except StorageUnusable as error:
+        raise StartError(str(error)) from error
+
+    projects, items, annotations = ProjectStore(), ItemStore(), AnnotationStore()
+    labels, exports = LabelStore(), ExportStore()
+    wakes, gate = Wakes(), LeaseGate(chassis.verifier)
+
+    labeling = LabelHandlers(database, projects, labels, wakes)
+    exporting = ExportHandlers(database, projects, exports, storage)
+    worker = ExportWorker(
+        database,
+        exports,
+        labels,
+        annotations,
+        items,
+        storage,
+        page=settings.export_page,
+        claim_seconds=settings.export_claim_seconds,
+    )
+    poll = settings.watch_poll_seconds
+    chassis.serve(
+        AnnotationStoreRpc(
+            projects=ProjectHandlers(database, projects, wakes, poll),
+            imports=ImportHandlers(database, projects, items, labeling),
+            submissions=SubmissionHandlers(database, projects, items, annotations, wakes, gate),
+            reading=ReadingHandlers(database, projects, items, annotations, labels, gate),
+            watching=WatchHandlers(database, projects, labels, wakes, poll),
+            blobs=BlobHandlers(database, projects, items, storage, gate, settings.max_blob_bytes),
+            exports=exporting,
+        ),
+        api.add_AnnotationStoreServiceServicer_to_server,
+        elements=ELEMENTS,
+    )
+    chassis.consume(subscriptions(labeling))
+    exporting.wake_worker = chassis.background("write exports", worker.work, every=_EXPORTS_EVERY).wake
+    chassis.background("recount items", labeling.recount, every=_RECOUNT_EVERY)
+
+
+SERVICE = Service(
+    AnnotationStoreSettings, wire, migrations=files("cairn_annotation_store") / "sql" / "migrations"
+)
+
+if __name__ == "__main__":
+    SERVICE.main()

@@ -1,0 +1,1 @@
+"""What the service does, one function a command or event: load, decide, store, announce."""

@@ -1,0 +1,197 @@
+"""Projects: created, read, changed, archived, counted."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from cairn.annotation.v1 import annotation_store_pb2 as pb
+from cairn.events.v1 import annotation_store_events_pb2 as events_pb
+from cairn_annotation_store.domain.names import project_id
+from cairn_annotation_store.domain.policies import check_project, may_change_completeness, settled
+from cairn_annotation_store.domain.schema_change import check_change
+from cairn_annotation_store.handlers.found import active, found, parsed
+from cairn_annotation_store.handlers.wakes import Wakes, rung
+from cairn_annotation_store.store import ProjectRow, ProjectStore
+from cairn_annotation_store.wire import etag, progress_message, project_message
+from cairn_kit.auth import Caller
+from cairn_kit.database import Database, Transaction
+from cairn_kit.errors import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, Violation
+from cairn_kit.events import Event, announce
+from cairn_kit.rpc import once, page_size, read_page_token, write_page_token
+
+_CHANGEABLE = ("display_name", "schema", "quality", "routing")
+
+
+class ProjectHandlers:
+    """Commands and questions about projects."""
+
+    def __init__(self, database: Database, projects: ProjectStore, wakes: Wakes, poll_seconds: float) -> None:
+        self._database = database
+        self._projects = projects
+        self._wakes = wakes
+        self._poll_seconds = poll_seconds
+
+    async def create(self, who: Caller, request: pb.CreateProjectRequest) -> pb.Project:
+        """Create a project; the same again gives the one there is."""
+        body = settled(request.project)
+        _refuse(check_project(body))
+
+        async def effect() -> pb.Project:
+            row = await self._projects.insert(tx, who.tenant, request.project_id, body)
+            if row is None:
+                there = await self._projects.get(tx, who.tenant, request.project_id)
+                if there is None or there.body != body:
+                    name = f"projects/{request.project_id}"
+                    raise AlreadyExists("PROJECT_EXISTS", f"There is another {name}.", resource=name)
+                return project_message(there)
+            project = project_message(row)
+            announce(tx, _event(row, events_pb.ProjectCreated(project=project)))
+            return project
+
+        async with self._database.transaction() as tx:
+            return await once(tx, who.tenant, request, pb.Project, effect)
+
+    async def get(self, who: Caller, name: str) -> pb.Project:
+        """A project."""
+        row = await self._projects.get(self._database, who.tenant, parsed(project_id, name, "name"))
+        return project_message(found(row, "project", name))
+
+    async def list(self, who: Caller, request: pb.ListProjectsRequest) -> pb.ListProjectsResponse:
+        """A page of the projects that the caller may see."""
+        size = page_size(request.page_size, default=50)
+        (after,) = read_page_token(request) or ("",)
+        rows = await self._projects.list_after(self._database, who.tenant, after, size + 1, who.projects)
+        return pb.ListProjectsResponse(
+            projects=[project_message(row) for row in rows[:size]],
+            next_page_token=write_page_token(request, rows[size - 1].project) if len(rows) > size else "",
+        )
+
+    async def update(self, who: Caller, request: pb.UpdateProjectRequest) -> pb.Project:
+        """Change the fields of the mask; what changes nothing makes no revision."""
+        name = request.project.name
+        project = parsed(project_id, name, "project.name")
+        mask = _checked_mask(request.update_mask)
+
+        async def effect() -> pb.Project:
+            row = active(await self._projects.get_to_change(tx, who.tenant, project), name)
+            _check_etag(request.project.etag, row)
+            body = pb.Project()
+            body.CopyFrom(row.body)
+            mask.MergeMessage(request.project, body, replace_message_field=True, replace_repeated_field=True)
+            body = settled(body)
+            if body == row.body:
+                return project_message(row)
+            _refuse(check_project(body))
+            if body.schema != row.body.schema:
+                await self._check_schema_change(tx, row, body)
+            return await self._write(tx, row, body, archived=False)
+
+        async with self._database.transaction() as tx:
+            return await once(tx, who.tenant, request, pb.Project, effect)
+
+    async def archive(self, who: Caller, request: pb.ArchiveProjectRequest) -> pb.Project:
+        """Close a project; one that is closed stays as it is."""
+        project = parsed(project_id, request.name, "name")
+
+        async def effect() -> pb.Project:
+            row = found(await self._projects.get_to_change(tx, who.tenant, project), "project", request.name)
+            if row.archived:
+                return project_message(row)
+            _check_etag(request.etag, row)
+            return await self._write(tx, row, row.body, archived=True)
+
+        async with self._database.transaction() as tx:
+            return await once(tx, who.tenant, request, pb.Project, effect)
+
+    async def progress(self, who: Caller, name: str) -> pb.ProjectProgress:
+        """A project's counts, now."""
+        project = parsed(project_id, name, "name")
+        found(await self._projects.get(self._database, who.tenant, project), "project", name)
+        return progress_message(project, await self._projects.progress(self._database, who.tenant, project))
+
+    async def watch_progress(self, who: Caller, name: str) -> AsyncIterator[pb.ProjectProgress]:
+        """A project's counts, now and whenever they change."""
+        project = parsed(project_id, name, "name")
+        found(await self._projects.get(self._database, who.tenant, project), "project", name)
+        sent: tuple[int, ...] | None = None
+        while True:
+            bell = self._wakes.listen(who.tenant, project)
+            counts = await self._projects.progress(self._database, who.tenant, project)
+            if counts.counts() != sent:
+                sent = counts.counts()
+                yield progress_message(project, counts)
+            await rung(bell, self._poll_seconds)
+
+    async def _check_schema_change(self, tx: Transaction, row: ProjectRow, body: pb.Project) -> None:
+        uses = await self._projects.uses(tx, row.tenant, row.project)
+        violations = check_change(row.body.schema, body.schema, uses)
+        if violations:
+            told = "; ".join(f"{v.field}: {v.description}" for v in violations[:5])
+            raise FailedPrecondition(
+                "SCHEMA_IN_USE",
+                f"Labels or annotations would no longer fit the schema: {told}",
+                resource=f"projects/{row.project}",
+                fields=", ".join(v.field for v in violations[:20]),
+            )
+        if may_change_completeness(row.body.schema, body.schema):
+            await self._projects.ask_for_recount(tx, row.tenant, row.project)
+
+    async def _write(
+        self, tx: Transaction, row: ProjectRow, body: pb.Project, *, archived: bool
+    ) -> pb.Project:
+        written = await self._projects.update(
+            tx,
+            row.tenant,
+            row.project,
+            schema_version=row.schema_version + (body.schema != row.body.schema),
+            archived=archived,
+            body=body,
+        )
+        project = project_message(written)
+        announce(tx, _event(written, events_pb.ProjectUpdated(project=project)))
+        tx.after_commit(lambda: self._wakes.ring(row.tenant, row.project))
+        return project
+
+
+def _event(row: ProjectRow, message: events_pb.ProjectCreated | events_pb.ProjectUpdated) -> Event:
+    return Event(
+        message,
+        tenant=row.tenant,
+        project=row.project,
+        resource=f"projects/{row.project}",
+        revision=row.revision,
+    )
+
+
+def _refuse(violations: Sequence[Violation]) -> None:
+    if violations:
+        first = violations[0]
+        raise InvalidArgument("PROJECT_INVALID", f"{first.field}: {first.description}", violations=violations)
+
+
+def _check_etag(given: str, row: ProjectRow) -> None:
+    if given and given != etag(row.revision):
+        name = f"projects/{row.project}"
+        raise Aborted("ETAG_MISMATCH", f"{name} has changed since it was read; read it again.", resource=name)
+
+
+def _checked_mask(mask: FieldMask) -> FieldMask:
+    """The mask, if every path leads to a field that may be changed. `*` means all of them."""
+    if list(mask.paths) == ["*"]:
+        return FieldMask(paths=_CHANGEABLE)
+    bad = [
+        path
+        for path in mask.paths
+        if path.partition(".")[0] not in _CHANGEABLE
+        or not FieldMask(paths=[path]).IsValidForDescriptor(pb.Project.DESCRIPTOR)
+    ]
+    if bad or not mask.paths:
+        told = f"{bad[0]!r} cannot be changed" if bad else "the mask is empty"
+        expected = f"expected paths of {', '.join(_CHANGEABLE)}"
+        raise InvalidArgument(
+            "UPDATE_MASK_INVALID", f"update_mask: {told}; {expected}.",
+            violations=[Violation("update_mask", f"{told}; {expected}.")],
+        )  # fmt: skip
+    return mask

@@ -1,0 +1,274 @@
+"""Submissions: an answer under a lease is checked, kept and announced, once, whoever asks however often."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from opentelemetry.context import Context, get_current
+
+from cairn.annotation.v1 import annotation_store_pb2 as pb
+from cairn.events.v1 import annotation_store_events_pb2 as events_pb
+from cairn_annotation_store.domain.answers import MAX_ANSWERS_BYTES, check_answers
+from cairn_annotation_store.domain.items import BlobFacts, facts_of
+from cairn_annotation_store.domain.masks import check_mask_blobs, mask_blobs_of
+from cairn_annotation_store.domain.schema_change import uses_of
+from cairn_annotation_store.handlers.found import active, found
+from cairn_annotation_store.handlers.wakes import Wakes
+from cairn_annotation_store.store import (
+    AnnotationRow,
+    AnnotationStore,
+    ItemStore,
+    NewAnnotation,
+    ProjectRow,
+    ProjectStore,
+)
+from cairn_annotation_store.store.annotations import encode_answers
+from cairn_annotation_store.store.items import LeasedItemRow
+from cairn_annotation_store.wire import annotation_message
+from cairn_kit.auth import Caller, LeaseClaims, Permission, Verifier
+from cairn_kit.database import Database, Transaction
+from cairn_kit.errors import AlreadyExists, CairnError, InvalidArgument, PermissionDenied, Violation
+from cairn_kit.events import Event, announce
+from cairn_kit.ids import uuid7
+from cairn_kit.rpc import Coalescer, Submitted, once_many
+
+_LARGEST_IN_EVENT = 200 * 1024
+"""Bytes of answers that still fit into an event with all else there is to say."""
+
+_LATEST_EXPIRY = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
+_KINDS = {
+    "LABEL": pb.ANNOTATION_KIND_LABEL,
+    "GOLD": pb.ANNOTATION_KIND_GOLD,
+    "REVIEW": pb.ANNOTATION_KIND_REVIEW,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A submission whose lease is genuine and the caller's own to use."""
+
+    request: pb.SubmitAnnotationRequest
+    claims: LeaseClaims
+    cause: Context
+
+    @property
+    def item(self) -> tuple[str, str, str]:
+        """Tenant, project and item key."""
+        return self.claims.tenant, self.claims.project, self.claims.item
+
+    @property
+    def lease(self) -> tuple[str, str]:
+        """Tenant and lease id."""
+        return self.claims.tenant, self.claims.lease
+
+
+class LeaseGate:
+    """Who may use which lease."""
+
+    def __init__(self, verifier: Verifier) -> None:
+        self._verifier = verifier
+
+    def claims(self, who: Caller, token: str, *, allow_expired: bool) -> LeaseClaims:
+        """What a lease says, if it is genuine, of the caller's tenant, and the caller's own or one to act for.
+
+        Raises PermissionDenied LEASE_TOKEN_INVALID, FailedPrecondition LEASE_TOKEN_EXPIRED, or NotFound for a project
+        outside the caller's token.
+        """
+        claims = self._verifier.verify_lease(token, allow_expired=allow_expired)
+        if claims.tenant != who.tenant:
+            raise PermissionDenied("LEASE_TOKEN_INVALID", "The lease token is of another tenant.")
+        who.require_project(claims.project)
+        if claims.labeler != who.labeler() and not who.may(Permission.ACT_FOR_OTHERS):
+            raise PermissionDenied("LEASE_TOKEN_INVALID", "The lease was given to another labeler.")
+        if claims.kind == "REVIEW":
+            who.require(Permission.REVIEW)
+        return claims
+
+
+class SubmissionHandlers:
+    """Keeps annotations. Calls that arrive together are committed together."""
+
+    def __init__(
+        self,
+        database: Database,
+        projects: ProjectStore,
+        items: ItemStore,
+        annotations: AnnotationStore,
+        wakes: Wakes,
+        gate: LeaseGate,
+    ) -> None:
+        self._database = database
+        self._projects = projects
+        self._items = items
+        self._annotations = annotations
+        self._wakes = wakes
+        self._gate = gate
+        self._coalescer: Coalescer[Submission, pb.Annotation] = Coalescer(self._flush, parallel=3)
+
+    async def submit(self, who: Caller, request: pb.SubmitAnnotationRequest) -> pb.Annotation:
+        """Keep one annotation."""
+        return await self._coalescer.submit(self._admit(who, request))
+
+    async def submit_many(
+        self,
+        who: Caller,
+        requests: Sequence[pb.SubmitAnnotationRequest],
+        bad: Mapping[int, InvalidArgument],
+    ) -> list[pb.Annotation | CairnError]:
+        """Keep many, each for itself; `bad` are those known to be malformed."""
+        results: dict[int, pb.Annotation | CairnError] = dict(bad)
+        admitted: dict[int, Submission] = {}
+        for i, request in enumerate(requests):
+            if i in results:
+                continue
+            try:
+                admitted[i] = self._admit(who, request)
+            except CairnError as error:
+                results[i] = error
+        kept = await self._keep(list(admitted.values())) if admitted else []
+        results.update(zip(admitted, kept, strict=True))
+        return [results[i] for i in range(len(requests))]
+
+    def _admit(self, who: Caller, request: pb.SubmitAnnotationRequest) -> Submission:
+        claims = self._gate.claims(who, request.lease_token, allow_expired=True)
+        size = request.ByteSize()
+        if size > MAX_ANSWERS_BYTES:
+            told = f"the answers have {size} bytes; expected at most {MAX_ANSWERS_BYTES}: put rasters into a blob."
+            raise InvalidArgument(
+                "ANSWERS_TOO_LARGE", told[0].upper() + told[1:], violations=[Violation("answers", told)]
+            )
+        return Submission(request, claims, get_current())
+
+    async def _flush(self, batch: Sequence[Submitted[Submission]]) -> Sequence[pb.Annotation | Exception]:
+        return await self._keep([submitted.request for submitted in batch])
+
+    async def _keep(self, batch: Sequence[Submission]) -> list[pb.Annotation | CairnError]:
+        async def work(tx: Transaction) -> list[pb.Annotation | Exception]:
+            async def effect(fresh: Sequence[int]) -> Sequence[pb.Annotation | Exception]:
+                return await self._keep_fresh(tx, [batch[i] for i in fresh])
+
+            requests = [(submission.claims.tenant, submission.request) for submission in batch]
+            return await once_many(tx, requests, pb.Annotation, effect)
+
+        results = await self._database.retrying(work)
+        return [_stated(result) for result in results]
+
+    async def _keep_fresh(
+        self, tx: Transaction, batch: Sequence[Submission]
+    ) -> list[pb.Annotation | Exception]:
+        # --- load
+        projects = await self._projects.in_use(tx, {submission.item[:2] for submission in batch})
+        items = await self._items.of_leases(tx, {submission.item for submission in batch})
+        blobs = await self._items.blobs_of_projects(
+            tx,
+            {(*s.item[:2], sha256) for s in batch for sha256 in mask_blobs_of(s.request.answers)},
+        )
+        # --- decide
+        new: dict[int, NewAnnotation] = {}
+        errors: dict[int, CairnError] = {}
+        for i, submission in enumerate(batch):
+            try:
+                new[i] = _examined(submission, projects, items, blobs)
+            except CairnError as error:
+                errors[i] = error
+        # --- store
+        kept = await self._annotations.insert(tx, list(new.values())) if new else {}
+        mine = {
+            i for i, a in new.items() if (row := kept.get(batch[i].lease)) and row.annotation == a.annotation
+        }
+        earlier = await self._annotations.of_leases(
+            tx, sorted({batch[i].lease for i in range(len(batch)) if i not in mine})
+        )
+        await self._projects.add_uses(
+            tx, [(batch[i].item[:2], use) for i in mine for use in uses_of(batch[i].request.answers)]
+        )
+        # --- announce
+        for i in sorted(mine):
+            announce(tx, _submitted(kept[batch[i].lease]), cause=batch[i].cause)
+        for tenant, project in {batch[i].item[:2] for i in mine}:
+            tx.after_commit(lambda t=tenant, p=project: self._wakes.ring(t, p))  # type: ignore[misc]
+        return [
+            annotation_message(kept[submission.lease], with_gold=False)
+            if i in mine
+            else _again(submission, earlier.get(submission.lease), errors.get(i))
+            for i, submission in enumerate(batch)
+        ]
+
+
+def _examined(
+    submission: Submission,
+    projects: Mapping[tuple[str, str], ProjectRow],
+    items: Mapping[tuple[str, str, str], LeasedItemRow],
+    blobs: Mapping[tuple[str, str, str], BlobFacts],
+) -> NewAnnotation:
+    """The annotation to keep; raises what the submission deserves when it does not fit."""
+    claims, request = submission.claims, submission.request
+    project = active(projects.get(submission.item[:2]), f"projects/{claims.project}")
+    item = found(items.get(submission.item), "item", f"projects/{claims.project}/items/{claims.item}")
+    facts = facts_of(item.body, item.text_length)
+    error = check_answers(request.answers, project.rules, facts)
+    own_blobs = {key[2]: blob for key, blob in blobs.items() if key[:2] == submission.item[:2]}
+    error = error or check_mask_blobs(request.answers, facts, own_blobs)
+    if error is not None:
+        raise error
+    kind = _KINDS[claims.kind]
+    if item.is_gold and kind == pb.ANNOTATION_KIND_LABEL:
+        kind = (
+            pb.ANNOTATION_KIND_GOLD
+        )  # the labeler holds the token, and must not read there that the item is gold
+    has_duration = request.HasField("work_duration")
+    return NewAnnotation(
+        tenant=claims.tenant,
+        project=claims.project,
+        annotation=uuid7(),
+        item=claims.item,
+        task=claims.task,
+        lease=claims.lease,
+        labeler=claims.labeler,
+        kind=kind,
+        audit=claims.audit,
+        answers=encode_answers(request),
+        schema_version=project.schema_version,
+        work_us=request.work_duration.ToMicroseconds() if has_duration else None,
+        expires_at=datetime.fromtimestamp(0, UTC) + timedelta(seconds=min(claims.expires_at, _LATEST_EXPIRY)),
+    )
+
+
+def _again(
+    submission: Submission, earlier: AnnotationRow | None, error: CairnError | None
+) -> pb.Annotation | Exception:
+    """The answer to a submission that was not kept now: the first annotation, or why there is none."""
+    if earlier is None:
+        return error or RuntimeError("a lease was taken, and has no annotation")
+    claims = submission.claims
+    if earlier.answers == encode_answers(submission.request) and earlier.item == claims.item:
+        return annotation_message(earlier, with_gold=False)
+    name = f"projects/{claims.project}/tasks/{claims.task}/leases/{claims.lease}"
+    return AlreadyExists("LEASE_ALREADY_ANSWERED", f"Another answer was kept under {name}.", resource=name)
+
+
+def _submitted(row: AnnotationRow) -> Event:
+    annotation = annotation_message(row, with_gold=True)
+    omitted = len(row.answers) > _LARGEST_IN_EVENT
+    if omitted:
+        annotation.ClearField("answers")
+    return Event(
+        events_pb.AnnotationSubmitted(
+            annotation=annotation,
+            item=f"projects/{row.project}/items/{row.item}",
+            audit=row.audit,
+            answers_omitted=omitted,
+        ),
+        tenant=row.tenant,
+        project=row.project,
+        resource=annotation.name,
+        revision=1,
+    )
+
+
+def _stated(result: pb.Annotation | Exception) -> pb.Annotation | CairnError:
+    if isinstance(result, pb.Annotation | CairnError):
+        return result
+    raise result

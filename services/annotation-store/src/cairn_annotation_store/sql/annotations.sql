@@ -1,0 +1,35 @@
+-- Annotations.
+
+-- name: insert_annotations
+-- A lease answered before is left as it is: its row does not come back. Late is judged by the database's clock.
+INSERT INTO annotation (tenant, project, annotation, item, task, lease, labeler, kind, audit, answers, schema_version,
+                        work_us, late, submitted_at)
+SELECT a.tenant, a.project, a.annotation, a.item, a.task, a.lease, a.labeler, a.kind, a.audit, a.answers,
+       a.schema_version, a.work_us, clock_timestamp() > a.expires_at, clock_timestamp()
+FROM unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::smallint[],
+            $9::text[], $10::bytea[], $11::integer[], $12::bigint[], $13::timestamptz[])
+     AS a (tenant, project, annotation, item, task, lease, labeler, kind, audit, answers, schema_version, work_us,
+           expires_at)
+ORDER BY a.tenant, a.lease
+ON CONFLICT (tenant, lease) DO NOTHING
+RETURNING *
+
+-- name: annotations_of_leases
+SELECT a.* FROM annotation a JOIN unnest($1::text[], $2::text[]) AS k (tenant, lease) USING (tenant, lease)
+
+-- name: annotation
+SELECT * FROM annotation WHERE tenant = $1 AND project = $2 AND annotation = $3 AND item = $4
+
+-- name: annotations_of_item
+SELECT * FROM annotation WHERE tenant = $1 AND project = $2 AND item = $3 AND annotation > $4
+ORDER BY annotation LIMIT $5
+
+-- name: annotations_of_items
+SELECT * FROM annotation WHERE tenant = $1 AND project = $2 AND item = ANY ($3) ORDER BY item, annotation
+
+-- name: annotations_of_project
+SELECT * FROM annotation WHERE tenant = $1 AND project = $2 AND annotation > $3 ORDER BY annotation LIMIT $4
+
+-- name: answered_leases
+SELECT a.project, a.task, a.lease, a.late
+FROM annotation a JOIN unnest($2::text[]) AS k (lease) ON a.tenant = $1 AND a.lease = k.lease

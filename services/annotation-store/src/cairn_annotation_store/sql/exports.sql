@@ -1,0 +1,52 @@
+-- Exports: jobs that any replica works on, one at a time, resuming where the last worker was.
+
+-- name: insert_export
+INSERT INTO export (tenant, project, export, format, include_annotations, state)
+VALUES ($1, $2, $3, $4, $5, 1)
+RETURNING *
+
+-- name: export
+SELECT * FROM export WHERE tenant = $1 AND project = $2 AND export = $3
+
+-- name: list_exports
+SELECT * FROM export WHERE tenant = $1 AND project = $2 AND export < $3 ORDER BY export DESC LIMIT $4
+
+-- name: export_to_change
+SELECT * FROM export WHERE tenant = $1 AND project = $2 AND export = $3 FOR NO KEY UPDATE
+
+-- name: cancel_export
+UPDATE export SET state = 4, ended_at = now(), worker = NULL WHERE tenant = $1 AND project = $2 AND export = $3
+RETURNING *
+
+-- name: claim_export
+-- A running export whose worker has not been heard of for a while is taken over.
+UPDATE export SET state = 2, worker = $1, worker_until = now() + make_interval(secs => $2),
+       total = CASE WHEN state = 1 THEN (SELECT coalesce(sum(p.labels), 0) FROM progress p
+                                         WHERE p.tenant = export.tenant AND p.project = export.project) ELSE total END
+WHERE (tenant, project, export) = (
+  SELECT e.tenant, e.project, e.export FROM export e
+  WHERE e.state IN (1, 2) AND (e.worker_until IS NULL OR e.worker_until < now())
+  ORDER BY e.created_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+RETURNING *
+
+-- name: export_advanced
+-- Nothing comes back when the export was cancelled, or taken over by another worker.
+UPDATE export SET parts = $5, last_item = $6, last_question = $7, exported = $8, total = greatest(total, $8),
+       all_written = $9, worker_until = now() + make_interval(secs => $10)
+WHERE tenant = $1 AND project = $2 AND export = $3 AND worker = $4 AND state = 2
+RETURNING *
+
+-- name: export_finished
+UPDATE export SET state = 3, file_sha256 = $5, file_bytes = $6, total = exported, ended_at = now(), worker = NULL
+WHERE tenant = $1 AND project = $2 AND export = $3 AND worker = $4 AND state = 2
+RETURNING *
+
+-- name: export_failed
+-- Tried again a little later, until it has failed too often.
+UPDATE export SET failures = failures + 1, worker = NULL,
+       worker_until = now() + make_interval(secs => 2 ^ failures),
+       state = CASE WHEN failures + 1 >= $5 THEN 5 ELSE state END,
+       error = CASE WHEN failures + 1 >= $5 THEN $6 END,
+       ended_at = CASE WHEN failures + 1 >= $5 THEN now() END
+WHERE tenant = $1 AND project = $2 AND export = $3 AND worker = $4 AND state = 2
+RETURNING *

@@ -1,0 +1,89 @@
+"""Bytes in blob storage: a local folder, S3, GCS or Azure, by URL. Nothing here knows what the bytes mean."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import IO
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.store import LocalStore, ObjectStore, from_url
+
+CHUNK_BYTES = 1 << 20
+
+
+class StorageUnusable(Exception):
+    """The storage cannot be opened; the text says why."""
+
+
+class Storage:
+    """Objects by path."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._local = isinstance(store, LocalStore)
+
+    @classmethod
+    def open(cls, url: str) -> Storage:
+        """Raises StorageUnusable."""
+        try:
+            parts = urlsplit(url)
+            if parts.scheme == "file":
+                folder = Path(unquote(parts.path))
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                return cls(LocalStore(folder))
+            return cls(from_url(url))
+        except (OSError, ValueError, obstore.exceptions.BaseError) as error:
+            raise StorageUnusable(f"Blob storage {url} cannot be opened: {error}") from error
+
+    async def put(self, path: str, content: IO[bytes] | bytes) -> None:
+        """Write an object in one step: readers see all of it or nothing."""
+        # Never anything that a browser would run, should a bucket be served to one.
+        attributes = (
+            None
+            if self._local
+            else {"Content-Type": "application/octet-stream", "Content-Disposition": "attachment"}
+        )
+        await obstore.put_async(self._store, path, content, attributes=attributes)
+
+    async def size(self, path: str) -> int | None:
+        """Bytes of an object, or None when there is none."""
+        try:
+            return (await obstore.head_async(self._store, path))["size"]
+        except FileNotFoundError:
+            return None
+
+    async def read(self, path: str, size: int, offset: int = 0) -> AsyncIterator[bytes]:
+        """An object's bytes from `offset` to `size`, in chunks of 1 MiB. Raises FileNotFoundError."""
+        while offset < size:
+            end = min(offset + CHUNK_BYTES, size)
+            yield bytes(await obstore.get_range_async(self._store, path, start=offset, end=end))
+            offset = end
+
+    async def copy_into(self, path: str, file: IO[bytes]) -> None:
+        """Append an object's bytes to an open file. Raises FileNotFoundError."""
+        size = await self.size(path)
+        if size is None:
+            raise FileNotFoundError(path)
+        async for chunk in self.read(path, size):
+            await asyncio.to_thread(file.write, chunk)
+
+    async def delete(self, *paths: str) -> None:
+        """Remove objects; those that are gone already are no error."""
+        for path in paths:
+            try:
+                await obstore.delete_async(self._store, path)
+            except FileNotFoundError:
+                continue
+
+
+def blob_path(tenant: str, project: str, sha256: str) -> str:
+    """Where a blob is. Tenants share no object, so that deleting or reading one can never touch another's."""
+    return f"blobs/{tenant}/{project}/{sha256[:2]}/{sha256}"
+
+
+def part_path(tenant: str, project: str, export: str, part: int) -> str:
+    """Where a part of an unfinished export is."""
+    return f"exports/{tenant}/{project}/{export}/part-{part:06d}"

@@ -1,0 +1,24 @@
+"""The only callers of SQL, one module for each kind of thing that is kept. Statements are in `sql/*.sql`."""
+
+from cairn_annotation_store.store.annotations import AnnotationRow, AnnotationStore, NewAnnotation
+from cairn_annotation_store.store.exports import ExportRow, ExportStore
+from cairn_annotation_store.store.items import ImportRow, ItemRow, ItemStore, NewItem
+from cairn_annotation_store.store.labels import LabelRow, LabelStore
+from cairn_annotation_store.store.projects import Progress, ProjectRow, ProjectStore
+
+__all__ = [
+    "AnnotationRow",
+    "AnnotationStore",
+    "ExportRow",
+    "ExportStore",
+    "ImportRow",
+    "ItemRow",
+    "ItemStore",
+    "LabelRow",
+    "LabelStore",
+    "NewAnnotation",
+    "NewItem",
+    "Progress",
+    "ProjectRow",
+    "ProjectStore",
+]

@@ -1,0 +1,129 @@
+"""Exports as jobs: who works on one, and where it goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from google.rpc import status_pb2
+
+from cairn_annotation_store.store.projects import Reader
+from cairn_kit.database import Queries, Transaction
+
+SQL = Queries.load("cairn_annotation_store", "sql/exports.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRow:
+    """An export as it is kept."""
+
+    tenant: str
+    project: str
+    export: UUID
+    format: int
+    include_annotations: bool
+    state: int
+    exported: int
+    total: int
+    parts: int
+    last_item: str
+    last_question: str
+    all_written: bool
+    worker: UUID | None
+    failures: int
+    file_sha256: str | None
+    file_bytes: int | None
+    error: bytes | None
+    created_at: datetime
+    ended_at: datetime | None
+
+
+class ExportStore:
+    """Reads and writes exports."""
+
+    async def insert(
+        self,
+        tx: Transaction,
+        tenant: str,
+        project: str,
+        export: UUID,
+        *,
+        export_format: int,
+        include_annotations: bool,
+    ) -> ExportRow:
+        """A new export, pending."""
+        return _export(
+            await tx.fetchrow(SQL.insert_export, tenant, project, export, export_format, include_annotations)
+        )
+
+    async def get(self, reader: Reader, tenant: str, project: str, export: UUID) -> ExportRow | None:
+        """An export, or None."""
+        row = await reader.fetchrow(SQL.export, tenant, project, export)
+        return None if row is None else _export(row)
+
+    async def get_to_change(
+        self, tx: Transaction, tenant: str, project: str, export: UUID
+    ) -> ExportRow | None:
+        """An export, locked until the transaction ends, or None."""
+        row = await tx.fetchrow(SQL.export_to_change, tenant, project, export)
+        return None if row is None else _export(row)
+
+    async def list_before(
+        self, reader: Reader, tenant: str, project: str, before: UUID, limit: int
+    ) -> list[ExportRow]:
+        """A project's exports, newest first."""
+        rows = await reader.fetch(SQL.list_exports, tenant, project, before, limit)
+        return [_export(row) for row in rows]
+
+    async def cancel(self, tx: Transaction, row: ExportRow) -> ExportRow:
+        """End an export that has not ended."""
+        return _export(await tx.fetchrow(SQL.cancel_export, row.tenant, row.project, row.export))
+
+    async def claim(self, tx: Transaction, worker: UUID, seconds: float) -> ExportRow | None:
+        """An export to work on, or None. It is this worker's for so many seconds from each sign of life."""
+        row = await tx.fetchrow(SQL.claim_export, worker, seconds)
+        return None if row is None else _export(row)
+
+    async def advanced(
+        self,
+        tx: Transaction,
+        row: ExportRow,
+        *,
+        last: tuple[str, str],
+        written: int,
+        done: bool,
+        seconds: float,
+    ) -> ExportRow | None:
+        """Note that one more part is in storage; None when the export is no longer this worker's."""
+        found = await tx.fetchrow(
+            SQL.export_advanced,
+            *_owned(row),
+            row.parts + (1 if written else 0),
+            *last,
+            row.exported + written,
+            done,
+            seconds,
+        )
+        return None if found is None else _export(found)
+
+    async def finished(self, tx: Transaction, row: ExportRow, sha256: str, size: int) -> ExportRow | None:
+        """Note the finished file; None when the export is no longer this worker's."""
+        found = await tx.fetchrow(SQL.export_finished, *_owned(row), sha256, size)
+        return None if found is None else _export(found)
+
+    async def failed(
+        self, tx: Transaction, row: ExportRow, most: int, error: status_pb2.Status
+    ) -> ExportRow | None:
+        """Count a failure; after `most` of them the export has failed for good."""
+        found = await tx.fetchrow(SQL.export_failed, *_owned(row), most, error.SerializeToString())
+        return None if found is None else _export(found)
+
+
+def _owned(row: ExportRow) -> tuple[str, str, UUID, UUID | None]:
+    return row.tenant, row.project, row.export, row.worker
+
+
+def _export(row: Any) -> ExportRow:
+    return ExportRow(**{name: row[name] for name in ExportRow.__slots__})

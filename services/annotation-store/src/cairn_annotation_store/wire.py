@@ -1,0 +1,154 @@
+"""Rows as the messages of the API, which calls answer with and events carry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import status_pb2
+
+from cairn.annotation.v1 import annotation_store_pb2 as pb
+from cairn.label.v1 import label_value_pb2 as value_pb
+from cairn_annotation_store.domain.labels import LabelRevision
+from cairn_annotation_store.store import AnnotationRow, ExportRow, ImportRow, Progress, ProjectRow
+
+EXPORT_MEDIA_TYPES = {
+    pb.EXPORT_FORMAT_JSONL: "application/x-ndjson",
+    pb.EXPORT_FORMAT_CSV: "text/csv",
+}
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    """A point in time as the API tells it."""
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
+
+
+def etag(revision: int) -> str:
+    """Changes with each revision, and with nothing else."""
+    return f'"{revision:x}"'
+
+
+def project_message(row: ProjectRow) -> pb.Project:
+    """A project, whole."""
+    message = pb.Project()
+    message.CopyFrom(row.body)
+    message.name = f"projects/{row.project}"
+    message.schema_version = row.schema_version
+    message.state = pb.PROJECT_STATE_ARCHIVED if row.archived else pb.PROJECT_STATE_ACTIVE
+    message.etag = etag(row.revision)
+    message.revision = row.revision
+    message.create_time.CopyFrom(timestamp(row.created_at))
+    message.update_time.CopyFrom(timestamp(row.updated_at))
+    return message
+
+
+def progress_message(project: str, counts: Progress) -> pb.ProjectProgress:
+    """A project's counts."""
+    return pb.ProjectProgress(
+        project=f"projects/{project}",
+        items=counts.items,
+        labeled_items=counts.auto_items + counts.consensus_items + counts.gold_items + counts.corrected_items,
+        consensus_items=counts.consensus_items,
+        auto_items=counts.auto_items,
+        corrected_items=counts.corrected_items,
+        gold_items=counts.gold_items,
+        annotations=counts.annotations,
+        late_annotations=counts.late_annotations,
+        label_annotations=counts.label_annotations,
+        as_of=timestamp(counts.as_of),
+    )
+
+
+def item_message(project: str, body: pb.Item, created_at: datetime, *, with_gold: bool) -> pb.Item:
+    """An item as its project's people see it; gold answers only where they may be seen."""
+    message = pb.Item()
+    message.CopyFrom(body)
+    message.name = f"projects/{project}/items/{body.key}"
+    message.create_time.CopyFrom(timestamp(created_at))
+    if not with_gold:
+        message.ClearField("gold_answers")
+    return message
+
+
+def leased_item_message(project: str, body: pb.Item, created_at: datetime) -> pb.Item:
+    """An item as its labeler sees it: without gold answers, metadata, or anything else that sets gold apart."""
+    message = item_message(project, body, created_at, with_gold=False)
+    message.ClearField("metadata")
+    message.ClearField("priority")
+    return message
+
+
+def import_message(row: ImportRow, failures: Sequence[pb.ImportFailure]) -> pb.Import:
+    """An import, with the first items it refused."""
+    return pb.Import(
+        name=f"projects/{row.project}/imports/{row.import_id}",
+        state=pb.IMPORT_STATE_FINISHED if row.finished else pb.IMPORT_STATE_RUNNING,
+        next_offset=row.next_offset,
+        created_items=row.created,
+        unchanged_items=row.unchanged,
+        failed_items=row.failed,
+        failures=failures,
+        create_time=timestamp(row.created_at),
+        update_time=timestamp(row.updated_at),
+    )
+
+
+def annotation_message(row: AnnotationRow, *, with_gold: bool) -> pb.Annotation:
+    """An annotation. That it measured the labeler is told only where gold may be seen."""
+    message = pb.Annotation.FromString(row.answers)
+    message.name = f"projects/{row.project}/items/{row.item}/annotations/{row.annotation}"
+    message.labeler = row.labeler
+    message.task = f"projects/{row.project}/tasks/{row.task}"
+    message.lease = f"{message.task}/leases/{row.lease}"
+    shown = row.kind if with_gold or row.kind != pb.ANNOTATION_KIND_GOLD else pb.ANNOTATION_KIND_LABEL
+    message.kind = pb.AnnotationKind.ValueType(shown)
+    message.late = row.late
+    message.schema_version = row.schema_version
+    if row.work_us is not None:
+        message.work_duration.FromMicroseconds(row.work_us)
+    message.submit_time.CopyFrom(timestamp(row.submitted_at))
+    return message
+
+
+def label_message(label: LabelRevision, created_at: datetime) -> pb.Label:
+    """A revision of a label."""
+    key = label.key
+    return pb.Label(
+        name=f"projects/{key.project}/items/{key.item}/labels/{key.question}",
+        revision=label.revision,
+        answer=label.answer,
+        confidence=label.confidence,
+        source=pb.LabelSource.ValueType(label.rank.source),
+        provenance=label.provenance,
+        create_time=timestamp(created_at),
+    )
+
+
+def export_message(row: ExportRow) -> pb.Export:
+    """An export, with its progress."""
+    export_format = pb.ExportFormat.ValueType(row.format)
+    message = pb.Export(
+        name=f"projects/{row.project}/exports/{row.export}",
+        format=export_format,
+        state=pb.ExportState.ValueType(row.state),
+        exported_labels=row.exported,
+        total_labels=row.total,
+        create_time=timestamp(row.created_at),
+        include_annotations=row.include_annotations,
+    )
+    if row.file_sha256 is not None and row.file_bytes is not None:
+        message.file.CopyFrom(
+            value_pb.BlobRef(
+                sha256=row.file_sha256,
+                size_bytes=row.file_bytes,
+                media_type=EXPORT_MEDIA_TYPES[export_format],
+            )
+        )
+    if row.error is not None:
+        message.error.CopyFrom(status_pb2.Status.FromString(row.error))
+    if row.ended_at is not None:
+        message.end_time.CopyFrom(timestamp(row.ended_at))
+    return message
