@@ -204,7 +204,7 @@ def test_a_full_disk_is_told_at_the_start_and_while_running(small_disk: Path, st
 def test_the_ledger_key_is_never_silently_replaced(stack: Stack) -> None:
     home = Home(stack.home)
     home.prepare()
-    ensure_keys(home, ["audit"])
+    ensure_keys(home.keys, ["audit"])
     home.ledger_key.unlink()
     with pytest.raises(StackError, match=r"ledger.pem is gone; .* Restore it from a backup"):
         stack.up()

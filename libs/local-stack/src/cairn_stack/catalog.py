@@ -10,7 +10,7 @@ from importlib.util import find_spec
 class ServiceSpec:
     """One service: its name on the wire, the module that `python -m` runs, and settings only it has.
 
-    `environment` values may name `{home}`, `{blobs}` and `{keys}`.
+    `environment` values may name `{keys}` (a folder) and `{blobs}` (a file URL).
     """
 
     name: str
@@ -32,7 +32,7 @@ class ServiceSpec:
 
 
 SERVICES = (
-    ServiceSpec("annotation-store", "cairn_annotation_store"),
+    ServiceSpec("annotation-store", "cairn_annotation_store", {"CAIRN_BLOB_URL": "{blobs}"}),
     ServiceSpec("task-dispatch", "cairn_task_dispatch"),
     ServiceSpec("consensus", "cairn_consensus"),
     ServiceSpec("inference", "cairn_inference"),

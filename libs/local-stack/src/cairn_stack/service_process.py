@@ -23,7 +23,7 @@ from cairn_stack.ports import Ports
 from cairn_stack.processes import ProcessId
 from cairn_stack.state import ProcessState, ProcessStatus
 
-_GRACE = 15.0  # a service drains within 10 s; then it is killed
+_GRACE = 20.0  # calls and events get 5 s each to finish, the relay 3; then it is killed
 _SOON, _NOW_AND_THEN = 0.03, 1.0  # how often to ask for readiness: while starting, and afterwards
 
 

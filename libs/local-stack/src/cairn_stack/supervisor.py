@@ -144,7 +144,7 @@ class Supervisor:
                 ensure_keys,  # half a second of imports, spent while PostgreSQL starts
             )
 
-            ensure_keys(home, [spec.name for spec in options.services])
+            ensure_keys(home.keys, [spec.name for spec in options.services])
 
         beginnings = [database(self._postgres), self._nats.start(), blocking(make_keys)]
         starting = [asyncio.create_task(beginning) for beginning in beginnings]
