@@ -105,6 +105,13 @@ class Chassis(Generic[S]):
         self._stop.set()
 
     @property
+    def signer(self) -> Signer:
+        """Signs with the service's own key. Raises StartError when none was given."""
+        if self._signer is None:
+            raise StartError("This service signs tokens and has no key: set CAIRN_SERVICE_KEY_FILE.")
+        return self._signer
+
+    @property
     def address(self) -> str:
         """host:port of the gRPC server, once it listens."""
         return f"{self.settings.listen.rpartition(':')[0]}:{self._rpc.port}"
@@ -156,7 +163,7 @@ class Chassis(Generic[S]):
             key = PrivateKey.read(settings.service_key_file) if settings.service_key_file else None
         except KeyFileError as error:
             raise StartError(str(error)) from error
-        self.signer = Signer(key, name) if key is not None else None
+        self._signer = Signer(key, name) if key is not None else None
         self.database = await self._open_database()
         self.bus = await self._open_bus()
         self.relay = Relay(
@@ -171,7 +178,7 @@ class Chassis(Generic[S]):
         self.database.announced = self.relay.wake
         self.peers = Peers(
             settings.peers,
-            self.signer,
+            self._signer,
             self.tracer,
             max_message_bytes=settings.max_message_bytes,
             certificate_authority=settings.peers_ca,

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
-from cairn_kit.auth.caller import caller
+from cairn_kit.auth.caller import Caller, caller
 from cairn_kit.database.transaction import Transaction
 from cairn_kit.errors import InvalidArgument, Unauthenticated, Violation
 
@@ -55,11 +55,14 @@ async def once(
 
 async def once_many(
     tx: Transaction,
-    requests: Sequence[tuple[str, Message]],
+    requests: Sequence[tuple[Caller | str, Message]],
     response: type[R],
     effect: Callable[[Sequence[int]], Awaitable[Sequence[R | Exception]]],
 ) -> list[R | Exception]:
-    """The same for many requests that are committed together: (tenant, request) pairs of one method.
+    """The same for many requests that are committed together: (caller or tenant, request) pairs of one method.
+
+    Give the caller where there is one (`Submitted.caller`): a flush of many calls has none of its own, and nobody
+    may be given another subject's answer for having chosen the same id.
 
     `effect` gets the indices of those not answered before and returns a response or an error for each of them.
     An error is not remembered: its request may come again.
@@ -71,11 +74,12 @@ async def once_many(
     digests: dict[int, bytes] = {}
     first: dict[tuple[str, str], int] = {}
     doubles: list[tuple[int, int]] = []
-    for index, (tenant, request) in enumerate(requests):
+    for index, (whose, request) in enumerate(requests):
         request_id: str = getattr(request, "request_id", "")
         if not request_id:
             continue
-        digests[index] = _digest(request)
+        tenant, subject = (whose.tenant, whose.subject) if isinstance(whose, Caller) else (whose, _subject())
+        digests[index] = _digest(request, subject)
         earlier = first.setdefault((tenant, request_id), index)
         if earlier != index:
             if digests[earlier] == digests[index]:
@@ -140,12 +144,15 @@ async def _keep(
         await tx.execute(_FORGET, [tenant for tenant, _ in bad], [method] * len(bad), [r for _, r in bad])
 
 
-def _digest(request: Message) -> bytes:
-    """The body and who sent it: another subject's answer is not for you."""
+def _subject() -> str:
     try:
-        subject = caller().subject
+        return caller().subject
     except Unauthenticated:
-        subject = ""
+        return ""
+
+
+def _digest(request: Message, subject: str) -> bytes:
+    """The body and who sent it: another subject's answer is not for you."""
     digest = hashlib.sha256(request.SerializeToString(deterministic=True))
     digest.update(b"\0" + subject.encode())
     return digest.digest()
