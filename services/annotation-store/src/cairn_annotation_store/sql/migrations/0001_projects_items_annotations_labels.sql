@@ -43,7 +43,7 @@ CREATE TABLE blob (
 CREATE TABLE item (
   tenant       text COLLATE "C" NOT NULL,
   project      text COLLATE "C" NOT NULL,
-  item         text COLLATE "C" NOT NULL CHECK (item ~ '^[A-Za-z0-9._~%-]{1,256}$'),
+  item         text COLLATE "C" NOT NULL CHECK (item ~ '^[A-Za-z0-9._~%-]+$' AND length(item) <= 256),
   body         bytea NOT NULL,                 -- Item, normalised, with gold answers
   digest       bytea NOT NULL CHECK (octet_length(digest) = 32),
   is_gold      boolean NOT NULL,
