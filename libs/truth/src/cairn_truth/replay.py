@@ -1,0 +1,187 @@
+"""A recorded crowd, played back: what would have been asked, and how good would the labels have been?
+
+The recorded answers come in a seeded random order, in batches that were all claimed before any of them was known,
+as people work at the same time. An answer is used only if its item still wants one; others wait, and are saved when
+the item is decided. Reliabilities are refitted whenever the votes have grown by a set share. At the end everything
+collected is fitted once more and each item takes its most probable class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .calibration import expected_calibration_error
+from .hierarchical import HierarchicalDawidSkene
+from .live import LiveClasses
+from .stop_rule import StopPolicy, Verdict, decide
+from .votes import Votes
+
+MODEL_PREFIX = "models/"
+"""Labelers so named are models: their votes count towards no floor or cap."""
+
+FIRST_REFIT = 100
+"""The first refit waits for so many votes: fewer say nothing of any labeler."""
+
+REFIT_GROWTH = 0.2
+"""Refit when votes have grown by a fifth: a constant factor of the final cost, and no vote is stale for long."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Recorded answers: ``votes``, and ``truth`` (items,) with -1 where it is not known."""
+
+    votes: Votes
+    truth: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayResult:
+    """What a replay came to.
+
+    ``accuracy`` of the final labels of all items with a vote and a truth, ``majority_accuracy`` the same of the
+    majority of all recorded answers (ties count in part); ``answers_used`` of ``answers_recorded``; ``ece`` the labels'
+    calibration error. ``stopped`` items reached the target; they claimed ``stop_confidence`` on average and were
+    right ``stop_accuracy`` of the time.
+    """
+
+    accuracy: float
+    majority_accuracy: float
+    answers_used: int
+    answers_recorded: int
+    ece: float
+    stopped: int
+    stop_confidence: float
+    stop_accuracy: float
+    disputed: int
+    refits: int
+
+    @property
+    def used_share(self) -> float:
+        """Answers used of those recorded."""
+        return self.answers_used / max(self.answers_recorded, 1)
+
+
+@dataclass
+class _Desk:
+    """One item's state at the desk: wanted, claimed and given answers."""
+
+    wanted: int
+    given: int = 0
+    claimed: int = 0
+    open: bool = True
+
+
+@dataclass
+class _Stops:
+    confidence: list[float] = field(default_factory=list)
+    right: list[bool] = field(default_factory=list)
+    disputed: int = 0
+
+
+def replay(
+    recorded: Recorded,
+    *,
+    seed: int,
+    policy: StopPolicy | None = None,
+    model: HierarchicalDawidSkene | None = None,
+    lag: int = 64,
+    model_votes: Sequence[tuple[int, str, int]] = (),
+) -> ReplayResult:
+    """Play recorded answers back through update, stop rule and refit.
+
+    ``lag`` is how many answers are claimed before the first of them is known. ``model_votes`` are ``(item, labeler,
+    class)`` of models, known from the start; name the labelers ``models/...``.
+    """
+    votes, policy = recorded.votes, policy or StopPolicy()
+    names = [f"{i:09d}" for i in range(votes.items)]
+    who = [f"p{i:09d}" for i in range(votes.labelers)]
+    live = LiveClasses(votes.classes, model, is_model=lambda labeler: labeler.startswith(MODEL_PREFIX))
+    for item, labeler, choice in model_votes:
+        live.update(names[item], labeler, choice)
+    desks = [_Desk(policy.max_answers if policy.fixed else policy.min_answers) for _ in names]
+    stops = _Stops()
+    people = last_refit = 0
+
+    def judge(item: int) -> None:
+        desk = desks[item]
+        if not desk.open:
+            return
+        posterior = live.posterior(names[item])
+        said = decide(posterior, desk.given, policy, correlation=live.model.correlation)
+        desk.wanted = max(desk.wanted, said.answers_wanted)
+        if said.verdict is Verdict.ASK:
+            return
+        desk.open = False
+        if said.verdict is Verdict.DISPUTED:
+            stops.disputed += 1
+        elif recorded.truth[item] >= 0:
+            stops.confidence.append(said.confidence)
+            stops.right.append(int(posterior.argmax()) == recorded.truth[item])
+
+    waiting = np.random.default_rng(seed).permutation(len(votes)).tolist()
+    moved = True
+    while moved:
+        moved, later, batch = False, [], []
+        for at, answer in enumerate(waiting):
+            desk = desks[votes.item[answer]]
+            if desk.open and desk.given + desk.claimed < desk.wanted:
+                desk.claimed += 1
+                batch.append(answer)
+            elif desk.open:
+                later.append(answer)
+            if len(batch) < lag and (at + 1 < len(waiting) or not batch):
+                continue
+            moved = True
+            for done in batch:
+                item = int(votes.item[done])
+                desks[item].claimed -= 1
+                desks[item].given += 1
+                live.update(names[item], who[votes.labeler[done]], int(votes.choice[done]))
+            people += len(batch)
+            for done in batch:
+                judge(int(votes.item[done]))
+            batch = []
+            if people >= max(FIRST_REFIT, last_refit * (1.0 + REFIT_GROWTH)):
+                last_refit = people
+                live.refit()
+                for item, desk in enumerate(desks):
+                    if desk.open and desk.given >= policy.min_answers:
+                        judge(item)
+        waiting = later
+    live.refit()
+    return _result(recorded, live, names, stops, people)
+
+
+def majority_accuracy(votes: Votes, truth: ArrayLike) -> float:
+    """Return the accuracy of the majority of all answers; a tie counts as its chance of being drawn right."""
+    known = np.asarray(truth)
+    tally = votes.tally()
+    judged = np.flatnonzero((known >= 0) & (tally.sum(axis=1) > 0))
+    if judged.size == 0:
+        return 0.0
+    best = tally[judged] == tally[judged].max(axis=1, keepdims=True)
+    return float((best[np.arange(judged.size), known[judged]] / best.sum(axis=1)).mean())
+
+
+def _result(
+    recorded: Recorded, live: LiveClasses, names: Sequence[str], stops: _Stops, people: int
+) -> ReplayResult:
+    judged = [i for i, name in enumerate(names) if recorded.truth[i] >= 0 and live.votes_on(name)]
+    posterior = np.array([live.posterior(names[i]) for i in judged]).reshape(-1, live.classes)
+    right = posterior.argmax(axis=1) == recorded.truth[judged]
+    return ReplayResult(
+        accuracy=float(right.mean()) if judged else 0.0,
+        majority_accuracy=majority_accuracy(recorded.votes, recorded.truth),
+        answers_used=people,
+        answers_recorded=len(recorded.votes),
+        ece=expected_calibration_error(posterior.max(axis=1), right) if judged else 0.0,
+        stopped=len(stops.right),
+        stop_confidence=float(np.mean(stops.confidence)) if stops.confidence else 0.0,
+        stop_accuracy=float(np.mean(stops.right)) if stops.right else 0.0,
+        disputed=stops.disputed,
+        refits=live.refits,
+    )

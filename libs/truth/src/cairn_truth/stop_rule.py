@@ -1,0 +1,141 @@
+"""When to stop asking: after each answer, is one more worth its cost?"""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .votes import Floats
+
+_CAUTION = 0.8
+"""Share of the permitted error a posterior may claim; the other half is for reliabilities not yet well known.
+
+Replayed real crowds: answers that claim .98 are right about .95 of the time (see README).
+"""
+
+_LOOK_AHEAD = (1, 2, 3, 5, 8)
+"""Answers ahead at which a gain is looked for: one alone often cannot turn a decision, a few can."""
+
+_TYPICAL_INFORMATION = 1.3
+"""What an answer tells when nothing is known of who will give it: the variance of its log-likelihood ratio.
+
+It is that of a labeler right 77 % of the time between two classes.
+"""
+
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
+_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+
+
+class Verdict(enum.Enum):
+    """What to do with an item now."""
+
+    DONE = "DONE"
+    ASK = "ASK"
+    DISPUTED = "DISPUTED"
+
+
+class StopReason(enum.Enum):
+    """Why asking stopped."""
+
+    TARGET_REACHED = "TARGET_REACHED"
+    NOT_WORTH_ASKING = "NOT_WORTH_ASKING"
+    ALL_ANSWERS_IN = "ALL_ANSWERS_IN"
+    CAP_REACHED = "CAP_REACHED"
+
+
+@dataclass(frozen=True, slots=True)
+class StopPolicy:
+    """What a project wants: a floor and a cap of answers, a target, and what an answer is worth.
+
+    ``answer_cost`` is the share of a wrong label that one answer may cost: at 0.0005, 2,000 answers are worth one
+    label put right. ``fixed`` asks for exactly ``max_answers``.
+    """
+
+    target_confidence: float = 0.95
+    min_answers: int = 2
+    max_answers: int = 10
+    answer_cost: float = 0.0005
+    fixed: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.target_confidence < 1.0:
+            raise ValueError(f"target_confidence is {self.target_confidence}; expected between 0 and 1")
+        if not 1 <= self.min_answers <= self.max_answers:
+            raise ValueError(
+                f"min_answers is {self.min_answers} and max_answers {self.max_answers}; expected 1 <= min <= max"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class StopDecision:
+    """``answers_wanted`` counts all answers of people, those given included; it is never below those given."""
+
+    verdict: Verdict
+    answers_wanted: int
+    reason: StopReason | None
+    confidence: float
+    expected_gain: float
+
+
+def decide(
+    posterior: Floats,
+    answers: int,
+    policy: StopPolicy,
+    *,
+    correlation: float,
+    information: float = _TYPICAL_INFORMATION,
+) -> StopDecision:
+    """Decide after an answer. ``posterior`` ``(classes,)``; ``answers`` given by people, models not counted.
+
+    ``correlation`` is the model's, by which later answers tell less; ``information`` is what the next answer is
+    expected to tell.
+    """
+    confidence = float(posterior.max())
+    if policy.fixed:
+        if answers >= policy.max_answers:
+            return StopDecision(Verdict.DONE, answers, StopReason.ALL_ANSWERS_IN, confidence, 0.0)
+        return StopDecision(Verdict.ASK, policy.max_answers, None, confidence, 0.0)
+    if answers < policy.min_answers:
+        return StopDecision(Verdict.ASK, policy.min_answers, None, confidence, 0.0)
+    if 1.0 - confidence <= _CAUTION * (1.0 - policy.target_confidence):
+        return StopDecision(Verdict.DONE, answers, StopReason.TARGET_REACHED, confidence, 0.0)
+    if answers >= policy.max_answers:
+        return StopDecision(Verdict.DISPUTED, answers, StopReason.CAP_REACHED, confidence, 0.0)
+    gain = expected_gain(confidence, answers, correlation=correlation, information=information)
+    if gain < policy.answer_cost:
+        return StopDecision(Verdict.DONE, answers, StopReason.NOT_WORTH_ASKING, confidence, gain)
+    return StopDecision(Verdict.ASK, answers + 1, None, confidence, gain)
+
+
+def expected_gain(
+    confidence: float, answers: int, *, correlation: float, information: float = _TYPICAL_INFORMATION
+) -> float:
+    """Return the best expected gain in P(label is right) per further answer, looking a few answers ahead.
+
+    The log-odds of the leading class move as a Gaussian whose mean is half its variance under the truth; the
+    variance is the information added by ``m`` answers, which correlation makes less with every answer given.
+    """
+    p = min(max(confidence, 1e-9), 1.0 - 1e-9)
+    odds = math.log(p / (1.0 - p))
+    best = 0.0
+    now = _information(answers, correlation, information)
+    for m in _LOOK_AHEAD:
+        added = _information(answers + m, correlation, information) - now
+        spread = math.sqrt(added) * _NODES
+        if_right = _leads(odds + added / 2.0 + spread)
+        if_wrong = _leads(odds - added / 2.0 + spread)
+        gain = float((p * if_right + (1.0 - p) * if_wrong) @ _WEIGHTS) - p
+        best = max(best, gain / m)
+    return best
+
+
+def _information(answers: int, correlation: float, each: float) -> float:
+    return answers * each / (1.0 + correlation * max(answers - 1, 0))
+
+
+def _leads(odds: Floats) -> Floats:
+    """Return the probability of whichever class leads at these log-odds."""
+    return np.asarray(1.0 / (1.0 + np.exp(-np.abs(odds))))
