@@ -6,11 +6,9 @@ the order matters: which answers are bought depends on which came first; see ARC
 """
 
 import asyncio
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -18,10 +16,9 @@ from cairn.audit.v1.audit_pb2 import LedgerRecord
 from cairn_client import AsyncCairn
 from cairn_client.replay.player import Pace
 from cairn_client.replay.run import Replayed, ReplayOptions, replay
+from cairn_kit.testing import eventually
 from cairn_stack import PrivateStack
-
-sys.path.insert(0, str(Path(__file__).parent))
-from crowd import recording
+from tests.faults.crowd import recording
 
 CROWD = recording()
 ANSWERS = len(CROWD.answers)
@@ -181,7 +178,5 @@ async def test_loss_of_the_whole_bus_is_mended_by_republishing(
         events = await submitted_in_ledger(client, "wiped-bus")
         return len(events) == ANSWERS and set(events.values()) == {1}
 
-    async with asyncio.timeout(60):
-        while not await every_submission_once():
-            await asyncio.sleep(0.2)
+    await eventually(every_submission_once, True, timeout=60)
     assert (await client.ledger.verify()).intact
