@@ -65,6 +65,7 @@ class Gate(grpc.aio.ServerInterceptor):
         self._room = {False: max_concurrent, True: max_streams}
         self._in_flight = {False: 0, True: 0}
         self._default_deadline = default_deadline
+        metrics.rpcs_in_flight.set_function(lambda: sum(self._in_flight.values()))
         self._wrapped: dict[str, Any] = {}
         self.elements: dict[str, str] = {}
         """Full method -> the repeated field whose wrong elements do not fail the batch."""
@@ -113,7 +114,6 @@ class _Method:
                 "TOO_MANY_CALLS", "The service is at its limit of calls at once.", retry_after=_RETRY_AFTER
             )
         gate._in_flight[self.streaming] += 1
-        gate._metrics.rpcs_in_flight.inc()
         return _Call(self, span, metadata)
 
     def admit(self, call: _Call, context: Context) -> Caller:
@@ -166,7 +166,6 @@ class _Call:
     def leave(self, code: str | None = None) -> None:
         method, metrics = self.method, self.method.gate._metrics
         method.gate._in_flight[method.streaming] -= 1
-        metrics.rpcs_in_flight.dec()
         method.seconds.observe(time.perf_counter() - self.began)
         if code is None:
             method.ok.inc()
