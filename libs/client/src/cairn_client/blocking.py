@@ -181,7 +181,8 @@ class Ledger(_Blocking[AsyncLedger]):
     """Calls about the ledger."""
 
     checkpoint = blocking(AsyncLedger.checkpoint)
-    keys = blocking(AsyncLedger.keys)
+    checkpoints = iterating(AsyncLedger.checkpoints)
+    public_keys = blocking(AsyncLedger.public_keys)
     entries = iterating(AsyncLedger.entries)
     verify = blocking(AsyncLedger.verify)
 

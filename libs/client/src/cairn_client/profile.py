@@ -43,6 +43,8 @@ class Profile:
     token: str | None = field(default=None, repr=False)
     tls: bool = False
     ca_file: Path | None = None
+    ledger_key_file: Path | None = None
+    """The public key (PEM) that a local stack's ledger is signed with, learnt without asking the service."""
     source: str = "given by the caller"
 
     @classmethod
@@ -101,7 +103,7 @@ def read_profile(path: Path) -> Profile:
 
 def _profile(told: dict[str, Any], file: Path) -> Profile:
     key = told.get("issuer_key") or told.get("issuer_key_file") or told.get("issuer_key_path")
-    ca_file = told.get("ca_file")
+    ca_file, ledger_key = told.get("ca_file"), told.get("ledger_public_key_file")
     roles = told.get("roles")
     return Profile(
         addresses=_addresses(told.get("addresses") or told["services"], str(file)),
@@ -113,6 +115,7 @@ def _profile(told: dict[str, Any], file: Path) -> Profile:
         token=told.get("token"),
         tls=bool(told.get("tls", False)),
         ca_file=file.parent / str(ca_file) if ca_file else None,
+        ledger_key_file=file.parent / str(ledger_key) if ledger_key else None,
         source=str(file),
     )
 

@@ -70,14 +70,15 @@ class MintedTokens:
     """A token provider that mints, and mints again when the token nears its end."""
 
     def __init__(self, issuer: Issuer, *, tenant: str, subject: str, roles: Iterable[str]) -> None:
-        self._mint = lambda: issuer.mint(tenant=tenant, subject=subject, roles=tuple(roles))
+        self._issuer = issuer
+        self._tenant, self._subject, self._roles = tenant, subject, tuple(roles)
         self._token = ""
         self._renew_at = 0.0
 
     def __call__(self) -> str:
         """A token that is valid for another five minutes at least."""
         if time.monotonic() >= self._renew_at:
-            self._token = self._mint()
+            self._token = self._issuer.mint(tenant=self._tenant, subject=self._subject, roles=self._roles)
             self._renew_at = time.monotonic() + LIFETIME - _RENEW_BEFORE
         return self._token
 

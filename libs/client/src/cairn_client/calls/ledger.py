@@ -16,7 +16,15 @@ class Ledger(Calls):
         request = audit.GetCheckpointRequest(min_size=min_size)
         return await self._transport.call(self._transport.audit.GetCheckpoint, request)
 
-    async def keys(self) -> list[audit.LedgerKey]:
+    async def checkpoints(self) -> AsyncIterator[audit.Checkpoint]:
+        """All signed heads, newest first."""
+        request = audit.ListCheckpointsRequest(page_size=1000)
+        method = self._transport.audit.ListCheckpoints
+        async for page in self._transport.pages(method, request, lambda r: r.checkpoints):
+            for checkpoint in page:
+                yield checkpoint
+
+    async def public_keys(self) -> list[audit.LedgerKey]:
         """The public keys with which heads are or were signed, the one in use first."""
         answer = await self._transport.call(self._transport.audit.GetLedgerKeys, audit.GetLedgerKeysRequest())
         return list(answer.keys)

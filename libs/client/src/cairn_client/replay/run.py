@@ -18,7 +18,6 @@ from cairn.annotation.v1.annotation_store_pb2 import (
     QualityPolicy,
     RoutingPolicy,
 )
-from cairn.annotation.v1.annotation_store_pb2 import Project as ProjectMessage
 from cairn.audit.v1.audit_pb2 import AUDIT_STATE_REVIEWING, Audit
 from cairn.label.v1.label_schema_pb2 import LabelSchema
 from cairn_client.aio import AsyncCairn
@@ -30,7 +29,7 @@ from cairn_client.replay.pipeline import Pipeline, until
 from cairn_client.replay.player import Pace, Player, Tally
 from cairn_client.replay.question import Asked, Kind, asked_by, asked_of
 from cairn_client.replay.recording import Recording
-from cairn_client.schema import load_spec
+from cairn_client.schema import ProjectSpec, load_spec
 
 _ROUNDS = 40
 _SMALLEST_ROUND = 64
@@ -143,7 +142,10 @@ async def replay(
     asked = question_for(recording, options)
     quality, routing = policies(recording, asked, options)
     project = options.project or project_id(recording.name, options.seed)
-    await _create(client, project, asked, quality, routing, recording.name, given=options.project is not None)
+    spec = ProjectSpec(
+        LabelSchema(questions=[asked.question]), quality, routing, f"Replay of {recording.name}"[:200]
+    )
+    await _create(client, project, spec, given=options.project is not None)
     view.say(f"Project {project}: {asked.kind.value} question, {_policy_text(quality, routing)}.")
     notes = [*recording.notes, *await _import(client, project, recording, view)]
 
@@ -175,7 +177,16 @@ async def replay(
 
     audit = None
     if options.audit:
-        audit = await _audit(client, project, asked, recording, options, view)
+        audit = await audit_by_truth(
+            client,
+            project,
+            asked,
+            recording.truth,
+            view,
+            sample=options.audit,
+            max_error=options.alpha,
+            seed=options.seed,
+        )
     view.stage("Reading the labels")
     labels = await read_labels(client, project, asked)
     if tally.refusals:
@@ -221,31 +232,16 @@ def _policy_text(quality: QualityPolicy, routing: RoutingPolicy) -> str:
     return f"{answers}, {model}"
 
 
-async def _create(
-    client: AsyncCairn,
-    project: str,
-    asked: Asked,
-    quality: QualityPolicy,
-    routing: RoutingPolicy,
-    title: str,
-    *,
-    given: bool,
-) -> ProjectMessage:
+async def _create(client: AsyncCairn, project: str, spec: ProjectSpec, *, given: bool) -> None:
+    """Create the project; one that the caller named may be there already, from a replay that was broken off."""
     try:
-        return await client.projects.create(
-            project,
-            LabelSchema(questions=[asked.question]),
-            quality=quality,
-            routing=routing,
-            display_name=f"Replay of {title}"[:200],
-        )
+        await client.projects.create(project, spec)
     except AlreadyExists:
         if not given:
             raise
         found = await client.projects.get(project)
-        if asked.question.id not in [question.id for question in found.schema.questions]:
+        if found.schema.questions[0].id != spec.schema.questions[0].id:
             raise InputError(f"The project {project} asks other questions; give another --project.") from None
-        return found
 
 
 async def _import(client: AsyncCairn, project: str, recording: Recording, view: Screen) -> list[str]:
@@ -271,28 +267,31 @@ async def read_labels(client: AsyncCairn, project: str, asked: Asked) -> dict[st
     return found
 
 
-async def _audit(
+async def audit_by_truth(
     client: AsyncCairn,
     project: str,
     asked: Asked,
-    recording: Recording,
-    options: ReplayOptions,
+    truth: Mapping[str, str],
     view: Screen,
+    *,
+    sample: int,
+    max_error: float,
+    seed: int,
 ) -> Audit:
-    """A sampling audit whose reviewer is the recorded truth: an oracle, and said to be one."""
-    view.say(f"Audit: {options.audit} labels are judged by the recorded truth, standing in for an expert.")
+    """A sampling audit whose reviewer is the known truth: an oracle, and said to be one."""
+    view.say(f"Audit: {sample} labels are judged by the known truth, which stands in for an expert.")
     audit = await client.audits.create(
-        project, options.audit, question=asked.question.id, max_error=options.alpha, seed=options.seed + 1
+        project, sample, question=asked.question.id, max_error=max_error, seed=seed + 1
     )
     view.stage("Auditing", audit.sampled)
 
     async def judge() -> int:
         for job in await client.lease(project, 200, labeler=_REVIEWER, reviews=True):
-            truth = recording.truth.get(job.key)
-            if truth is None:
-                await client.skip(job, "The recorded truth does not cover this item.")
+            right = truth.get(job.key)
+            if right is None:
+                await client.skip(job, "The known truth does not cover this item.")
             else:
-                await client.submit(job, [asked.answer(truth)])
+                await client.submit(job, [asked.answer(right)])
         nonlocal audit
         audit = await client.audits.get(audit.name)
         view.advance(audit.reviewed)

@@ -1,0 +1,123 @@
+"""`cairn demo`: the whole loop on real images, in a private stack, while you watch."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from cairn_client.commands.connection import connect_async, where
+from cairn_client.commands.replaying import stack_home
+from cairn_client.commands.screen import err, out
+from cairn_client.commands.watching import LiveBoard
+from cairn_client.demo.crowd import crowd, error_model
+from cairn_client.demo.digits import Digits, load_digits
+from cairn_client.demo.loop import PROJECT, QUESTION, Demonstrated, demonstrate
+from cairn_client.errors import InputError
+from cairn_client.replay.outcome import FinalLabel, majority
+from cairn_client.replay.question import Kind
+from cairn_client.report.build import write_report
+
+_FIXED = 5
+"""What the answers are compared with: so many for every item, the usual practice."""
+
+
+def demo(
+    context: typer.Context,
+    report: Annotated[Path, typer.Option(help="Where the HTML report goes.")] = Path("demo-report.html"),
+    labelers: Annotated[int, typer.Option(help="People in the simulated crowd.", min=8, max=500)] = 30,
+    spammers: Annotated[int, typer.Option(help="Of these, who answer at random.", min=0)] = 3,
+    audited: Annotated[int, typer.Option("--audit", help="Labels to audit at the end.", min=0)] = 150,
+    alpha: Annotated[float, typer.Option(help="Most error among automatic labels.", min=0.0, max=0.5)] = 0.05,
+    seed: Annotated[int, typer.Option(help="Seed of the crowd.")] = 0,
+    here: Annotated[
+        bool,
+        typer.Option("--here", help="Use the running stack and keep the project, instead of a private one."),
+    ] = False,
+) -> None:
+    """Show the whole loop on 1,797 real handwritten digits, in about a minute.
+
+    Starts a private stack, imports the images, lets a simulated crowd answer what dispatch hands out, trains a model on
+    the finished labels, lets it answer alone where its error is bounded, audits, and writes a report.
+    """
+    if not report.resolve().parent.is_dir():
+        raise InputError(f"There is no folder {report.parent}.")
+    digits = load_digits()
+    err.print(
+        Panel(
+            f"{len(digits.items):,} real handwritten digits (scikit-learn), 8x8 pixels, as PNG items.\n"
+            + error_model(labelers, spammers)
+            + f"\nA model may answer alone where its error is at most {alpha:.0%} with confidence 90%.",
+            title="Cairn: from images to ground truth",
+        )
+    )
+    people = crowd(labelers, spammers, seed)
+    with stack_home(where(context).home, private=not here) as home:
+
+        async def run() -> tuple[Demonstrated, float]:
+            began = time.monotonic()
+            async with connect_async(home) as client:
+                project = f"{PROJECT}-{int(time.time())}" if here else PROJECT
+                async with LiveBoard(client, project, title="Handwritten digits") as board:
+                    done = await demonstrate(
+                        client,
+                        digits,
+                        people,
+                        board,
+                        project=project,
+                        alpha=alpha,
+                        audited=audited,
+                        seed=seed,
+                    )
+                took = time.monotonic() - began
+                await write_report(client, project, report, truth=digits.truth, question=QUESTION)
+                return done, took
+
+        done, took = asyncio.run(run())
+        out.print(_table(done, digits, alpha, took))
+        err.print(f"Report: {escape(str(report))}")
+
+
+def _table(done: Demonstrated, digits: Digits, alpha: float, took: float) -> Table:
+    truth, labels = digits.truth, done.labels
+    table = Table(show_header=False, min_width=70)
+    table.add_column()
+    table.add_column(justify="right")
+    auto = {key: label for key, label in labels.items() if label.source == "auto"}
+    people = {key: label for key, label in labels.items() if label.source == "consensus"}
+    votes = majority(Kind.CHOICE, done.answers, seed=0)
+    right = sum(votes[key] == truth[key] for key in votes)
+    fixed = _FIXED * len(truth)
+    table.add_row("items labeled", f"{len(labels):,} of {len(truth):,}")
+    table.add_row("accuracy of the labels", _accuracy(labels, truth))
+    table.add_row(f"  by people ({len(people):,} items)", _accuracy(people, truth))
+    table.add_row(f"  by the model alone ({len(auto):,} items)", _accuracy(auto, truth))
+    wrong = sum(label.value != truth[key] for key, label in auto.items())
+    error = f"{wrong / len(auto):.2%}, bound {alpha:.0%}" if auto else "–"
+    table.add_row("  true error of the model's labels", error)
+    table.add_row(
+        "majority vote of the same answers", f"{right / max(1, len(votes)):.2%} of {len(votes):,} items"
+    )
+    table.add_row("answers bought", f"{len(done.answers):,}")
+    table.add_row(f"  of what {_FIXED} answers an item would cost", f"{len(done.answers) / fixed:.1%}")
+    if done.audit is not None:
+        audit = done.audit
+        table.add_row(
+            f"audit of {audit.reviewed} labels (the truth as expert)",
+            f"error {audit.error_estimate:.2%} [{audit.error_low:.2%}, {audit.error_high:.2%}]",
+        )
+    table.add_row("seconds", f"{took:.0f}")
+    return table
+
+
+def _accuracy(labels: Mapping[str, FinalLabel], truth: Mapping[str, str]) -> str:
+    if not labels:
+        return "–"
+    return f"{sum(label.value == truth[key] for key, label in labels.items()) / len(labels):.2%}"

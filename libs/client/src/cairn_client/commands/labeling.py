@@ -1,0 +1,46 @@
+"""`cairn label`: answer in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import click
+import typer
+from rich.console import Console
+
+from cairn_client.commands.connection import connect
+from cairn_client.commands.screen import out
+from cairn_client.errors import CairnError
+from cairn_client.labeling import LabelingSession
+
+
+def label(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="PROJECT", help="The project.")],
+    labeler: Annotated[str, typer.Option("--as", help="Who answers; by default you.")] = "",
+    reviews: Annotated[
+        bool, typer.Option("--reviews", help="Do reviews instead; needs the reviewer role.")
+    ] = False,
+) -> None:
+    """Answer a project's questions in this terminal.
+
+    The most urgent item comes first. Press a class's key to choose it; `u` takes the last answer back (it is sent
+    when the next one is given), `s` skips with a reason, `?` says that it cannot be told, `q` stops. At a typed
+    answer these are `:u`, `:s` and `:q`.
+    """
+    if not sys.stdin.isatty():
+        raise CairnError("cairn label needs a terminal; programs answer with the SDK.")
+    console = Console(highlight=False)
+    with connect(context) as cairn:
+        session = LabelingSession(
+            cairn,
+            name,
+            console,
+            key=click.getchar,
+            line=lambda prompt: console.input(f"[cyan]{prompt}[/]"),
+            labeler=labeler,
+            reviews=reviews,
+        )
+        count = session.run()
+    out.print(f"{count} answers given. Thank you." if count != 1 else "1 answer given. Thank you.")

@@ -1,0 +1,228 @@
+"""`cairn project ...`, `import`, `export`, `token`: what goes in and comes out."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from google.protobuf.json_format import MessageToDict
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from cairn.annotation.v1.annotation_store_pb2 import Project, ProjectProgress, ProjectState
+from cairn_client.commands.connection import connect, where
+from cairn_client.commands.screen import RichScreen, err, out
+from cairn_client.errors import CairnError, InputError
+from cairn_client.names import last_part
+from cairn_client.profile import ALL_ROLES, discover
+from cairn_client.schema import classes_of, load_spec
+from cairn_client.tables import item_records, read_csv
+from cairn_client.tokens import Issuer
+
+project = typer.Typer(help="Create, list and show projects.", no_args_is_help=True)
+
+_SHOWN_FAILURES = 10
+
+
+@project.command()
+def create(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The project's id: a-z, 0-9 and -, such as 'reviews'.")],
+    file: Annotated[
+        Path, typer.Option("--file", "-f", help="The questions, as YAML (or the contract's JSON).")
+    ],
+) -> None:
+    """Create a project from a schema file.
+
+    A schema file says what is asked about each item, how many answers are bought, and whether a model may answer:
+
+    ```yaml
+    questions:
+      - id: sentiment
+        title: Is the sentence positive?
+        choice: [negative, positive]
+    quality: {min_answers: 2, max_answers: 7, target_confidence: 0.95}
+    routing: {enabled: true, alpha: 0.05}
+    ```
+    """
+    spec = load_spec(file)
+    with connect(context) as cairn:
+        made = cairn.projects.create(name, spec)
+    out.print(f"Created [bold]{escape(last_part(made.name))}[/]: {_questions(made)}.")
+    out.print(f"Next: cairn import {escape(name)} ITEMS.csv")
+
+
+@project.command(name="list")
+def list_projects(context: typer.Context) -> None:
+    """List the projects."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("project", "questions", "state", "created"):
+        table.add_column(column)
+    with connect(context) as cairn:
+        for one in cairn.projects.list():
+            state = ProjectState.Name(one.state).removeprefix("PROJECT_STATE_").lower()
+            created = one.create_time.ToDatetime().strftime("%Y-%m-%d %H:%M")
+            table.add_row(escape(last_part(one.name)), escape(_questions(one)), state, created)
+    out.print(table if table.row_count else "There are no projects yet. Try: cairn project create --help")
+
+
+@project.command()
+def show(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The project.")],
+    as_json: Annotated[bool, typer.Option("--json", help="The project and its progress as JSON.")] = False,
+) -> None:
+    """Show a project's questions, policies and progress."""
+    with connect(context) as cairn:
+        found = cairn.projects.get(name)
+        progress = cairn.projects.progress(name)
+    if as_json:
+        told = {"project": MessageToDict(found), "progress": MessageToDict(progress)}
+        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        return
+    out.print(Panel(progress_table(progress), title=escape(found.display_name or last_part(found.name))))
+    for question in found.schema.questions:
+        kind = question.WhichOneof("kind") or ""
+        classes = ", ".join(one.id for one in classes_of(question)[:20])
+        out.print(f"[bold]{escape(question.id)}[/] [dim]{kind}[/] {escape(question.title)} {escape(classes)}")
+    quality, routing = found.quality, found.routing
+    out.print(
+        f"[dim]{quality.min_answers or 2} to {quality.max_answers or 10} answers an item until"
+        f" {quality.target_confidence or 0.95:.0%} sure; "
+        + (f"a model may answer with error ≤ {routing.alpha or 0.05:g}" if routing.enabled else "no model")
+        + "[/]"
+    )
+
+
+def progress_table(progress: ProjectProgress) -> Table:
+    """What a project holds, by where its labels came from."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(justify="right")
+    for title, count in (
+        ("items", progress.items),
+        ("labeled", progress.labeled_items),
+        ("  by people", progress.consensus_items),
+        ("  by a model alone", progress.auto_items),
+        ("  by a reviewer", progress.corrected_items),
+        ("  gold", progress.gold_items),
+        ("annotations", progress.annotations),
+        ("  late", progress.late_annotations),
+    ):
+        table.add_row(title, f"{count:,}")
+    return table
+
+
+def _questions(one: Project) -> str:
+    return ", ".join(f"{question.id} ({question.WhichOneof('kind')})" for question in one.schema.questions)
+
+
+def import_items(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="PROJECT", help="The project.")],
+    source: Annotated[Path, typer.Argument(help="A .csv or .jsonl file, or a folder of images.")],
+    gold: Annotated[
+        Path | None, typer.Option(help="A CSV item,label (or one column a question): these become gold.")
+    ] = None,
+) -> None:
+    """Import items into a project.
+
+    A CSV needs a column 'item' (or 'key', 'id') and one of 'text' or 'path' (a file, relative to the CSV); any other
+    column is kept as metadata. Of a folder, every image becomes an item whose key is its path. Importing the same
+    items again changes nothing; a refused item is named, and the others are written.
+    """
+    with connect(context) as cairn:
+        found = cairn.projects.get(name)
+        truth = {} if gold is None else _gold(gold, [question.id for question in found.schema.questions])
+        records = [
+            {**record, "gold": truth[key]} if (key := str(record["key"])) in truth else record
+            for record in map(_keyed, item_records(source))
+        ]
+        with RichScreen() as screen:
+            screen.stage(f"Importing {source.name}", len(records))
+            result = cairn.import_items(name, records, progress=screen.advance)
+    out.print(
+        f"{result.created:,} items written, {result.unchanged:,} there already, {result.failed:,} refused."
+    )
+    for failure in result.failures[:_SHOWN_FAILURES]:
+        err.print(
+            f"[red]refused[/] item {failure.place + 1} {escape(failure.key)}: {escape(str(failure.problem))}"
+        )
+    if result.failed > _SHOWN_FAILURES:
+        err.print(f"... and {result.failed - _SHOWN_FAILURES:,} more.")
+    if result.failed:
+        raise typer.Exit(1)
+
+
+def _keyed(record: dict[str, object]) -> dict[str, object]:
+    return record if record.get("key") else {**record, "key": record.get("item") or record.get("id")}
+
+
+def _gold(file: Path, questions: list[str]) -> dict[str, dict[str, object]]:
+    table = read_csv(file)
+    item = table.column(("item", "key", "id"))
+    asked = [question for question in questions if question in table.columns]
+    if not asked:
+        column = table.column(("label", "answer", "truth", *questions))
+        return {row.cells[item]: {questions[0]: row.cells[column]} for row in table.rows}
+    return {
+        row.cells[item]: {question: row.cells[question] for question in asked if row.cells[question]}
+        for row in table.rows
+    }
+
+
+def export(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="PROJECT", help="The project.")],
+    file: Annotated[Path, typer.Argument(help="Where to: a .jsonl or .csv file.")],
+    format: Annotated[str, typer.Option(help="jsonl or csv; by default what the file's name ends in.")] = "",
+    annotations: Annotated[
+        bool, typer.Option("--annotations", help="With every annotation beside its item's labels (jsonl).")
+    ] = False,
+) -> None:
+    """Write a project's labels to a file, each with confidence, source and provenance."""
+    if not file.parent.is_dir():
+        raise InputError(f"There is no folder {file.parent}.")
+    with connect(context) as cairn, RichScreen() as screen:
+        screen.stage(f"Exporting {name}", 1)
+        done = cairn.export(name, file, format=format, include_annotations=annotations)
+        screen.advance(1)
+    out.print(f"{done.exported_labels:,} labels written to {escape(str(file))}.")
+
+
+def token(
+    context: typer.Context,
+    subject: Annotated[str, typer.Option(help="Who the token is for.")] = "admin",
+    role: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="admin, manager, operator, labeler, reviewer or viewer; may be given several times."
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--project", help="Restrict the token to this project; repeatable.")
+    ] = None,
+    hours: Annotated[float, typer.Option(help="How long it is valid.", min=0.01)] = 12.0,
+) -> None:
+    """Mint a bearer token with the local stack's issuer key, for programs that speak gRPC themselves.
+
+    Send it as metadata: `authorization: Bearer TOKEN`. The subject of a labeler's token is the labeler.
+    """
+    profile = discover(where(context).home)
+    if profile.issuer_key is None:
+        raise CairnError(
+            f"There is no issuer key here ({profile.source}); tokens come from your identity provider."
+        )
+    typer.echo(
+        Issuer(profile.issuer_key, profile.issuer).mint(
+            tenant=profile.tenant,
+            subject=subject,
+            roles=role or ALL_ROLES,
+            projects=only,
+            lifetime=timedelta(hours=hours).total_seconds(),
+        )
+    )

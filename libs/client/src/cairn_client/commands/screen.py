@@ -1,0 +1,71 @@
+"""What the command writes: to people on stderr, with colours where a terminal is; results on stdout."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+out = Console(highlight=False, soft_wrap=True)
+"""Results."""
+
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+"""Progress, remarks and errors."""
+
+
+class RichScreen:
+    """A run's stages as progress bars; the Screen of cairn_client.replay.run."""
+
+    def __init__(self, console: Console = err) -> None:
+        self._progress = Progress(
+            SpinnerColumn(finished_text="[green]✓"),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._total: int | None = None
+        self._task = self._progress.add_task("", visible=False, note="")
+
+    def __enter__(self) -> RichScreen:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.finish()
+        self._progress.stop()
+
+    def stage(self, text: str, total: int | None = None) -> None:
+        """A new bar; the one before is done."""
+        self.finish()
+        self._total = total
+        self._task = self._progress.add_task(escape(text), total=total, note="")
+
+    def advance(self, done: int, note: str = "") -> None:
+        """Move the bar."""
+        self._progress.update(self._task, completed=done, note=escape(note))
+
+    def say(self, text: str) -> None:
+        """A line above the bars."""
+        self._progress.console.print(escape(text))
+
+    def finish(self) -> None:
+        """The bar has come as far as it will: what is left over was not needed."""
+        task = next((one for one in self._progress.tasks if one.id == self._task), None)
+        if task is not None and not task.finished:
+            done = task.completed if self._total is not None else 1
+            self._progress.update(self._task, total=max(done, 1), completed=max(done, 1))

@@ -1,0 +1,90 @@
+"""`cairn up`, `down`, `status`, `logs`: the stack on this machine. Needs cairn-local-stack, the SDK does not."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from cairn_client.commands.connection import where
+from cairn_client.commands.screen import err, out
+from cairn_client.errors import CairnError
+
+_COLOURS = {"ready": "green", "starting": "yellow", "degraded": "yellow", "stopped": "dim"}
+
+
+def stack_module() -> Any:
+    """The embedded stack's package, imported when it is needed."""
+    try:
+        importlib.import_module("cairn_stack.api")
+        return importlib.import_module("cairn_stack")
+    except ImportError:
+        raise CairnError(
+            "The local stack is not installed here: install cairn-local-stack, or point CAIRN_PROFILE at a stack."
+        ) from None
+
+
+def up(context: typer.Context) -> None:
+    """Start Cairn on this machine: PostgreSQL, NATS and the five services.
+
+    Waits until all are ready. Data live in `~/.cairn` (or `--home`, or CAIRN_HOME) and survive a restart.
+    """
+    with err.status("Starting") as spinner:
+        status = stack_module().api.up(
+            where(context).home, progress=lambda text: spinner.update(escape(text))
+        )
+    _show(status)
+    out.print("Try: [bold]cairn demo[/], or [bold]cairn project create --help[/]")
+
+
+def down(context: typer.Context) -> None:
+    """Stop the stack on this machine. Its data stay."""
+    with err.status("Stopping"):
+        ran = stack_module().api.down(where(context).home)
+    out.print("Stopped." if ran else "Nothing was running.")
+
+
+def status(context: typer.Context) -> None:
+    """Show what runs on this machine, where it listens, and what is wrong with it."""
+    found = stack_module().api.status(where(context).home)
+    _show(found)
+    if found.problems:
+        raise typer.Exit(1)
+
+
+def logs(
+    context: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(help="A service, 'postgres', 'nats' or 'supervisor'; all when left out.")
+    ] = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="How many of the last lines.")] = 50,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with new lines until interrupted.")
+    ] = False,
+) -> None:
+    """Show the logs of the stack on this machine."""
+    for source, line in stack_module().api.logs(where(context).home, name, lines=lines, follow=follow):
+        out.print(f"[dim]{escape(source)}[/] {escape(line)}")
+
+
+def _show(status: Any) -> None:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("process", "state", "listens at", "pid", "restarts"):
+        table.add_column(column)
+    for process in status.processes:
+        state = str(process.state)
+        table.add_row(
+            process.name,
+            f"[{_COLOURS.get(state, 'red')}]{escape(state)}[/]",
+            escape(process.address),
+            str(process.pid or ""),
+            str(process.restarts or ""),
+        )
+    state = str(status.state)
+    out.print(table)
+    out.print(f"The stack in {escape(str(status.home))} is [{_COLOURS.get(state, 'red')}]{escape(state)}[/].")
+    for problem in status.problems:
+        err.print(f"[yellow]![/] {escape(str(problem))}")

@@ -1,0 +1,1 @@
+"""A project in one self-contained HTML page."""
