@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from importlib.util import find_spec
 
 
@@ -29,6 +31,11 @@ class ServiceSpec:
             return find_spec(f"{self.module}.__main__") is not None
         except ModuleNotFoundError:
             return False
+
+    def migrations(self) -> Traversable | None:
+        """Its migration files, where every service's floor plan has them; None for a program without."""
+        folder = files(self.module) / "sql" / "migrations"
+        return folder if folder.is_dir() else None
 
 
 SERVICES = (
