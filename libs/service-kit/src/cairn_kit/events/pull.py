@@ -17,6 +17,7 @@ from nats.errors import Error as NatsError
 
 from cairn_kit.events.bus import Bus
 from cairn_kit.events.topology import STREAM
+from cairn_kit.pace import Pace
 
 _EXPIRES = 30.0
 _HEARTBEAT = 3.0
@@ -44,6 +45,7 @@ class Pull:
         self._wanted = 0
         self._generation = -1
         self._heard_at = 0.0
+        self._pace = Pace()
         self._missing = ""
         self._interrupted = False
         self.waiting = 0
@@ -68,6 +70,7 @@ class Pull:
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(left, 1.0)):
                     await self._arrived.wait()
+        await self._pace.keep()
         taken = [self._messages.popleft() for _ in range(min(len(self._messages), self._batch))]
         await self._keep_asking()  # so that the server sends on while these are handled
         with suppress(ValueError, IndexError):

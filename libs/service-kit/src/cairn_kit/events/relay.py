@@ -21,6 +21,7 @@ from cairn_kit.events.bus import Bus, BusError, Publisher, StreamMissing
 from cairn_kit.events.envelope import Stored
 from cairn_kit.events.topology import ensure_stream
 from cairn_kit.ids import first_uuid7_at
+from cairn_kit.pace import Pace
 from cairn_kit.telemetry.logs import get_logger
 from cairn_kit.telemetry.metrics import Metrics
 from cairn_kit.telemetry.tracing import context_of
@@ -75,6 +76,7 @@ class Relay:
         self._retention_days = retention_days
         self._replicas = replicas
         self._wake = asyncio.Event()
+        self._pace = Pace()
         self._looked_at_stream = float("-inf")
         self._generation = -1
         self.alive = False
@@ -91,6 +93,7 @@ class Relay:
             try:
                 await self._bus.until_connected()
                 await self._look_at_stream()
+                await self._pace.keep()
                 await self.drain()
                 self.alive, delay = True, 0.05
                 with suppress(TimeoutError):
