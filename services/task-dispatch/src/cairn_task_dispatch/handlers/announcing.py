@@ -7,12 +7,12 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
+from cairn.dispatch.v1 import task_dispatch_pb2 as pb
 from cairn.events.v1 import task_dispatch_events_pb2 as events
 from cairn_kit.database import Transaction
 from cairn_kit.events import Event, announce
 from cairn_task_dispatch.domain.leases import Lease
 from cairn_task_dispatch.domain.names import project_name
-from cairn_task_dispatch.domain.states import TaskState
 from cairn_task_dispatch.domain.tasks import Step, Task
 from cairn_task_dispatch.messages import lease_message, task_message
 
@@ -34,7 +34,6 @@ def announce_opened(tx: Transaction, tasks: Sequence[Task]) -> None:
 
 def announce_closed(tx: Transaction, tasks: Sequence[Task]) -> None:
     """Tell of tasks that want no more answers."""
-    assert all(task.state is TaskState.CLOSED for task in tasks)
     _announce_tasks(tx, tasks, lambda project, batch: events.TasksClosed(project=project, tasks=batch))
 
 
@@ -59,13 +58,11 @@ def announce_ended(tx: Transaction, leases: Sequence[Lease]) -> None:
 
 
 def _announce_tasks(
-    tx: Transaction, tasks: Sequence[Task], event: Callable[[str, list[Message]], Message]
+    tx: Transaction, tasks: Sequence[Task], event: Callable[[str, list[pb.Task]], Message]
 ) -> None:
     for (tenant, project), group in _by_project(tasks, lambda task: (task.ref.tenant, task.ref.project)):
         for batch in _batches([task_message(task, shows_gold=True) for task in group]):
-            announce(
-                tx, Event(event(project_name(project), list(batch)), tenant, project, project_name(project))
-            )
+            announce(tx, Event(event(project_name(project), batch), tenant, project, project_name(project)))
 
 
 E = TypeVar("E")

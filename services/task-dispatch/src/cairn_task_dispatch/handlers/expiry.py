@@ -6,7 +6,7 @@ re-issued. A lease ends at the latest `grace + every + retry` seconds after its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from cairn.annotation.v1.annotation_store_pb2 import (
@@ -29,9 +29,10 @@ _ASK_TIMEOUT = 5.0  # seconds; it is one look-up by key
 class AnnotationStore(Protocol):
     """What is asked of annotation-store."""
 
-    async def BatchGetAnsweredLeases(  # noqa: N802 - the name of the RPC
-        self, request: BatchGetAnsweredLeasesRequest, *, timeout: float
-    ) -> BatchGetAnsweredLeasesResponse:
+    @property
+    def BatchGetAnsweredLeases(  # noqa: N802 - the name of the RPC
+        self,
+    ) -> Callable[..., Awaitable[BatchGetAnsweredLeasesResponse]]:
         """Which of these leases have been answered."""
         ...
 

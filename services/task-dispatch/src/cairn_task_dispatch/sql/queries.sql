@@ -252,7 +252,7 @@ taken AS (
   SET state = 'LEASED'
   FROM chosen c
   WHERE s.tenant = $1 AND s.project = $2 AND s.task = c.task AND s.number = c.number AND s.state = 'OPEN'
-)
+),
 granted AS (
   INSERT INTO lease (tenant, project, lease, task, slot, item, kind, audit, labeler, state, expires_at, check_at)
   SELECT $1, $2, lease, task, number, item, 'REVIEW', audit, $3, 'LIVE',
