@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 
 import pytest
-from cairn_client import ledger as offline
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cairn_audit.domain.checkpoint import Head, LedgerPublicKey, LedgerSigner, body, note_defect, origin_of
 from cairn_audit.domain.merkle import EMPTY_ROOT, Hash
+from cairn_client import ledger as offline
 
 HEAD = Head(origin_of("acme"), 1042, Hash(bytes(range(32))))
 
@@ -25,9 +25,7 @@ def test_the_note_is_the_published_one_for_the_published_key() -> None:
     secret = base64.b64decode("AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz")[1:]
     signer = LedgerSigner(Ed25519PrivateKey.from_private_bytes(secret))
     # The example's text is no checkpoint, so only its signature can be compared.
-    text = (
-        "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n"
-    )
+    text = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n"
     signature = signer.public.note_hash("PeterNeumann") + signer._key.sign(text.encode())
     assert base64.b64encode(signature).decode() == (
         "x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM="
@@ -37,7 +35,9 @@ def test_the_note_is_the_published_one_for_the_published_key() -> None:
 def test_a_note_names_origin_size_and_root_and_opens_with_the_key() -> None:
     signer = LedgerSigner(Ed25519PrivateKey.generate())
     note = signer.sign(HEAD)
-    assert note.startswith("cairn/acme\n1042\nAAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n\n\u2014 cairn/acme ")
+    assert note.startswith(
+        "cairn/acme\n1042\nAAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n\n\u2014 cairn/acme "
+    )
     key = offline.VerifierKey.parse(signer.public.verifier_key(HEAD.origin))
     assert offline.open_checkpoint(note, key) == offline.SignedHead(HEAD.origin, HEAD.size, HEAD.root)
 
@@ -61,7 +61,9 @@ def test_the_servers_own_check_finds_each_kind_of_forgery() -> None:
     assert note_defect(shorter, forged, keys) == "its signature is wrong"
 
 
-@pytest.mark.parametrize("pem", [b"", b"not a key", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])
+@pytest.mark.parametrize(
+    "pem", [b"", b"not a key", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"]
+)
 def test_what_is_no_key_is_refused(pem: bytes) -> None:
     with pytest.raises(ValueError):
         LedgerSigner.from_pem(pem)

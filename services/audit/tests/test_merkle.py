@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from cairn_client import ledger as offline
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cairn_audit.domain import merkle
 from cairn_audit.domain.merkle import Hash, NodeId
+from cairn_client import ledger as offline
 
 # The published test data of certificate-transparency implementations: leaf inputs, node and root hashes.
 LEAVES = [
@@ -168,9 +168,7 @@ def test_the_offline_verifier_accepts_every_proof_of_the_service(
     offline.verify_inclusion(
         index, size, offline.leaf_hash(records[index]), kept.inclusion(index, size), kept.root(size)
     )
-    offline.verify_consistency(
-        first, size, kept.consistency(first, size), kept.root(first), kept.root(size)
-    )
+    offline.verify_consistency(first, size, kept.consistency(first, size), kept.root(first), kept.root(size))
     hasher = offline.TreeHasher()
     for record in records:
         hasher.add(offline.leaf_hash(record))
