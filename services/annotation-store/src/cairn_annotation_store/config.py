@@ -13,7 +13,7 @@ class AnnotationStoreSettings(ChassisSettings):
     service_name: str = "annotation-store"
 
     blob_url: str = "file:///var/lib/cairn/blobs"
-    """Where blobs are kept: `file:///folder`, `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`.
+    """Where blobs are kept: a local folder, `file:///folder`, `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`.
     Credentials for the clouds come from their own environment variables."""
 
     max_blob_bytes: int = Field(default=5 * 1024**3, ge=1)

@@ -27,11 +27,11 @@ class Storage:
 
     @classmethod
     def open(cls, url: str) -> Storage:
-        """Raises StorageUnusable."""
+        """A URL, or the path of a local folder. Raises StorageUnusable."""
         try:
             parts = urlsplit(url)
-            if parts.scheme == "file":
-                folder = Path(unquote(parts.path))
+            if parts.scheme in ("", "file"):
+                folder = Path(unquote(parts.path) if parts.scheme else url).absolute()
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 return cls(LocalStore(folder))
             return cls(from_url(url))

@@ -67,7 +67,7 @@ def _check_shapes(
     shapes: Sequence[object], at: str, noun: str, geometry: Callable[..., None], scene: Scene
 ) -> None:
     rules: schema_pb.ShapesQuestion = scene.question.rules
-    check_picture(at, scene)
+    check_picture(at.rpartition(".")[0], scene)
     check_count(len(shapes), rules.min_shapes, rules.max_shapes, noun, at, scene.report)
     for i, shape in enumerate(shapes):
         if scene.report.full:
