@@ -251,7 +251,7 @@ async def test_reviews_that_come_several_times_and_shuffled_count_once(
 async def _exists(api: Any, item: str, made: pb.Audit) -> bool:
     """Whether a label that was published last is part of the population by now."""
     probe = await api.CreateAudit(plan(sample_size=1))
-    return sum(s.population for s in probe.strata) == 301
+    return bool(sum(s.population for s in probe.strata) == 301)
 
 
 async def test_a_label_that_was_corrected_meanwhile_is_not_corrected_again(

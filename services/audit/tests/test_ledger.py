@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from contextlib import AbstractAsyncContextManager
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +197,7 @@ async def test_every_event_can_be_proven_and_every_head_continues_the_one_before
 ) -> None:
     for count in (3, 10, 21):
         await world.publish(*(elsewhere.label(i, revision=count) for i in range(count)))
-        await eventually(lambda count=count: api.GetCheckpoint(pb.GetCheckpointRequest(min_size=count)))
+        await eventually(partial(api.GetCheckpoint, pb.GetCheckpointRequest(min_size=count)))
     newest = await api.GetCheckpoint(pb.GetCheckpointRequest())
     for entry in await entries_of(api, end=newest.size):
         event_id = pb.LedgerRecord.FromString(entry.record).event_id
@@ -216,7 +218,7 @@ async def test_every_event_can_be_proven_and_every_head_continues_the_one_before
         request.page_token = page.next_page_token
     assert len(heads) > 1
     assert [head.size for head in heads] == sorted((head.size for head in heads), reverse=True)
-    for later, earlier in zip(heads, heads[1:], strict=False):
+    for later, earlier in pairwise(heads):
         proof = await api.GetConsistencyProof(
             pb.GetConsistencyProofRequest(first_size=earlier.size, second_size=later.size)
         )
@@ -255,14 +257,18 @@ async def test_checkpoints_of_an_old_key_stay_verifiable_after_a_rotation(
 async def test_without_a_proper_key_the_service_refuses_to_start_with_a_plain_sentence(
     world: World, run: Any, ledger_key: Path, mode: int | None, content: bytes | None, sentence: str
 ) -> None:
-    if mode is None:
-        ledger_key.unlink()
-    else:
-        ledger_key.write_bytes(content if content is not None else ledger_key.read_bytes())
-        ledger_key.chmod(mode)
+    _spoil(ledger_key, mode, content)
     start: AbstractAsyncContextManager[Any] = run()
     with pytest.raises(StartError, match=sentence):
         await start.__aenter__()
+
+
+def _spoil(key: Path, mode: int | None, content: bytes | None) -> None:
+    if mode is None:
+        key.unlink()
+    else:
+        key.write_bytes(content if content is not None else key.read_bytes())
+        key.chmod(mode)
 
 
 # --- what cannot be had
@@ -363,7 +369,7 @@ async def test_whatever_is_changed_in_the_database_is_found(
     """Each kind of tampering in a tenant of its own."""
     await world.publish(*(elsewhere.label(i, tenant=tenant) for tenant in TAMPERING for i in range(8)))
     for tenant, (statements, problem) in TAMPERING.items():
-        await eventually(lambda tenant=tenant: labels_in_ledger(audit, tenant), 8)
+        await eventually(partial(labels_in_ledger, audit, tenant), 8)
         api = audit.stub(AuditServiceStub, tenant=tenant)
         before = await api.GetCheckpoint(pb.GetCheckpointRequest(min_size=8))
         assert (await api.VerifyLedger(pb.VerifyLedgerRequest())).intact

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cairn.annotation.v1.annotation_store_pb2 import LABEL_SOURCE_AUTO, LABEL_SOURCE_CONSENSUS
+from cairn.annotation.v1.annotation_store_pb2 import LABEL_SOURCE_AUTO, LABEL_SOURCE_CONSENSUS, LabelSource
 from cairn_audit.domain.sampling import (
     BAND_EDGES,
     LARGEST_AUTOMATIC_SAMPLE,
@@ -29,12 +29,12 @@ from cairn_audit.domain.verdict import (
     in_words,
     phase_after,
 )
-from cairn_truth.audit_statistics import clopper_pearson_upper
+from cairn_truth.thresholds import clopper_pearson_upper
 
 AUTO, CONSENSUS = LABEL_SOURCE_AUTO, LABEL_SOURCE_CONSENSUS
 
 
-def cell(source: int, class_id: str, band: int, labels: int) -> CellCount:
+def cell(source: LabelSource.ValueType, class_id: str, band: int, labels: int) -> CellCount:
     middle = (BAND_EDGES[band] + BAND_EDGES[band + 1]) / 2
     return CellCount(Cell(source, class_id, band), labels, labels * middle)
 
@@ -157,7 +157,12 @@ def test_an_audit_of_bad_labels_seldom_passes_and_one_of_good_labels_mostly_does
 
 
 def stratum(
-    population: int, sampled: int, reviewed: int, wrong: int, excluded: int = 0, source: int = CONSENSUS
+    population: int,
+    sampled: int,
+    reviewed: int,
+    wrong: int,
+    excluded: int = 0,
+    source: LabelSource.ValueType = CONSENSUS,
 ) -> StratumCount:
     return StratumCount(source, "", 0.0, 1.0, population, sampled, reviewed, wrong, excluded)
 
