@@ -1,1 +1,42 @@
-"""Label aggregation and label statistics in pure NumPy."""
+"""Label aggregation and label statistics in pure NumPy: what answers, taken together, say, and how surely.
+
+Aggregation: `Votes`, `MajorityVote`, `DawidSkene`, `HierarchicalDawidSkene` and the live states `LiveClasses`,
+`LiveChoices`, `LiveNumbers`, `LiveTexts`. When to stop asking: `stop_rule`. When a model may answer alone:
+`thresholds`. Is it as good as we say: `audit_statistics`. All of it measured on recorded crowds: `replay`.
+"""
+
+from .calibration import expected_calibration_error
+from .choices import ChosenSet, LiveChoices
+from .dawid_skene import DawidSkene, DawidSkeneFit, MajorityVote
+from .hierarchical import HierarchicalDawidSkene, HierarchicalFit, Reliabilities
+from .live import LabelerReliability, LiveClasses, Weighed
+from .numbers import LabelerError, LiveNumbers, Measured
+from .stop_rule import StopDecision, StopPolicy, StopReason, Verdict
+from .texts import ChosenText, LabelerAccuracy, LiveTexts
+from .votes import Votes
+
+__all__ = [
+    "ChosenSet",
+    "ChosenText",
+    "DawidSkene",
+    "DawidSkeneFit",
+    "HierarchicalDawidSkene",
+    "HierarchicalFit",
+    "LabelerAccuracy",
+    "LabelerError",
+    "LabelerReliability",
+    "LiveChoices",
+    "LiveClasses",
+    "LiveNumbers",
+    "LiveTexts",
+    "MajorityVote",
+    "Measured",
+    "Reliabilities",
+    "StopDecision",
+    "StopPolicy",
+    "StopReason",
+    "Verdict",
+    "Votes",
+    "Weighed",
+    "expected_calibration_error",
+]

@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
+from numpy.typing import NDArray
+from scipy import special
 
 from .thresholds import clopper_pearson_lower, clopper_pearson_upper
 
@@ -209,12 +210,23 @@ def acceptance_plan(
     low, high = min(acceptance_number + 1, lot_size), lot_size
     while low < high:
         middle = (low + high) // 2
-        if stats.hypergeom.cdf(acceptance_number, lot_size, bad, middle) <= 1.0 - confidence:
+        if _at_most(acceptance_number, lot_size, bad, middle) <= 1.0 - confidence:
             high = middle
         else:
             low = middle + 1
-    risk = float(stats.hypergeom.cdf(acceptance_number, lot_size, bad, high))
+    risk = _at_most(acceptance_number, lot_size, bad, high)
     return AcceptancePlan(lot_size, high, acceptance_number, risk)
+
+
+def _at_most(errors: int, lot_size: int, bad: int, sample_size: int) -> float:
+    """Return P(a simple random sample holds at most so many of the ``bad`` ones): the hypergeometric law."""
+    seen = np.arange(max(0, sample_size - (lot_size - bad)), min(errors, bad, sample_size) + 1)
+    ways = _log_ways(bad, seen) + _log_ways(lot_size - bad, sample_size - seen)
+    return float(min(np.exp(ways - _log_ways(lot_size, np.array(sample_size))).sum(), 1.0))
+
+
+def _log_ways(n: int, k: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.asarray(special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1))
 
 
 def _bounds(findings: Sequence[StratumFindings], tail: float) -> tuple[float, float, float]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from .dawid_skene import softmax
 from .hierarchical import HierarchicalDawidSkene, Reliabilities
@@ -104,6 +104,18 @@ class LiveClasses:
             self._counts[labeler] = self._counts.get(labeler, 0) + 1
         return self.posterior(item)
 
+    def withdraw(self, item: str, labeler: str) -> None:
+        """Take back a labeler's vote on an item, if there is one: a model that was trained anew speaks again."""
+        found = self._items.get(item)
+        kept = [vote for vote in found.votes if vote[0] != labeler] if found else []
+        if found is None or len(kept) == len(found.votes):
+            return
+        found.votes = kept
+        self.votes -= 1
+        self._counts[labeler] -= 1
+        if not self._counts[labeler]:
+            del self._counts[labeler]
+
     def know(self, item: str, truth: int | None) -> None:
         """Clamp an item to a known class (gold, a correction), or free it again with None."""
         if truth is not None and not 0 <= truth < self.classes:
@@ -164,7 +176,7 @@ class LiveClasses:
         seen = float(self.reliabilities.counts[row].sum()) if row is not None else 0.0
         # The skill's prior counts as votes seen: that is what its strength means.
         behind = seen + self.model.skill_strength
-        low, high = stats.beta.ppf([0.025, 0.975], accuracy * behind, (1.0 - accuracy) * behind)
+        low, high = special.betaincinv(accuracy * behind, (1.0 - accuracy) * behind, [0.025, 0.975])
         return LabelerReliability(
             labeler, self._counts.get(labeler, 0), accuracy, float(low), float(high), likelihood.T.copy()
         )

@@ -1,0 +1,162 @@
+"""Answers that are sets of classes: one two-class model per class, sharing each labeler's reliability.
+
+Whether a class applies is a question with two answers. A labeler errs alike on all classes (one confusion, learnt
+from all of them), but each class has its own prior. Only classes that somebody chose on an item are put to the
+question there: the cost is that of what was said, not of how many classes there are. That nothing applies is a
+class of its own, `NOTHING`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .hierarchical import HierarchicalDawidSkene
+from .live import LabelerReliability, LiveClasses, ModelTest, Weighed
+
+NOTHING = ""
+"""Stands for the empty set; no class id is empty."""
+
+_BETWEEN = "\x1f"
+_APPLIES = 1
+_PRIOR_STRENGTH = 10.0
+"""Judgements behind the prior that all classes share."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenSet:
+    """The most probable set, the chance that all of it is right, and each judged class's probability."""
+
+    classes: tuple[str, ...]
+    confidence: float
+    probabilities: dict[str, float]
+
+
+class LiveChoices:
+    """Live posteriors of a question answered with sets of classes; items, labelers and classes by name."""
+
+    def __init__(
+        self, model: HierarchicalDawidSkene | None = None, is_model: ModelTest = lambda labeler: False
+    ) -> None:
+        self._judged = LiveClasses(2, model, is_model)
+        self._answers: dict[str, dict[str, frozenset[str]]] = {}
+        self._gold: dict[str, frozenset[str]] = {}
+        self._prior: dict[str, float] = {}
+
+    @property
+    def votes(self) -> int:
+        """Answers held."""
+        return sum(len(answers) for answers in self._answers.values())
+
+    @property
+    def refits(self) -> int:
+        """Refits so far."""
+        return self._judged.refits
+
+    def update(self, item: str, labeler: str, chosen: Collection[str]) -> ChosenSet:
+        """Add an answer, or replace this labeler's earlier one, and return what the item's set now is."""
+        answers = self._answers.setdefault(item, {})
+        answers[labeler] = frozenset(chosen) or frozenset((NOTHING,))
+        for name in self._candidates(item):
+            for who, what in answers.items():
+                self._judged.update(item + _BETWEEN + name, who, _APPLIES if name in what else 0)
+        return self.posterior(item)
+
+    def know(self, item: str, truth: Collection[str] | None) -> None:
+        """Clamp an item to a known set, or free it again with None."""
+        if truth is None:
+            self._gold.pop(item, None)
+        else:
+            self._gold[item] = frozenset(truth)
+
+    def posterior(self, item: str) -> ChosenSet:
+        """Return the set of classes more probable than not, and how sure it is. No answers: empty, 0."""
+        known = self._gold.get(item)
+        if known is not None:
+            return ChosenSet(tuple(sorted(known)), 1.0, dict.fromkeys(sorted(known), 1.0))
+        if not self._answers.get(item):
+            return ChosenSet((), 0.0, {})
+        probabilities = {name: self._applies(item, name) for name in self._candidates(item)}
+        chosen = tuple(n for n, p in probabilities.items() if n != NOTHING and p > 0.5)
+        if not chosen and probabilities.get(NOTHING, 0.0) <= 0.5:
+            named = [n for n in probabilities if n != NOTHING]
+            chosen = (max(named, key=lambda n: probabilities[n]),) if named else ()
+        sure = 1.0
+        for name, p in probabilities.items():
+            sure *= p if (name in chosen or (name == NOTHING and not chosen)) else 1.0 - p
+        return ChosenSet(chosen, sure, {n: p for n, p in probabilities.items() if n != NOTHING})
+
+    def votes_on(self, item: str) -> Sequence[tuple[str, frozenset[str]]]:
+        """Return ``(labeler, classes)`` of each answer on an item, by labeler."""
+        answers = self._answers.get(item, {})
+        return [(who, answers[who] - {NOTHING}) for who in sorted(answers)]
+
+    def weigh(self, item: str) -> list[Weighed]:
+        """Return each answer's part in the item's set, heaviest first: its weight over all judged classes."""
+        total: dict[str, float] = {}
+        for name in self._candidates(item):
+            for part in self._judged.weigh(item + _BETWEEN + name):
+                total[part.labeler] = total.get(part.labeler, 0.0) + part.weight
+        parts = [Weighed(who, 0, weight) for who, weight in total.items()]
+        return sorted(parts, key=lambda part: (-abs(part.weight), part.labeler))
+
+    def reliability(self, labeler: str) -> LabelerReliability:
+        """Return how reliably a labeler says of a class that it applies or does not."""
+        return self._judged.reliability(labeler)
+
+    def labelers(self) -> list[str]:
+        """Return the labelers who answered, by name."""
+        return self._judged.labelers()
+
+    def items(self) -> Sequence[str]:
+        """Return the items that have an answer."""
+        return list(self._answers)
+
+    def refit(self) -> None:
+        """Fit reliabilities and class priors to all answers; independent of the order they came in."""
+        for item in sorted(self._answers):
+            known = self._gold.get(item)
+            for name in self._candidates(item):
+                applies = None if known is None else int(name in known or (name == NOTHING and not known))
+                self._judged.know(item + _BETWEEN + name, applies)
+        self._judged.refit()
+        self._prior = self._class_priors()
+
+    def save(self) -> bytes:
+        """Return the fitted state as bytes; class priors follow from it and the answers."""
+        return self._judged.save()
+
+    def restore(self, saved: bytes) -> None:
+        """Adopt a saved fit; the answers must have been added by `update` before."""
+        self._judged.restore(saved)
+        self._prior = self._class_priors() if self._judged.refits else {}
+
+    def digest(self) -> bytes:
+        """Return the SHA-256 of the fitted state."""
+        return self._judged.digest()
+
+    def _candidates(self, item: str) -> list[str]:
+        return sorted({name for chosen in self._answers.get(item, {}).values() for name in chosen})
+
+    def _applies(self, item: str, name: str) -> float:
+        """Return P(class applies), the shared prior exchanged for the class's own."""
+        p = float(self._judged.posterior(item + _BETWEEN + name)[_APPLIES])
+        shared = float(self._judged.reliabilities.prior[_APPLIES])
+        own = self._prior.get(name, shared)
+        for_it = p * own / shared
+        against = (1.0 - p) * (1.0 - own) / (1.0 - shared)
+        return for_it / (for_it + against)
+
+    def _class_priors(self) -> dict[str, float]:
+        shared = float(self._judged.reliabilities.prior[_APPLIES])
+        sums: dict[str, list[float]] = {}
+        for item in sorted(self._answers):
+            for name in self._candidates(item):
+                p = float(self._judged.posterior(item + _BETWEEN + name)[_APPLIES])
+                sums.setdefault(name, []).append(p)
+        return {
+            name: float((np.sum(ps) + _PRIOR_STRENGTH * shared) / (len(ps) + _PRIOR_STRENGTH))
+            for name, ps in sums.items()
+        }
