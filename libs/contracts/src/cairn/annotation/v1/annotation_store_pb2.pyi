@@ -342,7 +342,9 @@ class Project(_message.Message):
     """Output only. Counts the changes of the project, from 1."""
     @_builtins.property
     def schema(self) -> _label_schema_pb2.LabelSchema:
-        """The questions. Classes and questions may be added at any time; what labels use cannot be removed."""
+        """The questions; needed when a project is created. Classes and questions may be added at any time; what labels
+        use cannot be removed.
+        """
 
     @_builtins.property
     def quality(self) -> Global___QualityPolicy:

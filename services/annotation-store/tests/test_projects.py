@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from cairn.annotation.v1 import annotation_store_pb2 as pb
+from cairn.events.v1 import annotation_store_events_pb2 as events_pb
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from cairn_kit.testing import eventually
+
+
+async def update(birds: Any, *paths: str, etag: str = "", **fields: Any) -> pb.Project:
+    project = pb.Project(name="projects/birds", etag=etag, **fields)
+    return await birds.stub.UpdateProject(
+        pb.UpdateProjectRequest(project=project, update_mask=FieldMask(paths=paths))
+    )
+
+
+async def test_the_same_project_again_is_the_same_and_another_is_refused(birds: Any, tools: Any) -> None:
+    first = await birds.create(display_name="Birds")
+    assert await birds.create(display_name="Birds") == first
+    async with tools.refused("PROJECT_EXISTS"):
+        await birds.create(display_name="Fish")
+
+
+async def test_a_request_id_makes_creating_safe_to_repeat(birds: Any, tools: Any) -> None:
+    def request(title: str) -> pb.CreateProjectRequest:
+        return pb.CreateProjectRequest(
+            project_id="birds",
+            project=pb.Project(schema=tools.choice_schema(), display_name=title),
+            request_id="r1",
+        )
+
+    first = await birds.stub.CreateProject(request("Birds"))
+    await update(birds, "display_name", display_name="Renamed")
+    assert await birds.stub.CreateProject(request("Birds")) == first
+    async with tools.refused("REQUEST_ID_REUSED"):
+        await birds.stub.CreateProject(request("Fish"))
+
+
+async def test_a_wrong_schema_is_refused_with_every_path(birds: Any, tools: Any) -> None:
+    schema = tools.choice_schema("a", "a")
+    schema.questions.append(schema.questions[0])
+    async with tools.refused("PROJECT_INVALID") as errors:
+        await birds.create(schema)
+    assert [violation.field for violation in errors[0].violations] == [
+        "project.schema.questions[0].choice.classes[1].id",
+        "project.schema.questions[1].id",
+        "project.schema.questions[1].choice.classes[1].id",
+    ]
+
+
+async def test_an_update_changes_what_its_mask_names(birds: Any, tools: Any) -> None:
+    heard = await birds.world.listen(events_pb.ProjectUpdated)
+    created = await birds.create(display_name="Birds", quality=pb.QualityPolicy(min_answers=3))
+    changed = await update(
+        birds,
+        "quality.max_answers",
+        etag=created.etag,
+        display_name="ignored",
+        quality=pb.QualityPolicy(min_answers=6, max_answers=7),
+    )
+    assert (changed.display_name, changed.quality.min_answers, changed.quality.max_answers) == ("Birds", 3, 7)
+    assert (changed.revision, changed.schema_version) == (2, 1)
+    [event] = await heard.count(1)
+    assert event.message.project == changed
+    assert event.revision == 2
+    async with tools.refused("ETAG_MISMATCH"):
+        await update(birds, "display_name", etag=created.etag, display_name="late")
+    same = await update(birds, "display_name", etag=changed.etag, display_name="Birds")
+    assert same == changed  # what changes nothing makes no revision
+    for path in ("state", "quality.no_such_field"):
+        async with tools.refused("UPDATE_MASK_INVALID"):
+            await update(birds, path)
+
+
+async def test_a_schema_grows_but_what_is_used_stays(birds: Any, tools: Any) -> None:
+    await birds.create()
+    await birds.texts(1)
+    await birds.submit(birds.lease("a0000"), tools.chose("wren"))
+    grown = await update(birds, "schema", schema=tools.choice_schema("wren", "owl", "kite"))
+    assert grown.schema_version == 2
+    async with tools.refused("SCHEMA_IN_USE") as errors:
+        await update(birds, "schema", schema=tools.choice_schema("owl", "kite"))
+    assert "'wren' is gone" in errors[0].message
+    later = await birds.submit(birds.lease("a0000", labeler="bob"), tools.chose("kite"))
+    assert later.schema_version == 2
+
+
+async def test_an_archived_project_takes_nothing_and_shows_everything(birds: Any, tools: Any) -> None:
+    await birds.create()
+    await birds.texts(1)
+    token = birds.lease("a0000")
+    archived = await birds.stub.ArchiveProject(pb.ArchiveProjectRequest(name="projects/birds"))
+    assert archived.state == pb.PROJECT_STATE_ARCHIVED
+    again = await birds.stub.ArchiveProject(pb.ArchiveProjectRequest(name="projects/birds"))
+    assert again == archived
+    async with tools.refused("PROJECT_ARCHIVED"):
+        await birds.submit(token, tools.chose("wren"))
+    async with tools.refused("PROJECT_ARCHIVED"):
+        await birds.texts(1, import_id="second")
+    item = await birds.stub.GetItem(pb.GetItemRequest(name="projects/birds/items/a0000"))
+    assert item.text == "text 0"
+
+
+async def test_projects_come_in_pages_and_only_those_that_the_token_names(birds: Any, tools: Any) -> None:
+    for name in ("a", "b", "c"):
+        await birds.create(project_id=name)
+    names, token = [], ""
+    while True:
+        page = await birds.stub.ListProjects(pb.ListProjectsRequest(page_size=2, page_token=token))
+        names += [project.name for project in page.projects]
+        token = page.next_page_token
+        if not token:
+            break
+    assert names == ["projects/a", "projects/b", "projects/c"]
+    restricted = birds.as_(roles=["manager"], projects=["b"])
+    page = await restricted.ListProjects(pb.ListProjectsRequest())
+    assert [project.name for project in page.projects] == ["projects/b"]
+    async with tools.refused("PROJECT_NOT_FOUND"):
+        await restricted.GetProject(pb.GetProjectRequest(name="projects/a"))
+
+
+async def test_another_tenant_sees_nothing(birds: Any, tools: Any) -> None:
+    await birds.create()
+    await birds.take_in([pb.Item(key="k", text="x", gold_answers=[tools.chose("owl")])])
+    stranger = birds.as_(tenant="other", roles=["admin"])
+    assert not (await stranger.ListProjects(pb.ListProjectsRequest())).projects
+    name, item = "projects/birds", "projects/birds/items/k"
+    calls = [
+        (stranger.GetProject, pb.GetProjectRequest(name=name)),
+        (stranger.GetProjectProgress, pb.GetProjectProgressRequest(name=name)),
+        (stranger.GetItem, pb.GetItemRequest(name=item)),
+        (stranger.ListItems, pb.ListItemsRequest(parent=name)),
+        (stranger.GetImport, pb.GetImportRequest(name=f"{name}/imports/first")),
+        (stranger.GetLabel, pb.GetLabelRequest(name=f"{item}/labels/species")),
+        (stranger.ListLabels, pb.ListLabelsRequest(parent=name)),
+        (stranger.ListLabels, pb.ListLabelsRequest(parent=item)),
+        (stranger.ListLabelRevisions, pb.ListLabelRevisionsRequest(name=f"{item}/labels/species")),
+        (stranger.ListAnnotations, pb.ListAnnotationsRequest(parent=f"{name}/items/-")),
+        (stranger.CreateExport, pb.CreateExportRequest(parent=name, format=pb.EXPORT_FORMAT_CSV)),
+        (stranger.ListExports, pb.ListExportsRequest(parent=name)),
+        (stranger.ArchiveProject, pb.ArchiveProjectRequest(name=name)),
+    ]
+    for method, request in calls:
+        async with tools.refused(
+            "PROJECT_NOT_FOUND", "ITEM_NOT_FOUND", "IMPORT_NOT_FOUND", "LABEL_NOT_FOUND"
+        ):
+            await method(request)
+    # the same names are free for them, and hold their own things
+    other = await stranger.CreateProject(
+        pb.CreateProjectRequest(project_id="birds", project=pb.Project(schema=tools.choice_schema("x", "y")))
+    )
+    assert other.revision == 1
+    assert (await birds.progress()).items == 1
+
+
+async def test_gold_is_shown_only_to_those_who_may_see_it(birds: Any, tools: Any) -> None:
+    await birds.create()
+    await birds.take_in([pb.Item(key="k", text="x", gold_answers=[tools.chose("owl")])])
+    request = pb.GetItemRequest(name="projects/birds/items/k")
+    assert (await birds.stub.GetItem(request)).gold_answers
+    for role in ("viewer", "operator", "reviewer"):
+        reader = birds.as_(subject=role, roles=[role])
+        assert not (await reader.GetItem(request)).gold_answers
+    page = await birds.as_(roles=["viewer"]).ListItems(pb.ListItemsRequest(parent="projects/birds"))
+    assert not page.items[0].gold_answers
+
+
+async def test_progress_is_told_at_once_and_whenever_it_changes(birds: Any, tools: Any) -> None:
+    await birds.create()
+    seen: list[pb.ProjectProgress] = []
+
+    async def watch() -> None:
+        request = pb.WatchProjectProgressRequest(name="projects/birds")
+        async for progress in birds.stub.WatchProjectProgress(request):
+            seen.append(progress)
+
+    task = asyncio.create_task(watch())
+    await eventually(lambda: len(seen), 1)
+    await birds.texts(3)
+    await eventually(lambda: seen[-1].items, 3)
+    await birds.submit(birds.lease("a0000", expires_at=1.0), tools.chose("wren"))
+    await eventually(lambda: (seen[-1].annotations, seen[-1].late_annotations), (1, 1))
+    task.cancel()
+
+
+async def test_a_question_that_becomes_required_makes_items_incomplete_and_back(
+    birds: Any, tools: Any
+) -> None:
+    await birds.create()
+    items = [pb.Item(key=f"k{i}", text="x", gold_answers=[tools.chose("owl")]) for i in range(3)]
+    await birds.take_in(items)
+    assert (await birds.progress()).gold_items == 3
+    wider = tools.choice_schema()
+    wider.questions.append(tools.choice_schema(question="mood").questions[0])
+    await update(birds, "schema", schema=wider)
+
+    async def labeled() -> int:
+        return (await birds.progress()).labeled_items
+
+    await eventually(labeled, 0)
+    wider.questions[1].required = False
+    await update(birds, "schema", schema=wider)
+    await eventually(labeled, 3)
