@@ -7,6 +7,10 @@ import hashlib
 import io
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from cairn.audit.v1.audit_pb2 import LedgerEntry, LedgerRecord
 from cairn_client.ledger import (
     CheckpointError,
     LedgerError,
@@ -21,10 +25,6 @@ from cairn_client.ledger import (
     verify_records,
     write_entries,
 )
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-from cairn.audit.v1.audit_pb2 import LedgerEntry, LedgerRecord
 
 PETER = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
 PETERS_NOTE = (
@@ -178,7 +178,9 @@ def test_a_wrong_key_is_refused(ledger: list[LedgerEntry], note: str) -> None:
 
 def test_a_forged_checkpoint_is_refused(ledger: list[LedgerEntry], note: str) -> None:
     shorter = checkpoint(ledger[:10])
-    forged = shorter.partition("\n\n")[0] + "\n\n" + note.partition("\n\n")[2]  # an honest signature, of another text
+    forged = (
+        shorter.partition("\n\n")[0] + "\n\n" + note.partition("\n\n")[2]
+    )  # an honest signature, of another text
     with pytest.raises(CheckpointError, match="forged"):
         verify_entries(ledger[:10], forged, KEY)
     strangers = checkpoint(ledger, Ed25519PrivateKey.generate())
@@ -186,7 +188,9 @@ def test_a_forged_checkpoint_is_refused(ledger: list[LedgerEntry], note: str) ->
         verify_entries(ledger, strangers, KEY)
 
 
-def test_two_checkpoints_of_different_histories_cannot_both_hold(ledger: list[LedgerEntry], note: str) -> None:
+def test_two_checkpoints_of_different_histories_cannot_both_hold(
+    ledger: list[LedgerEntry], note: str
+) -> None:
     fork = checkpoint([*ledger[:10], entry(10, "another end")])
     with pytest.raises(LedgerError):
         verify_entries(ledger, [note, fork], KEY)
@@ -207,7 +211,9 @@ def test_a_signed_text_that_is_no_checkpoint_of_this_log_is_refused(text: str) -
         open_checkpoint(sign(text), KEY)
 
 
-@pytest.mark.parametrize("note", ["", "\n\n", "cairn/acme\n1\n", "a\n\n- b c\n", "a\n\n\u2014 b !!\n", "a\n\n\u2014 b\n"])
+@pytest.mark.parametrize(
+    "note", ["", "\n\n", "cairn/acme\n1\n", "a\n\n- b c\n", "a\n\n\u2014 b !!\n", "a\n\n\u2014 b\n"]
+)
 def test_what_is_no_note_is_refused(note: str) -> None:
     with pytest.raises(CheckpointError):
         open_note(note, [KEY])

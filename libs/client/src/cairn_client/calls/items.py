@@ -66,8 +66,8 @@ class _Sending:
         """The place among the given items of the one at `offset` of the stream, which lacks the
         unsendable."""
         place = offset
-        for failure in self.unsendable:
-            if failure.place > place:
+        for unsendable in sorted(failure.place for failure in self.unsendable):
+            if unsendable > place:
                 break
             place += 1
         return place

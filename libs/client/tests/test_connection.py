@@ -1,0 +1,118 @@
+"""Where Cairn runs is found without being told, and a token is minted without being noticed."""
+
+import json
+from pathlib import Path
+
+import pytest
+from joserfc import jwt
+from joserfc.jwk import OKPKey
+from typer.testing import CliRunner
+
+from cairn_client.cli import app, main
+from cairn_client.errors import ProfileError
+from cairn_client.profile import Profile, Service, discover
+from cairn_client.tokens import Issuer, provider_of
+
+SERVICES = {service.value: f"127.0.0.1:{9000 + n}" for n, service in enumerate(Service)}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    key = OKPKey.generate_key("Ed25519", {"kid": "users-1"}, private=True)
+    (tmp_path / "users-1.key.json").write_text(json.dumps(key.as_dict(private=True)))
+    profile = {"tenant": "acme", "services": SERVICES, "issuer_key_file": "users-1.key.json"}
+    (tmp_path / "profile.json").write_text(json.dumps(profile))
+    return tmp_path
+
+
+def test_a_home_has_addresses_and_the_key_to_mint_tokens(home: Path) -> None:
+    profile = discover(environ={"CAIRN_HOME": str(home)})
+
+    assert profile.addresses[Service.CONSENSUS] == SERVICES["consensus"]
+    token = provider_of(profile)()
+    key = OKPKey.import_key(json.loads((home / "users-1.key.json").read_text()))
+    decoded = jwt.decode(token, key, algorithms=["Ed25519"])
+    assert decoded.header["kid"] == "users-1"
+    assert decoded.claims["tenant"] == "acme"
+    assert decoded.claims["aud"] == "cairn"
+    assert decoded.claims["exp"] > decoded.claims["iat"]
+
+
+def test_a_minted_token_is_kept(home: Path) -> None:
+    provider = provider_of(discover(home))
+
+    assert provider() == provider()
+
+
+def test_a_gateway_and_a_token_in_the_environment_suffice() -> None:
+    profile = discover(environ={"CAIRN_ADDRESS": "cairn.example:443", "CAIRN_TOKEN": "t", "CAIRN_TLS": "1"})
+
+    assert set(profile.addresses.values()) == {"cairn.example:443"}
+    assert profile.tls
+    assert provider_of(profile)() == "t"
+
+
+def test_the_token_does_not_show_in_a_profiles_text() -> None:
+    assert "secret" not in repr(Profile.at("h:1", token="secret"))
+
+
+def test_what_is_missing_is_said_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match="cairn up"):
+        discover(environ={"CAIRN_HOME": str(tmp_path)})
+    (tmp_path / "profile.json").write_text("{")
+    with pytest.raises(ProfileError, match="not as it should be"):
+        discover(tmp_path)
+    (tmp_path / "profile.json").write_text(json.dumps({"services": {"consensus": "h:1"}}))
+    with pytest.raises(ProfileError, match="should have an address for annotation-store"):
+        discover(tmp_path)
+    with pytest.raises(ProfileError, match="neither a token nor an issuer key"):
+        provider_of(Profile.at("h:1"))
+    with pytest.raises(ProfileError, match="is missing"):
+        Issuer(tmp_path / "none.json")
+
+
+def test_every_subcommand_teaches() -> None:
+    runner = CliRunner()
+    for name in (
+        "up",
+        "down",
+        "status",
+        "logs",
+        "token",
+        "demo",
+        "import",
+        "label",
+        "watch",
+        "export",
+        "report",
+        "verify",
+        "replay",
+        "project create",
+    ):
+        result = runner.invoke(app, [*name.split(), "--help"])
+        assert result.exit_code == 0, name
+        assert len(result.output.splitlines()) > 8, name
+
+
+def test_an_error_is_one_plain_sentence_and_exit_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["cairn", "--home", str(tmp_path), "project", "list"])
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    told = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert told.startswith("Error: Cairn is not running here")
+    assert "Traceback" not in told
+
+
+def test_a_token_is_minted_from_the_command_line(home: Path) -> None:
+    result = CliRunner().invoke(
+        app, ["--home", str(home), "token", "--subject", "ann", "--role", "labeler", "--project", "p"]
+    )
+
+    key = OKPKey.import_key(json.loads((home / "users-1.key.json").read_text()))
+    claims = jwt.decode(result.output.strip(), key, algorithms=["Ed25519"]).claims
+    assert (claims["sub"], claims["roles"], claims["projects"]) == ("ann", ["labeler"], ["p"])

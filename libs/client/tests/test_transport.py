@@ -1,0 +1,285 @@
+"""Calls are repeated while that makes sense, streams come back, pages are one, and errors say what happened."""
+
+# ruff: noqa: N802 -- gRPC names the methods
+
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import grpc
+import pytest
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from cairn.annotation.v1 import annotation_store_pb2 as store
+from cairn.annotation.v1.annotation_store_pb2_grpc import (
+    AnnotationStoreServiceServicer,
+    add_AnnotationStoreServiceServicer_to_server,
+)
+from cairn_client import AsyncCairn, Cairn, InvalidArgument, NotFound, Patience, Profile, Unavailable
+
+QUICK = Patience(call=2.0, attempt=1.0, first_delay=0.01, longest_delay=0.02)
+
+
+def status(code: grpc.StatusCode, reason: str, *details: object) -> tuple[status_pb2.Status, str]:
+    message = status_pb2.Status(code=code.value[0], message=f"It is {reason}.")
+    info = error_details_pb2.ErrorInfo(reason=reason, domain="cairn", metadata={"resource": "projects/x"})
+    for detail in (info, *details):
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        message.details.append(packed)
+    return message, reason
+
+
+class Store(AnnotationStoreServiceServicer):
+    """Fails as it is told to, then answers."""
+
+    def __init__(self) -> None:
+        self.failures: list[tuple[grpc.StatusCode, status_pb2.Status | None]] = []
+        self.calls: list[str] = []
+        self.request_ids: list[str] = []
+        self.tokens: list[str] = []
+        self.taken: list[store.Item] = []
+        self.break_after: int | None = None
+
+    async def _fail(self, context: grpc.aio.ServicerContext) -> None:
+        self.tokens.append(str(dict(context.invocation_metadata()).get("authorization")))
+        if self.failures:
+            code, details = self.failures.pop(0)
+            trailers = () if details is None else (("grpc-status-details-bin", details.SerializeToString()),)
+            await context.abort(code, "It failed.", trailers)
+
+    async def CreateProject(
+        self, request: store.CreateProjectRequest, context: grpc.aio.ServicerContext
+    ) -> store.Project:
+        self.request_ids.append(request.request_id)
+        await self._fail(context)
+        return store.Project(name=f"projects/{request.project_id}")
+
+    async def GetProject(
+        self, request: store.GetProjectRequest, context: grpc.aio.ServicerContext
+    ) -> store.Project:
+        self.calls.append(request.name)
+        await self._fail(context)
+        return store.Project(name=request.name)
+
+    async def ListLabels(
+        self, request: store.ListLabelsRequest, context: grpc.aio.ServicerContext
+    ) -> store.ListLabelsResponse:
+        start = int(request.page_token or 0)
+        labels = [store.Label(name=f"projects/p/items/{n}/labels/q") for n in range(start, min(start + 3, 8))]
+        return store.ListLabelsResponse(
+            labels=labels, next_page_token=str(start + 3) if start + 3 < 8 else ""
+        )
+
+    async def WatchLabels(
+        self, request: store.WatchLabelsRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[store.WatchLabelsResponse]:
+        start = int(request.resume_token or 0)
+        for number in range(start, 6):
+            if number == start + 2:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "The line is cut.")
+            name = f"projects/p/items/{number}/labels/q"
+            yield store.WatchLabelsResponse(labels=[store.Label(name=name)], resume_token=str(number + 1))
+
+    async def ImportItems(
+        self, requests: AsyncIterator[store.ImportItemsRequest], context: grpc.aio.ServicerContext
+    ) -> store.Import:
+        name = ""
+        async for request in requests:
+            if request.WhichOneof("part") == "header":
+                name = f"{request.header.parent}/imports/{request.header.import_id}"
+                continue
+            if request.chunk.offset != len(self.taken):
+                await context.abort(grpc.StatusCode.OUT_OF_RANGE, "Not in order.")
+            if self.break_after is not None and len(self.taken) >= self.break_after:
+                self.break_after = None
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "The line is cut.")
+            self.taken.extend(request.chunk.items)
+        return self._import(name)
+
+    async def GetImport(
+        self, request: store.GetImportRequest, context: grpc.aio.ServicerContext
+    ) -> store.Import:
+        return self._import(request.name)
+
+    def _import(self, name: str) -> store.Import:
+        bad = [(place, item) for place, item in enumerate(self.taken) if item.text == "refuse me"]
+        error, _ = status(grpc.StatusCode.INVALID_ARGUMENT, "ITEM_INVALID")
+        return store.Import(
+            name=name,
+            next_offset=len(self.taken),
+            created_items=len(self.taken) - len(bad),
+            failed_items=len(bad),
+            failures=[store.ImportFailure(offset=place, key=item.key, error=error) for place, item in bad],
+        )
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[tuple[Store, AsyncCairn]]:
+    servicer, server = Store(), grpc.aio.server()
+    add_AnnotationStoreServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with AsyncCairn(profile=Profile.at(f"127.0.0.1:{port}"), token="secret", patience=QUICK) as client:
+        yield servicer, client
+    await server.stop(0)
+
+
+Served = tuple[Store, AsyncCairn]
+
+
+async def test_a_service_that_is_away_for_a_moment_is_asked_again(served: Served) -> None:
+    servicer, client = served
+    servicer.failures = [(grpc.StatusCode.UNAVAILABLE, None)] * 3
+
+    assert (await client.projects.get("p")).name == "projects/p"
+    assert len(servicer.calls) == 4
+    assert set(servicer.tokens) == {"Bearer secret"}
+
+
+async def test_a_write_is_repeated_under_the_same_request_id(served: Served) -> None:
+    servicer, client = served
+    servicer.failures = [(grpc.StatusCode.UNAVAILABLE, None)]
+
+    await client.projects.create("p", {"questions": [{"id": "q", "text": {}}]})
+
+    assert len(servicer.request_ids) == 2
+    assert len(set(servicer.request_ids)) == 1
+    assert servicer.request_ids[0]
+
+
+async def test_the_delay_that_the_server_asks_for_is_kept(served: Served) -> None:
+    servicer, client = served
+    retry = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(nanos=300_000_000))
+    servicer.failures = [
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, status(grpc.StatusCode.RESOURCE_EXHAUSTED, "BUSY", retry)[0])
+    ]
+    began = time.monotonic()
+
+    await client.projects.get("p")
+
+    assert time.monotonic() - began >= 0.3
+
+
+async def test_patience_ends_and_the_error_says_where_it_called(served: Served) -> None:
+    servicer, client = served
+    servicer.failures = [(grpc.StatusCode.UNAVAILABLE, None)] * 10_000
+    client.transport.patience = Patience(call=0.2, attempt=0.1, first_delay=0.01, longest_delay=0.02)
+
+    with pytest.raises(Unavailable, match="Cairn does not answer"):
+        await client.projects.get("p")
+
+
+async def test_what_is_refused_for_good_is_not_repeated_and_tells_everything(served: Served) -> None:
+    servicer, client = served
+    bad = error_details_pb2.BadRequest()
+    bad.field_violations.add(field="project.schema", description="needs a question")
+    refusal, _ = status(grpc.StatusCode.INVALID_ARGUMENT, "SCHEMA_INVALID", bad)
+    servicer.failures = [(grpc.StatusCode.INVALID_ARGUMENT, refusal)]
+
+    with pytest.raises(InvalidArgument) as error:
+        await client.projects.get("p")
+
+    assert len(servicer.calls) == 1
+    assert error.value.reason == "SCHEMA_INVALID"
+    assert error.value.metadata == {"resource": "projects/x"}
+    assert [(v.field, v.description) for v in error.value.violations] == [
+        ("project.schema", "needs a question")
+    ]
+    assert str(error.value) == "It is SCHEMA_INVALID. (project.schema: needs a question)"
+
+
+async def test_pages_are_one_iteration(served: Served) -> None:
+    _, client = served
+
+    names = [label.name async for label in client.labels("p")]
+
+    assert names == [f"projects/p/items/{n}/labels/q" for n in range(8)]
+
+
+async def test_a_watch_goes_on_where_its_stream_broke(served: Served) -> None:
+    _, client = served
+
+    seen = [label.name.split("/")[3] async for label in client.watch_labels("p")]
+
+    assert seen == ["0", "1", "2", "3", "4", "5"]
+
+
+async def test_an_import_is_taken_up_where_its_stream_broke(served: Served) -> None:
+    servicer, client = served
+    servicer.break_after = 1000
+    told: list[int] = []
+
+    result = await client.import_items(
+        "p", [(f"k{n}", f"text {n}") for n in range(2300)], progress=told.append
+    )
+
+    assert [item.key for item in servicer.taken] == [f"k{n}" for n in range(2300)]
+    assert (result.created, result.failed) == (2300, 0)
+    assert told[-1] == 2300
+
+
+async def test_items_that_cannot_be_sent_or_are_refused_are_told_by_their_place(
+    served: Served, tmp_path: object
+) -> None:
+    servicer, client = served
+    items = [
+        {"key": "a", "text": "fine"},
+        {"key": "", "text": "no key"},
+        {"key": "c", "text": "broken \udcff"},
+        {"key": "d", "path": "/nowhere/at/all.png"},
+        {"key": "e e", "text": "refuse me"},
+        {"text": "no key at all"},
+        {"key": "g", "text": "fine"},
+    ]
+
+    result = await client.import_items("p", items)
+
+    assert [(failure.place, failure.key) for failure in result.failures] == [
+        (1, ""),
+        (2, "c"),
+        (3, "d"),
+        (4, "e e"),
+        (5, ""),
+    ]
+    assert [item.key for item in servicer.taken] == ["a", "e%20e", "g"]
+    assert (result.created, result.failed) == (2, 5)
+
+
+@pytest.fixture
+def blocking() -> Iterator[Cairn]:
+    """A blocking client of a server in a thread of its own."""
+    from concurrent import futures
+
+    class Sync(AnnotationStoreServiceServicer):
+        def GetProject(
+            self, request: store.GetProjectRequest, context: grpc.ServicerContext
+        ) -> store.Project:
+            context.abort(grpc.StatusCode.NOT_FOUND, "There is none.")
+            raise AssertionError
+
+        def ListLabels(
+            self, request: store.ListLabelsRequest, context: grpc.ServicerContext
+        ) -> store.ListLabelsResponse:
+            start = int(request.page_token or 0)
+            labels = [store.Label(name=f"projects/p/items/{n}/labels/q") for n in range(start, start + 1000)]
+            return store.ListLabelsResponse(
+                labels=labels, next_page_token=str(start + 1000) if start < 4000 else ""
+            )
+
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    add_AnnotationStoreServiceServicer_to_server(Sync(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with Cairn(profile=Profile.at(f"127.0.0.1:{port}"), token="secret", patience=QUICK) as cairn:
+        yield cairn
+    server.stop(0)
+
+
+def test_the_blocking_client_has_the_same_calls_errors_and_iterators(blocking: Cairn) -> None:
+    with pytest.raises(NotFound, match="There is none"):
+        blocking.projects.get("p")
+    assert sum(1 for _ in blocking.labels("p")) == 5000
+    assert (
+        next(iter(blocking.labels("p"))).name == "projects/p/items/0/labels/q"
+    )  # left in the middle: no harm
