@@ -104,6 +104,18 @@ async def test_duplicates_and_shuffles_leave_one_entry_each_without_gaps(
     assert len({pb.LedgerRecord.FromString(entry.record).event_id for entry in entries}) == len(entries)
 
 
+async def test_two_replicas_share_one_ledger_without_gaps(
+    world: World, run: Any, elsewhere: Elsewhere
+) -> None:
+    async with run(consumer_batch=7) as one, run(consumer_batch=7):
+        await fill(world, one, elsewhere, 200)
+        api = one.stub(AuditServiceStub)
+        checkpoint = await api.GetCheckpoint(pb.GetCheckpointRequest(min_size=200))
+        entries = await entries_of(api, end=checkpoint.size)
+        assert offline.verify_entries(entries, checkpoint.note, await key_of(api)).entries >= 200
+        assert (await api.VerifyLedger(pb.VerifyLedgerRequest())).intact
+
+
 async def test_an_event_that_comes_again_after_the_inbox_forgot_it_is_still_one_entry(
     world: World, audit: Service, api: Any, elsewhere: Elsewhere
 ) -> None:
