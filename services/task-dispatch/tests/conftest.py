@@ -19,6 +19,7 @@ from cairn.dispatch.v1 import task_dispatch_pb2 as pb
 from cairn.events.v1 import annotation_store_events_pb2 as store_events
 from cairn.events.v1 import consensus_events_pb2 as consensus_events
 from cairn.events.v1 import inference_events_pb2 as inference_events
+from cairn.label.v1 import label_schema_pb2 as schema_pb
 from cairn.label.v1 import label_value_pb2 as label_pb
 from cairn_kit.auth import LeaseClaims
 from cairn_kit.database import Database
@@ -37,6 +38,9 @@ from cairn_task_dispatch.subscriptions import subscriptions
 
 MIGRATIONS = files("cairn_task_dispatch") / "sql" / "migrations"
 GRACE = 10.0
+SCHEMA = schema_pb.LabelSchema(
+    questions=[schema_pb.Question(id="q", required=True, text=schema_pb.TextQuestion())]
+)
 
 
 class Words:
@@ -56,6 +60,7 @@ class Words:
             project=store_pb.Project(
                 name=self.name,
                 revision=revision,
+                schema=SCHEMA,
                 quality=store_pb.QualityPolicy(lease_duration=Duration(seconds=seconds), **quality),
                 state=store_pb.PROJECT_STATE_ARCHIVED if archived else store_pb.PROJECT_STATE_ACTIVE,
             )
@@ -63,14 +68,14 @@ class Words:
 
     def imported(self, *keys: str, gold: Iterable[str] = ()) -> Message:
         golden = set(gold)
-        answer = label_pb.Answer(question="q")
+        answer = label_pb.Answer(question="q", text="truth")
         return store_events.ItemsImported(
             project=self.name,
             items=[
                 store_pb.Item(
                     name=self.item(key), key=key, text="x", gold_answers=[answer] if key in golden else []
                 )
-                for key in (*keys, *sorted(golden - set(keys)))
+                for key in dict.fromkeys((*keys, *sorted(golden)))
             ],
         )
 
@@ -266,6 +271,13 @@ class Desk:
                WHERE tenant = $1""",
             self.tenant, seconds,
         )  # fmt: skip
+
+    async def make_due_again(self) -> None:
+        """Forget that somebody asked about expired leases a moment ago."""
+        await self.database.execute(
+            "UPDATE lease SET check_at = now() WHERE tenant = $1 AND state = 'LIVE' AND expires_at <= now()",
+            self.tenant,
+        )
 
     async def announced(self, kind: str) -> int:
         """How many events of a type wait in the outbox or have left it."""

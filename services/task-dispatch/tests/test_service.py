@@ -47,6 +47,7 @@ def words(kit):
 @pytest_asyncio.fixture
 async def store(world):
     servicer = AnnotationStore()
+    world.signer("audit")  # its key must be known before the service reads the keys
     await world.fake_peer(
         "annotation-store", servicer, store_api.add_AnnotationStoreServiceServicer_to_server
     )
@@ -76,24 +77,33 @@ def reason_of(error):
 
 async def test_from_a_route_to_a_lease_to_an_answer(world, dispatch, words):
     heard = await world.listen(TasksOpened, LeasesGranted, TasksClosed)
-    await say(world, words, words.routed("a", "b"), words.imported("a", "b"), words.created(min_answers=1), copies=3)
+    await say(
+        world, words, words.routed("a", "b"), words.imported("a", "b"), words.created(min_answers=1), copies=3
+    )
     await eventually(lambda: open_tasks(dispatch), 2)
     ann = dispatch.stub(api.TaskDispatchServiceStub, subject="ann", roles=["labeler"])
     response = await ann.LeaseTasks(pb.LeaseTasksRequest(parent=words.name, max_tasks=5))
     assert [lease.labeler for lease in response.leases] == ["labelers/ann"] * 2
     claims = Verifier(PublicKeys(world.keys.jwks_file)).verify_lease(response.leases[0].token)
-    assert (claims.tenant, claims.project, claims.labeler, claims.kind) == ("acme", "birds", "labelers/ann", "LABEL")
+    assert (claims.tenant, claims.project, claims.labeler, claims.kind) == (
+        "acme",
+        "birds",
+        "labelers/ann",
+        "LABEL",
+    )
     assert response.leases[0].name == f"{words.name}/tasks/{claims.task}/leases/{claims.lease}"
     await say(world, words, *(words.submitted(lease) for lease in response.leases), copies=2)
     looker = dispatch.stub(api.TaskDispatchServiceStub, roles=["viewer"])
-    await eventually(
-        lambda: queue_of(looker, words), {"filled_tasks": 2, "open_tasks": 0, "live_leases": 0}
-    )
+    await eventually(lambda: queue_of(looker, words), {"filled_tasks": 2, "open_tasks": 0, "live_leases": 0})
     await say(world, words, words.reached("a", 1), words.reached("b", 1))
-    await heard.until(lambda events: sum(len(e.message.tasks) for e in events if e.type.endswith("Closed")) == 2)
+    await heard.until(
+        lambda events: sum(len(e.message.tasks) for e in events if e.type.endswith("Closed")) == 2
+    )
     assert sum(len(e.message.tasks) for e in heard.events if e.type.endswith("Opened")) == 2
     assert sum(len(e.message.leases) for e in heard.events if e.type.endswith("Granted")) == 2
-    assert not any(lease.token for e in heard.events if e.type.endswith("Granted") for lease in e.message.leases)
+    assert not any(
+        lease.token for e in heard.events if e.type.endswith("Granted") for lease in e.message.leases
+    )
 
 
 async def queue_of(stub, words):
@@ -180,7 +190,12 @@ async def test_bad_elements_are_answered_one_by_one(world, dispatch, words, kit)
 async def test_tasks_are_listed_most_urgent_first_within_a_state_page_by_page(world, dispatch, words):
     keys = [f"item-{n}" for n in range(7)]
     await say(world, words, words.created(min_answers=1), words.imported(*keys, gold=["g"]))
-    await say(world, words, *(words.routed(key, priority=n / 10) for n, key in enumerate(keys)), words.reached("item-6", 1))
+    await say(
+        world,
+        words,
+        *(words.routed(key, priority=n / 10) for n, key in enumerate(keys)),
+        words.reached("item-6", 1),
+    )
     looker = dispatch.stub(api.TaskDispatchServiceStub, roles=["viewer"])
     await eventually(lambda: open_tasks(dispatch), 7)
 
