@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from cairn_inference.domain.image_features import SIDE, image_features
+from cairn_inference.domain.image_features import IMAGE_DIM, SIDE, image_features
 
 Floats = NDArray[np.float32]
 
@@ -48,5 +48,5 @@ def decode(data: bytes) -> NDArray[np.uint8]:
 def features(images: Sequence[NDArray[np.uint8]]) -> Floats:
     """Feature vectors ``(n, IMAGE_DIM)`` of decoded images."""
     if not images:
-        return image_features(np.zeros((0, SIDE, SIDE, 3), dtype=np.uint8))
+        return np.zeros((0, IMAGE_DIM), dtype=np.float32)
     return image_features(np.stack(images))

@@ -132,32 +132,31 @@ class Batcher:
 
 
 class Scorer:
-    """The models in memory, by the SHA-256 of their files; the least recently used make way."""
+    """The models in memory, each by tenant, project and the SHA-256 of its file; the least recently used make way."""
 
-    def __init__(self, read: Callable[[str], Awaitable[bytes]], threads: int) -> None:
+    def __init__(self, read: Callable[[str, str, str], Awaitable[bytes]], threads: int) -> None:
         self._read = read
         self._threads = threads
-        self._loaded: OrderedDict[str, tuple[LoadedModel, Batcher]] = OrderedDict()
+        self._loaded: OrderedDict[tuple[str, str, str], tuple[LoadedModel, Batcher]] = OrderedDict()
         self._loading = asyncio.Lock()
 
-    async def score(self, sha256: str, features: Floats) -> Floats:
+    async def score(self, tenant: str, project: str, sha256: str, features: Floats) -> Floats:
         """Probabilities of a few rows, together with whatever else is asked of this model just now."""
-        _, batcher = await self._get(sha256)
+        _, batcher = await self._get((tenant, project, sha256))
         return await batcher.score(features)
 
-    async def score_many(self, sha256: str, features: Floats) -> Floats:
+    async def score_many(self, tenant: str, project: str, sha256: str, features: Floats) -> Floats:
         """Probabilities of many rows, in a thread."""
-        model, _ = await self._get(sha256)
+        model, _ = await self._get((tenant, project, sha256))
         return await asyncio.to_thread(model.run, features)
 
-    async def _get(self, sha256: str) -> tuple[LoadedModel, Batcher]:
+    async def _get(self, key: tuple[str, str, str]) -> tuple[LoadedModel, Batcher]:
         async with self._loading:
-            found = self._loaded.get(sha256)
+            found = self._loaded.get(key)
             if found is None:
-                data = await self._read(sha256)
-                model = await asyncio.to_thread(LoadedModel, data, self._threads)
-                found = self._loaded[sha256] = (model, Batcher(model.run))
+                model = await asyncio.to_thread(LoadedModel, await self._read(*key), self._threads)
+                found = self._loaded[key] = (model, Batcher(model.run))
                 while len(self._loaded) > _MAX_SESSIONS:
                     self._loaded.popitem(last=False)
-            self._loaded.move_to_end(sha256)
+            self._loaded.move_to_end(key)
             return found

@@ -72,15 +72,13 @@ def first_priority(hint: float, chance: float) -> float:
     return _HIGHEST * (0.99 * min(max(hint, 0.0), 1.0) + 0.01 * chance)
 
 
-def margin_priority(probabilities: Floats, chance: Floats) -> Floats:
-    """Priorities ``(n,)`` from probabilities ``(n, classes)``: the smaller the lead of the best class, the sooner.
+def margin_priority(margins: Floats, chance: Floats) -> Floats:
+    """Priorities ``(n,)``: the smaller the lead of the best class over the second ``(n,)``, the sooner.
 
     Margin sampling (Scheffer et al., IDA 2001) with a random share; ``chance`` ``(n,)`` is `uniform`.
     """
-    top = np.sort(probabilities, axis=1)[:, -2:]
-    doubt = 1.0 - (top[:, 1] - top[:, 0])
     at_random = chance < RANDOM_SHARE
-    return np.asarray(_HIGHEST * np.where(at_random, chance / RANDOM_SHARE, doubt))
+    return np.asarray(_HIGHEST * np.where(at_random, chance / RANDOM_SHARE, 1.0 - margins))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +129,11 @@ def hold_round(evidence: Evidence, *, alpha: float, delta: float, round_number: 
     )
 
 
+def drift_is_due(new_items: int, tested_before: int) -> bool:
+    """Whether enough items came since drift was last tested: 50, and half as many again each time."""
+    return new_items >= max(50, 1.5 * tested_before)
+
+
 def drifted(validation_scores: Floats, new_scores: Floats) -> str:
     """Why new items no longer look like the validation sample, in words; empty when they do."""
     test = score_drift(validation_scores, new_scores)
@@ -147,4 +150,4 @@ def goes_auto(scores: Floats, threshold: float | None) -> NDArray[np.bool_]:
     """Which answers ``(n,)`` may stand alone: those at or above the threshold in force, none when there is none."""
     if threshold is None:
         return np.zeros(scores.shape, dtype=np.bool_)
-    return np.asarray(scores >= threshold)
+    return np.asarray(scores >= threshold)  # an item without a score is NaN, and never reaches it

@@ -1,0 +1,67 @@
+"""All the wiring of inference, read from top to bottom."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from cairn.annotation.v1.annotation_store_pb2_grpc import AnnotationStoreServiceStub
+from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceStub
+from cairn.inference.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
+from cairn_inference.config import InferenceSettings, forbid_network
+from cairn_inference.featurising import Extractors, Featuriser
+from cairn_inference.handlers import Handlers
+from cairn_inference.model_store import ModelStore
+from cairn_inference.predicting import Predictor
+from cairn_inference.rpc import InferenceRpc
+from cairn_inference.scoring import Scorer, cpu_limit
+from cairn_inference.scoring_rounds import ScoringRounds
+from cairn_inference.store import InferenceStore
+from cairn_inference.subscriptions import subscriptions
+from cairn_inference.trainer import Trainer, TrainingLimits
+from cairn_inference.working import Worker
+from cairn_kit.lifecycle import Chassis, Service
+
+
+async def wire(chassis: Chassis[InferenceSettings]) -> None:
+    settings, database = chassis.settings, chassis.database
+    threads = settings.threads or cpu_limit()
+    key = settings.sampling_key.get_secret_value().encode()
+    annotations = chassis.peers.stub(AnnotationStoreServiceStub, "annotation-store")
+    consensus = chassis.peers.stub(ConsensusServiceStub, "consensus")
+
+    store = InferenceStore()
+    models = ModelStore(settings.blob_url)
+    extractors = Extractors(settings.work_dir / "embeddings", threads)
+    scorer = Scorer(models.get, threads)
+    handlers = Handlers(database, store, models, key)
+    predictor = Predictor(database, store, extractors, scorer)
+
+    featuriser = Featuriser(database, store, extractors, annotations)
+    rounds = ScoringRounds(database, store, scorer, consensus, key, settings.route_patience)
+    limits = TrainingLimits(
+        interval=settings.training_interval,
+        growth=settings.training_growth,
+        labels=settings.training_labels,
+        deadline=settings.training_deadline,
+        margin=settings.promotion_margin,
+    )
+    trainer = Trainer(database, store, models, scorer, settings.work_dir / "trainings", limits)
+    routing = Worker(database, "routing", [featuriser.step, rounds.step])
+    training = Worker(database, "training", [trainer.step])
+
+    def wake() -> None:
+        routing.wake()
+        training.wake()
+
+    handlers.wake = wake
+    chassis.serve(InferenceRpc(database, store, handlers, predictor), add_InferenceServiceServicer_to_server)
+    chassis.consume(subscriptions(handlers), in_order=False)
+    chassis.spawn("score and route", routing.run)
+    chassis.spawn("train", training.run)
+
+
+forbid_network()
+SERVICE = Service(InferenceSettings, wire, migrations=files("cairn_inference") / "sql" / "migrations")
+
+if __name__ == "__main__":
+    SERVICE.main()

@@ -1,0 +1,315 @@
+"""One function a command or event: load, decide, store, announce."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from cairn.annotation.v1.annotation_store_pb2 import Item
+from cairn.events.v1.annotation_store_events_pb2 import (
+    ItemsImported,
+    LabelFinalized,
+    ProjectCreated,
+    ProjectUpdated,
+)
+from cairn.events.v1.audit_events_pb2 import AuditFailed
+from cairn.events.v1.inference_events_pb2 import AutoLabelingResumed
+from cairn_inference.announcing import Announcer, project_event
+from cairn_inference.domain.features import SPECS, Content
+from cairn_inference.domain.learning import assess
+from cairn_inference.domain.names import project_name
+from cairn_inference.domain.routing import VALIDATION_PRIORITY, Route, Stop, first_priority, uniform
+from cairn_inference.messages import (
+    class_of,
+    content_of,
+    human_route,
+    policy_of,
+    routed_events,
+)
+from cairn_inference.model_check import BadModel, check_model
+from cairn_inference.model_store import ModelStore
+from cairn_inference.records import (
+    HeardLabel,
+    ItemRef,
+    NewItem,
+    NewVersion,
+    Project,
+    Run,
+    RunState,
+    Version,
+    VersionState,
+)
+from cairn_inference.store import InferenceStore
+from cairn_kit.database import Database, Transaction
+from cairn_kit.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Violation
+from cairn_kit.events import NotYet, Received, announce
+from cairn_kit.ids import uuid7
+
+ProjectRef = tuple[str, str]
+
+
+def _nothing() -> None:
+    """Nobody works in this process."""
+
+
+class Handlers:
+    """What inference does when it is told, or hears, something."""
+
+    def __init__(
+        self, database: Database, store: InferenceStore, models: ModelStore, sampling_key: bytes
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._models = models
+        self._key = sampling_key
+        self._announcer = Announcer(store)
+        self.wake: Callable[[], None] = _nothing
+        """Called when there is work for the pipeline or the trainer; the wiring sets it."""
+
+    # --- events
+
+    async def on_projects(
+        self, tx: Transaction, events: Sequence[Received[ProjectCreated] | Received[ProjectUpdated]]
+    ) -> None:
+        """Know a project's policy; a bound that was set for another policy no longer holds."""
+        known = await self._store.projects(tx, [(event.tenant, event.project) for event in events])
+        for event in events:
+            message = event.message.project
+            policy, before = policy_of(message), known.get((event.tenant, event.project))
+            if not await self._store.keep_project(tx, event.tenant, event.project, message.revision, policy):
+                continue
+            if before is None:
+                continue
+            old = before.policy
+            if policy.question and policy.question != old.question and old.question:
+                await self._store.forget_question(tx, event.tenant, event.project)
+            if (policy.alpha, policy.delta, policy.question) != (old.alpha, old.delta, old.question):
+                await self._store.withdraw_threshold(tx, event.tenant, event.project)
+            known[event.tenant, event.project] = (
+                await self._store.projects(tx, [(event.tenant, event.project)])
+            )[event.tenant, event.project]
+        tx.after_commit(self.wake)
+
+    async def on_items_imported(self, tx: Transaction, events: Sequence[Received[ItemsImported]]) -> None:
+        """Keep the items and send them to people at once, unless a threshold is in force and a score is coming."""
+        projects = await self._known_projects(tx, events)
+        items = [
+            self._new_item(projects[event.tenant, event.project], item)
+            for event in events
+            for item in event.message.items
+        ]
+        fresh = await self._store.insert_items(tx, items)
+        waiting = {
+            ItemRef(item.tenant, item.project, item.key): item
+            for item in items
+            if item.route is not Route.PENDING
+        }
+        for event in events:
+            refs = [ItemRef(event.tenant, event.project, item.key) for item in event.message.items]
+            routes = [
+                human_route(event.project, ref.key, waiting[ref].priority, revision=1)
+                for ref in dict.fromkeys(refs)
+                if ref in fresh and ref in waiting
+            ]
+            fresh -= set(refs)
+            for message in routed_events(event.project, routes):
+                announce(tx, project_event((event.tenant, event.project), message), cause=event)
+        tx.after_commit(self.wake)
+
+    def _new_item(self, project: Project, item: Item) -> NewItem:
+        content, body, blob, problem = content_of(item)
+        gold_class = class_of(item.gold_answers, project.policy.question)
+        gold = bool(item.gold_answers)
+        name = (project.tenant, project.id, item.key)
+        validation = (
+            not gold
+            and content is not Content.NONE
+            and uniform(self._key, "validation", *name) < project.policy.validation_share
+        )
+        waits = project.threshold is not None and content is not Content.NONE and not (gold or validation)
+        asked_first = validation and bool(project.policy.question)
+        return NewItem(
+            tenant=project.tenant,
+            project=project.id,
+            key=item.key,
+            validation=validation,
+            gold=gold,
+            hint=item.priority,
+            content=content,
+            body=body,
+            blob=blob,
+            feature_error=problem,
+            route=Route.PENDING if waits else Route.HUMAN,
+            priority=VALIDATION_PRIORITY
+            if asked_first
+            else first_priority(item.priority, uniform(self._key, "order", *name)),
+            gold_class=gold_class,
+        )
+
+    async def on_labels(self, tx: Transaction, events: Sequence[Received[LabelFinalized]]) -> None:
+        """Know the labels of the routed question: truth to train on, and items that need no route any more."""
+        projects = await self._known_projects(tx, events)
+        heard = {
+            event.id: HeardLabel(
+                tenant=event.tenant,
+                project=event.project,
+                key=event.message.item.rpartition("/")[2],
+                class_id=class_of([event.message.label.answer], event.message.question),
+                source=int(event.message.label.source),
+                confidence=event.message.label.confidence,
+                revision=event.message.label.revision,
+            )
+            for event in events
+            if event.message.question == projects[event.tenant, event.project].policy.question
+        }
+        refs = {id_: ItemRef(label.tenant, label.project, label.key) for id_, label in heard.items()}
+        known = await self._store.known_items(tx, list(set(refs.values())))
+        unknown = [event for event in events if event.id in refs and refs[event.id] not in known]
+        if unknown:
+            raise NotYet("the item is not known yet", *unknown)
+        await self._store.keep_labels(tx, list(heard.values()))
+        tx.after_commit(self.wake)
+
+    async def on_audits_failed(self, tx: Transaction, events: Sequence[Received[AuditFailed]]) -> None:
+        """Stop automatic labeling where an audit found a model's labels wanting."""
+        covering = [event for event in events if event.message.covers_auto_labels]
+        await self._known_projects(tx, covering)
+        for event in covering:
+            project = await self._store.project_for_update(tx, event.tenant, event.project)
+            if project is not None and project.stop is not Stop.AUDIT:
+                reason = f"{event.message.audit.name} could not find the automatic labels as good as claimed."
+                await self._announcer.stop(tx, project, Stop.AUDIT, reason, cause=event)
+
+    async def _known_projects(
+        self,
+        tx: Transaction,
+        events: Sequence[Received[ItemsImported] | Received[LabelFinalized] | Received[AuditFailed]],
+    ) -> dict[ProjectRef, Project]:
+        projects = await self._store.projects(tx, [(event.tenant, event.project) for event in events])
+        unknown = [event for event in events if (event.tenant, event.project) not in projects]
+        if unknown:
+            raise NotYet("the project is not known yet", *unknown)
+        return projects
+
+    # --- model versions
+
+    async def add_version(
+        self, tenant: str, project: str, model: str, features: str, class_ids: Sequence[str], data: bytes
+    ) -> Version:
+        """Check an uploaded model and keep it as a candidate.
+
+        Raises InvalidArgument MODEL_INVALID, or NotFound.
+        """
+        await self._check_upload(tenant, project, features, class_ids)
+        try:
+            await asyncio.to_thread(check_model, data, dim=SPECS[features].dim, classes=len(class_ids))
+        except BadModel as error:
+            raise InvalidArgument(
+                "MODEL_INVALID", str(error), violations=[Violation("chunk", str(error))]
+            ) from error
+        digest = await self._models.put(tenant, project, data)
+        made = NewVersion(model, digest, features, tuple(class_ids), 0, None, None)
+        async with self._database.transaction() as tx:
+            await self._locked(tx, tenant, project)
+            version = await self._store.insert_version(tx, tenant, project, made)
+            self._announcer.version_created(tx, version)
+        return version
+
+    async def _check_upload(self, tenant: str, project: str, features: str, class_ids: Sequence[str]) -> None:
+        found = (await self._store.projects(self._database, [(tenant, project)])).get((tenant, project))
+        if found is None:
+            raise _no_project(project)
+        if features not in SPECS:
+            problem = f"There is no feature extraction {features!r}; there are {', '.join(SPECS)}."
+            raise InvalidArgument(
+                "MODEL_INVALID", problem, violations=[Violation("header.features", problem)]
+            )
+        foreign = sorted(set(class_ids) - set(found.policy.class_ids))
+        if foreign:
+            problem = f"The routed question has no class {', '.join(foreign[:10])}."
+            raise InvalidArgument(
+                "MODEL_INVALID", problem, violations=[Violation("header.class_ids", problem)]
+            )
+
+    async def promote(self, tx: Transaction, tenant: str, project: str, model: str, number: int) -> Version:
+        """Make a version the one that serves; to promote the serving one changes nothing."""
+        found = await self._locked(tx, tenant, project)
+        version = await self._store.version(tx, tenant, project, model, number)
+        if version is None:
+            raise NotFound(
+                "MODEL_VERSION_NOT_FOUND",
+                f"There is no version {number} of the model {model} in projects/{project}.",
+            )
+        if not found.policy.question:
+            raise FailedPrecondition("ROUTING_OFF", found.policy.unroutable, resource=project_name(project))
+        if version.state is not VersionState.SERVING:
+            version = await self._announcer.promote(tx, found, version)
+            tx.after_commit(self.wake)
+        return version
+
+    # --- training
+
+    async def start_training(self, tx: Transaction, tenant: str, project: str) -> Run:
+        """Ask for a training on the labels there are.
+
+        Raises FailedPrecondition TOO_FEW_LABELS, AlreadyExists TRAINING_RUNNING, NotFound.
+        """
+        found = await self._locked(tx, tenant, project)
+        counts = await self._store.label_counts(tx, found)
+        best: Counter[str] = max(counts.values(), key=lambda labels: labels.total(), default=Counter())
+        need = assess([best.get(class_id, 0) for class_id in found.policy.class_ids])
+        if need.lacking:
+            raise FailedPrecondition(
+                "TOO_FEW_LABELS", found.policy.unroutable or need.lacking, resource=project_name(project)
+            )
+        run = await self._store.insert_run(tx, found, str(uuid7()), need.labels)
+        if run is None:
+            raise AlreadyExists("TRAINING_RUNNING", f"A training of projects/{project} is under way.")
+        tx.after_commit(self.wake)
+        return run
+
+    async def cancel_run(self, tx: Transaction, tenant: str, project: str, run_id: str) -> Run:
+        """Stop a training that has not ended. Raises NotFound, FailedPrecondition TRAINING_ENDED."""
+        run = await self._store.run_for_update(tx, tenant, project, run_id)
+        if run is None:
+            raise NotFound(
+                "TRAINING_RUN_NOT_FOUND", f"There is no training run {run_id} in projects/{project}."
+            )
+        if run.state is RunState.CANCELLED:
+            return run
+        if run.state.ended:
+            raise FailedPrecondition("TRAINING_ENDED", f"The training run {run_id} has ended.")
+        ended = await self._store.end_run(tx, run, RunState.CANCELLED)
+        self._announcer.run_ended(tx, ended)
+        tx.after_commit(self.wake)
+        return ended
+
+    # --- routing
+
+    async def stop(self, tx: Transaction, tenant: str, project: str, reason: str) -> Project:
+        """Stop automatic labeling by hand."""
+        found = await self._locked(tx, tenant, project)
+        await self._announcer.stop(tx, found, Stop.HAND, reason)
+        return await self._locked(tx, tenant, project)
+
+    async def resume(self, tx: Transaction, tenant: str, project: str) -> Project:
+        """Let a fresh validation round decide again."""
+        found = await self._locked(tx, tenant, project)
+        if found.stop is Stop.NONE:
+            return found
+        await self._store.clear_stop(tx, tenant, project)
+        message = AutoLabelingResumed(project=project_name(project))
+        announce(tx, project_event(found, message, found.stop_revision + 1))
+        tx.after_commit(self.wake)
+        return await self._locked(tx, tenant, project)
+
+    async def _locked(self, tx: Transaction, tenant: str, project: str) -> Project:
+        found = await self._store.project_for_update(tx, tenant, project)
+        if found is None:
+            raise _no_project(project)
+        return found
+
+
+def _no_project(project: str) -> NotFound:
+    return NotFound("PROJECT_NOT_FOUND", f"There is no projects/{project}.", resource=project_name(project))

@@ -1,0 +1,46 @@
+"""Model files in blob storage, named by their content; tenants share none."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.store import LocalStore, ObjectStore, from_url
+
+
+class ModelFileDamaged(Exception):
+    """A stored file does not have the digest it is named by."""
+
+
+class ModelStore:
+    """Puts and gets model files."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._store: ObjectStore
+        if parts.scheme == "file":
+            folder = Path(unquote(parts.path))
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._store = LocalStore(folder)
+        else:
+            self._store = from_url(url)
+
+    async def put(self, tenant: str, project: str, data: bytes) -> str:
+        """Keep a file; returns its SHA-256 in hexadecimal. The same bytes again change nothing."""
+        digest = hashlib.sha256(data).hexdigest()
+        await obstore.put_async(self._store, _path(tenant, project, digest), data)
+        return digest
+
+    async def get(self, tenant: str, project: str, digest: str) -> bytes:
+        """A file's bytes. Raises FileNotFoundError, or ModelFileDamaged."""
+        found = await obstore.get_async(self._store, _path(tenant, project, digest))
+        data = bytes(await found.bytes_async())
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise ModelFileDamaged(f"The model file {digest} of projects/{project} is damaged.")
+        return data
+
+
+def _path(tenant: str, project: str, digest: str) -> str:
+    return f"models/{tenant}/{project}/{digest}.onnx"

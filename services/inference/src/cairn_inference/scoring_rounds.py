@@ -1,0 +1,374 @@
+"""What follows from a model version: score what it has not seen, judge it on the validation sample, route.
+
+Everything that is to be done is in the rows (an item's rounds against its project's), so that a process killed at
+any point is followed by one that goes on. One process of the service does this at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from cairn.consensus.v1.consensus_pb2 import BatchGetPosteriorsRequest, Posterior
+from cairn.events.v1.inference_events_pb2 import ItemRoute, ItemScore
+from cairn_inference.announcing import Announcer, project_event
+from cairn_inference.domain.features import SPECS, unpack_dense
+from cairn_inference.domain.names import item_key, item_name, project_name
+from cairn_inference.domain.routing import (
+    Evidence,
+    Route,
+    Stop,
+    drift_is_due,
+    drifted,
+    first_priority,
+    goes_auto,
+    hold_round,
+    margin_priority,
+    round_is_due,
+    uniform,
+)
+from cairn_inference.domain.routing import fewest_items as fewest
+from cairn_inference.messages import human_route, routed_events, scored_events, scored_route
+from cairn_inference.records import (
+    NewThreshold,
+    Project,
+    Routable,
+    Routed,
+    Score,
+    Unscored,
+    ValidationScore,
+    Version,
+)
+from cairn_inference.scoring import MAX_BATCH, Scorer
+from cairn_inference.store import InferenceStore
+from cairn_kit.auth.caller import acting_for
+from cairn_kit.database import Database, Transaction
+from cairn_kit.events import announce
+from cairn_kit.telemetry.logs import get_logger
+from cairn_truth.thresholds import ThresholdDecision, spend
+
+if TYPE_CHECKING:  # the stubs alone know of asynchronous clients
+    from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceAsyncStub
+
+_log = get_logger(__name__)
+Floats = NDArray[np.float64]
+
+_ROUTE_BATCH = 1000
+_POSTERIOR_BATCH = 5000
+_WORTH_TELLING = 0.05
+"""A priority that moved less is not announced: every announcement is a write in every service."""
+
+_NOTHING_PASSES = 2.0
+"""Stands for a threshold that no score reaches."""
+
+
+class ScoringRounds:
+    """Works off what the serving versions of all projects leave to do."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: InferenceStore,
+        scorer: Scorer,
+        consensus: ConsensusServiceAsyncStub,
+        sampling_key: bytes,
+        route_patience: float,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._scorer = scorer
+        self._consensus = consensus
+        self._key = sampling_key
+        self._patience = route_patience
+        self._announcer = Announcer(store)
+
+    async def step(self) -> int:
+        """One batch of work for each project; how many items were taken up."""
+        done = await self._release_overdue()
+        for project in await self._store.projects_with_work(self._database):
+            try:
+                done += await self._advance(project)
+            except grpc.aio.AioRpcError as error:  # consensus is away: this project waits, the others go on
+                _log.warning("round.postponed", project=project.id, code=error.code().name)
+        return done
+
+    async def _advance(self, project: Project) -> int:
+        version = await self._store.serving(self._database, project)
+        if version is None or version.made.features not in SPECS:
+            return 0
+        scored = await self._score(project, version)
+        if scored:
+            return scored  # a round is held, and items are routed, when all scores are in
+        await self._judge(project, version)
+        return await self._route(project)
+
+    # --- scores
+
+    async def _score(self, project: Project, version: Version) -> int:
+        items = await self._store.items_to_score(self._database, project, version, MAX_BATCH)
+        if not items:
+            return 0
+        dim = SPECS[version.made.features].dim
+        features = await asyncio.to_thread(unpack_dense, [item.vector for item in items], dim)
+        probabilities = await self._scorer.score_many(
+            version.tenant, version.project, version.made.sha256, features
+        )
+        _put_out_of_fold(probabilities, items)
+        scores = _scores(version, items, probabilities)
+        messages = [
+            ItemScore(
+                item=item_name(project.id, item.key),
+                probabilities=row.tolist(),
+                out_of_fold=item.out_of_fold is not None,
+            )
+            for item, row in zip(items, probabilities, strict=True)
+            if not item.validation
+        ]
+        async with self._database.transaction() as tx:
+            current = await self._store.project_for_update(tx, project.tenant, project.id)
+            if current is None or current.score_round != project.score_round:
+                return len(items)  # another version was promoted meanwhile
+            await self._store.keep_scores(tx, project, scores)
+            for message in scored_events(project, version, messages):
+                announce(tx, project_event(project, message, project.score_round))
+        return len(items)
+
+    # --- the validation round
+
+    async def _judge(self, project: Project, version: Version) -> None:
+        """Hold a validation round if one is worth its share of delta; then let routing begin where it is due."""
+        sample = await self._store.validation_scores(self._database, project)
+        if project.stop in {Stop.NONE, Stop.DRIFT} and self._round_is_due(project, sample):
+            found = await self._hold(project, version, sample)
+            if found is not None:
+                await self._end_round(project, *found)
+                return
+        if project.routed_scores < project.score_round:
+            async with self._database.transaction() as tx:
+                await self._store.pass_over_other_features(tx, project, version.made.features)
+                await self._store.begin_routing_round(tx, project)
+
+    def _round_is_due(self, project: Project, sample: Sequence[ValidationScore]) -> bool:
+        labeled = np.array([item.score for item in sample if item.labeled], dtype=np.float64)
+        in_force = project.threshold_score
+        return round_is_due(
+            labeled,
+            alpha=project.policy.alpha,
+            delta=project.policy.delta,
+            round_number=project.validation_round + 1,
+            same_version=project.validation_scores == project.score_round,
+            evidence_before=project.validation_items,
+            coverage_now=float((labeled >= in_force).mean())
+            if in_force is not None and labeled.size
+            else 0.0,
+        )
+
+    async def _hold(
+        self, project: Project, version: Version, sample: Sequence[ValidationScore]
+    ) -> tuple[ThresholdDecision, NewThreshold] | None:
+        """The round's decision; None when people have not answered enough of the sample yet."""
+        policy, number = project.policy, project.validation_round + 1
+        evidence = await self._evidence(project, version, sample)
+        if evidence.scores.size < fewest(policy.alpha, spend(policy.delta, number)):
+            return None
+        decision = await asyncio.to_thread(
+            lambda: hold_round(evidence, alpha=policy.alpha, delta=policy.delta, round_number=number)
+        )
+        return decision, NewThreshold(
+            score=decision.threshold if decision.allows_any else _NOTHING_PASSES,
+            alpha=policy.alpha,
+            delta=policy.delta,
+            round=number,
+            round_delta=decision.delta,
+            validation_items=int(evidence.scores.size),
+            validation_errors=decision.expected_errors,
+            error_upper_bound=decision.upper_bound,
+            coverage=0.0,
+            model=version.made.model,
+            model_version=version.number,
+        )
+
+    async def _evidence(
+        self, project: Project, version: Version, sample: Sequence[ValidationScore]
+    ) -> Evidence:
+        """The validation items that enough people have answered, with their posteriors by people alone."""
+        posteriors: dict[str, Posterior] = {}
+        for start in range(0, len(sample), _POSTERIOR_BATCH):
+            part = sample[start : start + _POSTERIOR_BATCH]
+            request = BatchGetPosteriorsRequest(
+                parent=project_name(project.id),
+                question=project.policy.question,
+                items=[item_name(project.id, item.key) for item in part],
+            )
+            with acting_for(project.tenant):
+                answer = await self._consensus.BatchGetPosteriors(request)
+            posteriors |= {item_key(posterior.item): posterior for posterior in answer.posteriors}
+        usable = [
+            item
+            for item in sample
+            if item.key in posteriors and posteriors[item.key].votes >= project.policy.min_answers
+        ]
+        place = {class_id: at for at, class_id in enumerate(project.policy.class_ids)}
+        return Evidence(
+            scores=np.array([item.score for item in usable], dtype=np.float64),
+            predicted=np.array([place[item.predicted] for item in usable], dtype=np.int64),
+            posteriors=np.array(
+                [_row(posteriors[item.key], place) for item in usable], dtype=np.float64
+            ).reshape(len(usable), len(place)),
+        )
+
+    async def _end_round(self, project: Project, decision: ThresholdDecision, found: NewThreshold) -> None:
+        async with self._database.transaction() as tx:
+            current = await self._store.project_for_update(tx, project.tenant, project.id)
+            if current is None or (current.score_round, current.validation_round, current.stop) != (
+                project.score_round,
+                project.validation_round,
+                project.stop,
+            ):
+                return  # promoted, or stopped, meanwhile: this evidence is about something else
+            coverage = await self._store.open_coverage(tx, project, found.score)
+            kept = replace(found, coverage=coverage)
+            await self._announcer.end_round(tx, current, kept, in_force=decision.allows_any)
+
+    # --- routes
+
+    async def _route(self, project: Project) -> int:
+        async with self._database.transaction() as tx:
+            current = await self._store.project_for_update(tx, project.tenant, project.id)
+            if current is None or current.routed_scores != current.score_round:
+                return 0
+            items = await self._store.items_to_route(tx, current, _ROUTE_BATCH)
+            if not items:
+                return 0
+            if await self._stopped_by_drift(tx, current):
+                return len(items)  # routed by the next step, to people
+            self._announce_routes(tx, current, items, routes := self._decide(current, items))
+            await self._store.keep_routes(tx, current, routes)
+        return len(items)
+
+    def _decide(self, project: Project, items: Sequence[Routable]) -> list[Routed]:
+        """Where each item goes from now on; the revision grows where that is worth telling."""
+        scores = np.array([np.nan if item.score is None else item.score for item in items])
+        margins = np.array([1.0 if item.margin is None else item.margin for item in items])
+        chance = np.array(
+            [uniform(self._key, "share", project.tenant, project.id, item.key) for item in items]
+        )
+        auto = goes_auto(scores, project.threshold_score)
+        priorities = margin_priority(margins, chance)
+        routes = []
+        for at, item in enumerate(items):
+            if auto[at] and not item.gold:
+                routes.append(Routed(item.key, Route.AUTO, 0.0, item.revision + 1))
+                continue
+            priority = float(priorities[at]) if item.score is not None else item.priority
+            moved = item.route is not Route.HUMAN or abs(priority - item.priority) > _WORTH_TELLING
+            routes.append(
+                Routed(
+                    item.key,
+                    Route.HUMAN,
+                    priority if moved else item.priority,
+                    item.revision + 1 if moved else item.revision,
+                )
+            )
+        return routes
+
+    def _announce_routes(
+        self, tx: Transaction, project: Project, items: Sequence[Routable], routes: Sequence[Routed]
+    ) -> None:
+        messages: list[ItemRoute] = [
+            scored_route(
+                project,
+                item.key,
+                routed.route,
+                routed.priority,
+                routed.revision,
+                item.predicted,
+                item.score or 0.0,
+            )
+            for item, routed in zip(items, routes, strict=True)
+            if routed.revision > item.revision
+        ]
+        for message in routed_events(project.id, messages):
+            announce(tx, project_event(project, message))
+
+    async def _stopped_by_drift(self, tx: Transaction, project: Project) -> bool:
+        """Stop when what came after the threshold no longer looks like the sample it was set on."""
+        if project.threshold_at is None:
+            return False
+        scores = np.array(await self._store.scores_since(tx, project, project.threshold_at), dtype=np.float64)
+        if not drift_is_due(int(scores.size), project.drift_items):
+            return False
+        sample = await self._store.validation_scores(tx, project)
+        before = np.array([item.score for item in sample if item.created_at <= project.threshold_at])
+        reason = await asyncio.to_thread(drifted, before, scores)
+        await self._store.set_drift_items(tx, project, int(scores.size))
+        if reason:
+            await self._announcer.stop(tx, project, Stop.DRIFT, reason)
+        return bool(reason)
+
+    async def _release_overdue(self) -> int:
+        """Send to people what has waited too long for its score."""
+        async with self._database.transaction() as tx:
+            overdue = await self._store.overdue_items(tx, self._patience, _ROUTE_BATCH)
+            if not overdue:
+                return 0
+            released = [
+                (
+                    item.ref,
+                    first_priority(
+                        item.hint,
+                        uniform(self._key, "order", item.ref.tenant, item.ref.project, item.ref.key),
+                    ),
+                    item.revision + 1,
+                )
+                for item in overdue
+            ]
+            await self._store.send_to_people(tx, released)
+            for place in sorted({(ref.tenant, ref.project) for ref, _, _ in released}):
+                routes = [
+                    human_route(ref.project, ref.key, priority, revision)
+                    for ref, priority, revision in released
+                    if (ref.tenant, ref.project) == place
+                ]
+                for message in routed_events(place[1], routes):
+                    announce(tx, project_event(place, message))
+        return len(overdue)
+
+
+def _put_out_of_fold(probabilities: NDArray[np.float32], items: Sequence[Unscored]) -> None:
+    """Of an item that it was trained on, take what a model trained without the item says."""
+    for row, item in enumerate(items):
+        if item.out_of_fold is not None:
+            probabilities[row] = np.frombuffer(item.out_of_fold, dtype="<f4")
+
+
+def _scores(version: Version, items: Sequence[Unscored], probabilities: NDArray[np.float32]) -> list[Score]:
+    best = probabilities.argmax(axis=1)
+    top = np.sort(probabilities.astype(np.float64), axis=1)
+    return [
+        Score(
+            item.key,
+            version.made.class_ids[best[row]],
+            min(float(top[row, -1]), 1.0),
+            float(top[row, -1] - top[row, -2]),
+        )
+        for row, item in enumerate(items)
+    ]
+
+
+def _row(posterior: Posterior, place: dict[str, int]) -> Floats:
+    """A posterior over all classes ``(classes,)``; what was left out as too small is shared by those left out."""
+    row = np.full(len(place), np.nan)
+    for entry in posterior.classes:
+        if entry.class_id in place:
+            row[place[entry.class_id]] = entry.probability
+    rest = np.isnan(row)
+    if rest.any():
+        row[rest] = max(1.0 - float(np.nansum(row)), 0.0) / int(rest.sum())
+    return np.asarray(row / row.sum()) if row.sum() > 0 else np.full(len(place), 1.0 / len(place))

@@ -1,0 +1,292 @@
+"""Training runs: asked for when labels have grown, done in a process of their own, one at a time.
+
+A run is a row with a state. Whoever holds the trainer's lock begins the oldest run that has not ended; one that is
+RUNNING then has lost its process, and is begun again. The training process dies with its parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from cairn_inference.announcing import Announcer
+from cairn_inference.domain.calibration import is_better
+from cairn_inference.domain.features import SPECS, unpack_dense, unpack_sparse
+from cairn_inference.domain.learning import assess, is_due
+from cairn_inference.domain.names import TRAINED_MODEL
+from cairn_inference.model_check import BadModel, check_model
+from cairn_inference.model_store import ModelStore
+from cairn_inference.records import NewVersion, Project, Run, RunState, TrainingRows, Version
+from cairn_inference.scoring import Scorer
+from cairn_inference.store import InferenceStore
+from cairn_inference.training.exchange import (
+    ERROR_FILE,
+    TrainingOutcome,
+    TrainingRequest,
+    read_outcome,
+    write_request,
+)
+from cairn_kit.database import Database
+from cairn_kit.ids import uuid7
+from cairn_kit.telemetry.logs import get_logger
+
+_log = get_logger(__name__)
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_SEED = 1
+_MOST_ATTEMPTS = 3
+_LOOK_EVERY = 0.25
+_LEAST_WEIGHT = 0.05
+"""A label of no confidence still says which items there are; weight 0 would upset the folds."""
+
+FAILED_PRECONDITION = int(grpc.StatusCode.FAILED_PRECONDITION.value[0])
+INTERNAL = int(grpc.StatusCode.INTERNAL.value[0])
+DEADLINE_EXCEEDED = int(grpc.StatusCode.DEADLINE_EXCEEDED.value[0])
+
+
+class RunFailed(Exception):
+    """The run made no version: gRPC code, reason, and the sentence."""
+
+    def __init__(self, code: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.error = (code, reason, message)
+
+
+class RunCancelled(Exception):
+    """The run was cancelled while it was under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingLimits:
+    """When to train, how long, and on how much; see InferenceSettings."""
+
+    interval: float
+    growth: float
+    labels: int
+    deadline: float
+    margin: float
+
+
+class Trainer:
+    """Asks for trainings and does them."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: InferenceStore,
+        models: ModelStore,
+        scorer: Scorer,
+        folder: Path,
+        limits: TrainingLimits,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._models = models
+        self._scorer = scorer
+        self._folder = folder
+        self._limits = limits
+        self._announcer = Announcer(store)
+
+    async def step(self) -> int:
+        """Ask for what is due, and do one run; how many runs were done."""
+        for tenant, project in await self._store.projects_to_train(self._database, self._limits.interval):
+            await self._ask(tenant, project)
+        async with self._database.transaction() as tx:
+            run = await self._store.next_run(tx)
+        if run is None:
+            return 0
+        await self._do(run)
+        return 1
+
+    async def _ask(self, tenant: str, project_id: str) -> None:
+        async with self._database.transaction() as tx:
+            project = await self._store.project_for_update(tx, tenant, project_id)
+            if project is None:
+                return
+            await self._store.labels_counted(tx, project)
+            counts = await self._store.label_counts(tx, project)
+            best: Counter[str] = max(counts.values(), key=lambda labels: labels.total(), default=Counter())
+            need = assess([best.get(class_id, 0) for class_id in project.policy.class_ids])
+            if is_due(need, project.labels_trained, self._limits.growth):
+                await self._store.insert_run(tx, project, str(uuid7()), need.labels)
+
+    # --- one run
+
+    async def _do(self, run: Run) -> None:
+        folder = self._folder / f"{run.id}-{run.attempts}"
+        try:
+            if run.attempts > _MOST_ATTEMPTS:
+                raise RunFailed(INTERNAL, "TRAINING_DIED", f"The training died {_MOST_ATTEMPTS} times.")
+            await self._train(run, folder)
+        except RunCancelled:
+            _log.info("training.cancelled", run=run.id)
+        except RunFailed as failure:
+            _log.warning("training.failed", run=run.id, reason=failure.error[1], why=str(failure))
+            await self._fail(run, failure)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, True)
+
+    async def _train(self, run: Run, folder: Path) -> None:
+        project = (await self._store.projects(self._database, [(run.tenant, run.project)]))[
+            run.tenant, run.project
+        ]
+        counts = await self._store.label_counts(self._database, project)
+        if not counts:
+            raise RunFailed(
+                FAILED_PRECONDITION, "TOO_FEW_LABELS", "There are no labels to train on any more."
+            )
+        spec = max(counts, key=lambda name: counts[name].total())
+        rows = await self._store.training_rows(self._database, project, spec, self._limits.labels)
+        request = await asyncio.to_thread(_request, project, spec, rows)
+        outcome = await self._in_a_process(run, folder, request)
+        try:
+            await asyncio.to_thread(
+                check_model, outcome.model, dim=SPECS[spec].dim, classes=len(request.class_ids)
+            )
+        except BadModel as error:
+            raise RunFailed(
+                INTERNAL, "TRAINING_BROKEN", f"The training made no good model: {error}"
+            ) from error
+        better = await self._is_better(project, spec, rows, request, outcome)
+        digest = await self._models.put(run.tenant, run.project, outcome.model)
+        made = NewVersion(
+            TRAINED_MODEL, digest, spec, request.class_ids, len(rows.keys), outcome.evaluation, run.id
+        )
+        await self._finish(run, made, rows, outcome, better)
+
+    async def _in_a_process(self, run: Run, folder: Path, request: TrainingRequest) -> TrainingOutcome:
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        request_file = folder / "request.npz"
+        await asyncio.to_thread(write_request, request_file, request)
+        words = await asyncio.to_thread((folder / "stderr.txt").open, "wb")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "cairn_inference.training", str(request_file), str(folder), "--die-with-parent",
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=words,
+        )  # fmt: skip
+        try:
+            await self._watch(run, process)
+        finally:
+            words.close()
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        if process.returncode == 2:
+            why = await asyncio.to_thread((folder / ERROR_FILE).read_text)
+            raise RunFailed(FAILED_PRECONDITION, "TOO_FEW_LABELS", why)
+        try:
+            return await asyncio.to_thread(read_outcome, folder)
+        except (OSError, ValueError) as error:
+            last_words = await asyncio.to_thread((folder / "stderr.txt").read_bytes)
+            _log.error(
+                "training.died",
+                run=run.id,
+                code=process.returncode,
+                stderr=last_words[-2000:].decode(errors="replace"),
+            )
+            raise RunFailed(
+                INTERNAL, "TRAINING_DIED", f"The training process ended with code {process.returncode}."
+            ) from error
+
+    async def _watch(self, run: Run, process: asyncio.subprocess.Process) -> None:
+        """Wait for the process; raise when the run is cancelled or takes too long."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._limits.deadline
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_EVERY):
+                    await process.wait()
+                    return
+            current = await self._store.run(self._database, run.tenant, run.project, run.id)
+            if current is None or current.state.ended:
+                raise RunCancelled
+            if loop.time() > deadline:
+                raise RunFailed(
+                    DEADLINE_EXCEEDED,
+                    "TRAINING_TOO_LONG",
+                    f"The training took more than {self._limits.deadline:.0f} s.",
+                )
+
+    async def _is_better(
+        self,
+        project: Project,
+        spec: str,
+        rows: TrainingRows,
+        request: TrainingRequest,
+        outcome: TrainingOutcome,
+    ) -> bool:
+        """Whether it beats the serving version on the same labels, neither having seen them."""
+        serving = await self._store.serving(self._database, project)
+        if serving is None or serving.made.features != spec:
+            return True
+        theirs = await self._unseen(serving, spec, rows, request.class_ids)
+        return is_better(
+            outcome.out_of_fold.astype(np.float64),
+            theirs,
+            request.labels,
+            request.weights,
+            margin=self._limits.margin,
+        )
+
+    async def _unseen(
+        self, serving: Version, spec: str, rows: TrainingRows, class_ids: tuple[str, ...]
+    ) -> Floats:
+        """What the serving version says of the labels' items; of those it was trained on, out of fold."""
+        features = await asyncio.to_thread(unpack_dense, rows.vectors, SPECS[spec].dim)
+        theirs = await self._scorer.score_many(serving.tenant, serving.project, serving.made.sha256, features)
+        kept = await self._store.out_of_fold(self._database, serving, rows.keys)
+        for at, key in enumerate(rows.keys):
+            if key in kept:
+                theirs[at] = np.frombuffer(kept[key], dtype="<f4")
+        aligned = np.zeros((len(rows.keys), len(class_ids)))
+        for column, class_id in enumerate(serving.made.class_ids):
+            if class_id in class_ids:
+                aligned[:, class_ids.index(class_id)] = theirs[:, column]
+        return aligned
+
+    async def _finish(
+        self, run: Run, made: NewVersion, rows: TrainingRows, outcome: TrainingOutcome, better: bool
+    ) -> None:
+        async with self._database.transaction() as tx:
+            project = await self._store.project_for_update(tx, run.tenant, run.project)
+            current = await self._store.run_for_update(tx, run.tenant, run.project, run.id)
+            if project is None or current is None or current.state.ended:
+                raise RunCancelled
+            version = await self._store.insert_version(tx, run.tenant, run.project, made)
+            await self._store.insert_out_of_fold(
+                tx, version, rows.keys, [row.astype("<f4").tobytes() for row in outcome.out_of_fold]
+            )
+            self._announcer.version_created(tx, version)
+            ended = await self._store.end_run(tx, run, RunState.FINISHED, version=version)
+            self._announcer.run_ended(tx, ended)
+            if better and project.policy.automatic and project.policy.class_ids == made.class_ids:
+                await self._announcer.promote(tx, project, version)
+
+    async def _fail(self, run: Run, failure: RunFailed) -> None:
+        async with self._database.transaction() as tx:
+            current = await self._store.run_for_update(tx, run.tenant, run.project, run.id)
+            if current is not None and not current.state.ended:
+                ended = await self._store.end_run(tx, run, RunState.FAILED, error=failure.error)
+                self._announcer.run_ended(tx, ended)
+
+
+def _request(project: Project, spec: str, rows: TrainingRows) -> TrainingRequest:
+    class_ids = project.policy.class_ids
+    place = {class_id: at for at, class_id in enumerate(class_ids)}
+    return TrainingRequest(
+        features=unpack_sparse(rows.vectors, SPECS[spec].dim),
+        labels=np.array([place[class_id] for class_id in rows.class_ids], dtype=np.int64),
+        weights=np.clip(np.array(rows.confidences, dtype=np.float64), _LEAST_WEIGHT, 1.0),
+        class_ids=class_ids,
+        seed=_SEED,
+    )

@@ -1,0 +1,39 @@
+"""The endless work of inference: one process of the service at a time, woken by what comes in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+
+from cairn_kit.database import Database
+
+_IDLE = 1.0
+"""Seconds until the next look, when nothing wakes it: what another process wrote wakes nobody here."""
+
+
+class Worker:
+    """Runs steps again and again, as long as it holds the lock of its name."""
+
+    def __init__(self, database: Database, name: str, steps: Sequence[Callable[[], Awaitable[int]]]) -> None:
+        self._database = database
+        self._name = name
+        self._steps = steps
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """There may be something to do."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Work until the lock is lost; the chassis begins again. Errors of a step end the run, too."""
+        async with self._database.exclusively(self._name) as lock:
+            while not lock.lost.is_set():
+                self._woken.clear()
+                done = 0
+                for step in self._steps:
+                    done += await step()
+                if not done:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_IDLE):
+                            await self._woken.wait()

@@ -1,0 +1,3 @@
+"""Fixtures: a fresh world of real servers for each test."""
+
+from cairn_kit.testing.fixtures import *  # noqa: F403
