@@ -1,0 +1,15 @@
+#!/bin/sh
+# Makes the secrets of one installation beside this file: .env (passwords) and keys/ (Ed25519). Existing ones are kept.
+# Needs Cairn's virtual environment (`make setup`); PYTHON names another interpreter that has Cairn installed.
+set -eu
+umask 077
+cd "$(dirname "$0")"
+PYTHON=${PYTHON:-../../.venv/bin/python}
+if [ ! -e .env ]; then
+  for name in POSTGRES_PASSWORD TASK_DISPATCH_PASSWORD ANNOTATION_STORE_PASSWORD CONSENSUS_PASSWORD \
+              INFERENCE_PASSWORD AUDIT_PASSWORD NATS_TOKEN; do
+    # It begins with a letter: nats-server would take a string of digits for a number.
+    echo "$name=s$("$PYTHON" -c 'import secrets; print(secrets.token_hex(24))')"
+  done > .env
+fi
+"$PYTHON" -m cairn_stack.keys make keys
