@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from cairn.annotation.v1 import annotation_store_pb2 as pb
+from cairn.events.v1 import annotation_store_events_pb2 as events_pb
+from cairn.label.v1 import label_schema_pb2 as schema_pb
+from cairn.label.v1 import label_value_pb2 as v
+
+from cairn_annotation_store.handlers.exports import ExportWorker
+from cairn_annotation_store.storage import Storage
+from cairn_annotation_store.store import AnnotationStore, ExportStore, ItemStore, LabelStore
+from cairn_kit.testing import eventually
+
+
+@pytest.fixture
+def overrides() -> dict[str, Any]:
+    return {"export_page": 4, "export_claim_seconds": 0.5}
+
+
+@pytest.fixture
+async def ready(birds: Any, tools: Any) -> Any:
+    await birds.create()
+    items = [pb.Item(key=f"k{i:03d}", text="x", gold_answers=[tools.chose("owl")]) for i in range(10)]
+    await birds.take_in(items)
+    return birds
+
+
+def request(export_format: Any = pb.EXPORT_FORMAT_JSONL, **fields: Any) -> pb.CreateExportRequest:
+    return pb.CreateExportRequest(parent="projects/birds", format=export_format, **fields)
+
+
+async def ended(birds: Any, name: str) -> pb.Export:
+    async def look() -> pb.Export | None:
+        export = await birds.stub.GetExport(pb.GetExportRequest(name=name))
+        return export if export.HasField("end_time") else None
+
+    return await eventually(look)  # type: ignore[no-any-return]
+
+
+async def body_of(birds: Any, name: str, offset: int = 0) -> bytes:
+    parts = birds.stub.DownloadExport(pb.DownloadExportRequest(name=name, offset=offset))
+    return b"".join([part.chunk async for part in parts])
+
+
+def worker(birds: Any, storage: Any = None) -> ExportWorker:
+    """A worker as another replica runs it."""
+    return ExportWorker(
+        birds.database,
+        ExportStore(),
+        LabelStore(),
+        AnnotationStore(),
+        ItemStore(),
+        storage or Storage.open(birds.running.settings.blob_url),
+        page=4,
+        claim_seconds=0.5,
+    )
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing catches it, nothing is tidied up."""
+
+
+class Dying:
+    """Storage of a worker that dies at its n-th write, before or after it."""
+
+    def __init__(self, storage: Storage, writes: int, *, after: bool) -> None:
+        self._storage = storage
+        self._writes = writes
+        self._after = after
+
+    async def put(self, path: str, content: Any) -> None:
+        self._writes -= 1
+        if self._writes < 0 and not self._after:
+            raise Killed
+        await self._storage.put(path, content)
+        if self._writes < 0:
+            raise Killed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+
+async def test_an_export_has_every_label_once_and_says_how_far_it_is(ready: Any, tools: Any) -> None:
+    heard = await ready.world.listen(events_pb.ExportFinished)
+    export = await ready.stub.CreateExport(request(request_id="r"))
+    assert await ready.stub.CreateExport(request(request_id="r")) == export
+    done = await ended(ready, export.name)
+    assert (done.state, done.exported_labels, done.total_labels) == (pb.EXPORT_STATE_FINISHED, 10, 10)
+    body = await body_of(ready, export.name)
+    assert [row["item"] for row in tools.jsonl(body)] == [f"k{i:03d}" for i in range(10)]
+    assert done.file.size_bytes == len(body)
+    assert await body_of(ready, export.name, offset=100) == body[100:]
+    async with tools.refused("OFFSET_PAST_END"):
+        await body_of(ready, export.name, offset=len(body) + 1)
+    [event] = await heard.count(1)
+    assert event.message.export == done
+    listed = await ready.stub.ListExports(pb.ListExportsRequest(parent="projects/birds"))
+    assert list(listed.exports) == [done]
+    assert not list((ready.world.folder / "blobs" / "exports").rglob("part-*"))
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2, 3])
+@pytest.mark.parametrize("after", [False, True])
+async def test_an_export_goes_on_where_its_killed_worker_was(
+    ready: Any, tools: Any, writes: int, after: bool
+) -> None:
+    # given a worker that is killed at one of its writes (three parts, then the file)
+    await ready.database.execute("LOCK TABLE export IN ACCESS SHARE MODE")
+    async with ready.database.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO export (tenant, project, export, format, include_annotations, state, worker_until) "
+            "VALUES ('acme', 'birds', $1, 1, false, 1, 'infinity')",
+            export := uuid4(),
+        )
+    dying = worker(ready, Dying(Storage.open(ready.running.settings.blob_url), writes, after=after))
+    await ready.database.execute(
+        "UPDATE export SET state = 2, worker = $1, worker_until = 'infinity'", uuid4()
+    )
+    row = await ExportStore().get(ready.database, "acme", "birds", export)
+    with pytest.raises(Killed):
+        await dying._write(row)  # type: ignore[arg-type]
+    # when its claim runs out
+    await ready.database.execute("UPDATE export SET worker_until = now()")
+    # then another worker ends it, with each label once
+    name = f"projects/birds/exports/{export}"
+    done = await ended(ready, name)
+    assert done.exported_labels == 10
+    rows = tools.jsonl(await body_of(ready, name))
+    assert [row["item"] for row in rows] == [f"k{i:03d}" for i in range(10)]
+
+
+async def test_a_cancelled_export_stops_and_leaves_nothing(ready: Any, tools: Any) -> None:
+    await ready.database.execute(
+        "INSERT INTO export (tenant, project, export, format, include_annotations, state, worker, worker_until) "
+        "VALUES ('acme', 'birds', $1, 1, false, 2, $2, 'infinity')",
+        export := uuid4(),
+        uuid4(),
+    )
+    row = await ExportStore().get(ready.database, "acme", "birds", export)
+    running = worker(ready)
+    advanced = await running._write_part(row)  # type: ignore[arg-type]
+    name = f"projects/birds/exports/{export}"
+    async with tools.refused("EXPORT_NOT_FINISHED"):
+        await body_of(ready, name)
+    cancelled = await ready.stub.CancelExport(pb.CancelExportRequest(name=name))
+    assert (cancelled.state, cancelled.exported_labels) == (pb.EXPORT_STATE_CANCELLED, 4)
+    await running._write(advanced)  # type: ignore[arg-type]
+    assert not list((ready.world.folder / "blobs" / "exports").rglob("part-*"))
+    async with tools.refused("EXPORT_ENDED"):
+        await ready.stub.CancelExport(pb.CancelExportRequest(name=name))
+    async with tools.refused("EXPORT_NOT_FOUND"):
+        await ready.stub.GetExport(pb.GetExportRequest(name=f"{name[:-4]}0000"))
+
+
+async def test_an_export_that_cannot_be_written_fails_in_the_end(ready: Any) -> None:
+    for failures in range(4):
+        await ready.database.execute(
+            "INSERT INTO export (tenant, project, export, format, include_annotations, state, failures) "
+            "VALUES ('acme', 'birds', $1, 1, false, 1, $2)",
+            uuid4(),
+            failures,
+        )
+    folder = ready.world.folder / "blobs"
+    assert not (folder / "exports").exists()
+    (folder / "exports").write_text("in the way")
+    await worker(ready).work()
+
+    async def states() -> list[int]:
+        found = await ready.database.fetch("SELECT state FROM export ORDER BY failures")
+        return [row["state"] for row in found]
+
+    await eventually(states, [5, 5, 5, 5], timeout=40)
+
+
+async def test_csv_has_a_header_and_no_formulas(birds: Any) -> None:
+    note = schema_pb.Question(id="note", required=True, text=schema_pb.TextQuestion())
+    await birds.create(schema_pb.LabelSchema(questions=[note]))
+    texts = ["=1+1", 'a "quoted", text', "line\nbreak", "☃", "-3"]
+    await birds.take_in(
+        [
+            pb.Item(key=f"k{i}", text="x", gold_answers=[v.Answer(question="note", text=text)])
+            for i, text in enumerate(texts)
+        ]
+    )
+    export = await birds.stub.CreateExport(request(pb.EXPORT_FORMAT_CSV))
+    done = await ended(birds, export.name)
+    assert done.file.media_type == "text/csv"
+    rows = list(csv.DictReader(io.StringIO((await body_of(birds, export.name)).decode(), newline="")))
+    assert [row["answer"] for row in rows] == ["'=1+1", *texts[1:]]
+    assert {(row["source"], row["confidence"]) for row in rows} == {("GOLD", "1.0")}
+
+
+async def test_annotations_stand_beside_their_labels(ready: Any, tools: Any) -> None:
+    kept = await ready.submit(ready.lease("k001"), tools.chose("wren"))
+    export = await ready.stub.CreateExport(request(include_annotations=True))
+    await ended(ready, export.name)
+    rows = tools.jsonl(await body_of(ready, export.name))
+    assert [row["annotations"] for row in rows[:2]] == [
+        [],
+        [
+            {
+                "name": kept.name,
+                "labeler": "labelers/ann",
+                "kind": "GOLD",
+                "late": False,
+                "submit_time": kept.submit_time.ToJsonString(),
+                "answer": "wren",
+            }
+        ],
+    ]
+
+
+async def test_an_empty_project_exports_an_empty_file(birds: Any) -> None:
+    await birds.create()
+    export = await birds.stub.CreateExport(request(pb.EXPORT_FORMAT_CSV))
+    assert (await ended(birds, export.name)).exported_labels == 0
+    assert await body_of(birds, export.name) == b"item,question,answer,confidence,source,revision\r\n"
