@@ -12,8 +12,8 @@ class ConsensusSettings(ChassisSettings):
 
     service_name: str = "consensus"
 
-    refit_growth: float = Field(default=0.1, gt=0)
+    refit_growth: float = Field(default=0.2, gt=0)
     """Labelers' reliabilities are fitted again when a project's votes have grown by this share."""
 
-    refit_min_votes: int = Field(default=50, ge=1)
-    """No refit for fewer new votes than this."""
+    refit_min_votes: int = Field(default=100, ge=1)
+    """The first refit waits for so many votes: fewer say nothing of any labeler."""

@@ -83,7 +83,7 @@ class ConsensusRpc(ConsensusServiceServicer):
         if cursor:
             known = [r for r in known if (r.labeler, r.question) > (cursor[0], cursor[1])]
         page = known[:size]
-        more = write_page_token(request, [page[-1].labeler, page[-1].question]) if len(known) > size else ""
+        more = write_page_token(request, page[-1].labeler, page[-1].question) if len(known) > size else ""
         return ListReliabilitiesResponse(reliabilities=page, next_page_token=more)
 
     async def RefitProject(self, request: RefitProjectRequest, context: Context) -> RefitProjectResponse:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
-from typing import NewType
 
 from cairn.annotation.v1.annotation_store_pb2 import Project
 from cairn.label.v1.label_value_pb2 import Answer
+from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
+from cairn_consensus.domain.project_state import State, Vote
 from cairn_kit.database import Database, Queries, Transaction
 from cairn_kit.database.transaction import Record
 
@@ -17,18 +18,6 @@ SQL = Queries.load("cairn_consensus", "sql/queries.sql")
 
 Rows = Database | Transaction
 """Whatever a single reading statement can be run on."""
-
-ItemKey = NewType("ItemKey", str)
-QuestionId = NewType("QuestionId", str)
-LabelerName = NewType("LabelerName", str)
-
-
-class State(IntEnum):
-    """Where an item stands, as in `cairn.consensus.v1.DecisionState`."""
-
-    COLLECTING = 1
-    DECIDED = 2
-    DISPUTED = 3
 
 
 class TruthRank(IntEnum):
@@ -49,17 +38,6 @@ class ProjectKey:
     def columns(self) -> tuple[str, str]:
         """The key as every statement takes it."""
         return self.tenant, self.project
-
-
-@dataclass(frozen=True, slots=True)
-class VoteRow:
-    """One labeler's answer to one question of one item."""
-
-    item: ItemKey
-    question: QuestionId
-    labeler: LabelerName
-    annotation: str
-    answer: Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +95,7 @@ class RefitRow:
 class Everything:
     """All that is kept of a project: what its state in memory is made of after a start."""
 
-    votes: list[VoteRow]
+    votes: list[Vote]
     scores: list[ScoreRow]
     truths: list[TruthRow]
     items: list[ItemRow]
@@ -151,7 +129,7 @@ class ConsensusStore:
         return {ProjectKey(row["tenant"], row["project"]): Project.FromString(row["body"]) for row in found}
 
     async def insert_votes(
-        self, tx: Transaction, key: ProjectKey, votes: Sequence[VoteRow]
+        self, tx: Transaction, key: ProjectKey, votes: Sequence[Vote]
     ) -> set[tuple[ItemKey, QuestionId, LabelerName]]:
         """Keep votes; returns those that were not there yet."""
         rows = await tx.fetch(
@@ -256,7 +234,7 @@ class ConsensusStore:
         """How many annotations the votes came with."""
         return int(await rows.fetchval(SQL.count_annotations, *key.columns))
 
-    async def votes_of_items(self, rows: Rows, key: ProjectKey, items: Sequence[ItemKey]) -> list[VoteRow]:
+    async def votes_of_items(self, rows: Rows, key: ProjectKey, items: Sequence[ItemKey]) -> list[Vote]:
         """The votes on these items, by item, question and labeler."""
         return [_vote(row) for row in await rows.fetch(SQL.votes_of_items, *key.columns, list(items))]
 
@@ -293,7 +271,7 @@ class ConsensusStore:
         )
 
 
-def _vote(row: Record) -> VoteRow:
-    return VoteRow(
+def _vote(row: Record) -> Vote:
+    return Vote(
         row["item"], row["question"], row["labeler"], row["annotation"], Answer.FromString(row["answer"])
     )

@@ -1,0 +1,1 @@
+"""Decisions as pure functions and states; nothing here does I/O."""

@@ -1,0 +1,461 @@
+"""All of a project's votes, what they say of each item, and what is to be done with it next."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from base64 import b64decode, b64encode
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from cairn.annotation.v1.annotation_store_pb2 import (
+    DISPUTE_POLICY_ACCEPT_BEST,
+    STOP_REASON_ALL_ANSWERS_IN,
+    STOP_REASON_CAP_REACHED,
+    STOP_REASON_CONCLUDED,
+    STOP_REASON_NOT_WORTH_ASKING,
+    STOP_REASON_REFIT,
+    STOP_REASON_TARGET_REACHED,
+    STOP_RULE_FIXED,
+    ConsensusProvenance,
+    Project,
+    QualityPolicy,
+    VoteEvidence,
+)
+from cairn.annotation.v1.annotation_store_pb2 import StopReason as StopReasonMessage
+from cairn.consensus.v1.consensus_pb2 import (
+    DECISION_STATE_COLLECTING,
+    DECISION_STATE_DECIDED,
+    DECISION_STATE_DISPUTED,
+    Posterior,
+    Reliability,
+)
+from cairn.events.v1.consensus_events_pb2 import (
+    DISPUTE_REASON_BROKEN_ITEM,
+    DISPUTE_REASON_CANNOT_TELL,
+    DISPUTE_REASON_CAP_REACHED,
+    DISPUTE_REASON_KIND_NOT_AGGREGATED,
+    Decision,
+    DisputeReason,
+)
+from cairn.label.v1.label_value_pb2 import ABSTENTION_KIND_BROKEN_ITEM, AbstentionKind, Answer
+from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId, is_model
+from cairn_consensus.domain.questions import QuestionState, state_of
+from cairn_truth import StopPolicy, StopReason, Verdict
+
+_MIN_ANSWERS, _MAX_ANSWERS, _TARGET = 2, 10, 0.95
+"""What the contract says that zeros in a QualityPolicy mean."""
+
+_MOST_EVIDENCE = 50
+_STOP_REASONS = {
+    StopReason.TARGET_REACHED: STOP_REASON_TARGET_REACHED,
+    StopReason.NOT_WORTH_ASKING: STOP_REASON_NOT_WORTH_ASKING,
+    StopReason.ALL_ANSWERS_IN: STOP_REASON_ALL_ANSWERS_IN,
+    StopReason.CAP_REACHED: STOP_REASON_CAP_REACHED,
+}
+
+
+class State(IntEnum):
+    """Where an item stands, as in `cairn.consensus.v1.DecisionState`."""
+
+    COLLECTING = 1
+    DECIDED = 2
+    DISPUTED = 3
+
+
+_STATES = {
+    State.COLLECTING: DECISION_STATE_COLLECTING,
+    State.DECIDED: DECISION_STATE_DECIDED,
+    State.DISPUTED: DECISION_STATE_DISPUTED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One labeler's answer to one question of one item."""
+
+    item: ItemKey
+    question: QuestionId
+    labeler: LabelerName
+    annotation: str
+    answer: Answer
+
+
+@dataclass(slots=True)
+class Item:
+    """Where one item stands; `said` counts people's answers to each question, abstentions included, and
+    `announced` is what was last announced of it."""
+
+    state: State = State.COLLECTING
+    revision: int = 0
+    answers_wanted: int = 0
+    auto: bool = False
+    annotations: dict[str, LabelerName] = field(default_factory=dict)
+    said: dict[QuestionId, int] = field(default_factory=dict)
+    abstentions: dict[QuestionId, list[AbstentionKind.ValueType]] = field(default_factory=dict)
+    announced: dict[QuestionId, bytes] = field(default_factory=dict)
+    known: set[QuestionId] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """The answers agree well enough."""
+
+    item: ItemKey
+    decisions: tuple[Decision, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """More answers are worth their cost: so many in all."""
+
+    item: ItemKey
+    answers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Disputed:
+    """No further answer by labelers would settle it."""
+
+    item: ItemKey
+    reason: DisputeReason.ValueType
+    leading: tuple[Decision, ...]
+
+
+Announcement = Reached | Wanted | Disputed
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What is to be done about one question of one item."""
+
+    verdict: Verdict
+    answers_wanted: int = 0
+    reason: StopReasonMessage.ValueType = STOP_REASON_ALL_ANSWERS_IN
+    dispute: DisputeReason.ValueType = DISPUTE_REASON_CAP_REACHED
+
+
+def stop_policy(quality: QualityPolicy, target: float = 0.0) -> StopPolicy:
+    """A project's policy, with the contract's meaning of zeros; `target` is the question's own, if above 0."""
+    floor = quality.min_answers or _MIN_ANSWERS
+    return StopPolicy(
+        target_confidence=target or quality.target_confidence or _TARGET,
+        min_answers=floor,
+        max_answers=max(floor, quality.max_answers or _MAX_ANSWERS),
+        fixed=quality.stop_rule == STOP_RULE_FIXED,
+    )
+
+
+def _policies(project: Project) -> dict[QuestionId, StopPolicy]:
+    return {
+        QuestionId(question.id): stop_policy(project.quality, question.quality.target_confidence)
+        for question in project.schema.questions
+    }
+
+
+class ProjectState:
+    """Built from what is stored, then kept up to date vote by vote. It announces nothing itself."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.questions: dict[QuestionId, QuestionState] = {
+            state.id: state for state in map(state_of, project.schema.questions)
+        }
+        self.items: dict[ItemKey, Item] = {}
+        self.refits = 0
+        self.votes = 0
+        """Annotations by people."""
+        self.votes_at_refit = 0
+        self._always_asked = {
+            QuestionId(question.id)
+            for question in project.schema.questions
+            if question.required and not question.HasField("condition")
+        }
+        self._policies = _policies(project)
+
+    # --- what came in
+
+    def item(self, key: ItemKey) -> Item:
+        """Where an item stands; a new one collects."""
+        found = self.items.get(key)
+        if found is None:
+            found = self.items[key] = Item(answers_wanted=stop_policy(self.project.quality).min_answers)
+        return found
+
+    def vote(self, vote: Vote) -> None:
+        """Add one answer. An abstention is no vote on the question: it is counted beside."""
+        question = self.questions.get(vote.question)
+        if question is None:
+            return  # asked by an earlier schema, and no longer
+        item = self.item(vote.item)
+        if vote.annotation not in item.annotations:
+            item.annotations[vote.annotation] = vote.labeler
+            self.votes += 1
+        item.said[vote.question] = item.said.get(vote.question, 0) + 1
+        if vote.answer.WhichOneof("value") == "abstention":
+            item.abstentions.setdefault(vote.question, []).append(vote.answer.abstention.kind)
+        else:
+            question.vote(vote.item, vote.labeler, vote.answer)
+
+    def score(
+        self,
+        key: ItemKey,
+        question: QuestionId,
+        model: str,
+        probabilities: Sequence[float],
+        class_ids: Sequence[str],
+    ) -> None:
+        """Hear what a model says of an item."""
+        if question in self.questions:
+            self.questions[question].score(key, model, probabilities, class_ids)
+
+    def know(self, key: ItemKey, question: QuestionId, truth: Answer) -> None:
+        """Hear the truth: of gold, or from a reviewer."""
+        if question in self.questions:
+            self.questions[question].know(key, truth)
+            self.item(key).known.add(question)
+
+    # --- what is to be done
+
+    def judge(self, key: ItemKey, *, refitted: bool = False) -> Announcement | None:
+        """What must be said of an item now, if anything: its state moves as if it had been said."""
+        item = self.items[key]
+        asked = self._asked(item)
+        if not item.annotations or item.known >= asked:
+            return None  # nothing was answered, or the truth is known and stands by itself
+        if item.state is State.DECIDED:
+            reason = STOP_REASON_REFIT if refitted else STOP_REASON_ALL_ANSWERS_IN
+            return self._follow(key, item, sorted(asked - item.known), reason)
+        if item.state is State.DISPUTED:
+            return None  # a reviewer has it
+        judged = {
+            question: self._judge_question(key, item, question) for question in sorted(asked - item.known)
+        }
+        asking = [one.answers_wanted for one in judged.values() if one.verdict is Verdict.ASK]
+        if asking:
+            return None if item.auto else self._ask(key, item, max(asking))
+        disputes = [one.dispute for one in judged.values() if one.verdict is Verdict.DISPUTED]
+        if disputes:
+            return None if item.auto else self._dispute(key, item, disputes[0], judged)
+        decisions = (self._decision(key, question, one.reason) for question, one in judged.items())
+        return self._reach(key, item, [one for one in decisions if one is not None])
+
+    def judge_again(self, key: ItemKey) -> Announcement | None:
+        """What must be said of an item after a refit."""
+        return self.judge(key, refitted=True)
+
+    def conclude(self, key: ItemKey) -> Announcement | None:
+        """The last word on an item: whatever there is stands, unless it stands already."""
+        item = self.items[key]
+        asked = self._asked(item)
+        if not item.annotations or item.known >= asked:
+            return None
+        sure = [q for q in sorted(asked - item.known) if not self._abstention_prevails(item, q)]
+        return self._follow(key, item, sure, STOP_REASON_CONCLUDED)
+
+    def undecided(self) -> list[ItemKey]:
+        """The items that have answers and no label of consensus, known truth or model."""
+        return sorted(
+            key
+            for key, item in self.items.items()
+            if item.annotations
+            and not item.announced
+            and not item.auto
+            and not item.known >= self._asked(item)
+        )
+
+    # --- everybody's reliability
+
+    def is_due(self, growth: float, at_least: int) -> bool:
+        """Whether votes have grown enough for a refit."""
+        return self.votes >= max(at_least, self.votes_at_refit * (1.0 + growth))
+
+    def refit(self) -> dict[QuestionId, bytes]:
+        """Fit every question; returns the state to keep."""
+        for question in self.questions.values():
+            question.refit()
+        self.refits += 1
+        self.votes_at_refit = self.votes
+        return {name: question.save() for name, question in self.questions.items()}
+
+    def restore(self, refits: int, votes: int, states: dict[QuestionId, bytes]) -> None:
+        """Go on from a kept fit. One of another set of classes is passed over: the next refit makes it good."""
+        self.refits, self.votes_at_refit = refits, votes
+        for name, saved in states.items():
+            if name in self.questions:
+                with suppress(ValueError):
+                    self.questions[name].restore(saved)
+
+    def adopt(self, project: Project) -> None:
+        """Follow a change of policies; a change of the schema needs a new state."""
+        if project.revision > self.project.revision:
+            self.project = project
+            self._policies = _policies(project)
+
+    def posterior(self, key: ItemKey, name: QuestionId) -> Posterior | None:
+        """What is known of one question of one item; None while nobody has answered."""
+        item = self.items.get(key)
+        leading = self.questions[name].leading(key) if item is not None else None
+        if item is None or leading is None:
+            return None
+        found = Posterior(
+            item=f"{self.project.name}/items/{key}",
+            question=name,
+            answer=leading.answer,
+            confidence=leading.confidence,
+            votes=item.said.get(name, 0),
+            state=_STATES[item.state],
+            revision=item.revision,
+        )
+        self.questions[name].fill(found, key)
+        return found
+
+    def digest(self) -> bytes:
+        """SHA-256 of all fitted states: equal digests weigh every vote equally."""
+        sha = hashlib.sha256()
+        for name in sorted(self.questions):
+            sha.update(name.encode() + b"\0" + self.questions[name].digest())
+        return sha.digest()
+
+    def reliabilities(self, name: QuestionId) -> list[Reliability]:
+        """What is known of each labeler on one question, with what they did on items whose truth is known."""
+        found = self.questions[name].reliabilities()
+        votes: Counter[str] = Counter()
+        right: Counter[str] = Counter()
+        for key, item in self.items.items():
+            if name in item.known:
+                for part in self.questions[name].parts(key):
+                    votes[part.labeler] += 1
+                    right[part.labeler] += part.weight > 0
+        for one in found:
+            one.gold_votes, one.gold_correct = votes[one.labeler], right[one.labeler]
+        return found
+
+    def labelers(self) -> int:
+        """How many people have answered."""
+        return len({labeler for item in self.items.values() for labeler in item.annotations.values()})
+
+    # --- inside
+
+    def _asked(self, item: Item) -> set[QuestionId]:
+        """The questions that an item must have a label for: those always required, and those that somebody answered."""
+        return self._always_asked | (item.said.keys() & self.questions.keys())
+
+    def _judge_question(self, key: ItemKey, item: Item, name: QuestionId) -> _Judged:
+        question, policy = self.questions[name], self._policies[name]
+        answers = len(item.annotations)
+        if answers >= policy.min_answers and self._abstention_prevails(item, name):
+            broken = ABSTENTION_KIND_BROKEN_ITEM in item.abstentions[name]
+            return _Judged(
+                Verdict.DISPUTED, dispute=DISPUTE_REASON_BROKEN_ITEM if broken else DISPUTE_REASON_CANNOT_TELL
+            )
+        if not question.fitted:
+            return self._judge_unjoined(key, name, answers)
+        said = question.stop(key, answers, policy)
+        if said.verdict is Verdict.ASK:
+            return _Judged(Verdict.ASK, said.answers_wanted)
+        accept = self.project.quality.on_dispute == DISPUTE_POLICY_ACCEPT_BEST
+        if said.verdict is Verdict.DISPUTED and not accept:
+            return _Judged(Verdict.DISPUTED)
+        return _Judged(Verdict.DONE, reason=_STOP_REASONS[said.reason or StopReason.CAP_REACHED])
+
+    def _judge_unjoined(self, key: ItemKey, name: QuestionId, answers: int) -> _Judged:
+        policy = self._policies[name]
+        wanted = policy.max_answers if policy.fixed else policy.min_answers
+        if answers < wanted:
+            return _Judged(Verdict.ASK, wanted)
+        if self.questions[name].leading(key) is not None:
+            return _Judged(Verdict.DONE)
+        return _Judged(Verdict.DISPUTED, dispute=DISPUTE_REASON_KIND_NOT_AGGREGATED)
+
+    def _abstention_prevails(self, item: Item, name: QuestionId) -> bool:
+        """Whether more than half of those who met the question gave no value."""
+        abstained = len(item.abstentions.get(name, ()))
+        return abstained * 2 > item.said.get(name, 0) > 0
+
+    def _decision(
+        self, key: ItemKey, name: QuestionId, reason: StopReasonMessage.ValueType
+    ) -> Decision | None:
+        question = self.questions[name]
+        leading = question.leading(key)
+        if leading is None:
+            return None
+        parts = question.parts(key)
+        people = [part for part in parts if not is_model(part.labeler)]
+        annotation = {labeler: name for name, labeler in self.items[key].annotations.items()}
+        agreeing = sum(part.weight > 0 for part in people)
+        return Decision(
+            answer=leading.answer,
+            confidence=leading.confidence,
+            provenance=ConsensusProvenance(
+                algorithm=question.algorithm,
+                algorithm_version=question.model_version,
+                refit=self.refits,
+                votes=[
+                    VoteEvidence(
+                        labeler=part.labeler,
+                        annotation=annotation.get(part.labeler, ""),
+                        answer=part.said,
+                        weight=part.weight,
+                    )
+                    for part in parts[:_MOST_EVIDENCE]
+                ],
+                vote_count=len(people),
+                agreement=agreeing / len(people) if people else 0.0,
+                stop_reason=reason,
+            ),
+        )
+
+    def _ask(self, key: ItemKey, item: Item, wanted: int) -> Announcement | None:
+        if wanted <= item.answers_wanted:
+            return None  # they were asked for before
+        item.answers_wanted = wanted
+        item.revision += 1
+        return Wanted(key, wanted)
+
+    def _dispute(
+        self, key: ItemKey, item: Item, reason: DisputeReason.ValueType, judged: dict[QuestionId, _Judged]
+    ) -> Announcement:
+        item.state = State.DISPUTED
+        item.revision += 1
+        leading = (self._decision(key, question, STOP_REASON_CAP_REACHED) for question in judged)
+        return Disputed(key, reason, tuple(one for one in leading if one is not None))
+
+    def _reach(self, key: ItemKey, item: Item, decisions: Iterable[Decision]) -> Announcement | None:
+        said = tuple(decisions)
+        if not said:
+            return None
+        item.state = State.DECIDED
+        item.revision += 1
+        item.announced = {QuestionId(one.answer.question): _bytes(one.answer) for one in said}
+        return Reached(key, said)
+
+    def _follow(
+        self, key: ItemKey, item: Item, questions: Sequence[QuestionId], reason: StopReasonMessage.ValueType
+    ) -> Announcement | None:
+        """Announce what leads, if it is not what was announced: a decided item is not opened again, but its label
+        follows the votes."""
+        leading = {question: self.questions[question].leading(key) for question in questions}
+        if all(
+            one is None or item.announced.get(name) == _bytes(one.answer) for name, one in leading.items()
+        ):
+            return None
+        decisions = (self._decision(key, question, reason) for question in questions)
+        return self._reach(key, item, [one for one in decisions if one is not None])
+
+
+def pack(states: dict[QuestionId, bytes]) -> bytes:
+    """Fitted states of all questions as bytes, in the order of their ids."""
+    return json.dumps({name: b64encode(states[name]).decode() for name in sorted(states)}).encode()
+
+
+def unpack(packed: bytes) -> dict[QuestionId, bytes]:
+    """What `pack` packed."""
+    return {QuestionId(name): b64decode(state) for name, state in json.loads(packed).items()}
+
+
+def _bytes(answer: Answer) -> bytes:
+    return answer.SerializeToString(deterministic=True)

@@ -1,0 +1,346 @@
+"""One function a command or event: load, decide, store, announce."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from cairn.annotation.v1.annotation_store_pb2 import ANNOTATION_KIND_REVIEW, Project
+from cairn.consensus.v1.consensus_pb2 import (
+    ConcludeProjectRequest,
+    ConcludeProjectResponse,
+    Posterior,
+    RefitProjectRequest,
+    RefitProjectResponse,
+    Reliability,
+    UndecidedItem,
+)
+from cairn.events.v1.annotation_store_events_pb2 import (
+    AnnotationSubmitted,
+    ItemsImported,
+    ProjectCreated,
+    ProjectUpdated,
+)
+from cairn.events.v1.audit_events_pb2 import LabelCorrected
+from cairn.events.v1.consensus_events_pb2 import ReliabilitiesRefitted
+from cairn.events.v1.inference_events_pb2 import ROUTE_AUTO, ItemsRouted, ItemsScored
+from cairn.label.v1.label_value_pb2 import Answer
+from cairn_consensus.announcing import announce_all
+from cairn_consensus.config import ConsensusSettings
+from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
+from cairn_consensus.domain.project_state import Announcement, ProjectState, State, Vote, pack
+from cairn_consensus.states import States
+from cairn_consensus.store import (
+    ConsensusStore,
+    DecisionRow,
+    ItemRow,
+    ProjectKey,
+    ScoreRow,
+    TruthRank,
+    TruthRow,
+)
+from cairn_kit.database import Database, Transaction
+from cairn_kit.errors import FailedPrecondition, NotFound, to_status
+from cairn_kit.events import Event, NotYet, Received, announce
+from cairn_kit.rpc import once
+
+M = TypeVar("M", ItemsImported, AnnotationSubmitted, ItemsScored, ItemsRouted, LabelCorrected)
+Groups = dict[ProjectKey, list[Received[M]]]
+
+
+class Handlers:
+    """What consensus does when it is asked, and when it hears of something."""
+
+    def __init__(self, database: Database, store: ConsensusStore, settings: ConsensusSettings) -> None:
+        self._database = database
+        self._store = store
+        self._settings = settings
+        self._states = States(store)
+
+    # --- events
+
+    async def on_projects(
+        self, tx: Transaction, events: Sequence[Received[ProjectCreated] | Received[ProjectUpdated]]
+    ) -> None:
+        """Keep the projects as they are now."""
+        projects = [(ProjectKey(e.tenant, e.project), e.message.project) for e in events]
+        await self._store.upsert_projects(tx, [(key, project.revision, project) for key, project in projects])
+
+    async def on_items_imported(self, tx: Transaction, events: Sequence[Received[ItemsImported]]) -> None:
+        """Gold: the truth that came with items."""
+        gold = [event for event in events if any(item.gold_answers for item in event.message.items)]
+        for key, project, group in await self._by_project(tx, gold):
+            truths = [
+                (TruthRow(ItemKey(item.key), QuestionId(answer.question), answer), TruthRank.GOLD, event.time)
+                for event in group
+                for item in event.message.items
+                for answer in item.gold_answers
+            ]
+            await self._learn(tx, key, project, truths)
+
+    async def on_labels_corrected(self, tx: Transaction, events: Sequence[Received[LabelCorrected]]) -> None:
+        """What reviewers decided is the truth."""
+        for key, project, group in await self._by_project(tx, events):
+            truths = [
+                (
+                    TruthRow(_key(e.message.item), QuestionId(e.message.answer.question), e.message.answer),
+                    TruthRank.REVIEWED,
+                    e.time,
+                )
+                for e in group
+            ]
+            await self._learn(tx, key, project, truths)
+
+    async def on_annotations(self, tx: Transaction, events: Sequence[Received[AnnotationSubmitted]]) -> None:
+        """Votes: what labelers said. A review is no vote."""
+        asked = [event for event in events if event.message.annotation.kind != ANNOTATION_KIND_REVIEW]
+        for key, project, group in await self._by_project(tx, asked):
+            state = await self._states.hold(tx, key, project)
+            votes = [vote for event in group for vote in _votes(event, project)]
+            fresh = await self._store.insert_votes(tx, key, votes)
+            causes: dict[ItemKey, Received[Any]] = {}
+            for event in group:
+                causes[_key(event.message.item)] = event
+            for vote in votes:
+                if (vote.item, vote.question, vote.labeler) in fresh:
+                    state.vote(vote)
+            touched = sorted({item for item, _, _ in fresh})
+            await self._decide(tx, key, state, touched, state.judge, causes)
+            if state.is_due(self._settings.refit_growth, self._settings.refit_min_votes):
+                await self._refit(tx, key, state, state.judge_again, cause=group[-1])
+
+    async def on_items_scored(self, tx: Transaction, events: Sequence[Received[ItemsScored]]) -> None:
+        """A model's answers: votes of one more labeler."""
+        for key, project, group in await self._by_project(tx, events):
+            state = await self._states.hold(tx, key, project)
+            for event in group:
+                scored = event.message
+                scores = [
+                    ScoreRow(
+                        _key(one.item),
+                        QuestionId(scored.question),
+                        scored.model_version,
+                        tuple(one.probabilities),
+                        tuple(scored.class_ids),
+                    )
+                    for one in scored.scores
+                ]
+                newer = await self._store.upsert_scores(tx, key, scored.revision, scores) if scores else set()
+                for one in scores:
+                    if one.item in newer:
+                        state.score(one.item, one.question, one.model, one.probabilities, one.class_ids)
+                await self._decide(
+                    tx, key, state, [i for i in sorted(newer) if i in state.items], state.judge
+                )
+
+    async def on_items_routed(self, tx: Transaction, events: Sequence[Received[ItemsRouted]]) -> None:
+        """Items that a model labeled alone are asked of nobody; one that goes back to people is judged again."""
+        for key, project, group in await self._by_project(tx, events):
+            state = await self._states.hold(tx, key, project)
+            routes = [
+                (_key(route.item), route.route == ROUTE_AUTO, route.revision)
+                for event in group
+                for route in event.message.routes
+            ]
+            newer = await self._store.route_items(tx, key, routes)
+            for item, auto in newer.items():
+                state.item(item).auto = auto
+            back = sorted(item for item, auto in newer.items() if not auto and state.items[item].annotations)
+            await self._decide(tx, key, state, back, state.judge)
+
+    # --- calls
+
+    async def posteriors(
+        self, tenant: str, project: str, question: str, items: Sequence[str]
+    ) -> list[Posterior]:
+        """What is known of each of these items; those that nobody has answered are left out."""
+        async with self._database.transaction() as tx:
+            state = await self._state(tx, ProjectKey(tenant, project))
+            name = QuestionId(question)
+            if name not in state.questions:
+                raise NotFound(
+                    "QUESTION_NOT_FOUND",
+                    f"projects/{project} asks no question {question}.",
+                    question=question,
+                )
+            return [found for item in items if (found := state.posterior(ItemKey(item), name)) is not None]
+
+    async def reliabilities(self, tenant: str, project: str, question: str) -> list[Reliability]:
+        """What is known of each labeler on one question, or on all of them."""
+        async with self._database.transaction() as tx:
+            state = await self._state(tx, ProjectKey(tenant, project))
+            names = [QuestionId(question)] if question else list(state.questions)
+            return [one for name in names if name in state.questions for one in state.reliabilities(name)]
+
+    async def refit(self, tenant: str, request: RefitProjectRequest) -> RefitProjectResponse:
+        """Fit everything now."""
+        key = ProjectKey(tenant, request.project.removeprefix("projects/"))
+        async with self._database.transaction() as tx:
+
+            async def effect() -> RefitProjectResponse:
+                state = await self._state(tx, key)
+                said = await self._refit(tx, key, state, state.judge_again)
+                return RefitProjectResponse(refit=state.refits, votes=state.votes, changed_items=len(said))
+
+            return await once(tx, tenant, request, RefitProjectResponse, effect)
+
+    async def conclude(self, tenant: str, request: ConcludeProjectRequest) -> ConcludeProjectResponse:
+        """Decide every item with what there is."""
+        key = ProjectKey(tenant, request.project.removeprefix("projects/"))
+        async with self._database.transaction() as tx:
+
+            async def effect() -> ConcludeProjectResponse:
+                state = await self._state(tx, key)
+                if state.votes < request.expected_annotations:
+                    raise FailedPrecondition(
+                        "VOTES_NOT_IN",
+                        f"{state.votes} of {request.expected_annotations} annotations have been heard of so far.",
+                        heard=str(state.votes),
+                    )
+                said = await self._refit(tx, key, state, state.conclude)
+                return ConcludeProjectResponse(
+                    refit=state.refits,
+                    votes=state.votes,
+                    announced_labels=len(said),
+                    undecided=[_undecided(key, item) for item in state.undecided()],
+                )
+
+            return await once(tx, tenant, request, ConcludeProjectResponse, effect)
+
+    # --- what they share
+
+    async def _state(self, tx: Transaction, key: ProjectKey) -> ProjectState:
+        project = await self._store.project(tx, key)
+        if project is None:
+            name = f"projects/{key.project}"
+            raise NotFound("PROJECT_NOT_FOUND", f"There is no {name}.", resource=name)
+        return await self._states.hold(tx, key, project)
+
+    async def _by_project(
+        self, tx: Transaction, events: Sequence[Received[M]]
+    ) -> list[tuple[ProjectKey, Project, list[Received[M]]]]:
+        """Events by project, in one order for all transactions, so that none waits for another in a circle."""
+        groups: dict[ProjectKey, list[Received[M]]] = {}
+        for event in events:
+            groups.setdefault(ProjectKey(event.tenant, event.project), []).append(event)
+        keys = sorted(groups, key=lambda key: key.columns)
+        known = await self._store.known_projects(tx, keys)
+        unknown = [event for key in keys if key not in known for event in groups[key]]
+        if unknown:
+            raise NotYet("the project is not known yet", *unknown)
+        return [(key, known[key], groups[key]) for key in keys]
+
+    async def _learn(
+        self,
+        tx: Transaction,
+        key: ProjectKey,
+        project: Project,
+        truths: list[tuple[TruthRow, TruthRank, datetime]],
+    ) -> None:
+        state = await self._states.hold(tx, key, project)
+        changed = await self._store.upsert_truths(tx, key, truths)
+        # The last word of a rank wins in the store; here, too.
+        for truth, _, _ in sorted(truths, key=lambda one: (one[1], one[2])):
+            if (truth.item, truth.question) in changed:
+                state.know(truth.item, truth.question, truth.answer)
+        reviewed = sorted({truth.item for truth, rank, _ in truths if rank is TruthRank.REVIEWED})
+        for item in reviewed:
+            state.item(item).state = State.DECIDED
+        await self._save_items(tx, key, state, reviewed)
+
+    async def _refit(
+        self,
+        tx: Transaction,
+        key: ProjectKey,
+        state: ProjectState,
+        judge: Callable[[ItemKey], Announcement | None],
+        cause: Received[Any] | None = None,
+    ) -> list[Announcement]:
+        """Fit everything, keep the fit, and say what changed by it."""
+        fitted = await asyncio.to_thread(state.refit)
+        said = await self._decide(tx, key, state, sorted(state.items), judge)
+        digest = state.digest()
+        labelers = state.labelers()
+        await self._store.save_refit(
+            tx,
+            key,
+            refit=state.refits,
+            votes=state.votes,
+            labelers=labelers,
+            changed_items=len(said),
+            state=pack(fitted),
+            state_sha256=digest,
+        )
+        name = f"projects/{key.project}"
+        refitted = ReliabilitiesRefitted(
+            project=name,
+            refit=state.refits,
+            votes=state.votes,
+            labelers=labelers,
+            changed_items=len(said),
+            state_sha256=digest,
+        )
+        announce(tx, Event(refitted, key.tenant, key.project, name, state.refits), cause=cause)
+        return said
+
+    async def _decide(
+        self,
+        tx: Transaction,
+        key: ProjectKey,
+        state: ProjectState,
+        items: Iterable[ItemKey],
+        judge: Callable[[ItemKey], Announcement | None],
+        causes: Mapping[ItemKey, Received[Any]] | None = None,
+    ) -> list[Announcement]:
+        """Judge items, keep what was decided, and announce it."""
+        said = [found for item in items if (found := judge(item)) is not None]
+        if not said:
+            return said
+        announce_all(tx, key, state, said, causes or {})
+        await self._save_items(tx, key, state, [one.item for one in said])
+        decided = [
+            DecisionRow(one.item, QuestionId(d.answer.question), d.answer, d.confidence)
+            for one in said
+            for d in getattr(one, "decisions", ())
+        ]
+        if decided:
+            await self._store.save_decisions(tx, key, decided)
+        return said
+
+    async def _save_items(
+        self, tx: Transaction, key: ProjectKey, state: ProjectState, items: Sequence[ItemKey]
+    ) -> None:
+        rows = [
+            ItemRow(name, item.state, item.revision, item.answers_wanted, item.auto)
+            for name in items
+            for item in (state.items[name],)
+        ]
+        if rows:
+            await self._store.save_items(tx, key, rows)
+
+
+def _votes(event: Received[AnnotationSubmitted], project: Project) -> list[Vote]:
+    """An annotation's answers, one vote a question. Answers too large for the event are of kinds that are not joined:
+    all that counts there is that somebody answered."""
+    annotation, item = event.message.annotation, _key(event.message.item)
+    answers: Iterable[Answer] = annotation.answers
+    if event.message.answers_omitted:
+        answers = [Answer(question=question.id) for question in project.schema.questions]
+    return [
+        Vote(item, QuestionId(a.question), LabelerName(annotation.labeler), annotation.name, a)
+        for a in answers
+    ]
+
+
+def _undecided(key: ProjectKey, item: ItemKey) -> UndecidedItem:
+    name = f"projects/{key.project}/items/{item}"
+    reason = FailedPrecondition(
+        "NOT_DECIDABLE", f"The answers to {name} cannot be joined: a reviewer must decide."
+    )
+    return UndecidedItem(item=name, reason=to_status(reason))
+
+
+def _key(item: str) -> ItemKey:
+    return ItemKey(item.rsplit("/", 1)[1])

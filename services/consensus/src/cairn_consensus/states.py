@@ -1,0 +1,67 @@
+"""Projects' states in memory: loaded when first needed, changed by one transaction at a time, dropped when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+from weakref import WeakKeyDictionary
+
+from cairn.annotation.v1.annotation_store_pb2 import Project
+from cairn_consensus.domain.ids import ItemKey
+from cairn_consensus.domain.project_state import ProjectState, unpack
+from cairn_consensus.store import ConsensusStore, Everything, ProjectKey
+from cairn_kit.database import Transaction
+
+
+class States:
+    """Who holds which project's state."""
+
+    def __init__(self, store: ConsensusStore) -> None:
+        self._store = store
+        self._states: dict[ProjectKey, ProjectState] = {}
+        self._locks: dict[ProjectKey, asyncio.Lock] = {}
+        self._held: WeakKeyDictionary[Transaction, set[ProjectKey]] = WeakKeyDictionary()
+
+    async def hold(self, tx: Transaction, key: ProjectKey, project: Project) -> ProjectState:
+        """The project's state, to be changed by this transaction alone until it ends."""
+        held = self._held.setdefault(tx, set())
+        if key not in held:
+            lock = self._locks.setdefault(key, asyncio.Lock())
+            await lock.acquire()
+            held.add(key)
+            tx.after_commit(lambda: self._let_go(tx, key))
+            tx.on_rollback(lambda: self._drop(tx, key))
+        state = self._states.get(key)
+        if state is None or state.project.schema_version != project.schema_version:
+            state = self._states[key] = rebuild(project, await self._store.everything(tx, key))
+        state.adopt(project)
+        return state
+
+    def _let_go(self, tx: Transaction, key: ProjectKey) -> None:
+        self._held.get(tx, set()).discard(key)
+        self._locks[key].release()
+
+    def _drop(self, tx: Transaction, key: ProjectKey) -> None:
+        self._states.pop(key, None)
+        self._let_go(tx, key)
+
+
+def rebuild(project: Project, kept: Everything) -> ProjectState:
+    """A project's state from what is stored: the same whatever the order in which it came."""
+    state = ProjectState(project)
+    for row in kept.items:
+        item = state.item(row.item)
+        item.state, item.revision, item.auto = row.state, row.revision, row.auto
+        item.answers_wanted = max(item.answers_wanted, row.answers_wanted)
+    for vote in kept.votes:
+        state.vote(vote)
+    for score in kept.scores:
+        state.score(score.item, score.question, score.model, score.probabilities, score.class_ids)
+    for truth in kept.truths:
+        state.know(truth.item, truth.question, truth.answer)
+    for decision in kept.decisions:
+        state.item(ItemKey(decision.item)).announced[decision.question] = decision.answer.SerializeToString(
+            deterministic=True
+        )
+    if kept.refit is not None:
+        state.restore(kept.refit.refit, kept.refit.votes, unpack(kept.refit.state))
+    return state
