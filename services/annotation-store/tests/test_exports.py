@@ -110,17 +110,13 @@ async def test_an_export_goes_on_where_its_killed_worker_was(
     ready: Any, tools: Any, writes: int, after: bool
 ) -> None:
     # given a worker that is killed at one of its writes (three parts, then the file)
-    await ready.database.execute("LOCK TABLE export IN ACCESS SHARE MODE")
-    async with ready.database.transaction() as tx:
-        await tx.execute(
-            "INSERT INTO export (tenant, project, export, format, include_annotations, state, worker_until) "
-            "VALUES ('acme', 'birds', $1, 1, false, 1, 'infinity')",
-            export := uuid4(),
-        )
-    dying = worker(ready, Dying(Storage.open(ready.running.settings.blob_url), writes, after=after))
     await ready.database.execute(
-        "UPDATE export SET state = 2, worker = $1, worker_until = 'infinity'", uuid4()
+        "INSERT INTO export (tenant, project, export, format, include_annotations, state, worker, worker_until) "
+        "VALUES ('acme', 'birds', $1, 1, false, 2, $2, 'infinity')",
+        export := uuid4(),
+        uuid4(),
     )
+    dying = worker(ready, Dying(Storage.open(ready.running.settings.blob_url), writes, after=after))
     row = await ExportStore().get(ready.database, "acme", "birds", export)
     with pytest.raises(Killed):
         await dying._write(row)  # type: ignore[arg-type]
@@ -157,24 +153,27 @@ async def test_a_cancelled_export_stops_and_leaves_nothing(ready: Any, tools: An
         await ready.stub.GetExport(pb.GetExportRequest(name=f"{name[:-4]}0000"))
 
 
-async def test_an_export_that_cannot_be_written_fails_in_the_end(ready: Any) -> None:
-    for failures in range(4):
+async def test_an_export_that_cannot_be_written_is_tried_again_and_fails_in_the_end(ready: Any) -> None:
+    heard = await ready.world.listen(events_pb.ExportFinished)
+    (ready.world.folder / "blobs" / "exports").write_text("in the way")
+    for failures in (0, 4):
         await ready.database.execute(
             "INSERT INTO export (tenant, project, export, format, include_annotations, state, failures) "
             "VALUES ('acme', 'birds', $1, 1, false, 1, $2)",
             uuid4(),
             failures,
         )
-    folder = ready.world.folder / "blobs"
-    assert not (folder / "exports").exists()
-    (folder / "exports").write_text("in the way")
     await worker(ready).work()
 
-    async def states() -> list[int]:
-        found = await ready.database.fetch("SELECT state FROM export ORDER BY failures")
-        return [row["state"] for row in found]
+    async def states() -> list[tuple[Any, ...]]:
+        found = await ready.database.fetch(
+            "SELECT failures, state, worker_until > now() AS later FROM export ORDER BY created_at"
+        )
+        return [tuple(row) for row in found]
 
-    await eventually(states, [5, 5, 5, 5], timeout=40)
+    await eventually(states, [(1, pb.EXPORT_STATE_RUNNING, True), (5, pb.EXPORT_STATE_FAILED, True)])
+    [event] = await heard.count(1)
+    assert event.message.export.error.message == "The export could not be written."
 
 
 async def test_csv_has_a_header_and_no_formulas(birds: Any) -> None:

@@ -46,7 +46,7 @@ RETURNING *
 UPDATE export SET failures = failures + 1, worker = NULL,
        worker_until = now() + make_interval(secs => 2 ^ failures),
        state = CASE WHEN failures + 1 >= $5 THEN 5 ELSE state END,
-       error = CASE WHEN failures + 1 >= $5 THEN $6 END,
+       error = CASE WHEN failures + 1 >= $5 THEN $6::bytea END,
        ended_at = CASE WHEN failures + 1 >= $5 THEN now() END
 WHERE tenant = $1 AND project = $2 AND export = $3 AND worker = $4 AND state = 2
 RETURNING *
