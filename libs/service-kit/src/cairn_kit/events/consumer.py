@@ -145,7 +145,7 @@ class Consumer:
                 messages = await self._pull.next(_POLL)
                 self._metrics.consumer_waiting.set(self._pull.waiting if messages else 0)
                 if messages:
-                    await self._settle(await self._deliveries(messages))
+                    await self._take(messages)
                 delay = 0.05
             except ConsumerMissing as missing:
                 _log.warning("consumer.missing", why=str(missing))
@@ -159,8 +159,17 @@ class Consumer:
             except Exception:
                 # A defect of ours must not end the consumer: what was in hand is delivered again.
                 _log.exception("consumer.defect")
-                self._held.clear()
                 await asyncio.sleep(1.0)
+
+    async def _take(self, messages: Sequence[Msg]) -> None:
+        try:
+            await self._settle(await self._deliveries(messages))
+        finally:
+            # Nothing is left, unless an error came out: then what was in hand is delivered again, to whoever asks.
+            left, self._held = list(self._held.values()), {}
+            for message in left:
+                with suppress(NatsError, OSError):
+                    await message.nak(delay=_RETRY_DELAYS[0])
 
     async def _bind(self) -> None:
         js = self._bus.jetstream

@@ -58,12 +58,14 @@ class Stored:
     traceparent: str
     time: datetime
     body: bytes
+    republished: int = 0
 
     def headers(self, source: str) -> dict[str, str]:
         """The NATS headers: CloudEvents 1.0 binary mode, ours, and the broker's own for its dedupe window."""
         event_id = str(self.id)
         headers = {
-            "Nats-Msg-Id": event_id,
+            # A republished event must not be dropped for having the id of the one that was lost.
+            "Nats-Msg-Id": f"{event_id}/{self.republished}" if self.republished else event_id,
             "ce-specversion": "1.0",
             _ID: event_id,
             _TYPE: self.type,

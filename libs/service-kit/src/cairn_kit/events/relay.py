@@ -36,14 +36,15 @@ _FIRST = UUID(int=0)
 _WAITED_FOR: tuple[type[BaseException], ...] = (*OUTAGES, BusError, NatsError)
 
 _CLAIM = """
-SELECT event_id, event_type, nats_subject, tenant, project, resource, revision, traceparent, occurred_at, body
+SELECT event_id, event_type, nats_subject, tenant, project, resource, revision, traceparent, occurred_at, body,
+       republished
 FROM outbox WHERE published_at IS NULL ORDER BY event_id LIMIT $1 FOR UPDATE SKIP LOCKED
 """
 _MARK = "UPDATE outbox SET published_at = now() WHERE event_id = ANY($1::uuid[])"
 _REOPEN = """
 WITH chunk AS (SELECT event_id FROM outbox WHERE event_id > $1 ORDER BY event_id LIMIT $2),
 reopened AS (
-  UPDATE outbox SET published_at = NULL FROM chunk
+  UPDATE outbox SET published_at = NULL, republished = republished + 1 FROM chunk
   WHERE outbox.event_id = chunk.event_id AND outbox.published_at IS NOT NULL RETURNING 1)
 SELECT (SELECT event_id FROM chunk ORDER BY event_id DESC LIMIT 1) AS last, (SELECT count(*) FROM reopened) AS reopened
 """
@@ -228,4 +229,5 @@ def _stored(row: Record) -> Stored:
         row["traceparent"],
         row["occurred_at"],
         row["body"],
+        row["republished"],
     )

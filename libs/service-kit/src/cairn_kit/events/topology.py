@@ -21,7 +21,7 @@ from cairn_kit.events.subjects import EVERYTHING
 from cairn_kit.events.subscription import Subscription
 
 STREAM = "CAIRN"
-ACK_WAIT = 30.0
+ACK_WAIT = 6.0
 """Seconds until an event that was neither acknowledged nor kept alive is delivered again."""
 _DEDUPE_WINDOW = 120.0
 _UNACKNOWLEDGED = 10_000

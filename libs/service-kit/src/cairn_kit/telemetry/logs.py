@@ -7,6 +7,7 @@ import sys
 from typing import Any, Literal
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 from opentelemetry import trace
 from structlog.typing import EventDict, WrappedLogger
 
@@ -27,12 +28,16 @@ def configure_logging(service: str, level: str = "info", style: Literal["json", 
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _add_trace,
     ]
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if style == "console" else structlog.processors.JSONRenderer()
-    )
+    renderer: structlog.typing.Processor
+    if style == "console":
+        renderer = structlog.dev.ConsoleRenderer()
+    else:
+        renderer = structlog.processors.JSONRenderer()
     final: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if style == "json":
-        final.append(structlog.processors.dict_tracebacks)
+        # Without local variables: they hold tokens, and people's answers.
+        traceback = ExceptionDictTransformer(show_locals=False)
+        final.append(structlog.processors.ExceptionRenderer(traceback))
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -42,6 +47,7 @@ def configure_logging(service: str, level: str = "info", style: Literal["json", 
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    logging.getLogger("asyncpg").setLevel(logging.ERROR)  # it tells each try to reach a lost server
     logging.getLogger("nats").setLevel(logging.CRITICAL)  # it logs every reconnect; we say it once ourselves
     structlog.configure(
         processors=[

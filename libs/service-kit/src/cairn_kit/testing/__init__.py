@@ -2,6 +2,7 @@
 
 from cairn_kit.testing.eventually import eventually
 from cairn_kit.testing.proxy import CutProxy
+from cairn_kit.testing.servers import own_postgres
 from cairn_kit.testing.world import Heard, RunningService, World
 
-__all__ = ["CutProxy", "Heard", "RunningService", "World", "eventually"]
+__all__ = ["CutProxy", "Heard", "RunningService", "World", "eventually", "own_postgres"]

@@ -7,6 +7,8 @@ import atexit
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.resources.abc import Traversable
 from itertools import count
@@ -18,23 +20,32 @@ from cairn_kit.database.migrations import migrate, provision, read_migrations
 from cairn_kit.embedded import EmbeddedPostgres
 
 _numbers = count(1)
+# A killed server must keep what it has committed, as a durable one does; only a power cut may lose it.
+_SETTINGS = {"max_connections": "300", "synchronous_commit": "on"}
 _templates: dict[str, str] = {}
 
 
 @cache
 def postgres() -> EmbeddedPostgres:
     """One server for the process, without fsync."""
+    running = own_postgres()
+    atexit.register(running.__exit__, None, None, None)
+    return running.__enter__()
+
+
+@contextmanager
+def own_postgres() -> Iterator[EmbeddedPostgres]:
+    """A server of the test's own, to be killed and restarted at will; without fsync."""
+    # Not below pytest's tmp_path: run by root, PostgreSQL is another user, and pytest closes its folders to others.
     folder = Path(tempfile.mkdtemp(prefix="cairn-test-"))
-    folder.chmod(0o755)  # PostgreSQL may run as another user; its own folder inside is private
-    server = EmbeddedPostgres(folder / "pg", durable=False, settings={"max_connections": "300"})
+    folder.chmod(0o755)
+    server = EmbeddedPostgres(folder / "pg", durable=False, settings=_SETTINGS)
     server.start()
-
-    def end() -> None:
-        server.stop()
+    try:
+        yield server
+    finally:
+        server.kill()
         shutil.rmtree(folder, ignore_errors=True)
-
-    atexit.register(end)
-    return server
 
 
 async def fresh_database(service: str, migrations: Traversable | None) -> str:
