@@ -21,6 +21,7 @@ from cairn.dispatch.v1.task_dispatch_pb2_grpc import (
     add_TaskDispatchServiceServicer_to_server,
 )
 from cairn.events.v1 import annotation_store_events_pb2 as store_events
+from cairn.events.v1 import task_dispatch_events_pb2 as dispatch_events
 from cairn.label.v1 import label_schema_pb2 as schema_pb
 from cairn.label.v1.label_value_pb2 import Answer
 from cairn_audit.__main__ import SERVICE
@@ -186,6 +187,19 @@ class Elsewhere:
         )
         message = store_events.AnnotationSubmitted(annotation=annotation, item=item, audit=audit)
         return _event(message, annotation.name, tenant, item.split("/")[1])
+
+    @staticmethod
+    def tasks_closed(item: str, *, audit: str, tenant: str = "acme") -> Event:
+        project = item.split("/")[1]
+        task = dispatch_pb.Task(
+            name=f"projects/{project}/tasks/{uuid7()}",
+            item=item,
+            kind=dispatch_pb.TASK_KIND_REVIEW,
+            state=dispatch_pb.TASK_STATE_CLOSED,
+            audit=audit,
+        )
+        message = dispatch_events.TasksClosed(project=f"projects/{project}", tasks=[task])
+        return _event(message, task.name, tenant, project)
 
     @staticmethod
     def says(choice: str) -> list[Answer]:

@@ -374,6 +374,20 @@ async def test_a_cancelled_audit_gives_no_verdict_and_calls_its_tasks_off(
     assert await reason_of(api.CancelAudit(pb.CancelAuditRequest(name=made.name))) == "AUDIT_ENDED"
 
 
+async def test_a_review_that_was_called_off_by_hand_takes_its_label_out_of_the_audit(
+    world: World, api: Any, birds: None, dispatch: Dispatch, elsewhere: Elsewhere
+) -> None:
+    made = await api.CreateAudit(plan(sample_size=8, max_error=1.0))
+    items = await asked(dispatch, made, 8)
+    await world.publish(
+        elsewhere.tasks_closed(items[0], audit=made.name),
+        elsewhere.tasks_closed(items[1], audit=""),  # another task of the item: none of the audit's business
+        *(elsewhere.review(item, elsewhere.says("robin"), audit=made.name) for item in items[1:]),
+    )
+    done = await ended(api, made)
+    assert (done.state, done.sampled, done.reviewed) == (pb.AUDIT_STATE_PASSED, 8, 7)
+
+
 # --- disputes
 
 

@@ -19,6 +19,7 @@ from cairn.annotation.v1.annotation_store_pb2 import (
 )
 from cairn.annotation.v1.annotation_store_pb2 import Project as ProjectMessage
 from cairn.audit.v1.audit_pb2 import Audit, CancelAuditRequest, CreateAuditRequest
+from cairn.dispatch.v1.task_dispatch_pb2 import Task
 from cairn.events.v1.annotation_store_events_pb2 import (
     AnnotationSubmitted,
     LabelFinalized,
@@ -34,6 +35,7 @@ from cairn.events.v1.audit_events_pb2 import (
     CorrectionReason,
     LabelCorrected,
 )
+from cairn.events.v1.task_dispatch_events_pb2 import TasksClosed
 from cairn.label.v1.label_schema_pb2 import Question
 from cairn.label.v1.label_value_pb2 import Answer
 from cairn_audit.domain import names
@@ -204,11 +206,26 @@ class Handlers:
             if event.message.annotation.kind != ANNOTATION_KIND_REVIEW:
                 continue
             if event.message.audit:
-                by_audit[_key_of(event)].append(event)
+                by_audit[_key_of(event.tenant, event.message.audit)].append(event)
             else:
                 await self._settle_dispute(tx, event)
         for key in sorted(by_audit, key=lambda audit: audit.columns):  # one order of locks for everybody
             await self._take_findings(tx, key, by_audit[key])
+
+    async def on_tasks_closed(self, tx: Transaction, events: Sequence[Received[TasksClosed]]) -> None:
+        """Whoever calls a review off by hand takes its label out of the audit: nobody will judge it."""
+        by_audit: dict[AuditKey, list[Task]] = defaultdict(list)
+        for event in events:
+            for task in event.message.tasks:
+                if task.audit:
+                    by_audit[_key_of(event.tenant, task.audit)].append(task)
+        for key in sorted(by_audit, key=lambda audit: audit.columns):
+            audit = await self._store.lock_audit(tx, key)
+            if audit is None or audit.phase is not AuditPhase.REVIEWING:
+                continue
+            items = [ItemKey(names.last_part(task.item)) for task in by_audit[key]]
+            await self._store.leave_out(tx, key, items, "its review was called off")
+            await self.conclude(tx, audit)
 
     async def _take_findings(
         self, tx: Transaction, key: AuditKey, reviews: Sequence[Received[AnnotationSubmitted]]
@@ -358,10 +375,8 @@ def _answer_to(review: Annotation, question: str) -> Answer | None:
     return next((answer for answer in review.answers if answer.question == question), None)
 
 
-def _key_of(event: Received[AnnotationSubmitted]) -> AuditKey:
-    return AuditKey(
-        Tenant(event.tenant), names.Project(event.project), AuditId(names.last_part(event.message.audit))
-    )
+def _key_of(tenant: str, audit: str) -> AuditKey:
+    return AuditKey(Tenant(tenant), names.project_of(audit), AuditId(names.last_part(audit)))
 
 
 def _audit_event(key: AuditKey, message: AuditStarted | AuditPassed | AuditFailed, revision: int) -> Event:

@@ -371,6 +371,10 @@ class AuditStore:
         """Close a drawn label as `right`, `wrong` or `excluded`."""
         await tx.execute(SQL.settle_sample, *key.columns, item, outcome, note)
 
+    async def leave_out(self, tx: Transaction, key: AuditKey, items: Sequence[ItemKey], note: str) -> None:
+        """Close those of these drawn labels that are open: they will not be judged."""
+        await tx.execute(SQL.leave_out, *key.columns, items, note)
+
     async def want_another_review(self, tx: Transaction, key: AuditKey, item: ItemKey, reviews: int) -> None:
         """Have so many reviews in all asked for."""
         await tx.execute(SQL.want_another_review, *key.columns, item, reviews)

@@ -8,6 +8,7 @@ from cairn.events.v1.annotation_store_events_pb2 import (
     ProjectCreated,
     ProjectUpdated,
 )
+from cairn.events.v1.task_dispatch_events_pb2 import TasksClosed
 from cairn_audit.handlers import Handlers
 from cairn_audit.ledger import Ledger
 from cairn_kit.events import Subscription
@@ -21,4 +22,5 @@ def subscriptions(handlers: Handlers, ledger: Ledger) -> list[Subscription]:
         Subscription(ProjectUpdated, handlers.on_projects_updated),
         Subscription(LabelFinalized, handlers.on_labels),
         Subscription(AnnotationSubmitted, handlers.on_annotations),
+        Subscription(TasksClosed, handlers.on_tasks_closed),
     ]

@@ -154,6 +154,10 @@ FROM sample WHERE tenant = $1 AND project = $2 AND audit = $3 AND item = $4 AND 
 -- name: settle_sample
 UPDATE sample SET outcome = $5, note = $6 WHERE tenant = $1 AND project = $2 AND audit = $3 AND item = $4
 
+-- name: leave_out
+UPDATE sample SET outcome = 'excluded', note = $5
+WHERE tenant = $1 AND project = $2 AND audit = $3 AND item = ANY($4::text[]) AND outcome = 'open'
+
 -- name: want_another_review
 UPDATE sample SET reviews_wanted = $5, ask_after = now() WHERE tenant = $1 AND project = $2 AND audit = $3 AND item = $4
 
