@@ -7,6 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from cairn_kit.database.pool import OUTAGES
 from cairn_kit.telemetry.logs import get_logger
 from cairn_kit.telemetry.metrics import Metrics
 
@@ -38,6 +39,9 @@ class Job:
             try:
                 await self._work()
                 failures = 0
+            except OUTAGES as error:
+                failures += 1
+                _log.warning("job.waiting", job=self.name, error=repr(error))
             except Exception as error:
                 failures += 1
                 self._metrics.background_failures.labels(self.name).inc()

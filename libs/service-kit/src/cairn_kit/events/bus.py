@@ -19,7 +19,7 @@ from cairn_kit.events.topology import STREAM
 from cairn_kit.telemetry.logs import get_logger
 
 _log = get_logger(__name__)
-_CONNECT_TIMEOUT = 5.0
+_CONNECT_TIMEOUT = 3.0
 _REQUEST_TIMEOUT = 5.0
 _NO_STREAM = "no stream answers"
 
@@ -58,6 +58,7 @@ class Bus:
         self.generation = 0
         """Grows with each reconnection: what a server was asked for before is forgotten by it."""
         self._up = asyncio.Event()
+        self._last_error = ""
 
     @property
     def connected(self) -> bool:
@@ -75,7 +76,7 @@ class Bus:
         return self._client.jetstream(timeout=_REQUEST_TIMEOUT)
 
     async def open(self) -> None:
-        """Connect; raises BusError when there is no server after five seconds."""
+        """Connect; raises BusError when there is no server after three seconds."""
         options: dict[str, Any] = {
             "servers": [self._address.url],
             "name": self._name,
@@ -94,11 +95,14 @@ class Bus:
             "disconnected_cb": self._on_disconnected,
             "reconnected_cb": self._on_reconnected,
         }
+        where = f"NATS cannot be reached at {self._address.url}"
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT):
                 await self._client.connect(**{k: v for k, v in options.items() if v is not None})
-        except (OSError, TimeoutError, NatsError) as error:
-            raise BusError(f"NATS cannot be reached at {self._address.url}: {error}") from error
+        except TimeoutError:
+            raise BusError(f"{where}: {self._last_error or 'no answer'}") from None
+        except (OSError, NatsError) as error:
+            raise BusError(f"{where}: {error}") from error
         self._up.set()
 
     async def close(self) -> None:
@@ -120,6 +124,7 @@ class Bus:
                     await self._up.wait()
 
     async def _on_error(self, error: Exception) -> None:
+        self._last_error = str(error)
         _log.debug("bus.error", error=repr(error))
 
     async def _on_disconnected(self) -> None:
