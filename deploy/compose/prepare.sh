@@ -6,10 +6,9 @@ umask 077
 cd "$(dirname "$0")"
 PYTHON=${PYTHON:-../../.venv/bin/python}
 if [ ! -e .env ]; then
-  for name in POSTGRES_PASSWORD TASK_DISPATCH_PASSWORD ANNOTATION_STORE_PASSWORD CONSENSUS_PASSWORD \
-              INFERENCE_PASSWORD AUDIT_PASSWORD NATS_TOKEN; do
-    # It begins with a letter: nats-server would take a string of digits for a number.
-    echo "$name=s$("$PYTHON" -c 'import secrets; print(secrets.token_hex(24))')"
-  done > .env
+  # Each begins with a letter: nats-server would take a string of digits for a number.
+  "$PYTHON" -c 'import secrets, sys; [print(f"{name}=s{secrets.token_hex(24)}") for name in sys.argv[1:]]' \
+    POSTGRES_PASSWORD TASK_DISPATCH_PASSWORD ANNOTATION_STORE_PASSWORD CONSENSUS_PASSWORD \
+    INFERENCE_PASSWORD AUDIT_PASSWORD NATS_TOKEN > .env
 fi
 "$PYTHON" -m cairn_stack.keys make keys

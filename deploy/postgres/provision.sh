@@ -7,10 +7,10 @@ export PGUSER="${PGUSER:-${POSTGRES_USER:-postgres}}"
 psql -c "REVOKE ALL ON DATABASE cairn FROM PUBLIC" -c "REVOKE ALL ON SCHEMA public FROM PUBLIC"
 for role in task_dispatch annotation_store consensus inference audit; do
   variable="$(echo "$role" | tr '[:lower:]' '[:upper:]')_PASSWORD"
-  eval "password=\${$variable:?}"
-  # The password reaches psql through its input, not its arguments, which every process may read.
+  eval ": \${$variable:?}"
+  # psql reads the password from the environment: every process may read its arguments.
   psql -v role="$role" <<SQL
-\\set password $password
+\\getenv password $variable
 SELECT format('CREATE ROLE %I LOGIN', :'role') WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'role') \\gexec
 SELECT format('ALTER ROLE %I PASSWORD %L', :'role', :'password') \\gexec
 SELECT format('CREATE SCHEMA IF NOT EXISTS %I AUTHORIZATION %I', :'role', :'role') \\gexec

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 class ServiceSpec:
     """One service: its name on the wire, the module that `python -m` runs, and settings only it has.
 
-    `environment` values may name `{keys}` (a folder) and `{blobs}` (a file URL).
+    `environment` values may name the folders `{keys}` and `{work}`, and the file URL `{blobs}`.
     """
 
     name: str
@@ -42,6 +42,10 @@ SERVICES = (
     ServiceSpec("annotation-store", "cairn_annotation_store", {"CAIRN_BLOB_URL": "{blobs}"}),
     ServiceSpec("task-dispatch", "cairn_task_dispatch"),
     ServiceSpec("consensus", "cairn_consensus"),
-    ServiceSpec("inference", "cairn_inference"),
+    ServiceSpec(
+        "inference",
+        "cairn_inference",
+        {"CAIRN_BLOB_URL": "{blobs}", "CAIRN_WORK_DIR": "{work}/inference"},
+    ),
     ServiceSpec("audit", "cairn_audit", {"CAIRN_LEDGER_KEY_FILE": "{keys}/ledger.pem"}),
 )

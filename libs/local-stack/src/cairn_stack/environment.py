@@ -42,7 +42,7 @@ def environment_of(spec: ServiceSpec, home: Home, options: Options, ports: Ports
     postgres, nats = postgres_of(home, options), nats_of(home, options)
     keys = KeyRing(home.keys)
     threads = str(max(1, (os.cpu_count() or 2) // 2))  # five services share the machine
-    places = {"blobs": home.blobs.as_uri(), "keys": str(home.keys)}
+    places = {"blobs": home.blobs.as_uri(), "keys": str(home.keys), "work": str(home.work)}
     peers = {
         f"CAIRN_PEERS__{name.replace('-', '_').upper()}": address
         for name, address in addresses(ports).items()

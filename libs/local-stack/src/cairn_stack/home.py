@@ -39,6 +39,11 @@ class Home:
         return self.root / "blobs"
 
     @property
+    def work(self) -> Path:
+        """What services keep for a while and can make again."""
+        return self.root / "work"
+
+    @property
     def keys(self) -> Path:
         """Ed25519 keys, as `cairn_kit.auth.keys.KeyRing` keeps them."""
         return self.root / "keys"
@@ -110,7 +115,7 @@ class Home:
             self.root.chmod(0o711)  # PostgreSQL's user must be able to pass through; listing stays ours
         for log in (self.log("postgres"), self.log("nats")):
             log.touch(mode=0o600)
-        for folder in (self.nats, self.blobs, self.keys, self.root / "logs", self.root / "spans"):
+        for folder in (self.nats, self.blobs, self.work, self.keys, self.root / "logs", self.root / "spans"):
             folder.mkdir(exist_ok=True)
             folder.chmod(0o700)
         control = self.control.parent
