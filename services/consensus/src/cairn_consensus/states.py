@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from weakref import WeakKeyDictionary
 
 from cairn.annotation.v1.annotation_store_pb2 import Project
 from cairn_consensus.domain.ids import ItemKey
@@ -19,30 +18,28 @@ class States:
         self._store = store
         self._states: dict[ProjectKey, ProjectState] = {}
         self._locks: dict[ProjectKey, asyncio.Lock] = {}
-        self._held: WeakKeyDictionary[Transaction, set[ProjectKey]] = WeakKeyDictionary()
+        self._holder: dict[ProjectKey, Transaction] = {}
 
     async def hold(self, tx: Transaction, key: ProjectKey, project: Project) -> ProjectState:
         """The project's state, to be changed by this transaction alone until it ends."""
-        held = self._held.setdefault(tx, set())
-        if key not in held:
-            lock = self._locks.setdefault(key, asyncio.Lock())
-            await lock.acquire()
-            held.add(key)
-            tx.after_commit(lambda: self._let_go(tx, key))
-            tx.on_rollback(lambda: self._drop(tx, key))
+        if self._holder.get(key) is not tx:
+            await self._locks.setdefault(key, asyncio.Lock()).acquire()
+            self._holder[key] = tx
+            tx.after_commit(lambda: self._let_go(key))
+            tx.on_rollback(lambda: self._drop(key))
         state = self._states.get(key)
         if state is None or state.project.schema_version != project.schema_version:
             state = self._states[key] = rebuild(project, await self._store.everything(tx, key))
         state.adopt(project)
         return state
 
-    def _let_go(self, tx: Transaction, key: ProjectKey) -> None:
-        self._held.get(tx, set()).discard(key)
+    def _let_go(self, key: ProjectKey) -> None:
+        del self._holder[key]
         self._locks[key].release()
 
-    def _drop(self, tx: Transaction, key: ProjectKey) -> None:
+    def _drop(self, key: ProjectKey) -> None:
         self._states.pop(key, None)
-        self._let_go(tx, key)
+        self._let_go(key)
 
 
 def rebuild(project: Project, kept: Everything) -> ProjectState:
