@@ -1,0 +1,18 @@
+"""The only caller of SQL."""
+
+from cairn_audit.store.audits import AuditStore
+from cairn_audit.store.ledger import LedgerSize, LedgerStore, Rows
+from cairn_audit.store.rows import AuditKey, AuditRow, FindingRow, OpenSample, ReviewWish, StandingLabel
+
+__all__ = [
+    "AuditKey",
+    "AuditRow",
+    "AuditStore",
+    "FindingRow",
+    "LedgerSize",
+    "LedgerStore",
+    "OpenSample",
+    "ReviewWish",
+    "Rows",
+    "StandingLabel",
+]
