@@ -84,12 +84,12 @@ class HierarchicalDawidSkene:
     voted. ``prior_strength``: votes behind a uniform class prior, per class. ``correlation``: rho above.
     """
 
-    skill_strength: float = 200.0
-    confusion_strength: float = 2.0
+    skill_strength: float = 40.0
+    confusion_strength: float = 1.0
     population_strength: float = 20.0
     population_accuracy: float = 0.7
     prior_strength: float = 25.0
-    correlation: float = 0.2
+    correlation: float = 0.15
     iterations: int = 60
     tolerance: float = 1e-4
 

@@ -1,15 +1,16 @@
 """A recorded crowd, played back: what would have been asked, and how good would the labels have been?
 
 The recorded answers come in a seeded random order, in batches that were all claimed before any of them was known,
-as people work at the same time. An answer is used only if its item still wants one; others wait, and are saved when
-the item is decided. Reliabilities are refitted whenever the votes have grown by a set share. At the end everything
-collected is fitted once more and each item takes its most probable class.
+as people work at the same time. An answer is used only if its item still wants one; others wait, and are saved if it
+never does. Reliabilities are refitted whenever the votes have grown by a set share, and every item is judged again: one
+decided on the word of labelers who have since proved weaker is opened again. At the end everything collected is fitted
+once more and each item takes its most probable class.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,8 +27,8 @@ MODEL_PREFIX = "models/"
 FIRST_REFIT = 100
 """The first refit waits for so many votes: fewer say nothing of any labeler."""
 
-REFIT_GROWTH = 0.2
-"""Refit when votes have grown by a fifth: a constant factor of the final cost, and no vote is stale for long."""
+REFIT_GROWTH = 0.1
+"""Refit when votes have grown by a tenth: all refits together cost some eleven times the last one."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,13 @@ class _Desk:
     open: bool = True
 
 
-@dataclass
-class _Stops:
-    confidence: list[float] = field(default_factory=list)
-    right: list[bool] = field(default_factory=list)
-    disputed: int = 0
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    """How an item stood when asking stopped."""
+
+    disputed: bool
+    confidence: float
+    right: bool
 
 
 def replay(
@@ -103,24 +106,22 @@ def replay(
     for item, labeler, choice in model_votes:
         live.update(names[item], labeler, choice)
     desks = [_Desk(policy.max_answers if policy.fixed else policy.min_answers) for _ in names]
-    stops = _Stops()
+    stops: dict[int, _Stop] = {}
     people = last_refit = 0
 
     def judge(item: int) -> None:
         desk = desks[item]
-        if not desk.open:
-            return
         posterior = live.posterior(names[item])
         said = decide(posterior, desk.given, policy, correlation=live.model.correlation)
         desk.wanted = max(desk.wanted, said.answers_wanted)
-        if said.verdict is Verdict.ASK:
-            return
-        desk.open = False
-        if said.verdict is Verdict.DISPUTED:
-            stops.disputed += 1
-        elif recorded.truth[item] >= 0:
-            stops.confidence.append(said.confidence)
-            stops.right.append(int(posterior.argmax()) == recorded.truth[item])
+        desk.open = said.verdict is Verdict.ASK
+        stops.pop(item, None)
+        if not desk.open:
+            stops[item] = _Stop(
+                said.verdict is Verdict.DISPUTED,
+                said.confidence,
+                int(posterior.argmax()) == recorded.truth[item],
+            )
 
     waiting = np.random.default_rng(seed).permutation(len(votes)).tolist()
     moved = True
@@ -131,7 +132,7 @@ def replay(
             if desk.open and desk.given + desk.claimed < desk.wanted:
                 desk.claimed += 1
                 batch.append(answer)
-            elif desk.open:
+            else:  # A refit may yet open its item again.
                 later.append(answer)
             if len(batch) < lag and (at + 1 < len(waiting) or not batch):
                 continue
@@ -143,13 +144,14 @@ def replay(
                 live.update(names[item], who[votes.labeler[done]], int(votes.choice[done]))
             people += len(batch)
             for done in batch:
-                judge(int(votes.item[done]))
+                if desks[votes.item[done]].open:
+                    judge(int(votes.item[done]))
             batch = []
             if people >= max(FIRST_REFIT, last_refit * (1.0 + REFIT_GROWTH)):
                 last_refit = people
                 live.refit()
                 for item, desk in enumerate(desks):
-                    if desk.open and desk.given >= policy.min_answers:
+                    if desk.given >= policy.min_answers:
                         judge(item)
         waiting = later
     live.refit()
@@ -168,20 +170,21 @@ def majority_accuracy(votes: Votes, truth: ArrayLike) -> float:
 
 
 def _result(
-    recorded: Recorded, live: LiveClasses, names: Sequence[str], stops: _Stops, people: int
+    recorded: Recorded, live: LiveClasses, names: Sequence[str], stops: dict[int, _Stop], people: int
 ) -> ReplayResult:
     judged = [i for i, name in enumerate(names) if recorded.truth[i] >= 0 and live.votes_on(name)]
     posterior = np.array([live.posterior(names[i]) for i in judged]).reshape(-1, live.classes)
     right = posterior.argmax(axis=1) == recorded.truth[judged]
+    content = [s for i, s in stops.items() if not s.disputed and recorded.truth[i] >= 0]
     return ReplayResult(
         accuracy=float(right.mean()) if judged else 0.0,
         majority_accuracy=majority_accuracy(recorded.votes, recorded.truth),
         answers_used=people,
         answers_recorded=len(recorded.votes),
         ece=expected_calibration_error(posterior.max(axis=1), right) if judged else 0.0,
-        stopped=len(stops.right),
-        stop_confidence=float(np.mean(stops.confidence)) if stops.confidence else 0.0,
-        stop_accuracy=float(np.mean(stops.right)) if stops.right else 0.0,
-        disputed=stops.disputed,
+        stopped=len(content),
+        stop_confidence=float(np.mean([s.confidence for s in content])) if content else 0.0,
+        stop_accuracy=float(np.mean([s.right for s in content])) if content else 0.0,
+        disputed=sum(s.disputed for s in stops.values()),
         refits=live.refits,
     )

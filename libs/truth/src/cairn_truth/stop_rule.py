@@ -10,12 +10,6 @@ import numpy as np
 
 from .votes import Floats
 
-_CAUTION = 0.8
-"""Share of the permitted error a posterior may claim; the other half is for reliabilities not yet well known.
-
-Replayed real crowds: answers that claim .98 are right about .95 of the time (see README).
-"""
-
 _LOOK_AHEAD = (1, 2, 3, 5, 8)
 """Answers ahead at which a gain is looked for: one alone often cannot turn a decision, a few can."""
 
@@ -50,14 +44,14 @@ class StopReason(enum.Enum):
 class StopPolicy:
     """What a project wants: a floor and a cap of answers, a target, and what an answer is worth.
 
-    ``answer_cost`` is the share of a wrong label that one answer may cost: at 0.0005, 2,000 answers are worth one
+    ``answer_cost`` is the share of a wrong label that one answer may cost: at 0.0001, 10,000 answers are worth one
     label put right. ``fixed`` asks for exactly ``max_answers``.
     """
 
     target_confidence: float = 0.95
     min_answers: int = 2
     max_answers: int = 10
-    answer_cost: float = 0.0005
+    answer_cost: float = 0.0001
     fixed: bool = False
 
     def __post_init__(self) -> None:
@@ -100,7 +94,7 @@ def decide(
         return StopDecision(Verdict.ASK, policy.max_answers, None, confidence, 0.0)
     if answers < policy.min_answers:
         return StopDecision(Verdict.ASK, policy.min_answers, None, confidence, 0.0)
-    if 1.0 - confidence <= _CAUTION * (1.0 - policy.target_confidence):
+    if confidence >= policy.target_confidence:
         return StopDecision(Verdict.DONE, answers, StopReason.TARGET_REACHED, confidence, 0.0)
     if answers >= policy.max_answers:
         return StopDecision(Verdict.DISPUTED, answers, StopReason.CAP_REACHED, confidence, 0.0)
