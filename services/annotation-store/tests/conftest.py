@@ -10,12 +10,12 @@ from uuid import uuid4
 import grpc
 import pytest
 import pytest_asyncio
+
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.annotation.v1 import annotation_store_pb2_grpc as api
 from cairn.events.v1 import audit_events_pb2, consensus_events_pb2, inference_events_pb2
 from cairn.label.v1 import label_schema_pb2 as schema_pb
 from cairn.label.v1 import label_value_pb2 as value_pb
-
 from cairn_annotation_store.__main__ import SERVICE
 from cairn_kit.auth import LeaseClaims
 from cairn_kit.errors import CairnError, from_rpc_error

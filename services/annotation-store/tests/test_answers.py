@@ -1,4 +1,5 @@
 """Every kind of answer, good and bad: each fault is named by its exact path."""
+# ruff: noqa: E501 - a case a line reads as a table
 
 from __future__ import annotations
 
@@ -6,12 +7,12 @@ import math
 from typing import Any
 
 import pytest
-from cairn.label.v1 import label_schema_pb2 as schema_pb
-from cairn.label.v1 import label_value_pb2 as v
 from google.protobuf import json_format, text_format
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cairn.label.v1 import label_schema_pb2 as schema_pb
+from cairn.label.v1 import label_value_pb2 as v
 from cairn_annotation_store.domain.answer_parts import ItemFacts
 from cairn_annotation_store.domain.answers import check_answers
 from cairn_annotation_store.domain.schema import SchemaRules, check_schema

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from PIL import Image
+
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.label.v1 import label_schema_pb2 as schema_pb
 from cairn.label.v1 import label_value_pb2 as v
-from PIL import Image
-
 from cairn_kit.errors import from_status
 
 

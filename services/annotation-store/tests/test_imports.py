@@ -6,11 +6,12 @@ from typing import Any
 
 import grpc
 import pytest
+
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb
 from cairn.label.v1 import label_value_pb2 as v
-
 from cairn_kit.errors import from_status
+from cairn_kit.testing import eventually
 
 HEADER = pb.ImportItemsRequest(header=pb.ImportHeader(parent="projects/birds", import_id="first"))
 
@@ -68,20 +69,11 @@ async def test_a_broken_stream_is_resumed_and_what_overlaps_is_skipped(birds: An
     async def broken() -> AsyncIterator[pb.ImportItemsRequest]:
         yield HEADER
         yield chunk(0, "a", "b", "c")
-        await taken.wait()
+        await eventually(lambda: birds.database.fetchval("SELECT next_offset FROM import"), 3)
         raise ConnectionError("the line broke")
 
-    taken = asyncio.Event()
-
-    async def watch() -> None:
-        while (await birds.progress()).items < 3:
-            await asyncio.sleep(0.01)
-        taken.set()
-
-    watcher = asyncio.create_task(watch())
     with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError, ConnectionError)):
         await birds.stub.ImportItems(broken())
-    await watcher
     state = await birds.stub.GetImport(pb.GetImportRequest(name="projects/birds/imports/first"))
     assert (state.next_offset, state.state) == (3, pb.IMPORT_STATE_RUNNING)
 

@@ -6,12 +6,12 @@ import io
 from typing import Any
 
 import pytest
-from cairn.annotation.v1 import annotation_store_pb2 as pb
-from cairn.label.v1 import label_value_pb2 as v
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from cairn.annotation.v1 import annotation_store_pb2 as pb
+from cairn.label.v1 import label_value_pb2 as v
 from cairn_annotation_store.domain.export_rows import ExportedLabel, header_line, lines, value_of
 from cairn_annotation_store.domain.items import BlobFacts, check_item, digest, normalised
 from cairn_annotation_store.domain.pictures import PictureFacts, picture_facts

@@ -5,9 +5,9 @@ import random
 from typing import Any
 
 import pytest
+
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb
-
 from cairn_annotation_store.store import LabelStore
 from cairn_kit.testing import eventually
 
@@ -173,14 +173,14 @@ async def test_watching_begins_with_what_stands_goes_on_and_is_resumed(ready: An
     await ready.world.publish(ready.consensus("a0000", "owl"), ready.consensus("a0000", "wren", revision=2))
     await settled(ready, 2)
     watcher = Watcher(ready)
-    await eventually(lambda: watcher.names(), {("a0000", 2)})
+    await eventually(watcher.names, {("a0000", 2)})
     await ready.world.publish(ready.consensus("a0001", "owl"))
-    await eventually(lambda: watcher.names(), {("a0000", 2), ("a0001", 1)})
+    await eventually(watcher.names, {("a0000", 2), ("a0001", 1)})
     await watcher.stop()
     await ready.world.publish(ready.consensus("a0002", "owl"), ready.corrected("a0001", "owl"))
     await settled(ready, 5)
     resumed = Watcher(ready, watcher.token)
-    await eventually(lambda: resumed.names(), {("a0002", 1), ("a0001", 2)})
+    await eventually(resumed.names, {("a0002", 1), ("a0001", 2)})
     await resumed.stop()
     for token in ("x", "W10", ready.world.token()):
         async with tools.refused("RESUME_TOKEN_INVALID"):
@@ -205,6 +205,6 @@ async def test_a_watcher_never_misses_a_label_that_was_written_early_and_committ
         )
         rows = await LabelStore().log_after(ready.database, "acme", "birds", ("0", "", "", 0), 10)
         assert rows == []  # the later one is held back until the earlier one has ended
-    await eventually(lambda: watcher.names(), {("a0000", 1), ("a0001", 1)})
+    await eventually(watcher.names, {("a0000", 1), ("a0001", 1)})
     assert [label.name.split("/")[3] for label in watcher.seen] == ["a0000", "a0001"]
     await watcher.stop()

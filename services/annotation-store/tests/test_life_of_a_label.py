@@ -6,7 +6,6 @@ from typing import Any
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb
-
 from cairn_kit.testing import eventually
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import permutations
 from uuid import UUID
 
-from cairn.annotation.v1 import annotation_store_pb2 as pb
-from cairn.label.v1 import label_schema_pb2 as schema_pb
-from cairn.label.v1 import label_value_pb2 as v
 from google.protobuf import text_format
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cairn.annotation.v1 import annotation_store_pb2 as pb
+from cairn.label.v1 import label_schema_pb2 as schema_pb
+from cairn.label.v1 import label_value_pb2 as v
 from cairn_annotation_store.domain.labels import (
     LabelKey,
     LabelRevision,

@@ -3,10 +3,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from cairn.annotation.v1 import annotation_store_pb2 as pb
-from cairn.events.v1 import annotation_store_events_pb2 as events_pb
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from cairn.annotation.v1 import annotation_store_pb2 as pb
+from cairn.events.v1 import annotation_store_events_pb2 as events_pb
 from cairn_kit.testing import eventually
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from google.protobuf import text_format
+
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.label.v1 import label_schema_pb2 as schema_pb
 from cairn.label.v1 import label_value_pb2 as v
-from google.protobuf import text_format
-
 from cairn_annotation_store.domain.policies import check_project, may_change_completeness
 from cairn_annotation_store.domain.schema import check_schema
 from cairn_annotation_store.domain.schema_change import Use, check_change, uses_of
@@ -81,7 +81,8 @@ TWO = 'classes { id: "a" } classes { id: "b" }'
         ),
         ('questions { id: "q" regions { } }', "schema.questions[0].regions"),
         (
-            'questions { id: "q" boxes { classes { id: "a" attributes { id: "x" flag { } } attributes { id: "x" flag { } } } } }',
+            'questions { id: "q" boxes { classes { id: "a" attributes { id: "x" flag { } } '
+            'attributes { id: "x" flag { } } } } }',
             "schema.questions[0].boxes.classes[0].attributes[1].id",
         ),
         (

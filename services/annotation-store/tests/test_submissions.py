@@ -5,11 +5,11 @@ import time
 from typing import Any
 
 import pytest
+
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb
 from cairn.label.v1 import label_schema_pb2 as schema_pb
 from cairn.label.v1 import label_value_pb2 as v
-
 from cairn_kit.errors import from_status
 
 
@@ -230,7 +230,8 @@ async def test_a_leased_item_shows_nothing_that_gives_gold_away(birds: Any, tool
     answer = await ann.GetLeasedItems(pb.GetLeasedItemsRequest(lease_tokens=tokens))
     shown = answer.items[0].item
     assert (shown.key, shown.text) == ("g", "hoo")
-    assert not (shown.gold_answers or shown.metadata or shown.priority)
+    hidden = pb.Item(gold_answers=shown.gold_answers, metadata=shown.metadata, priority=shown.priority)
+    assert hidden == pb.Item()
     assert [from_status(item.error).reason for item in answer.items[1:]] == [
         "LEASE_TOKEN_INVALID", "LEASE_TOKEN_INVALID", "LEASE_TOKEN_EXPIRED", "ITEM_NOT_FOUND",
     ]  # fmt: skip
