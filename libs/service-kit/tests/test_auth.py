@@ -1,0 +1,198 @@
+"""Who may call what, and which tokens are believed."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor import FileDescriptor
+from joserfc import jwt
+from joserfc.jwk import OctKey, OKPKey
+
+import cairn
+from cairn_kit.auth import KeyRing, LeaseClaims, PrivateKey, PublicKeys, Role, Signer, Verifier
+from cairn_kit.auth.keys import KeyFileError
+from cairn_kit.auth.permissions import PERMISSIONS, defects
+from cairn_kit.errors import FailedPrecondition, NotFound, PermissionDenied, Unauthenticated
+
+LEASE = LeaseClaims("acme", "birds", "item-1", "t1", "l1", "labelers/ann", "LABEL", time.time() + 60)
+
+
+def every_proto() -> list[FileDescriptor]:
+    """Each generated file below `cairn`."""
+    roots = [Path(root) for root in cairn.__path__]
+    files = [file.relative_to(root) for root in roots for file in root.rglob("*_pb2.py")]
+    names = [".".join(("cairn", *file.with_suffix("").parts)) for file in files]
+    return [importlib.import_module(name).DESCRIPTOR for name in names]
+
+
+@pytest.fixture
+def ring(tmp_path: Path) -> KeyRing:
+    ring = KeyRing(tmp_path / "keys")
+    ring.ensure(["task-dispatch", "consensus"])
+    return ring
+
+
+@pytest.fixture
+def verifier(ring: KeyRing) -> Verifier:
+    return Verifier(PublicKeys(ring.jwks_file))
+
+
+def test_every_rpc_has_a_rule_and_every_rule_an_rpc() -> None:
+    files = every_proto()
+    assert defects(files) == []
+    methods = {
+        f"/{service.full_name}/{method.name}"
+        for file in files
+        for service in file.services_by_name.values()
+        for method in service.methods
+    }
+    assert len(methods) > 60
+    assert set(PERMISSIONS) == methods
+
+
+def test_an_rpc_without_a_rule_is_found() -> None:
+    name = "/cairn.dispatch.v1.TaskDispatchService/LeaseTasks"
+    table = {method: rule for method, rule in PERMISSIONS.items() if method != name}
+    assert defects(every_proto(), table) == [f"{name} has no rule"]
+
+
+def test_private_keys_are_for_their_owner_alone(ring: KeyRing) -> None:
+    files = sorted(ring.folder.glob("*.key.json"))
+    assert [path.stat().st_mode & 0o777 for path in files] == [0o600] * 3
+    assert '"d"' not in ring.jwks_file.read_text()
+    files[0].chmod(0o644)
+    with pytest.raises(KeyFileError, match="chmod 600"):
+        PrivateKey.read(files[0])
+
+
+def test_keys_are_made_once(ring: KeyRing) -> None:
+    before = ring.jwks_file.read_text()
+    ring.ensure(["task-dispatch", "consensus"])
+    assert ring.jwks_file.read_text() == before
+
+
+def test_a_token_tells_who_calls(ring: KeyRing, verifier: Verifier) -> None:
+    token = Signer(ring.users_key(), "test").token(
+        tenant="acme", subject="ann", roles=["labeler", "reviewer"], projects=["birds"]
+    )
+    who = verifier.verify(token)
+    assert (who.tenant, who.subject) == ("acme", "ann")
+    assert who.roles == {Role.LABELER, Role.REVIEWER}
+    who.require_project("birds")
+    with pytest.raises(NotFound):
+        who.require_project("fish")
+    assert who.labeler() == "labelers/ann"
+    assert verifier.verify(token) is who, "verified once, remembered until it expires"
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    now = int(time.time())
+    good = {"sub": "ann", "aud": "cairn", "iat": now, "exp": now + 60, "tenant": "acme", "roles": ["labeler"]}
+    return {name: value for name, value in (good | changes).items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"aud": "other"},
+        {"aud": None},
+        {"exp": None},
+        {"exp": "soon"},
+        {"exp": True},
+        {"iat": int(time.time()) + 600},
+        {"tenant": None},
+        {"tenant": "acme.>"},
+        {"tenant": "Acme"},
+        {"sub": ""},
+        {"roles": "admin"},
+        {"roles": ["service"]},
+        {"projects": "birds"},
+    ],
+)
+def test_a_signed_token_with_wrong_claims_is_refused(
+    ring: KeyRing, verifier: Verifier, changes: dict[str, Any]
+) -> None:
+    key = ring.users_key()
+    token = jwt.encode({"alg": "Ed25519", "kid": key.kid}, claims(**changes), key.jwk, algorithms=["Ed25519"])
+    with pytest.raises(Unauthenticated) as caught:
+        verifier.verify(token)
+    assert caught.value.reason == "TOKEN_INVALID"
+
+
+def test_a_token_expires_even_while_it_is_remembered(
+    ring: KeyRing, verifier: Verifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = Signer(ring.users_key(), "test").token(
+        tenant="acme", subject="ann", roles=["labeler"], lifetime=60
+    )
+    assert verifier.verify(token)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 120)
+    with pytest.raises(Unauthenticated) as caught:
+        verifier.verify(token)
+    assert caught.value.reason == "TOKEN_EXPIRED"
+
+
+def test_only_our_algorithm_and_our_keys_are_believed(ring: KeyRing, verifier: Verifier) -> None:
+    own = ring.users_key()
+    stranger = OKPKey.generate_key("Ed25519", {"kid": own.kid}, private=True)
+    shared = OctKey.import_key(json.dumps(own.public()), {"kid": own.kid})  # the public key as an HMAC secret
+    good = jwt.encode({"alg": "Ed25519", "kid": own.kid}, claims(), own.jwk, algorithms=["Ed25519"])
+    head, body, signature = good.split(".")
+    for forged in (
+        jwt.encode({"alg": "Ed25519", "kid": own.kid}, claims(), stranger, algorithms=["Ed25519"]),
+        jwt.encode({"alg": "HS256", "kid": own.kid}, claims(), shared, algorithms=["HS256"]),
+        "eyJhbGciOiJub25lIn0." + body + ".",
+        jwt.encode({"alg": "Ed25519", "kid": "nobody"}, claims(), own.jwk, algorithms=["Ed25519"]),
+        jwt.encode({"alg": "Ed25519"}, claims(), own.jwk, algorithms=["Ed25519"]),
+        jwt.encode(
+            {"alg": "Ed25519", "kid": own.kid, "typ": "other"}, claims(), own.jwk, algorithms=["Ed25519"]
+        ),
+        f"{head}.{body}.{signature[:-4]}AAAA",
+        good + "x" * 9000,
+        "",
+    ):
+        with pytest.raises(Unauthenticated):
+            verifier.verify(forged)
+    assert verifier.verify(good)
+
+
+def test_a_lease_token_comes_back_as_it_was_signed(ring: KeyRing, verifier: Verifier) -> None:
+    token = Signer(ring.service_key("task-dispatch"), "task-dispatch").sign_lease(LEASE)
+    assert verifier.verify_lease(token) == LEASE
+    # It is a JWS like any other.
+    key = ring.service_key("task-dispatch").jwk
+    assert jwt.decode(token, key, algorithms=["Ed25519"]).claims["aud"] == "annotation-store"
+
+
+def test_a_lease_token_is_no_access_token_nor_the_other_way_round(ring: KeyRing, verifier: Verifier) -> None:
+    signer = Signer(ring.service_key("task-dispatch"), "task-dispatch")
+    with pytest.raises(Unauthenticated):
+        verifier.verify(signer.sign_lease(LEASE))
+    with pytest.raises(PermissionDenied):
+        verifier.verify_lease(signer.service_token("acme"))
+
+
+def test_a_lease_that_dispatch_did_not_sign_is_refused(ring: KeyRing, verifier: Verifier) -> None:
+    good = Signer(ring.service_key("task-dispatch"), "task-dispatch").sign_lease(LEASE)
+    head, body, signature = good.split(".")
+    other = Signer(ring.service_key("consensus"), "consensus").sign_lease(LEASE)
+    users = Signer(ring.users_key(), "test").sign_lease(LEASE)
+    for forged in (other, users, f"{head}.{body[:-2]}AA.{signature}", "a.b", "a.b.c", "ä.b.c", ""):
+        with pytest.raises(PermissionDenied) as caught:
+            verifier.verify_lease(forged)
+        assert caught.value.reason == "LEASE_TOKEN_INVALID"
+
+
+def test_an_expired_lease_is_told_apart_from_a_forged_one(ring: KeyRing, verifier: Verifier) -> None:
+    late = LeaseClaims("acme", "birds", "item-1", "t1", "l1", "labelers/ann", "LABEL", time.time() - 60)
+    token = Signer(ring.service_key("task-dispatch"), "task-dispatch").sign_lease(late)
+    with pytest.raises(FailedPrecondition) as caught:
+        verifier.verify_lease(token)
+    assert caught.value.reason == "LEASE_TOKEN_EXPIRED"
+    assert verifier.verify_lease(token, allow_expired=True) == late

@@ -1,0 +1,103 @@
+"""One trace from a call to the last event it causes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from cairn.dispatch.v1 import task_dispatch_pb2 as api
+from cairn.dispatch.v1 import task_dispatch_pb2_grpc as api_grpc
+from cairn.events.v1 import task_dispatch_events_pb2 as announced_pb2
+from cairn_kit.events import announce
+from cairn_kit.telemetry import configure_logging, context_of, current_context, trace_id, traceparent
+from cairn_kit.testing import World, eventually
+
+
+async def test_a_call_its_event_and_what_that_causes_are_one_trace(
+    world: World, sample: Any, make_annotation: Any
+) -> None:
+    incoming = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with world.run(sample.service, spans_file=world.folder / "spans.jsonl") as service:
+        heard = await world.listen(announced_pb2.TasksClosed)
+        stub = service.stub(api_grpc.TaskDispatchServiceStub)
+        await stub.CancelTask(
+            api.CancelTaskRequest(name="projects/birds/tasks/1"), metadata=(("traceparent", incoming),)
+        )
+        [event] = await heard.count(1)
+        assert trace_id(event.context()) == incoming.split("-")[1]
+
+        async with service.database.transaction() as tx:
+            announce(tx, make_annotation("a"), cause=context_of(incoming))
+            announce(tx, make_annotation("b"))
+        await heard.count(3)
+        by_resource = {event.resource: trace_id(event.context()) for event in heard.events}
+        assert by_resource["a"] == incoming.split("-")[1]
+        assert by_resource["b"] != by_resource["a"], "each event of a batch has a trace of its own"
+
+    ours = [span for span in world.spans() if span["trace_id"] == incoming.split("-")[1]]
+    names = [span["name"] for span in ours]
+    assert sorted(names) == [
+        "TaskDispatchService/CancelTask",
+        "handle AnnotationSubmitted",
+        "publish AnnotationSubmitted",
+        "publish TasksClosed",
+        "publish TasksClosed",
+    ]
+    server = next(span for span in ours if span["kind"] == "server")
+    assert server["parent_id"] == incoming.split("-")[2]
+    assert {span["service"] for span in ours} == {"sample"}
+
+
+async def test_without_an_exporter_ids_still_travel(world: World, sample: Any) -> None:
+    incoming = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with world.run(sample.service) as service:
+        heard = await world.listen(announced_pb2.TasksClosed)
+        await service.stub(api_grpc.TaskDispatchServiceStub).CancelTask(
+            api.CancelTaskRequest(name="projects/birds/tasks/1"), metadata=(("traceparent", incoming),)
+        )
+        [event] = await heard.count(1)
+        assert trace_id(event.context()) == incoming.split("-")[1]
+
+
+@pytest.mark.parametrize("broken", ["", "nonsense", "00-xyz-1-01", "00-" + "0" * 32 + "-" + "0" * 16 + "-01"])
+def test_a_broken_traceparent_is_no_trace(broken: str) -> None:
+    assert traceparent(context_of(broken)) == ""
+    assert trace_id(current_context()) == ""
+
+
+def test_logs_are_json_with_their_traceback_and_without_its_secrets(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = logging.getLogger().handlers
+    configure_logging("sample")
+    try:
+        token = "a-secret"
+        try:
+            raise ValueError("broken" + token[:0])
+        except ValueError:
+            logging.getLogger("some.library").exception("it failed")
+    finally:
+        logging.getLogger().handlers = before
+    line = capsys.readouterr().err
+    assert json.loads(line)["event"] == "it failed"
+    assert json.loads(line)["service"] == "sample"
+    assert "ValueError" in line
+    assert "a-secret" not in line
+
+
+async def test_the_numbers_of_a_service_are_told(world: World, sample: Any, make_annotation: Any) -> None:
+    async with world.run(sample.service) as service:
+        await world.publish(make_annotation("a"))
+        metrics = service.chassis.metrics
+
+        def consumed() -> bool:
+            return (
+                b'cairn_events_consumed_total{type="cairn.events.v1.AnnotationSubmitted"} 1.0'
+                in metrics.render()
+            )
+
+        await eventually(consumed)
+        await eventually(lambda: b"cairn_events_published_total 1.0" in metrics.render())
