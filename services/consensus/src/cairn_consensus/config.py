@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from cairn_kit.settings import ChassisSettings
+from cairn_truth.replay import FIRST_REFIT, REFIT_GROWTH
 
 
 class ConsensusSettings(ChassisSettings):
@@ -12,8 +13,8 @@ class ConsensusSettings(ChassisSettings):
 
     service_name: str = "consensus"
 
-    refit_growth: float = Field(default=0.2, gt=0)
+    refit_growth: float = Field(default=REFIT_GROWTH, gt=0)
     """Labelers' reliabilities are fitted again when a project's votes have grown by this share."""
 
-    refit_min_votes: int = Field(default=100, ge=1)
+    refit_min_votes: int = Field(default=FIRST_REFIT, ge=1)
     """The first refit waits for so many votes: fewer say nothing of any labeler."""

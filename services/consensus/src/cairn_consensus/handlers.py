@@ -103,10 +103,11 @@ class Handlers:
             causes: dict[ItemKey, Received[Any]] = {}
             for event in group:
                 causes[_key(event.message.item)] = event
-            for vote in votes:
-                if (vote.item, vote.question, vote.labeler) in fresh:
-                    state.vote(vote)
             touched = sorted({item for item, _, _ in fresh})
+            for vote in votes:  # of two by one labeler in one batch the store kept the first
+                if (vote.item, vote.question, vote.labeler) in fresh:
+                    fresh.remove((vote.item, vote.question, vote.labeler))
+                    state.vote(vote)
             await self._decide(tx, key, state, touched, state.judge, causes)
             if state.is_due(self._settings.refit_growth, self._settings.refit_min_votes):
                 await self._refit(tx, key, state, state.judge_again, cause=group[-1])
@@ -313,7 +314,7 @@ class Handlers:
         self, tx: Transaction, key: ProjectKey, state: ProjectState, items: Sequence[ItemKey]
     ) -> None:
         rows = [
-            ItemRow(name, item.state, item.revision, item.answers_wanted, item.auto)
+            ItemRow(name, item.state, item.revision, item.answers_wanted, item.auto, item.concluded)
             for name in items
             for item in (state.items[name],)
         ]

@@ -47,7 +47,12 @@ def rebuild(project: Project, kept: Everything) -> ProjectState:
     state = ProjectState(project)
     for row in kept.items:
         item = state.item(row.item)
-        item.state, item.revision, item.auto = row.state, row.revision, row.auto
+        item.state, item.revision, item.auto, item.concluded = (
+            row.state,
+            row.revision,
+            row.auto,
+            row.concluded,
+        )
         item.answers_wanted = max(item.answers_wanted, row.answers_wanted)
     for vote in kept.votes:
         state.vote(vote)

@@ -62,13 +62,14 @@ class TruthRow:
 
 @dataclass(frozen=True, slots=True)
 class ItemRow:
-    """Where one item stands; `auto` when a model labeled it alone."""
+    """Where one item stands; `auto` when a model labeled it alone, `concluded` when it was decided with what there was."""
 
     item: ItemKey
     state: State
     revision: int
     answers_wanted: int
     auto: bool
+    concluded: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +199,7 @@ class ConsensusStore:
             [int(item.state) for item in items],
             [item.revision for item in items],
             [item.answers_wanted for item in items],
+            [item.concluded for item in items],
         )
 
     async def save_decisions(
@@ -258,7 +260,14 @@ class ConsensusStore:
                 for row in await tx.fetch(SQL.all_truths, *key.columns)
             ],
             items=[
-                ItemRow(row["item"], State(row["state"]), row["revision"], row["answers_wanted"], row["auto"])
+                ItemRow(
+                    row["item"],
+                    State(row["state"]),
+                    row["revision"],
+                    row["answers_wanted"],
+                    row["auto"],
+                    row["concluded"],
+                )
                 for row in await tx.fetch(SQL.all_items, *key.columns)
             ],
             decisions=[

@@ -93,6 +93,7 @@ class Item:
     revision: int = 0
     answers_wanted: int = 0
     auto: bool = False
+    concluded: bool = False
     annotations: dict[str, LabelerName] = field(default_factory=dict)
     said: dict[QuestionId, int] = field(default_factory=dict)
     abstentions: dict[QuestionId, list[AbstentionKind.ValueType]] = field(default_factory=dict)
@@ -227,8 +228,9 @@ class ProjectState:
         if not item.annotations or item.known >= asked:
             return None  # nothing was answered, or the truth is known and stands by itself
         if item.state is State.DECIDED:
+            opened = self._open_again(key, item, asked) if refitted else None
             reason = STOP_REASON_REFIT if refitted else STOP_REASON_ALL_ANSWERS_IN
-            return self._follow(key, item, sorted(asked - item.known), reason)
+            return opened or self._follow(key, item, sorted(asked - item.known), reason)
         if item.state is State.DISPUTED:
             return None  # a reviewer has it
         judged = {
@@ -237,6 +239,8 @@ class ProjectState:
         asking = [one.answers_wanted for one in judged.values() if one.verdict is Verdict.ASK]
         if asking:
             return None if item.auto else self._ask(key, item, max(asking))
+        if item.state is State.DECIDED:
+            return self._follow(key, item, list(judged), STOP_REASON_REFIT)
         disputes = [one.dispute for one in judged.values() if one.verdict is Verdict.DISPUTED]
         if disputes:
             return None if item.auto else self._dispute(key, item, disputes[0], judged)
@@ -253,6 +257,7 @@ class ProjectState:
         asked = self._asked(item)
         if not item.annotations or item.known >= asked:
             return None
+        item.concluded = True
         sure = [q for q in sorted(asked - item.known) if not self._abstention_prevails(item, q)]
         return self._follow(key, item, sure, STOP_REASON_CONCLUDED)
 
@@ -410,11 +415,29 @@ class ProjectState:
         )
 
     def _ask(self, key: ItemKey, item: Item, wanted: int) -> Announcement | None:
-        if wanted <= item.answers_wanted:
+        if item.state is State.COLLECTING and wanted <= item.answers_wanted:
             return None  # they were asked for before
-        item.answers_wanted = wanted
+        # A refit can show that an item was decided on the word of labelers who have since proved weaker: it is
+        # opened again.
+        item.state = State.COLLECTING
+        item.answers_wanted = max(wanted, item.answers_wanted)
         item.revision += 1
-        return Wanted(key, wanted)
+        return Wanted(key, item.answers_wanted)
+
+    def _open_again(self, key: ItemKey, item: Item, asked: set[QuestionId]) -> Announcement | None:
+        """Ask again about an item that was decided on the word of labelers who have since proved weaker. Its label
+        stands until it is decided anew."""
+        if item.auto or item.concluded:
+            return None
+        judged = [self._judge_question(key, item, question) for question in sorted(asked - item.known)]
+        wanted = [one.answers_wanted for one in judged if one.verdict is Verdict.ASK]
+        if not wanted:
+            return None
+        item.state = State.COLLECTING
+        # The task was closed: the wish must be told anew even where as many were wanted before.
+        item.answers_wanted = max(item.answers_wanted, *wanted)
+        item.revision += 1
+        return Wanted(key, item.answers_wanted)
 
     def _dispute(
         self, key: ItemKey, item: Item, reason: DisputeReason.ValueType, judged: dict[QuestionId, _Judged]
@@ -436,8 +459,7 @@ class ProjectState:
     def _follow(
         self, key: ItemKey, item: Item, questions: Sequence[QuestionId], reason: StopReasonMessage.ValueType
     ) -> Announcement | None:
-        """Announce what leads, if it is not what was announced: a decided item is not opened again, but its label
-        follows the votes."""
+        """Announce what leads, if it is not what was announced: a decided item's label follows the votes."""
         leading = {question: self.questions[question].leading(key) for question in questions}
         if all(
             one is None or item.announced.get(name) == _bytes(one.answer) for name, one in leading.items()

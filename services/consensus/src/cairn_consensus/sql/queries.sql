@@ -46,10 +46,11 @@ WHERE item.route_revision < excluded.route_revision
 RETURNING item, auto
 
 -- name: save_items
-INSERT INTO item (tenant, project, item, state, revision, answers_wanted)
-SELECT $1, $2, * FROM unnest($3::text[], $4::smallint[], $5::bigint[], $6::int[])
+INSERT INTO item (tenant, project, item, state, revision, answers_wanted, concluded)
+SELECT $1, $2, * FROM unnest($3::text[], $4::smallint[], $5::bigint[], $6::int[], $7::boolean[])
 ON CONFLICT (tenant, project, item) DO UPDATE
-SET state = excluded.state, revision = excluded.revision, answers_wanted = excluded.answers_wanted
+SET state = excluded.state, revision = excluded.revision, answers_wanted = excluded.answers_wanted,
+    concluded = excluded.concluded
 
 -- name: save_decisions
 INSERT INTO decision (tenant, project, item, question, answer, confidence)
@@ -77,7 +78,7 @@ SELECT item, question, model, probabilities, class_ids FROM score WHERE tenant =
 SELECT item, question, answer FROM truth WHERE tenant = $1 AND project = $2 ORDER BY item, question
 
 -- name: all_items
-SELECT item, state, revision, answers_wanted, auto FROM item WHERE tenant = $1 AND project = $2 ORDER BY item
+SELECT item, state, revision, answers_wanted, auto, concluded FROM item WHERE tenant = $1 AND project = $2 ORDER BY item
 
 -- name: all_decisions
 SELECT item, question, answer, confidence FROM decision WHERE tenant = $1 AND project = $2 ORDER BY item, question
