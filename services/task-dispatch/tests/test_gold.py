@@ -47,9 +47,11 @@ async def test_gold_looks_like_any_other_lease_in_lease_and_token(desk):
     assert {claims.kind for claims in desk.signed} == {"LABEL"}
     assert {claims.audit for claims in desk.signed} == {""}
     shapes = {
-        lease.item.split("/")[-1] in gold: re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-(.)[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", r"id\1", lease.name)
+        lease.item.split("/")[-1] in gold: re.sub(
+            r"[0-9a-f]{8}-[0-9a-f]{4}-(.)[0-9a-f-]{21}", r"id\1", lease.name
+        )
         for lease in leases
-    }  # fmt: skip
+    }
     assert shapes[True] == shapes[False]
     assert len({lease.create_time.ToNanoseconds() for lease in leases}) == 1
     assert len({lease.expire_time.ToNanoseconds() for lease in leases}) == 1

@@ -13,7 +13,7 @@ from cairn_task_dispatch.domain.names import new_lease_id
 from cairn_task_dispatch.handlers.leasing import ScanMemory
 from cairn_task_dispatch.store import SQL, ScanStart
 
-ITEMS = 20_000
+ITEMS = 6_000
 
 FILL = """
 WITH i AS (
@@ -39,10 +39,10 @@ FROM taken
 
 @pytest.fixture
 async def crowded(desk):
-    """A project of many open tasks; ann has answered the 5,000 most urgent, which want one more answer each."""
+    """A project of many open tasks; ann has answered the 2,000 most urgent, which want one more answer each."""
     await desk.hear(desk.words.created())
     await desk.database.execute(FILL, desk.tenant, ITEMS)
-    await desk.database.execute(ANSWER_MOST_URGENT, desk.tenant, "labelers/ann", 5000)
+    await desk.database.execute(ANSWER_MOST_URGENT, desk.tenant, "labelers/ann", 2000)
     await desk.database.execute("ANALYZE")
     return desk
 
@@ -74,7 +74,7 @@ async def test_a_lease_reads_the_front_of_the_queue_and_nothing_else(crowded):
     scans = [node for node in nodes(plan.value.args[0]) if node.get("Relation Name") == "slot"]
     queue = [node for node in scans if node.get("Index Name") == "slot_open"]
     assert len(queue) == 1
-    assert queue[0]["Actual Rows"] <= 40, "20 slots for 10 tasks, not the 40,000 there are"
+    assert queue[0]["Actual Rows"] <= 40, "20 slots for 10 tasks, not the 12,000 there are"
     assert not [
         node
         for node in nodes(plan.value.args[0])

@@ -36,6 +36,7 @@ async def wire(chassis: Chassis[DispatchSettings]) -> None:
     chassis.consume(subscriptions(Hearings(store)), in_order=False)
     expiry = Expiry(database, store, annotations, batch=settings.expiry_batch, retry=settings.expiry_retry)
     chassis.background("expire leases", expiry.expire, every=settings.expiry_every)
+    chassis.background("refresh statistics", lambda: store.refresh_statistics(database), every=1.0)
 
 
 SERVICE = Service(DispatchSettings, wire, migrations=files("cairn_task_dispatch") / "sql" / "migrations")

@@ -194,9 +194,14 @@ class DispatchStore:
             after = _after(step, task)
             result.append(after)
             if after.slots > task.slots:
-                grown.append((step.ref.tenant, step.ref.project, task.task, task.slots, after.slots))
+                grown.append(
+                    (
+                        *(step.ref.tenant, step.ref.project, task.task, step.ref.item, step.kind.value),
+                        *(step.skill, step.priority, task.place, task.slots, after.slots),
+                    )
+                )
         if grown:
-            await tx.execute(SQL.add_slots, *_columns(grown, 5))
+            await tx.execute(SQL.add_slots, *_columns(grown, 10))
         return result
 
     async def _make_tasks(
@@ -248,8 +253,7 @@ class DispatchStore:
 
     async def queue(self, tx: Reader, tenant: str, project: str) -> QueueCounts:
         """Counts of a project, now."""
-        row = await tx.fetchrow(SQL.queue, tenant, project)
-        assert row is not None
+        [row] = await tx.fetch(SQL.queue, tenant, project)
         return QueueCounts(**dict(row))
 
     # --- granting leases
@@ -257,6 +261,15 @@ class DispatchStore:
     async def lock_labelers(self, tx: Reader, tenant: str, project: str, labelers: Iterable[str]) -> None:
         """Let one request at a time lease for each of these labelers in a project."""
         await tx.fetch(SQL.lock_labelers, tenant, project, sorted(set(labelers)))
+
+    async def lock_lease_terms(
+        self, tx: Reader, tenant: str, project: str, labeler: str
+    ) -> tuple[ProjectPolicy, LabelerRow] | None:
+        """The same for one labeler, with the project's policy and what the labeler can do; None: no such project."""
+        row = await tx.fetchrow(SQL.lease_terms, tenant, project, labeler)
+        if row is None:
+            return None
+        return _policy(row), LabelerRow(labeler, tuple(row["skills"]), row["suspended"])
 
     async def lease_labels(
         self,
@@ -429,6 +442,19 @@ class DispatchStore:
             labeler.revision,
         )
         return None if row is None else _labeler(row)
+
+    # --- the planner
+
+    async def refresh_statistics(self, tx: Reader) -> list[str]:
+        """Have the planner look again at tables that have grown much; returns their names.
+
+        Autovacuum does so too, but looks once a minute: an import fills a table in seconds, and a plan made for the
+        empty table reads all of it for each row.
+        """
+        names = [row["name"] for row in await tx.fetch(SQL.grown_tables)]
+        for name in names:
+            await tx.execute(f"ANALYZE {name}")
+        return names
 
 
 # --- rows to values

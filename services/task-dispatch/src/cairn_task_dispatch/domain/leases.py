@@ -130,14 +130,10 @@ def _decide(
     candidates = tasks.get((claim.item, claim.review), ())
     if not candidates:
         return _no_task(item, claim, name)
-    refusal: CairnError | None = None
-    for task in candidates:
-        outcome = _decide_on(task, required_skill, claim, item.skills, mine, taken, name)
-        if isinstance(outcome, Grant):
-            return outcome
-        refusal = refusal or outcome
-    assert refusal is not None
-    return refusal
+    outcomes = [
+        _decide_on(task, required_skill, claim, item.skills, mine, taken, name) for task in candidates
+    ]
+    return next((outcome for outcome in outcomes if isinstance(outcome, Grant)), outcomes[0])
 
 
 def _decide_on(

@@ -18,7 +18,6 @@ from cairn_task_dispatch.domain.leases import (
     ClaimedItem,
     Grant,
     Lease,
-    Outcome,
     decide_claims,
     lease_not_live,
     suspended,
@@ -101,9 +100,11 @@ class Leasing:
 
         async def work(tx: Transaction) -> pb.LeaseTasksResponse:
             async def effect() -> pb.LeaseTasksResponse:
-                await self._store.lock_labelers(tx, tenant, project, [labeler])
-                policy = await self._open_project(tx, tenant, project)
-                me = (await self._store.labelers(tx, tenant, [labeler]))[labeler]
+                terms = await self._store.lock_lease_terms(tx, tenant, project, labeler)
+                if terms is None:
+                    raise project_not_found(project)
+                policy, me = terms
+                must_be_open(project, policy)
                 if me.suspended:
                     raise suspended(labeler)
                 granting = self._granting(policy, request)
@@ -170,7 +171,8 @@ class Leasing:
 
         async def work(tx: Transaction) -> pb.ClaimItemsResponse:
             async def effect() -> pb.ClaimItemsResponse:
-                outcomes = dict(refused) | dict(
+                outcomes: dict[int, Lease | CairnError] = dict(refused)
+                outcomes |= dict(
                     zip(
                         claims,
                         await self._claim(tx, tenant, project, request, list(claims.values())),
@@ -196,7 +198,8 @@ class Leasing:
         if not claims:
             return []
         await self._store.lock_labelers(tx, tenant, project, {claim.labeler for claim in claims})
-        policy = await self._open_project(tx, tenant, project)
+        policy = await self._project(tx, tenant, project)
+        must_be_open(project, policy)
         items = await self._claimed_items(tx, tenant, project, policy, claims)
         tasks = await self._store.claimed_tasks(tx, tenant, project, claims)
         held = await self._store.held_leases(tx, tenant, project, claims)
@@ -229,10 +232,9 @@ class Leasing:
             if claim.item in facts
         }
 
-    def _claim_result(self, outcome: Outcome | CairnError) -> pb.ClaimResult:
+    def _claim_result(self, outcome: Lease | CairnError) -> pb.ClaimResult:
         if isinstance(outcome, Lease):
             return pb.ClaimResult(lease=self._with_token(outcome))
-        assert isinstance(outcome, CairnError)
         return pb.ClaimResult(error=to_status(outcome))
 
     # --- what becomes of a lease
@@ -323,14 +325,6 @@ class Leasing:
             raise project_not_found(project)
         return policy
 
-    async def _open_project(self, tx: Transaction, tenant: str, project: str) -> ProjectPolicy:
-        policy = await self._project(tx, tenant, project)
-        if policy.archived:
-            raise FailedPrecondition(
-                "PROJECT_ARCHIVED", f"projects/{project} is archived.", resource=f"projects/{project}"
-            )
-        return policy
-
     def _granting(
         self,
         policy: ProjectPolicy,
@@ -363,6 +357,14 @@ def _servable(required: str, skills: Sequence[str]) -> list[str]:
     """The skills of slots that a labeler can serve; '' stands for the project's own."""
     own = [""] if not required or required in skills else []
     return own + list(skills)
+
+
+def must_be_open(project: str, policy: ProjectPolicy) -> None:
+    """Raise FailedPrecondition PROJECT_ARCHIVED when the project takes no new work."""
+    if policy.archived:
+        raise FailedPrecondition(
+            "PROJECT_ARCHIVED", f"projects/{project} is archived.", resource=f"projects/{project}"
+        )
 
 
 def project_not_found(project: str) -> NotFound:

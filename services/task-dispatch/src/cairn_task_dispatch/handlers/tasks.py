@@ -144,8 +144,7 @@ class Tasks:
                 if task is None:
                     raise task_not_found(request.name)
                 await self._store.lock_items(tx, [task.ref])
-                locked = await self._store.lock_tasks_of_items(tx, [task.ref])
-                task = next(one for one in locked if one.task == task_id)
+                task = await self._locked(tx, task)
                 if task.state is TaskState.CLOSED:
                     raise FailedPrecondition(
                         "TASK_CLOSED",
@@ -153,13 +152,15 @@ class Tasks:
                         resource=request.name,
                     )
                 await self._cancel(tx, task, request.reason or "cancelled")
-                closed = await self._store.task(tx, tenant, project, task_id)
-                assert closed is not None
-                return task_message(closed, shows_gold=shows_gold)
+                return task_message(await self._locked(tx, task), shows_gold=shows_gold)
 
             return await once(tx, tenant, request, pb.Task, effect)
 
         return await self._database.retrying(work)
+
+    async def _locked(self, tx: Transaction, task: Task) -> Task:
+        tasks = await self._store.lock_tasks_of_items(tx, [task.ref])
+        return next(one for one in tasks if one.task == task.task)
 
     async def _cancel(self, tx: Transaction, task: Task, reason: str) -> None:
         if not task.audit:

@@ -118,11 +118,11 @@ WHERE s.tenant = c.tenant AND s.project = c.project AND s.task = c.task
 
 -- name: add_slots
 INSERT INTO slot (tenant, project, task, number, item, kind, skill, urgency, place, state)
-SELECT t.tenant, t.project, t.task, number, t.item, t.kind, t.skill, -t.priority, t.place, 'OPEN'
-FROM unnest($1::text[], $2::text[], $3::uuid[], $4::int[], $5::int[]) AS c(tenant, project, task, have, want)
-JOIN task t USING (tenant, project, task)
-CROSS JOIN LATERAL generate_series(c.have + 1, c.want) AS number
-WHERE t.kind <> 'GOLD'
+SELECT tenant, project, task, number, item, kind, skill, -priority, place, 'OPEN'
+FROM unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::bigint[],
+            $9::int[], $10::int[])
+  AS n(tenant, project, task, item, kind, skill, priority, place, have, want)
+CROSS JOIN LATERAL generate_series(have + 1, want) AS number
 
 -- One labeler's leases are granted one request after the other; that also orders their unique keys.
 -- name: lock_labelers
@@ -132,6 +132,16 @@ FROM (
   FROM unnest($3::text[]) AS labeler
   ORDER BY key
 ) AS keys
+
+-- The same for one labeler, with what the request must know: the project's policy and the labeler's skills.
+-- name: lease_terms
+SELECT p.tenant, p.project, p.revision, p.min_answers, p.gold_share,
+       extract(epoch FROM p.lease_duration)::float8 AS lease_seconds, p.reviews_disputes, p.required_skill, p.archived,
+       coalesce(l.skills, '{}') AS skills, coalesce(l.suspended, false) AS suspended,
+       pg_advisory_xact_lock(hashtextextended($1 || '/' || $2 || '/' || $3, 0))
+FROM project p
+LEFT JOIN labeler l ON l.tenant = $1 AND l.labeler = $3
+WHERE p.tenant = $1 AND p.project = $2
 
 -- name: labelers
 SELECT labeler, skills, suspended, revision FROM labeler WHERE tenant = $1 AND labeler = ANY ($2::text[])
@@ -441,3 +451,11 @@ ON CONFLICT (tenant, labeler) DO UPDATE
 SET skills = excluded.skills, suspended = excluded.suspended, revision = l.revision + 1
 WHERE $5 = 0 OR l.revision = $5
 RETURNING labeler, skills, suspended, revision
+
+-- Tables that have doubled since the planner last looked at them. All our indexes begin with tenant and project: until
+-- it has seen that these hardly differ between rows, the planner takes any index for as good as the right one.
+-- name: grown_tables
+SELECT quote_ident(relname) AS name
+FROM pg_class
+WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'
+  AND pg_relation_size(oid) > 2 * 8192 * greatest(relpages, 8)
