@@ -27,7 +27,6 @@ from cairn_inference.messages import (
     policy_of,
     routed_events,
 )
-from cairn_inference.model_check import BadModel, check_model
 from cairn_inference.model_store import ModelStore
 from cairn_inference.records import (
     HeardLabel,
@@ -201,6 +200,8 @@ class Handlers:
 
         Raises InvalidArgument MODEL_INVALID, or NotFound.
         """
+        from cairn_inference.model_check import BadModel, check_model  # onnx: start without it
+
         await self._check_upload(tenant, project, features, class_ids)
         try:
             await asyncio.to_thread(check_model, data, dim=SPECS[features].dim, classes=len(class_ids))

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from cairn_inference.domain.image_features import IMAGE_DIM, SIDE, image_features
 
@@ -26,6 +25,8 @@ class NotAnImage(ValueError):
 
 def decode(data: bytes) -> NDArray[np.uint8]:
     """Decode to RGB ``(SIDE, SIDE, 3)``. Raises NotAnImage."""
+    from PIL import Image, UnidentifiedImageError
+
     if len(data) > MAX_BYTES:
         raise NotAnImage(f"The image has {len(data)} bytes; {MAX_BYTES} are read at most.")
     try:

@@ -13,9 +13,9 @@ import onnx
 import onnxruntime
 from google.protobuf.message import DecodeError
 
+from cairn_inference.model_store import MAX_MODEL_BYTES
 from cairn_inference.scoring import session_options
 
-MAX_MODEL_BYTES = 64 * 1024 * 1024
 ALLOWED_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 """The standard operators, and those of classical machine learning."""
 

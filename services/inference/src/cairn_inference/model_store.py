@@ -9,6 +9,8 @@ from urllib.parse import unquote, urlsplit
 import obstore
 from obstore.store import LocalStore, ObjectStore, from_url
 
+MAX_MODEL_BYTES = 64 * 1024 * 1024
+
 
 class ModelFileDamaged(Exception):
     """A stored file does not have the digest it is named by."""

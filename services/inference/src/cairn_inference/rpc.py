@@ -14,7 +14,7 @@ from cairn.inference.v1.inference_pb2_grpc import InferenceServiceServicer
 from cairn_inference.domain.names import model_of, project_id, project_name, run_of, version_of
 from cairn_inference.handlers import Handlers
 from cairn_inference.messages import routing_message, run_message, version_message
-from cairn_inference.model_check import MAX_MODEL_BYTES
+from cairn_inference.model_store import MAX_MODEL_BYTES
 from cairn_inference.predicting import Predictor
 from cairn_inference.records import Project
 from cairn_inference.store import InferenceStore, Reader

@@ -14,10 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from safetensors.numpy import load as load_tensors
 from tokenizers import Tokenizer
 
 from cairn_inference.domain.text_features import EMBEDDING_DIM, MAX_CHARACTERS, hash_words, join, rarity
@@ -51,6 +49,8 @@ def convert(weights: Floats) -> bytes:
     In: `tokens` int64 ``(n, length)`` and `mask` float32 of the same shape (1 for a token, 0 for padding).
     Out: `embedding` float32 ``(n, dim)`` of unit length; a text without tokens is all zeros.
     """
+    import onnx  # only the first start of all converts
+
     helper, kind = onnx.helper, onnx.TensorProto
     constants = [
         onnx.numpy_helper.from_array(weights.astype(np.float32), "table"),
@@ -92,6 +92,8 @@ def cached_graph(folder: Path) -> Path:
     digest = hashlib.sha256(stored).hexdigest()
     path = folder / f"text-static-{EMBEDDING_DIM}-v{_GRAPH_VERSION}-{digest[:16]}.onnx"
     if not path.exists():
+        from safetensors.numpy import load as load_tensors
+
         folder.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(f".{os.getpid()}")
         unfinished.write_bytes(convert(load_tensors(stored)[_TENSOR].astype(np.float32)))

@@ -23,7 +23,6 @@ from cairn_inference.domain.calibration import is_better
 from cairn_inference.domain.features import SPECS, unpack_dense, unpack_sparse
 from cairn_inference.domain.learning import assess, is_due
 from cairn_inference.domain.names import TRAINED_MODEL
-from cairn_inference.model_check import BadModel, check_model
 from cairn_inference.model_store import ModelStore
 from cairn_inference.records import NewVersion, Project, Run, RunState, TrainingRows, Version
 from cairn_inference.scoring import Scorer
@@ -137,6 +136,8 @@ class Trainer:
             await asyncio.to_thread(shutil.rmtree, folder, True)
 
     async def _train(self, run: Run, folder: Path) -> None:
+        from cairn_inference.model_check import BadModel, check_model  # onnx: start without it
+
         project = (await self._store.projects(self._database, [(run.tenant, run.project)]))[
             run.tenant, run.project
         ]

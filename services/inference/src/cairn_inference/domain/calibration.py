@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -37,10 +38,24 @@ def fit_temperature(logits: Floats, truth: Ints, weights: Floats) -> float:
         scaled = log_softmax(logits / np.exp(log_temperature))
         return float(-(weights * scaled[np.arange(truth.size), truth]).sum() / weights.sum())
 
-    found = minimize_scalar(
-        loss, bounds=(np.log(_COLDEST), np.log(_HOTTEST)), method="bounded", options={"xatol": 1e-4}
-    )
-    return float(np.exp(found.x))
+    return float(np.exp(_lowest(loss, math.log(_COLDEST), math.log(_HOTTEST))))
+
+
+def _lowest(loss: Callable[[float], float], low: float, high: float, within: float = 1e-4) -> float:
+    """Where a function of one valley is lowest, by golden-section search (Kiefer 1953)."""
+    golden = (math.sqrt(5.0) - 1.0) / 2.0
+    left, right = high - golden * (high - low), low + golden * (high - low)
+    at_left, at_right = loss(left), loss(right)
+    while high - low > within:
+        if at_left < at_right:
+            high, right, at_right = right, left, at_left
+            left = high - golden * (high - low)
+            at_left = loss(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + golden * (high - low)
+            at_right = loss(right)
+    return (low + high) / 2.0
 
 
 def log_softmax(logits: Floats) -> Floats:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from cairn_inference.domain.image_features import IMAGE_DIM
 from cairn_inference.domain.text_features import EMBEDDING_DIM, HASHED_WORDS
+
+if TYPE_CHECKING:
+    from scipy import sparse  # a second of imports that only a training needs
 
 Floats = NDArray[np.float32]
 
@@ -85,6 +88,8 @@ def unpack_dense(rows: Sequence[bytes], dim: int) -> Floats:
 
 def unpack_sparse(rows: Sequence[bytes], dim: int) -> sparse.csr_matrix:
     """Decode stored vectors into a compressed sparse matrix ``(rows, dim)``, for training."""
+    from scipy import sparse
+
     parts = [_unpack(packed) for packed in rows]
     starts = np.concatenate([[0], np.cumsum([places.size for places, _ in parts])])
     places = np.concatenate([places for places, _ in parts]) if parts else np.zeros(0, np.int64)

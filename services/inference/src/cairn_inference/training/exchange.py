@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from cairn_inference.domain.calibration import Evaluation
+
+if TYPE_CHECKING:
+    from scipy import sparse  # a second of imports that the service does without
 
 MODEL_FILE = "model.onnx"
 PREDICTIONS_FILE = "out_of_fold.npy"
@@ -48,6 +51,8 @@ def write_request(path: Path, request: TrainingRequest) -> None:
 
 def read_request(path: Path) -> TrainingRequest:
     """Read a request. Raises ValueError or KeyError for a file that is not one."""
+    from scipy import sparse
+
     with np.load(path, allow_pickle=False) as stored:
         features = sparse.csr_matrix(
             (stored["data"], stored["indices"], stored["indptr"]), shape=tuple(stored["shape"])
