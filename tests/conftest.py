@@ -29,6 +29,7 @@ def project(request: pytest.FixtureRequest) -> str:
     return "t-" + "-".join(part for part in words.split("-") if part)[:56].strip("-")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that share a stack run on one worker, so that a session starts as few stacks as it can."""
     for item in items:
