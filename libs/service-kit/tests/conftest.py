@@ -1,5 +1,7 @@
+# ruff: noqa: N802 - gRPC names the methods
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +40,7 @@ class Sample:
     fail_on: set[str] = field(default_factory=set)
     not_yet: set[str] = field(default_factory=set)
     in_order: bool = True
+    watch_for_ever: bool = False
     batches: list[list[str]] = field(default_factory=list)
     chassis: Chassis[Any] | None = None
 
@@ -48,7 +51,7 @@ class Sample:
     async def wire(self, chassis: Chassis[SampleSettings]) -> None:
         self.chassis = chassis
         chassis.serve(
-            SampleRpc(self),
+            SampleRpc(self),  # type: ignore[abstract]  # the other methods are not asked for
             api_grpc.add_TaskDispatchServiceServicer_to_server,
             elements={"ClaimItems": "claims"},
         )
@@ -139,6 +142,8 @@ class SampleRpc(api_grpc.TaskDispatchServiceServicer):
         yield api.Queue(project=request.project, open_tasks=1)
         if request.project.endswith("broken"):
             raise RuntimeError("a secret of the inside")
+        if self.sample.watch_for_ever:
+            await asyncio.Event().wait()
         yield api.Queue(project=request.project, open_tasks=2)
 
 

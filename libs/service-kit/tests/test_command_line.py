@@ -84,7 +84,9 @@ async def test_it_migrates_serves_tells_where_and_stops_when_told(world: World, 
     assert (await program.run("migrate")).code == 0
     script = world.folder / "program.py"
     script.write_text(PROGRAM.format(folder=str(Path(__file__).parent)))
-    process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(  # noqa: ASYNC220
+        [sys.executable, str(script)], stderr=subprocess.PIPE, text=True
+    )
     try:
         bound = await eventually(lambda: json.loads((world.folder / "bound.json").read_text()), timeout=30)
         assert bound["pid"] == process.pid

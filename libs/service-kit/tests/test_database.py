@@ -181,7 +181,7 @@ async def test_a_migration_that_was_changed_fails_or_is_unknown_is_a_plain_error
     dsn = await world.dsn("fresh", folder)
 
     (folder / "0002_two.sql").write_text("CREATE TABLE two (n int); CREATE TABLE one (n int);")
-    with pytest.raises(MigrationError, match='0002_two.sql failed on schema fresh: relation "one" already'):
+    with pytest.raises(MigrationError, match=r'0002_two\.sql failed on schema fresh: relation "one" already'):
         await migrate(dsn, "fresh", folder)
     assert await pending(dsn, "fresh", folder) == ["service/0002_two.sql"], "it left nothing behind"
 

@@ -191,8 +191,7 @@ async def test_beyond_the_limit_calls_are_turned_away_at_once(world: World, samp
     async with world.run(sample.service, max_concurrent_streams=1) as service:
         stub = service.stub(STUB)
         watch = stub.WatchQueue(api.WatchQueueRequest(project="projects/birds"))
-        first = await watch.read()
-        assert first.open_tasks == 1
+        assert await watch.read() == api.Queue(project="projects/birds", open_tasks=1)
         service.chassis._rpc._gate._in_flight[True] = 1  # one more stands open than may
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.WatchQueue(api.WatchQueueRequest(project="projects/birds")).read()
@@ -203,7 +202,7 @@ async def test_beyond_the_limit_calls_are_turned_away_at_once(world: World, samp
 
 async def test_health_and_reflection_need_no_token(world: World, sample: Any) -> None:
     async with world.run(sample.service) as service:
-        health = health_pb2_grpc.HealthStub(service.channel)
+        health: Any = health_pb2_grpc.HealthStub(service.channel)
         name = "cairn.dispatch.v1.TaskDispatchService"
         answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
@@ -245,3 +244,14 @@ async def test_a_batch_that_fails_fails_each_of_its_calls_and_nobody_elses() -> 
     coalescer: Coalescer[int, int] = Coalescer(flush, max_batch=4)
     results = await asyncio.gather(*(coalescer.submit(n) for n in range(12, 20)), return_exceptions=True)
     assert [isinstance(result, Exception) for result in results] == [True] * 4 + [False] * 4
+
+
+async def test_a_watch_ends_with_the_service_and_does_not_hold_it_up(world: World, sample: Any) -> None:
+    sample.watch_for_ever = True
+    async with world.run(sample.service, shutdown_grace=30.0) as service:
+        watch = service.stub(STUB).WatchQueue(api.WatchQueueRequest(project="projects/birds"))
+        await watch.read()
+        service.chassis.stop()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await watch.read()
+        assert errors.from_rpc_error(caught.value).reason == "SERVICE_DRAINING"

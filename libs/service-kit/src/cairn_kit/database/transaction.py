@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal, TypeVar
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 from asyncpg.transaction import Transaction as Savepoint
 
+from cairn_kit.telemetry.logs import get_logger
+
+_log = get_logger(__name__)
 T = TypeVar("T")
 Connection = asyncpg.Connection | PoolConnectionProxy
 Record = asyncpg.Record
@@ -140,18 +143,20 @@ async def begin(
     try:
         yield transaction
     except BaseException:
-        try:
+        # When the connection is gone the transaction went with it; the first error is the one to tell.
+        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
             await transaction._roll_back(outer)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            pass  # the connection is gone, and the transaction with it; the first error is the one to tell
         raise
     await transaction._commit(outer)
 
 
 def run_all(hooks: Sequence[Callable[[], object]]) -> None:
-    """Run plain functions in order."""
+    """Run plain functions in order. One that raises, which it must not, does not keep the others from running."""
     for hook in hooks:
-        hook()
+        try:
+            hook()
+        except Exception:
+            _log.exception("transaction.hook_failed")
 
 
 async def to_the_end(step: Coroutine[Any, Any, T]) -> T:

@@ -253,7 +253,8 @@ class Consumer:
             try:
                 await self._attempt(part)
             except NotYet as not_yet:
-                early = {event.id for event in not_yet.events}
+                early = {event.id for event in not_yet.events} & {d.event.id for d in part}
+                early = early or {d.event.id for d in part}  # it named none of those it was given
                 rest = [d for d in part if d.event.id not in early]
                 await self._put_off([d for d in part if d.event.id in early], not_yet.why)
                 if rest:
@@ -350,10 +351,10 @@ class Consumer:
         self._metrics.handler_failures.labels(event.type).inc()
         _log.error("consumer.failed", event_id=str(event.id), event_type=event.type, exc_info=error)
         text = f"{type(error).__name__}: {error}"
-        if delivery.replayed:
-            return await self._give_up(delivery, Reason.OUT_OF_TRIES, text)
-        self._failing.add(event.id)
-        failures = await self._database.fetchval(_COUNT_FAILURE, self._name, event.id, text)
+        failures = _TRIES  # a replayed dead letter has had its tries
+        if not delivery.replayed:
+            self._failing.add(event.id)
+            failures = await self._database.fetchval(_COUNT_FAILURE, self._name, event.id, text)
         if failures >= _TRIES:
             await self._give_up(delivery, Reason.OUT_OF_TRIES, text)
         else:

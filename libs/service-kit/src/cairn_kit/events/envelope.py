@@ -14,7 +14,7 @@ from opentelemetry.context import Context
 from cairn_kit.events.subjects import NO_PROJECT
 from cairn_kit.telemetry.tracing import TRACEPARENT, context_of
 
-M = TypeVar("M", bound=Message, covariant=True)
+M_co = TypeVar("M_co", bound=Message, covariant=True)
 
 LARGEST_BODY = 256 * 1024
 _ID, _TYPE, _SOURCE, _SUBJECT, _TIME = "ce-id", "ce-type", "ce-source", "ce-subject", "ce-time"
@@ -82,7 +82,7 @@ class Stored:
 
 
 @dataclass(slots=True, eq=False)
-class Received(Generic[M]):
+class Received(Generic[M_co]):
     """An event that has arrived, decoded. With `Subscription.everything` alone `message` is not decoded: use `body`."""
 
     id: UUID
@@ -100,11 +100,11 @@ class Received(Generic[M]):
     trace: Context | None = field(default=None, repr=False)
 
     @property
-    def message(self) -> M:
+    def message(self) -> M_co:
         """The event itself."""
         if self.decoded is None:
             raise LookupError(f"{self.type} was not decoded: no typed subscription asked for it.")
-        return cast(M, self.decoded)
+        return cast(M_co, self.decoded)
 
     def context(self) -> Context:
         """The trace that this event belongs to; what it causes belongs there too."""

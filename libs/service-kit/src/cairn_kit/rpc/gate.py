@@ -67,8 +67,16 @@ class Gate(grpc.aio.ServerInterceptor):
         self._default_deadline = default_deadline
         metrics.rpcs_in_flight.set_function(lambda: sum(self._in_flight.values()))
         self._wrapped: dict[str, Any] = {}
+        self._watches: set[asyncio.Task[Any]] = set()
+        self._draining = False
         self.elements: dict[str, str] = {}
         """Full method -> the repeated field whose wrong elements do not fail the batch."""
+
+    def end_watches(self) -> None:
+        """End every Watch* stream with UNAVAILABLE: they would last for ever, and their callers come back."""
+        self._draining = True
+        for task in self._watches:
+            task.cancel()
 
     async def intercept_service(
         self,
@@ -95,6 +103,7 @@ class _Method:
         self.name = name
         self.span_name = name.lstrip("/").rpartition(".")[2]
         self.streaming = streaming
+        self.is_watch = streaming and name.rpartition("/")[2].startswith("Watch")
         self.rule = gate._permissions.get(name)
         self.elements = gate.elements.get(name)
         self.seconds = gate._metrics.rpc_seconds.labels(name)
@@ -221,6 +230,10 @@ def _streaming(method: _Method, behaviour: Callable[..., Any], streamed_request:
 
     async def answer(request: Any, context: Context) -> AsyncIterator[Any]:
         call: _Call | None = None
+        task = asyncio.current_task()
+        if method.is_watch and task is not None:
+            method.gate._watches.add(task)
+            task.add_done_callback(method.gate._watches.discard)
         try:
             call = method.enter(context)
             who = method.admit(call, context)
@@ -243,6 +256,10 @@ def _streaming(method: _Method, behaviour: Callable[..., Any], streamed_request:
 
 async def _refuse(method: _Method, call: _Call | None, context: Context, error: BaseException) -> None:
     """End the call with the error as the API states it; returns only for what is not ours to state."""
+    if isinstance(error, asyncio.CancelledError) and method.is_watch and method.gate._draining:
+        error = Unavailable(
+            "SERVICE_DRAINING", "The service is going away; watch again.", retry_after=_DRAINING_RETRY_AFTER
+        )
     if isinstance(error, asyncio.CancelledError | GeneratorExit):
         if call is not None:
             call.leave("CANCELLED")  # the caller has gone, or its time is over

@@ -7,8 +7,8 @@ import sys
 from typing import Any, Literal
 
 import structlog
-from structlog.tracebacks import ExceptionDictTransformer
 from opentelemetry import trace
+from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, WrappedLogger
 
 

@@ -141,7 +141,8 @@ class World:
             if task.done():
                 ready.cancel()
                 task.result()
-            assert ready.done(), f"{settings.service_name} was not ready in {_PATIENCE:.0f} s"
+            if not ready.done():
+                raise AssertionError(f"{settings.service_name} was not ready in {_PATIENCE:.0f} s")
             self.peers[settings.service_name] = chassis.address
             running = RunningService(self, chassis)
             try:
@@ -187,7 +188,8 @@ class World:
     async def publish_raw(self, messages: Sequence[tuple[str, dict[str, str], bytes]]) -> None:
         """Publish (subject, headers, body) as they are, malformed or not."""
         accepted = await Publisher(await self.connection()).publish(messages)
-        assert all(accepted), "the stream refused some events"
+        if not all(accepted):
+            raise AssertionError("the stream refused some events")
 
     async def listen(self, *event_types: type[Message]) -> Heard[Any]:
         """Collect events of these types (all when none is given) from the beginning of the stream."""
