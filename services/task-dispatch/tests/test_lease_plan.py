@@ -42,6 +42,7 @@ async def crowded(desk):
     """A project of many open tasks; ann has answered the 2,000 most urgent, which want one more answer each."""
     await desk.hear(desk.words.created())
     await desk.database.execute(FILL, desk.tenant, ITEMS)
+    await desk.database.execute("ANALYZE")
     await desk.database.execute(ANSWER_MOST_URGENT, desk.tenant, "labelers/ann", 2000)
     await desk.database.execute("ANALYZE")
     return desk

@@ -414,11 +414,6 @@ class DispatchStore:
         """Live leases whose time and grace are over, taken by this caller for `retry_seconds`."""
         return [_lease(row) for row in await tx.fetch(SQL.take_due_leases, limit, retry_seconds)]
 
-    async def over(self, tx: Reader, leases: Iterable[Lease]) -> list[Lease]:
-        """Those of the leases that are still live though their time is over."""
-        keys = _columns({(le.tenant, le.project, le.lease) for le in leases}, 3)
-        return [_lease(row) for row in await tx.fetch(SQL.over, *keys)]
-
     # --- labelers
 
     async def labelers(self, tx: Reader, tenant: str, labelers: Iterable[str]) -> dict[str, LabelerRow]:

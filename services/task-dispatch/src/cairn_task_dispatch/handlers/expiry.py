@@ -72,7 +72,8 @@ class Expiry:
 
         async def work(tx: Transaction) -> int:
             await self._store.lock_tasks(tx, {(le.tenant, le.project, le.task) for le in due})
-            over = await self._store.over(tx, due)
+            leases = await self._store.leases(tx, {(le.tenant, le.project, le.lease) for le in due})
+            over = [lease for lease in leases if lease.state is LeaseState.LIVE and not lease.live_now]
             closed = await close_leases(
                 tx, self._store, [_change(lease, late.get(_name(lease))) for lease in over]
             )

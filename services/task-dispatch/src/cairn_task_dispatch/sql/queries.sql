@@ -1,5 +1,8 @@
 -- Locks are taken in one order everywhere: labelers (advisory), items, tasks, slots, leases; within each by key.
 -- LeaseTasks and ClaimItems take no task locks and skip locked slots, so they never wait for an event's handler.
+--
+-- `state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN')` says OPEN of a slot whose key is known, without offering the
+-- planner the index slot_open, which it would take for as good as the key while the table is new.
 
 -- name: upsert_projects
 INSERT INTO project AS p
@@ -105,7 +108,8 @@ WHERE t.tenant = c.tenant AND t.project = c.project AND t.task = c.task
 UPDATE slot s
 SET state = 'WITHDRAWN'
 FROM unnest($1::text[], $2::text[], $3::uuid[]) AS c(tenant, project, task)
-WHERE s.tenant = c.tenant AND s.project = c.project AND s.task = c.task AND s.state = 'OPEN'
+WHERE s.tenant = c.tenant AND s.project = c.project AND s.task = c.task
+  AND s.state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN')
 
 -- A slot that is leased keeps its state, but comes back with the new urgency when its lease ends.
 -- name: offer_slots
@@ -171,7 +175,7 @@ WITH candidate AS MATERIALIZED (
         AND NOT EXISTS (
           SELECT FROM slot lower
           WHERE lower.tenant = $1 AND lower.project = $2 AND lower.task = s.task AND lower.number < s.number
-            AND lower.state = 'OPEN')
+            AND lower.state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN'))
       ORDER BY s.urgency, s.place, s.number
       LIMIT $5
       FOR UPDATE OF s SKIP LOCKED
@@ -220,7 +224,8 @@ taken AS (
   UPDATE slot s
   SET state = 'LEASED'
   FROM chosen c
-  WHERE s.tenant = $1 AND s.project = $2 AND s.task = c.task AND s.number = c.number AND s.state = 'OPEN'
+  WHERE s.tenant = $1 AND s.project = $2 AND s.task = c.task AND s.number = c.number
+    AND s.state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN')
 ),
 granted AS (
   INSERT INTO lease (tenant, project, lease, task, slot, item, kind, labeler, state, expires_at, check_at)
@@ -246,7 +251,7 @@ WITH candidate AS MATERIALIZED (
     AND NOT EXISTS (
       SELECT FROM slot lower
       WHERE lower.tenant = $1 AND lower.project = $2 AND lower.task = s.task AND lower.number < s.number
-        AND lower.state = 'OPEN')
+        AND lower.state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN'))
   ORDER BY s.urgency, s.place, s.number
   LIMIT $4
   FOR UPDATE OF s SKIP LOCKED
@@ -261,7 +266,8 @@ taken AS (
   UPDATE slot s
   SET state = 'LEASED'
   FROM chosen c
-  WHERE s.tenant = $1 AND s.project = $2 AND s.task = c.task AND s.number = c.number AND s.state = 'OPEN'
+  WHERE s.tenant = $1 AND s.project = $2 AND s.task = c.task AND s.number = c.number
+    AND s.state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN')
 ),
 granted AS (
   INSERT INTO lease (tenant, project, lease, task, slot, item, kind, audit, labeler, state, expires_at, check_at)
@@ -283,7 +289,8 @@ JOIN task t ON t.tenant = $1 AND t.project = $2 AND t.item = c.item AND (t.kind 
 LEFT JOIN LATERAL (
   SELECT o.number, o.skill
   FROM slot o
-  WHERE o.tenant = $1 AND o.project = $2 AND o.task = t.task AND o.state = 'OPEN'
+  WHERE o.tenant = $1 AND o.project = $2 AND o.task = t.task
+    AND o.state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN')
   ORDER BY o.number
   LIMIT c.claims
   FOR UPDATE OF o SKIP LOCKED
@@ -311,7 +318,8 @@ taken AS (
   UPDATE slot s
   SET state = 'LEASED'
   FROM granted g
-  WHERE s.tenant = $1 AND s.project = $2 AND s.task = g.task AND s.number = g.slot AND s.state = 'OPEN'
+  WHERE s.tenant = $1 AND s.project = $2 AND s.task = g.task AND s.number = g.slot
+    AND s.state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN')
 )
 INSERT INTO lease (tenant, project, lease, task, slot, item, kind, audit, labeler, state, expires_at, check_at)
 SELECT $1, $2, lease, task, slot, item, kind, audit, labeler, 'LIVE',
@@ -399,12 +407,6 @@ FROM (
 WHERE l.tenant = due.tenant AND l.project = due.project AND l.lease = due.lease
 RETURNING l.*, false AS live_now
 
--- name: over
-SELECT l.*, l.expires_at > now() AS live_now
-FROM lease l
-JOIN unnest($1::text[], $2::text[], $3::uuid[]) AS k(tenant, project, lease) USING (tenant, project, lease)
-WHERE l.state = 'LIVE' AND l.expires_at <= now()
-
 -- name: task
 SELECT * FROM task WHERE tenant = $1 AND project = $2 AND task = $3
 
@@ -412,7 +414,7 @@ SELECT * FROM task WHERE tenant = $1 AND project = $2 AND task = $3
 -- name: list_tasks
 SELECT *
 FROM task
-WHERE tenant = $1 AND project = $2 AND ($3 = '' OR state = $3) AND $4 = ''
+WHERE tenant = $1 AND project = $2 AND state IN ('OPEN', 'FILLED', 'CLOSED') AND ($3 = '' OR state = $3) AND $4 = ''
   AND ($5 = '' OR (state <= $5 AND (state < $5 OR priority < $6 OR (priority = $6 AND place > $7))))
 ORDER BY state DESC, priority DESC, place
 LIMIT $8
@@ -435,7 +437,7 @@ SELECT now() AS as_of,
           AND s.state = 'OPEN') AS open_slots,
        (SELECT count(*) FROM lease l WHERE l.tenant = $1 AND l.project = $2 AND l.state = 'LIVE') AS live_leases
 FROM task
-WHERE tenant = $1 AND project = $2 AND kind <> 'GOLD'
+WHERE tenant = $1 AND project = $2 AND state IN ('OPEN', 'FILLED', 'CLOSED') AND kind <> 'GOLD'
 
 -- name: list_labelers
 SELECT labeler, skills, suspended, revision
