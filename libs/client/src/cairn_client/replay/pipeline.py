@@ -15,10 +15,14 @@ from dataclasses import dataclass
 from cairn.annotation.v1.annotation_store_pb2 import LABEL_SOURCE_CONSENSUS
 from cairn.consensus.v1.consensus_pb2 import DECISION_STATE_DECIDED, ConcludeProjectResponse
 from cairn.dispatch.v1.task_dispatch_pb2 import Queue
-from cairn.inference.v1.inference_pb2 import TRAINING_RUN_STATE_PENDING, TRAINING_RUN_STATE_RUNNING
+from cairn.inference.v1.inference_pb2 import (
+    TRAINING_RUN_STATE_PENDING,
+    TRAINING_RUN_STATE_RUNNING,
+    ListTrainingRunsRequest,
+)
 from cairn_client.aio import AsyncCairn
-from cairn_client.errors import CairnError, FailedPrecondition
-from cairn_client.names import question_of
+from cairn_client.errors import CairnError, FailedPrecondition, NotFound
+from cairn_client.names import project_name, question_of
 
 _FIRST_LOOK = 0.03
 _SLOWEST_LOOK = 0.25
@@ -50,7 +54,10 @@ class Pipeline:
         """Wait until every item has its task or its label; False when that stopped short."""
 
         async def known() -> int:
-            queue = await self._client.queue(self._project)
+            try:
+                queue = await self._client.queue(self._project)
+            except NotFound:
+                return 0  # dispatch has not heard of the project yet
             found = queue.open_tasks + queue.filled_tasks + queue.closed_tasks
             if found < items and self._model:
                 found += (await self._client.projects.progress(self._project)).auto_items
@@ -80,12 +87,16 @@ class Pipeline:
         return queue
 
     async def _training(self) -> bool:
+        transport = self._client.transport
+        request = ListTrainingRunsRequest(parent=project_name(self._project), page_size=1)
         try:
-            async for run in self._client.models.training_runs(self._project):
-                return run.state in _UNDER_WAY  # the newest is enough: one runs at a time
+            found = await transport.call(
+                transport.inference.ListTrainingRuns, request, timeout=self._waits.quiet
+            )
         except CairnError:
-            return False  # a replay does not fail because the model's service is away
-        return False
+            return False  # a replay does not stand still because the model's service is away
+        # The newest is enough: one runs at a time.
+        return any(run.state in _UNDER_WAY for run in found.training_runs)
 
     async def _unwritten_auto_labels(self) -> int:
         routing = await self._client.models.routing(self._project)
