@@ -1,4 +1,3 @@
-# ruff: noqa: N802 - gRPC names the methods
 from __future__ import annotations
 
 import asyncio

@@ -27,7 +27,7 @@ class Neighbour(store_grpc.AnnotationStoreServiceServicer):
         self.calls: list[dict[str, Any]] = []
         self.failures = 0
 
-    async def GetProject(self, request: store.GetProjectRequest, context: Any) -> store.Project:  # noqa: N802
+    async def GetProject(self, request: store.GetProjectRequest, context: Any) -> store.Project:
         self.calls.append(dict(context.invocation_metadata()) | {"left": context.time_remaining()})
         if self.failures:
             self.failures -= 1
@@ -46,7 +46,7 @@ class Relaying(api_grpc.TaskDispatchServiceServicer):
     def __init__(self, neighbour: Any) -> None:
         self.neighbour = neighbour
 
-    async def GetTask(self, request: api.GetTaskRequest, context: Any) -> api.Task:  # noqa: N802
+    async def GetTask(self, request: api.GetTaskRequest, context: Any) -> api.Task:
         name = request.name.partition("/tasks/")[0]
         project = await self.neighbour.GetProject(store.GetProjectRequest(name=name))
         return api.Task(name=project.name)

@@ -15,7 +15,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
 from cairn_kit.auth.permissions import Role
-from cairn_kit.embedded.process import write_private
+from cairn_kit.private_files import write_private
 
 ROLES_MEMBER = "cairn_roles"
 _LOOK_AGAIN = 1.0  # seconds between looks at the file's time; a stat() a second costs nothing

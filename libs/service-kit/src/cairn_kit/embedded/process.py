@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -11,6 +10,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+
+from cairn_kit.private_files import write_private
+
+__all__ = [
+    "EmbeddedError",
+    "free_port",
+    "port_is_free",
+    "process_of",
+    "reap",
+    "send",
+    "tail",
+    "wait_until",
+    "write_private",
+]
 
 
 class EmbeddedError(Exception):
@@ -97,11 +110,3 @@ def tail(log: Path, lines: int = 5) -> str:
     except OSError:
         return "no log"
     return " | ".join(text[-lines:]) or "empty log"
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read (0600), never readable by others in between."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        os.fchmod(file.fileno(), 0o600)
-        file.write(text)

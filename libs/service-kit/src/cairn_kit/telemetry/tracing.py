@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from random import getrandbits
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan, NoOpTracer, Span, SpanContext, TraceFlags, Tracer
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
 
 TRACEPARENT = "traceparent"
 _TRACEPARENT_PARTS = 4
@@ -46,40 +44,6 @@ class SilentProvider:
         """Nothing to flush."""
 
 
-class JsonLinesExporter(SpanExporter):
-    """Appends one JSON object a finished span: service, name, ids, parent, times in nanoseconds, attributes."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", encoding="utf-8")
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Write the spans and flush, so that another process can read them."""
-        self._file.write("".join(json.dumps(_as_json(span)) + "\n" for span in spans))
-        self._file.flush()
-        return SpanExportResult.SUCCESS
-
-    def shutdown(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
-def _as_json(span: ReadableSpan) -> dict[str, object]:
-    context = span.get_span_context()
-    return {
-        "service": span.resource.attributes.get("service.name"),
-        "name": span.name,
-        "kind": span.kind.name.lower(),
-        "trace_id": format(context.trace_id, "032x") if context else None,
-        "span_id": format(context.span_id, "016x") if context else None,
-        "parent_id": format(span.parent.span_id, "016x") if span.parent else None,
-        "start": span.start_time,
-        "end": span.end_time,
-        "status": span.status.status_code.name.lower(),
-        "attributes": dict(span.attributes or {}),
-    }
-
-
 def configure_tracing(
     service: str, *, spans_file: Path | None = None, otlp_endpoint: str | None = None, ratio: float = 1.0
 ) -> TracerProvider | SilentProvider:
@@ -89,6 +53,14 @@ def configure_tracing(
     """
     if spans_file is None and otlp_endpoint is None:
         return SilentProvider()
+    # The SDK takes 0.2 s to import: only who records spans waits for it.
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
+    from cairn_kit.telemetry.spans_file import JsonLinesExporter
+
     provider = TracerProvider(
         resource=Resource.create({"service.name": service}),
         sampler=ParentBased(TraceIdRatioBased(ratio)),
