@@ -298,7 +298,7 @@ class Desk:
                 SELECT labeler FROM lease WHERE tenant = $1 AND kind <> 'REVIEW'
                   AND state IN ('LIVE', 'ANSWERED', 'SKIPPED', 'ANSWERED_LATE')
                 GROUP BY project, item, labeler HAVING count(*) > 1""",
-            "a slot whose state is not its lease's": """
+            "a slot in another state than its lease": """
                 SELECT s.task FROM slot s LEFT JOIN lease l ON l.tenant = $1 AND l.task = s.task AND l.slot = s.number
                   AND l.state IN ('LIVE', 'ANSWERED')
                 WHERE s.tenant = $1 AND coalesce(l.state, '') <>
@@ -314,7 +314,10 @@ class Desk:
                   AND (t.state = 'FILLED') <> NOT EXISTS (
                     SELECT FROM slot s WHERE s.tenant = $1 AND s.task = t.task AND s.state <> 'ANSWERED')""",
         }  # fmt: skip
-        return [what for what, query in checks.items() if await self.database.fetch(query, self.tenant)]
+        every = " UNION ALL ".join(
+            f"SELECT '{what}' WHERE EXISTS ({query})" for what, query in checks.items()
+        )
+        return [row[0] for row in await self.database.fetch(every, self.tenant)]
 
 
 def reason(result: pb.ClaimResult | pb.TaskResult) -> str:

@@ -52,10 +52,10 @@ class Model:
         return not self.closed and room > 0 and labeler not in self.live and labeler not in self.barred
 
     @property
-    def state(self) -> int:
+    def state(self) -> str:
         if self.closed:
-            return pb.TASK_STATE_CLOSED
-        return pb.TASK_STATE_FILLED if len(self.answered) >= self.wanted else pb.TASK_STATE_OPEN
+            return "CLOSED"
+        return "FILLED" if len(self.answered) >= self.wanted else "OPEN"
 
 
 def machine(kit, runner: asyncio.Runner, database: Database) -> type[RuleBasedStateMachine]:
@@ -230,10 +230,16 @@ def machine(kit, runner: asyncio.Runner, database: Database) -> type[RuleBasedSt
 
         @invariant()
         def service_and_model_agree(self):
-            for item, model in self.tasks.items():
-                task = self.run(self.desk.task(item))
-                seen = (task.state, task.answers_wanted, task.answers_given, task.live_leases)
-                assert seen == (model.state, model.wanted, len(model.answered), len(model.live)), item
+            tasks = self.run(
+                self.desk.store.list_tasks(
+                    database, self.desk.tenant, "birds", state="", item="", after=None, limit=9
+                )
+            )
+            seen = {task.ref.item: (task.state.value, task.slots, task.answered, task.live) for task in tasks}
+            assert seen == {
+                item: (model.state, model.wanted, len(model.answered), len(model.live))
+                for item, model in self.tasks.items()
+            }
 
     return Leases
 
