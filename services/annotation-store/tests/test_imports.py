@@ -157,3 +157,34 @@ async def test_an_import_of_thousands_is_quick_and_counted(birds: Any) -> None:
         if not token:
             break
     assert keys == sorted(f"k{i}" for i in range(6000))
+
+
+async def test_text_that_is_not_utf8_is_refused_alone(birds: Any) -> None:
+    await birds.create()
+    good = pb.ImportChunk(
+        items=[
+            pb.Item(key="a", text="caf__"),
+            pb.Item(key="b", text="ok", metadata={"n": "caf__"}),
+            pb.Item(key="c", text="caf\u00e9"),
+        ],
+        last=True,
+    )
+    header = HEADER.SerializeToString()
+    broken = pb.ImportItemsRequest(chunk=good).SerializeToString().replace(b"caf__", b"caf\xe9\xff")
+
+    async def raw() -> AsyncIterator[bytes]:
+        yield header
+        yield broken
+
+    call = birds.running.channel.stream_unary(
+        "/cairn.annotation.v1.AnnotationStoreService/ImportItems",
+        request_serializer=bytes,
+        response_deserializer=pb.Import.FromString,
+    )
+    bearer = ("authorization", f"Bearer {birds.world.token(roles=['manager'])}")
+    done = await call(raw(), metadata=(bearer,), timeout=10)
+    assert (done.created_items, done.failed_items, done.state) == (1, 2, pb.IMPORT_STATE_FINISHED)
+    fields = [from_status(failure.error).violations[0].field for failure in done.failures]
+    assert fields == ["text", "metadata[0].value"]
+    [item] = (await birds.stub.ListItems(pb.ListItemsRequest(parent="projects/birds"))).items
+    assert (item.key, item.text) == ("c", "caf\u00e9")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from cairn.annotation.v1 import annotation_store_pb2_grpc as api
 from cairn_annotation_store.config import AnnotationStoreSettings
 from cairn_annotation_store.handlers.blobs import BlobHandlers
 from cairn_annotation_store.handlers.exports import ExportHandlers, ExportWorker
@@ -15,6 +14,7 @@ from cairn_annotation_store.handlers.reading import ReadingHandlers
 from cairn_annotation_store.handlers.submissions import LeaseGate, SubmissionHandlers
 from cairn_annotation_store.handlers.wakes import Wakes
 from cairn_annotation_store.handlers.watching import WatchHandlers
+from cairn_annotation_store.lenient import add_to_server
 from cairn_annotation_store.rpc import ELEMENTS, AnnotationStoreRpc
 from cairn_annotation_store.storage import Storage, StorageUnusable
 from cairn_annotation_store.store import AnnotationStore, ExportStore, ItemStore, LabelStore, ProjectStore
@@ -60,7 +60,7 @@ async def wire(chassis: Chassis[AnnotationStoreSettings]) -> None:
             blobs=BlobHandlers(database, projects, items, storage, gate, settings.max_blob_bytes),
             exports=exporting,
         ),
-        api.add_AnnotationStoreServiceServicer_to_server,
+        add_to_server,
         elements=ELEMENTS,
     )
     chassis.consume(subscriptions(labeling))

@@ -24,6 +24,7 @@ from cairn_annotation_store.domain.labels import NO_EVENT, LabelKey, Proposal, R
 from cairn_annotation_store.domain.names import ItemKey, ProjectId, QuestionId, Tenant, child_id, project_id
 from cairn_annotation_store.handlers.found import active, found, parsed
 from cairn_annotation_store.handlers.labeling import Caused, LabelHandlers
+from cairn_annotation_store.lenient import broken_texts
 from cairn_annotation_store.store import ImportRow, ItemStore, NewItem, ProjectRow, ProjectStore
 from cairn_annotation_store.wire import import_message, item_message
 from cairn_kit.auth import Caller
@@ -34,6 +35,7 @@ from cairn_kit.errors import (
     FailedPrecondition,
     InvalidArgument,
     OutOfRange,
+    Violation,
     to_status,
 )
 from cairn_kit.events import Event, announce
@@ -252,7 +254,7 @@ async def _examine(
     taken = _Taken()
     for i, given in enumerate(items):
         item = normalised(given, blobs)
-        error = check_item(item, project.rules, blobs)
+        error = _not_utf8(given) or check_item(item, project.rules, blobs)
         if error is not None:
             taken.refuse(offset + i, given.key, error)
             continue
@@ -267,6 +269,18 @@ async def _examine(
         if i % _BREATHER == _BREATHER - 1:
             await asyncio.sleep(0)
     return taken
+
+
+def _not_utf8(item: pb.Item) -> CairnError | None:
+    paths = broken_texts(item)
+    if not paths:
+        return None
+    told = "the text is not UTF-8; expected UTF-8."
+    return InvalidArgument(
+        "ITEM_INVALID",
+        f"The item is refused: {paths[0]}: {told}",
+        violations=[Violation(path, told) for path in paths],
+    )
 
 
 def _conflict(project: str, key: str) -> AlreadyExists:
