@@ -25,15 +25,25 @@ def png(width: int, height: int, mode: str = "L") -> bytes:
     return file.getvalue()
 
 
-async def upload(birds: Any, content: bytes, media_type: str = "image/png", expected: str = "") -> pb.Blob:
+async def upload(
+    birds: Any,
+    content: bytes,
+    media_type: str = "image/png",
+    *,
+    expected: str = "",
+    stub: Any = None,
+    lease: str = "",
+) -> pb.Blob:
     async def messages() -> AsyncIterator[pb.UploadBlobRequest]:
         yield pb.UploadBlobRequest(
-            header=pb.BlobHeader(parent="projects/birds", media_type=media_type, expected_sha256=expected)
+            header=pb.BlobHeader(
+                parent="projects/birds", media_type=media_type, expected_sha256=expected, lease_token=lease
+            )
         )
         for start in range(0, len(content), 1 << 20):
             yield pb.UploadBlobRequest(chunk=content[start : start + (1 << 20)])
 
-    return await birds.stub.UploadBlob(messages())  # type: ignore[no-any-return]
+    return await (stub or birds.stub).UploadBlob(messages())  # type: ignore[no-any-return]
 
 
 async def download(stub: Any, name: str, token: str = "") -> bytes:
@@ -152,3 +162,20 @@ async def test_a_mask_may_be_a_png_of_the_items_size(birds: Any, tools: Any) -> 
             await birds.submit(birds.lease("a"), answer(ref))
         assert errors[0].violations[0].field == path
     await birds.submit(birds.lease("a"), answer(good.ref))
+
+
+async def test_a_labeler_uploads_what_an_answer_holds_and_nothing_else(birds: Any, tools: Any) -> None:
+    await birds.create()
+    await birds.create(project_id="fish")
+    ann = birds.as_(subject="ann", roles=["labeler"])
+    blob = await upload(birds, png(4, 3), stub=ann, lease=birds.lease("a"))
+    assert blob.ref.media_type == "image/png"
+    for token, reason in [
+        ("", "LEASE_TOKEN_MISSING"),
+        ("forged", "LEASE_TOKEN_INVALID"),
+        (birds.lease("a", project="fish"), "LEASE_TOKEN_INVALID"),
+        (birds.lease("a", labeler="bob"), "LEASE_TOKEN_INVALID"),
+        (birds.lease("a", expires_at=1.0), "LEASE_TOKEN_EXPIRED"),
+    ]:
+        async with tools.refused(reason):
+            await upload(birds, png(5, 3), stub=ann, lease=token)

@@ -49,6 +49,8 @@ class BlobHandlers:
         """A whole upload: a header, then bytes. Nothing is kept of one that breaks or has another digest."""
         header = await _header(requests)
         project = parsed(project_id, header.parent, "header.parent")
+        if not who.may(Permission.WRITE_ITEMS):
+            self._check_upload_lease(who, header, project)
         row = await self._projects.get(self._database, who.tenant, project)
         active(row, header.parent)
         with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
@@ -84,6 +86,14 @@ class BlobHandlers:
             raise DataLoss(
                 "BLOB_LOST", f"{request.name} is gone from storage.", resource=request.name
             ) from None
+
+    def _check_upload_lease(self, who: Caller, header: pb.BlobHeader, project: str) -> None:
+        if not header.lease_token:
+            raise PermissionDenied(
+                "LEASE_TOKEN_MISSING", "Send the lease_token that the blob is an answer to."
+            )
+        if self._gate.claims(who, header.lease_token, allow_expired=False).project != project:
+            raise PermissionDenied("LEASE_TOKEN_INVALID", "The lease is in another project.")
 
     async def _check_lease(self, who: Caller, token: str, project: str, sha256: str) -> None:
         if not token:

@@ -1778,22 +1778,26 @@ class BlobHeader(_message.Message):
     PARENT_FIELD_NUMBER: _builtins.int
     MEDIA_TYPE_FIELD_NUMBER: _builtins.int
     EXPECTED_SHA256_FIELD_NUMBER: _builtins.int
+    LEASE_TOKEN_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`projects/{project}`."""
     media_type: _builtins.str
     """Media type, such as `image/png`."""
     expected_sha256: _builtins.str
     """SHA-256 the content must have, as 64 hexadecimal digits; empty checks nothing."""
+    lease_token: _builtins.str
+    """A lease in the project, for labelers whose answer holds the blob (a mask) and who may not write items."""
     def __init__(
         self,
         *,
         parent: _builtins.str = ...,
         media_type: _builtins.str = ...,
         expected_sha256: _builtins.str = ...,
+        lease_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_sha256", b"expected_sha256", "media_type", b"media_type", "parent", b"parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_sha256", b"expected_sha256", "lease_token", b"lease_token", "media_type", b"media_type", "parent", b"parent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -274,6 +274,7 @@ class AnnotationStoreServiceServicer:
     def UploadBlob(self, request_iterator, context):
         """Writes bytes. The first message is a header; the digest in it, when given, must be the content's
         (`INVALID_ARGUMENT`, reason `BLOB_DIGEST_MISMATCH`). The same content again returns the same blob.
+        Needs permission to write items, or a lease in the project.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -75,6 +75,7 @@ class AnnotationStoreServiceStub:
     UploadBlob: _grpc.StreamUnaryMultiCallable[_annotation_store_pb2.UploadBlobRequest, _annotation_store_pb2.Blob]
     """Writes bytes. The first message is a header; the digest in it, when given, must be the content's
     (`INVALID_ARGUMENT`, reason `BLOB_DIGEST_MISMATCH`). The same content again returns the same blob.
+    Needs permission to write items, or a lease in the project.
     """
     DownloadBlob: _grpc.UnaryStreamMultiCallable[_annotation_store_pb2.DownloadBlobRequest, _annotation_store_pb2.DownloadBlobResponse]
     """Reads bytes, in order. Needs read permission on the project, or a lease on an item that has the blob."""
@@ -153,6 +154,7 @@ class AnnotationStoreServiceAsyncStub(AnnotationStoreServiceStub):
     UploadBlob: _aio.StreamUnaryMultiCallable[_annotation_store_pb2.UploadBlobRequest, _annotation_store_pb2.Blob]  # type: ignore[assignment]
     """Writes bytes. The first message is a header; the digest in it, when given, must be the content's
     (`INVALID_ARGUMENT`, reason `BLOB_DIGEST_MISMATCH`). The same content again returns the same blob.
+    Needs permission to write items, or a lease in the project.
     """
     DownloadBlob: _aio.UnaryStreamMultiCallable[_annotation_store_pb2.DownloadBlobRequest, _annotation_store_pb2.DownloadBlobResponse]  # type: ignore[assignment]
     """Reads bytes, in order. Needs read permission on the project, or a lease on an item that has the blob."""
@@ -306,6 +308,7 @@ class AnnotationStoreServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_annotation_store_pb2.Blob, _abc.Awaitable[_annotation_store_pb2.Blob]]:
         """Writes bytes. The first message is a header; the digest in it, when given, must be the content's
         (`INVALID_ARGUMENT`, reason `BLOB_DIGEST_MISMATCH`). The same content again returns the same blob.
+        Needs permission to write items, or a lease in the project.
         """
 
     @_abc_1.abstractmethod
