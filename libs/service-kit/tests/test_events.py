@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
+from cairn.events.v1 import annotation_store_events_pb2 as events_pb2
 from cairn.events.v1 import task_dispatch_events_pb2 as announced_pb2
-from cairn_kit.events import Event, EventTooLarge, announce
+from cairn_kit.events import Event, EventTooLarge, Subscription, announce
 from cairn_kit.events.dead_letters import list_dead_letters, request_replay
 from cairn_kit.events.relay import republish
 from cairn_kit.testing import World, eventually
@@ -104,6 +106,7 @@ async def test_an_event_out_of_tries_is_a_dead_letter_and_can_be_replayed(
     world: World, sample: Any, make_annotation: Any, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr("cairn_kit.events.consumer._RETRY_DELAYS", (0.01,))
+    monkeypatch.setattr("cairn_kit.events.consumer._REPLAY_EVERY", 0.05)
     sample.fail_on = {"poison"}
     async with world.run(sample.service) as service:
         await world.publish(make_annotation("poison"), make_annotation("good"))
@@ -282,3 +285,43 @@ async def test_ids_that_would_change_a_subject_are_refused(world: World, sample:
     async with world.run(sample.service) as service, service.database.transaction() as tx:
         with pytest.raises(ValueError, match="subject"):
             announce(tx, Event(announced_pb2.TasksClosed(), tenant="acme.>", project="birds", resource="x"))
+
+
+async def test_who_hears_everything_gets_whole_batches_beside_the_typed_handlers(
+    world: World, sample: Any, make_annotation: Any, make_project: Any
+) -> None:
+    ledger: list[list[str]] = []
+
+    async def on_events(tx: Any, events: Any) -> None:
+        ledger.append([f"{event.type.rpartition('.')[2]} {event.resource}" for event in events])
+
+    async def wire(chassis: Any) -> None:
+        chassis.consume(
+            [
+                Subscription.everything(on_events),
+                Subscription(events_pb2.AnnotationSubmitted, sample.on_annotations),
+            ]
+        )
+
+    closed = Event(announced_pb2.TasksClosed(), tenant="acme", project="", resource="t")
+    await world.publish(make_annotation("a"), make_project("p"), closed, make_annotation("b"))
+    async with world.run(dataclasses.replace(sample.service, wire=wire)) as service:
+        await eventually(lambda: effects(service), ["a", "b"])
+        assert ledger[0] == [
+            "AnnotationSubmitted a",
+            "ProjectCreated p",
+            "TasksClosed t",
+            "AnnotationSubmitted b",
+        ]
+        assert sample.batches == [["a"], ["b"]]
+
+
+async def test_the_stream_is_known_again_after_a_restart(
+    world: World, sample: Any, make_annotation: Any
+) -> None:
+    async with world.run(sample.service) as service, service.database.transaction() as tx:
+        announce(tx, make_annotation("once"))
+    async with world.run(sample.service) as service:
+        await eventually(lambda: effects(service), ["once"])
+        await eventually(lambda: waiting(service), 0)
+        assert await service.database.fetchval("SELECT max(republished) FROM outbox") == 0

@@ -89,7 +89,7 @@ class Bus:
             "max_reconnect_attempts": -1,
             "ping_interval": 5,
             "max_outstanding_pings": 2,
-            # A publication during an outage must fail at once: the outbox has it, a buffer would only hide it.
+            # A whole batch of the relay fits, so that publishing it never waits for the line in the middle.
             "pending_size": 64 * 1024 * 1024,
             "error_cb": self._on_error,
             "disconnected_cb": self._on_disconnected,

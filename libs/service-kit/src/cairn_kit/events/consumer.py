@@ -12,14 +12,12 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import UUID
 
 import asyncpg
 import grpc
-from google.protobuf.message import DecodeError, Message
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from opentelemetry.trace import Tracer
@@ -28,12 +26,12 @@ from cairn_kit.database.pool import CONFLICTS, OUTAGES, Database
 from cairn_kit.errors import Unavailable
 from cairn_kit.events.batch import HandlerFailed, Spans, forgive, handle, remember
 from cairn_kit.events.bus import Bus, BusError
-from cairn_kit.events.dead_letters import Reason, bury, exhume, take_replays
-from cairn_kit.events.envelope import Received, Undecodable, receive
+from cairn_kit.events.dead_letters import DeadLetter, Reason, bury, exhume, take_replays
+from cairn_kit.events.delivery import Delivery, Reader, Refused
+from cairn_kit.events.envelope import Received
 from cairn_kit.events.pull import ConsumerMissing, Pull
 from cairn_kit.events.subscription import NotYet, Subscription
 from cairn_kit.events.topology import ACK_WAIT, ensure_consumer, ensure_stream
-from cairn_kit.rpc.validation import invalid
 from cairn_kit.telemetry.logs import get_logger
 from cairn_kit.telemetry.metrics import Metrics
 
@@ -44,7 +42,7 @@ _NOT_YET_DELAYS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
 _NOT_YET_LONGEST = 86_400.0  # an event whose project is unknown for a day will never be understood
 _POLL = 1.0
 _REPLAY_EVERY = 2.0
-_SLOWEST_RETRY = 5.0
+_SLOWEST_RETRY = 2.0
 _CONFLICT_RETRIES = 5
 
 _COUNT_FAILURE = """
@@ -66,15 +64,6 @@ _OUTAGES_IN_HANDLER = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     Unavailable,
 )
-
-
-@dataclass(slots=True, eq=False)
-class _Delivery:
-    """One event with every message that brought it (a duplicate in the same batch rides along)."""
-
-    event: Received[Any]
-    messages: list[Msg] = field(default_factory=list)
-    replayed: bool = False
 
 
 class _Outage(Exception):
@@ -105,8 +94,7 @@ class Consumer:
         self._bus = bus
         self._name = name
         self._subscriptions = subscriptions
-        self._types = {s.type_name: s.type for s in subscriptions if s.type is not None}
-        self._takes_everything = any(s.type is None for s in subscriptions)
+        self._reader = Reader(subscriptions)
         self._metrics = metrics
         self._tracer = tracer
         self._in_order = in_order
@@ -178,74 +166,37 @@ class Consumer:
 
     # --- from messages to events
 
-    async def _deliveries(self, messages: Sequence[Msg]) -> list[_Delivery]:
+    async def _deliveries(self, messages: Sequence[Msg]) -> list[Delivery]:
         """Decode; the same event twice becomes one delivery, what cannot be read a dead letter."""
-        found: dict[UUID, _Delivery] = {}
+        found: dict[UUID, Delivery] = {}
         for message in messages:
             self._held[id(message)] = message
             try:
-                event = receive(message.subject, message.headers, message.data)
-                known = found.get(event.id)
-                if known is not None:
-                    known.messages.append(message)
-                    continue
-                self._decode(event)
-            except _Refused as refused:
-                await self._give_up(_Delivery(event, [message]), refused.reason, str(refused))
-            except Undecodable as error:
-                await self._give_up_stranger(message, str(error))
+                delivery = self._reader.read(message)
+            except Refused as refused:
+                await self._bury(refused.letter, [message])
             else:
-                found[event.id] = _Delivery(event, [message])
+                known = found.setdefault(delivery.event.id, delivery)
+                if known is not delivery:
+                    known.messages.append(message)
         return list(found.values())
-
-    def _decode(self, event: Received[Any]) -> None:
-        kind = self._types.get(event.type)
-        if kind is None:
-            if not self._takes_everything:
-                raise _Refused(Reason.UNKNOWN_TYPE, f"nobody here subscribed to {event.type}")
-            return
-        try:
-            message: Message = kind.FromString(event.body)
-        except DecodeError as error:
-            raise _Refused(Reason.UNDECODABLE, f"not a {event.type}: {error}") from None
-        wrong = invalid(message)
-        if wrong is not None:
-            raise _Refused(Reason.INVALID, "; ".join(f"{v.field}: {v.description}" for v in wrong.violations))
-        event.decoded = message
 
     async def _replay(self) -> None:
         """Handle again what somebody asked for on the table of dead letters."""
         if time.monotonic() - self._replayed_at < _REPLAY_EVERY:
             return
         self._replayed_at = time.monotonic()
-        letters = await take_replays(self._database, self._name)
         deliveries = []
-        for letter in letters:
+        for letter in await take_replays(self._database, self._name):
             try:
-                event = receive(letter.nats_subject, letter.headers, letter.body)
-                self._decode(event)
-            except (Undecodable, _Refused) as error:
-                reason = error.reason if isinstance(error, _Refused) else Reason.UNDECODABLE
-                async with self._database.transaction() as tx:
-                    await bury(
-                        tx,
-                        self._name,
-                        letter.event_id,
-                        letter.event_type,
-                        letter.nats_subject,
-                        letter.headers,
-                        letter.body,
-                        reason,
-                        str(error),
-                    )
-            else:
-                deliveries.append(_Delivery(event, replayed=True))
-        if deliveries:
-            await self._settle(deliveries)
+                deliveries.append(self._reader.again(letter))
+            except Refused as refused:
+                await self._bury(refused.letter, [])
+        await self._settle(deliveries)
 
     # --- from events to effects
 
-    async def _settle(self, deliveries: Sequence[_Delivery]) -> None:
+    async def _settle(self, deliveries: Sequence[Delivery]) -> None:
         """Handle all of them: together if that works, in ever smaller parts if not."""
         todo = deque([list(deliveries)] if deliveries else [])
         while todo:
@@ -268,7 +219,7 @@ class Consumer:
             else:
                 await self._acknowledge(part)
 
-    async def _attempt(self, part: Sequence[_Delivery]) -> None:
+    async def _attempt(self, part: Sequence[Delivery]) -> None:
         """One transaction for the part; conflicts and outages are tried again here."""
         conflicts, delay = 0, 0.05
         while True:
@@ -286,7 +237,7 @@ class Consumer:
                 await asyncio.sleep(delay * random.uniform(0.5, 1.0))
                 delay = min(delay * 2, _SLOWEST_RETRY)
 
-    async def _in_one_transaction(self, part: Sequence[_Delivery]) -> None:
+    async def _in_one_transaction(self, part: Sequence[Delivery]) -> None:
         events = [delivery.event for delivery in part]
         began = time.perf_counter()
         spans: Spans | None = None
@@ -328,14 +279,14 @@ class Consumer:
 
     # --- from effects to acknowledgements
 
-    async def _acknowledge(self, part: Sequence[_Delivery]) -> None:
+    async def _acknowledge(self, part: Sequence[Delivery]) -> None:
         for delivery in part:
             for message in delivery.messages:
                 self._held.pop(id(message), None)
                 with suppress(NatsError, OSError):  # delivered again, and known by the inbox
                     await message.ack()
 
-    async def _put_off(self, part: Sequence[_Delivery], why: str) -> None:
+    async def _put_off(self, part: Sequence[Delivery], why: str) -> None:
         now = datetime.now(UTC)
         for delivery in part:
             age = (now - delivery.event.time).total_seconds()
@@ -346,7 +297,7 @@ class Consumer:
                 await self._again(delivery, _NOT_YET_DELAYS)
         _log.debug("consumer.not_yet", why=why, events=len(part))
 
-    async def _failed(self, delivery: _Delivery, error: BaseException) -> None:
+    async def _failed(self, delivery: Delivery, error: BaseException) -> None:
         event = delivery.event
         self._metrics.handler_failures.labels(event.type).inc()
         _log.error("consumer.failed", event_id=str(event.id), event_type=event.type, exc_info=error)
@@ -360,7 +311,7 @@ class Consumer:
         else:
             await self._again(delivery, _RETRY_DELAYS, failures)
 
-    async def _again(self, delivery: _Delivery, delays: Sequence[float], times: int | None = None) -> None:
+    async def _again(self, delivery: Delivery, delays: Sequence[float], times: int | None = None) -> None:
         """Have it delivered again after a delay that grows with each time."""
         for message in delivery.messages:
             self._held.pop(id(message), None)
@@ -368,45 +319,22 @@ class Consumer:
                 count = times if times is not None else message.metadata.num_delivered
                 await message.nak(delay=delays[min(count, len(delays)) - 1] * random.uniform(0.8, 1.2))
 
-    async def _give_up(self, delivery: _Delivery, reason: Reason, error: str) -> None:
-        event = delivery.event
+    async def _give_up(self, delivery: Delivery, reason: Reason, error: str) -> None:
+        self._failing.discard(delivery.event.id)
+        await self._bury(delivery.dead(reason, error), delivery.messages)
+
+    async def _bury(self, letter: DeadLetter, messages: Sequence[Msg]) -> None:
         async with self._database.transaction() as tx:
-            await bury(
-                tx, self._name, event.id, event.type, event.subject, event.headers, event.body, reason, error
-            )
-            await forgive(tx, self._name, [event.id])
-        self._failing.discard(event.id)
-        self._bury_messages(reason, event.subject, error)
-        await self._terminate(delivery.messages)
-
-    async def _give_up_stranger(self, message: Msg, error: str) -> None:
-        """Something that is no event of ours: named by its place in the stream, so that it is buried once."""
-        event_id = uuid5(NAMESPACE_URL, message.reply.rsplit(".", 1)[0].partition("$JS.ACK.")[2])
-        with suppress(ValueError, NatsError):
-            place = message.metadata
-            event_id = uuid5(
-                NAMESPACE_URL, f"{place.stream}/{place.sequence.stream}/{place.timestamp.isoformat()}"
-            )
-        async with self._database.transaction() as tx:
-            await bury(
-                tx,
-                self._name,
-                event_id,
-                "",
-                message.subject,
-                message.headers or {},
-                message.data,
-                Reason.UNDECODABLE,
-                error,
-            )
-        self._bury_messages(Reason.UNDECODABLE, message.subject, error)
-        await self._terminate([message])
-
-    def _bury_messages(self, reason: Reason, subject: str, error: str) -> None:
-        self._metrics.dead_letters.labels(reason.value).inc()
-        _log.error("consumer.dead_letter", reason=reason.value, subject=subject, error=error)
-
-    async def _terminate(self, messages: Sequence[Msg]) -> None:
+            await bury(tx, self._name, letter)
+            await forgive(tx, self._name, [letter.event_id])
+        self._metrics.dead_letters.labels(letter.reason.value).inc()
+        _log.error(
+            "consumer.dead_letter",
+            reason=letter.reason.value,
+            event_id=str(letter.event_id),
+            subject=letter.nats_subject,
+            error=letter.error,
+        )
         for message in messages:
             self._held.pop(id(message), None)
             with suppress(NatsError, OSError):
@@ -419,12 +347,6 @@ class Consumer:
             with suppress(NatsError, OSError):
                 for message in [*self._held.values(), *self._pull.buffered()]:
                     await message.in_progress()
-
-
-class _Refused(Exception):
-    def __init__(self, reason: Reason, why: str) -> None:
-        super().__init__(why)
-        self.reason = reason
 
 
 def _is_unavailable(error: BaseException | None) -> bool:

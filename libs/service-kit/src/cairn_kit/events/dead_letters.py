@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import Enum
 from uuid import UUID
 
@@ -34,7 +34,7 @@ class DeadLetter:
     body: bytes
     reason: Reason
     error: str
-    died_at: datetime
+    died_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     replay_requested: bool = False
 
 
@@ -47,20 +47,18 @@ SET reason = excluded.reason, error = excluded.error, died_at = now(), replay_re
 _COLUMNS = "event_id, event_type, nats_subject, headers, body, reason, error, died_at, replay_requested_at"
 
 
-async def bury(
-    tx: Transaction,
-    consumer: str,
-    event_id: UUID,
-    event_type: str,
-    subject: str,
-    headers: Mapping[str, str],
-    body: bytes,
-    reason: Reason,
-    error: str,
-) -> None:
+async def bury(tx: Transaction, consumer: str, letter: DeadLetter) -> None:
     """Keep an event that is given up."""
     await tx.execute(
-        _BURY, consumer, event_id, event_type, subject, json.dumps(dict(headers)), body, reason.value, error
+        _BURY,
+        consumer,
+        letter.event_id,
+        letter.event_type,
+        letter.nats_subject,
+        json.dumps(dict(letter.headers)),
+        letter.body,
+        letter.reason.value,
+        letter.error,
     )
 
 

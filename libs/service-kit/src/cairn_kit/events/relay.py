@@ -30,7 +30,7 @@ _log = get_logger(__name__)
 _BATCH = 500
 _SWEEP = 1.0  # seconds; finds what a crashed or cancelled process left behind
 _LOOK_AT_STREAM = 10.0
-_SLOWEST_RETRY = 5.0
+_SLOWEST_RETRY = 2.0
 _CHUNK = 10_000
 _FIRST = UUID(int=0)
 _WAITED_FOR: tuple[type[BaseException], ...] = (*OUTAGES, BusError, NatsError)

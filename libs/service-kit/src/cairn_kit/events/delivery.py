@@ -1,0 +1,104 @@
+"""From a message on the bus to an event that a handler can be given; or to the reason why not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from google.protobuf.message import DecodeError, Message
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from cairn_kit.events.dead_letters import DeadLetter, Reason
+from cairn_kit.events.envelope import Received, Undecodable, receive
+from cairn_kit.events.subscription import Subscription
+from cairn_kit.rpc.validation import invalid
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """One event with every message that brought it (a duplicate in the same batch rides along)."""
+
+    event: Received[Any]
+    messages: list[Msg] = field(default_factory=list)
+    replayed: bool = False
+
+    def dead(self, reason: Reason, error: str) -> DeadLetter:
+        """The event as a dead letter."""
+        event = self.event
+        return DeadLetter(event.id, event.type, event.subject, event.headers, event.body, reason, error)
+
+
+class Refused(Exception):
+    """A message cannot be handled, however often it comes; `letter` is what remains of it."""
+
+    def __init__(self, letter: DeadLetter) -> None:
+        super().__init__(letter.error)
+        self.letter = letter
+
+
+class Reader:
+    """Decodes and checks what a service has subscribed to."""
+
+    def __init__(self, subscriptions: Sequence[Subscription]) -> None:
+        self._types = {s.type_name: s.type for s in subscriptions if s.type is not None}
+        self._takes_everything = any(s.type is None for s in subscriptions)
+
+    def read(self, message: Msg) -> Delivery:
+        """The event that a message brings. Raises Refused."""
+        try:
+            event = receive(message.subject, message.headers, message.data)
+        except Undecodable as error:
+            stranger = DeadLetter(
+                _place(message),
+                "",
+                message.subject,
+                message.headers or {},
+                message.data,
+                Reason.UNDECODABLE,
+                str(error),
+            )
+            raise Refused(stranger) from None
+        return self._checked(Delivery(event, [message]))
+
+    def again(self, letter: DeadLetter) -> Delivery:
+        """The event of a dead letter. Raises Refused."""
+        try:
+            event = receive(letter.nats_subject, letter.headers, letter.body)
+        except Undecodable:
+            raise Refused(letter) from None
+        return self._checked(Delivery(event, replayed=True))
+
+    def _checked(self, delivery: Delivery) -> Delivery:
+        event = delivery.event
+        kind = self._types.get(event.type)
+        if kind is None:
+            if not self._takes_everything:
+                why = f"nobody here subscribed to {event.type}"
+                raise Refused(delivery.dead(Reason.UNKNOWN_TYPE, why))
+            return delivery
+        try:
+            message: Message = kind.FromString(event.body)
+        except DecodeError as error:
+            raise Refused(delivery.dead(Reason.UNDECODABLE, f"not a {event.type}: {error}")) from None
+        try:
+            wrong = invalid(message)
+        except Exception as error:  # a rule that cannot be evaluated must not stop the stream
+            raise Refused(delivery.dead(Reason.INVALID, f"cannot be checked: {error!r}")) from error
+        if wrong is not None:
+            why = "; ".join(f"{violation.field}: {violation.description}" for violation in wrong.violations)
+            raise Refused(delivery.dead(Reason.INVALID, why))
+        event.decoded = message
+        return delivery
+
+
+def _place(message: Msg) -> UUID:
+    """An id for something that is no event of ours: its place in the stream, so that it is buried once."""
+    with suppress(ValueError, NatsError):
+        place = message.metadata
+        text = f"{place.stream}/{place.sequence.stream}/{place.timestamp.isoformat()}"
+        return uuid5(NAMESPACE_URL, text)
+    return uuid5(NAMESPACE_URL, message.reply)
