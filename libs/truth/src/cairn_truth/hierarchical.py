@@ -85,7 +85,7 @@ class HierarchicalDawidSkene:
     """
 
     skill_strength: float = 40.0
-    confusion_strength: float = 1.0
+    confusion_strength: float = 2.0
     population_strength: float = 20.0
     population_accuracy: float = 0.7
     prior_strength: float = 25.0

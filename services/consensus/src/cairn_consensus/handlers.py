@@ -201,6 +201,7 @@ class Handlers:
                         heard=str(state.votes),
                     )
                 said = await self._refit(tx, key, state, state.conclude)
+                await self._save_items(tx, key, state, sorted(state.items))
                 return ConcludeProjectResponse(
                     refit=state.refits,
                     votes=state.votes,

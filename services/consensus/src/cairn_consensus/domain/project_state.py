@@ -239,8 +239,6 @@ class ProjectState:
         asking = [one.answers_wanted for one in judged.values() if one.verdict is Verdict.ASK]
         if asking:
             return None if item.auto else self._ask(key, item, max(asking))
-        if item.state is State.DECIDED:
-            return self._follow(key, item, list(judged), STOP_REASON_REFIT)
         disputes = [one.dispute for one in judged.values() if one.verdict is Verdict.DISPUTED]
         if disputes:
             return None if item.auto else self._dispute(key, item, disputes[0], judged)
@@ -259,6 +257,9 @@ class ProjectState:
             return None
         item.concluded = True
         sure = [q for q in sorted(asked - item.known) if not self._abstention_prevails(item, q)]
+        if item.state is not State.DECIDED:  # its task may be open: say so even where the label stays
+            said = (self._decision(key, question, STOP_REASON_CONCLUDED) for question in sure)
+            return self._reach(key, item, [one for one in said if one is not None])
         return self._follow(key, item, sure, STOP_REASON_CONCLUDED)
 
     def undecided(self) -> list[ItemKey]:
@@ -334,7 +335,7 @@ class ProjectState:
             if name in item.known:
                 for part in self.questions[name].parts(key):
                     votes[part.labeler] += 1
-                    right[part.labeler] += part.weight > 0
+                    right[part.labeler] += part.agrees
         for one in found:
             one.gold_votes, one.gold_correct = votes[one.labeler], right[one.labeler]
         return found
@@ -391,7 +392,7 @@ class ProjectState:
         parts = question.parts(key)
         people = [part for part in parts if not is_model(part.labeler)]
         annotation = {labeler: name for name, labeler in self.items[key].annotations.items()}
-        agreeing = sum(part.weight > 0 for part in people)
+        agreeing = sum(part.agrees for part in people)
         return Decision(
             answer=leading.answer,
             confidence=leading.confidence,
@@ -415,14 +416,11 @@ class ProjectState:
         )
 
     def _ask(self, key: ItemKey, item: Item, wanted: int) -> Announcement | None:
-        if item.state is State.COLLECTING and wanted <= item.answers_wanted:
+        if wanted <= item.answers_wanted:
             return None  # they were asked for before
-        # A refit can show that an item was decided on the word of labelers who have since proved weaker: it is
-        # opened again.
-        item.state = State.COLLECTING
-        item.answers_wanted = max(wanted, item.answers_wanted)
+        item.answers_wanted = wanted
         item.revision += 1
-        return Wanted(key, item.answers_wanted)
+        return Wanted(key, wanted)
 
     def _open_again(self, key: ItemKey, item: Item, asked: set[QuestionId]) -> Announcement | None:
         """Ask again about an item that was decided on the word of labelers who have since proved weaker. Its label

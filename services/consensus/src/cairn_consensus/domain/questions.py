@@ -3,7 +3,6 @@
 # ruff: noqa: D102 - QuestionState says what each method is for
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,9 @@ from cairn.label.v1.label_schema_pb2 import Question
 from cairn.label.v1.label_value_pb2 import Answer, Choices
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId, is_model, model_labeler
 from cairn_truth import LiveChoices, LiveClasses, LiveNumbers, LiveTexts, StopDecision, StopPolicy, Weighed
+from cairn_truth.numbers import probability_within
 from cairn_truth.stop_rule import decide
+from cairn_truth.texts import normalise
 
 _SHOWN = 0.001
 """Classes less probable than this are left out of a posterior."""
@@ -34,11 +35,15 @@ class Leading:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One vote's part in the leading answer: `weight` in nats (for numbers, its share of the estimate)."""
+    """One vote's part in the leading answer: `weight` in nats (for numbers, its share of the estimate).
+
+    `agrees` when it is the leading answer itself: one who errs predictably weighs for what they did not say.
+    """
 
     labeler: LabelerName
     said: str
     weight: float
+    agrees: bool
 
 
 class QuestionState(ABC):
@@ -149,8 +154,9 @@ class ChoiceState(QuestionState):
         return decide(self._live.posterior(item), answers, policy, correlation=self._live.model.correlation)
 
     def parts(self, item: ItemKey) -> list[Part]:
+        lead = int(self._live.posterior(item).argmax())
         return [
-            Part(LabelerName(part.labeler), self.class_ids[part.choice], part.weight)
+            Part(LabelerName(part.labeler), self.class_ids[part.choice], part.weight, part.choice == lead)
             for part in self._live.weigh(item)
         ]
 
@@ -216,7 +222,8 @@ class ChoicesState(QuestionState):
         return Leading(Answer(question=self.id, choices=Choices(class_ids=chosen.classes)), chosen.confidence)
 
     def parts(self, item: ItemKey) -> list[Part]:
-        said = {who: ",".join(sorted(chosen)) for who, chosen in self._live.votes_on(item)}
+        lead, votes = set(self._live.posterior(item).classes), self._live.votes_on(item)
+        said = {who: (",".join(sorted(chosen)), set(chosen) == lead) for who, chosen in votes}
         return _parts(self._live.weigh(item), said)
 
     def fill(self, posterior: Posterior, item: ItemKey) -> None:
@@ -286,17 +293,21 @@ class NumberState(QuestionState):
             value = max(value, self._low)
         if self._high is not None:
             value = min(value, self._high)
-        # Right means: the very step of a scale, or within half of what tells one item from another.
-        tolerance = 0.5 if self._whole else self._live.value_sd / 2.0
-        confidence = math.erf(tolerance / (max(measured.sd, 1e-12) * math.sqrt(2.0)))
+        confidence = probability_within(measured, self._tolerance())
         if self._rating:
             return Leading(Answer(question=self.id, rating=round(value)), confidence)
         return Leading(
             Answer(question=self.id, number=float(round(value)) if self._whole else value), confidence
         )
 
+    def _tolerance(self) -> float:
+        """Right means: the very step of a scale, or within half of what tells one item from another."""
+        return 0.5 if self._whole else self._live.value_sd / 2.0
+
     def parts(self, item: ItemKey) -> list[Part]:
-        return _parts(self._live.weigh(item), {who: f"{value:g}" for who, value in self._live.votes_on(item)})
+        lead, near = self._live.posterior(item).value, self._tolerance()
+        said = {who: (f"{value:g}", abs(value - lead) <= near) for who, value in self._live.votes_on(item)}
+        return _parts(self._live.weigh(item), said)
 
     def fill(self, posterior: Posterior, item: ItemKey) -> None:
         measured = self._live.posterior(item)
@@ -348,7 +359,13 @@ class TextState(QuestionState):
         return Leading(Answer(question=self.id, text=chosen.text), chosen.confidence)
 
     def parts(self, item: ItemKey) -> list[Part]:
-        return _parts(self._live.weigh(item), {who: text[:100] for who, text in self._live.votes_on(item)})
+        fold = self.question.text.fold_case_and_space
+        lead = normalise(self._live.posterior(item).text, fold_case_and_space=fold)
+        said = {
+            who: (text[:100], normalise(text, fold_case_and_space=fold) == lead)
+            for who, text in self._live.votes_on(item)
+        }
+        return _parts(self._live.weigh(item), said)
 
     def fill(self, posterior: Posterior, item: ItemKey) -> None:
         return  # the leading answer and its confidence say it all
@@ -402,7 +419,7 @@ class UnjoinedState(QuestionState):
 
     def parts(self, item: ItemKey) -> list[Part]:
         return [
-            Part(labeler, self.question.WhichOneof("kind") or "", 0.0)
+            Part(labeler, self.question.WhichOneof("kind") or "", 0.0, True)
             for labeler in self._answers.get(item, {})
         ]
 
@@ -439,8 +456,11 @@ def state_of(question: Question) -> QuestionState:
     return _STATES.get(question.WhichOneof("kind") or "", UnjoinedState)(question)
 
 
-def _parts(weighed: Sequence[Weighed], said: dict[str, str]) -> list[Part]:
-    return [Part(LabelerName(one.labeler), said[one.labeler], one.weight) for one in weighed]
+def _parts(weighed: Sequence[Weighed], said: dict[str, tuple[str, bool]]) -> list[Part]:
+    return [
+        Part(LabelerName(one.labeler), said[one.labeler][0], one.weight, said[one.labeler][1])
+        for one in weighed
+    ]
 
 
 def _number(answer: Answer) -> float:

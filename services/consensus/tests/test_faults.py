@@ -1,0 +1,120 @@
+"""Events doubled, shuffled, early, and a process that dies: the same votes say the same in the end."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from cairn.consensus.v1 import consensus_pb2 as pb
+from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceStub
+from cairn.events.v1.annotation_store_events_pb2 import AnnotationSubmitted
+from cairn.events.v1.consensus_events_pb2 import ConsensusReached, ReliabilitiesRefitted
+from cairn_consensus.__main__ import SERVICE
+from cairn_consensus.config import ConsensusSettings
+from cairn_consensus.handlers import Handlers
+from cairn_consensus.store import ConsensusStore
+from cairn_kit.events import Event
+from cairn_kit.testing import RunningService, World, eventually
+
+ITEMS, LABELERS, EACH = 40, 12, 4
+
+
+async def conclude(api: Any) -> Any:
+    request = pb.ConcludeProjectRequest(project="projects/birds", expected_annotations=ITEMS * EACH)
+    return await eventually(lambda: api.ConcludeProject(request), timeout=30)
+
+
+async def everything(api: Any, words: Any) -> list[bytes]:
+    """Every posterior and reliability, but for how often each item was decided."""
+    asked = pb.BatchGetPosteriorsRequest(
+        parent="projects/birds", question="species", items=[words.item(f"i{i:03d}") for i in range(ITEMS)]
+    )
+    posteriors = list((await api.BatchGetPosteriors(asked)).posteriors)
+    for one in posteriors:
+        one.ClearField("revision")
+    listed = await api.ListReliabilities(pb.ListReliabilitiesRequest(parent="projects/birds"))
+    return [m.SerializeToString(deterministic=True) for m in (*posteriors, *listed.reliabilities)]
+
+
+async def run_through(world: World, run: Any, words: Any, events: Sequence[Event], copies: int) -> Any:
+    refitted = await world.listen(ReliabilitiesRefitted)
+    async with run() as service:
+        api = service.stub(ConsensusServiceStub)
+        await world.publish(*events, copies=copies)
+        await conclude(api)
+        said = await refitted.until(lambda heard: any(e.message.votes == ITEMS * EACH for e in heard))
+        return await everything(api, words), said[-1].message.state_sha256
+
+
+async def test_doubled_and_shuffled_events_say_the_same_to_the_last_bit(
+    tmp_path: Any, run: Any, words: Any
+) -> None:
+    events = [words.created(), *words.crowd(ITEMS, LABELERS, EACH)]
+    shuffled = random.Random(1).sample(events, len(events))  # answers may come before their project
+    outcomes = []
+    for name, order, copies in (("plain", events, 1), ("shuffled", shuffled, 3)):
+        async with World(tmp_path / name) as world:
+
+            def start(world: World = world, **overrides: Any) -> Any:
+                return world.run(SERVICE, **overrides)
+
+            outcomes.append(await run_through(world, start, words, order, copies))
+    assert outcomes[0] == outcomes[1]
+
+
+async def test_a_restarted_process_goes_on_as_if_it_had_never_died(
+    world: World, run: Any, words: Any
+) -> None:
+    events = words.crowd(ITEMS, LABELERS, EACH)
+    half = len(events) * 3 // 4  # past the first refit: the fitted state must be kept, too
+
+    async def votes(service: RunningService[ConsensusSettings]) -> int:
+        return int(await service.database.fetchval("SELECT count(*) FROM vote"))
+
+    async with run() as service:
+        await world.publish(words.created(), *events[:half])
+        await eventually(lambda: votes(service), half)
+        before = await everything(service.stub(ConsensusServiceStub), words)
+    async with run() as service:
+        api = service.stub(ConsensusServiceStub)
+        assert await everything(api, words) == before
+        await world.publish(*events[half:])
+        concluded = await conclude(api)
+        assert concluded.votes == len(events)
+
+
+async def test_every_label_is_announced_once_for_each_revision(
+    world: World, words: Any, consensus: RunningService[ConsensusSettings], api: Any
+) -> None:
+    heard = await world.listen(ConsensusReached)
+    await world.publish(words.created(), *words.crowd(ITEMS, LABELERS, EACH), copies=2)
+    await conclude(api)
+    await heard.until(lambda events: len({e.message.item for e in events}) == ITEMS)
+    revisions = [(e.message.item, e.message.revision) for e in heard.events]
+    assert len(revisions) == len(set(revisions))
+
+
+async def test_a_failed_transaction_leaves_no_trace_in_memory(
+    world: World, words: Any, consensus: RunningService[ConsensusSettings]
+) -> None:
+    handlers = Handlers(consensus.database, ConsensusStore(), consensus.settings)
+    await world.publish(words.created())
+    await eventually(lambda: consensus.database.fetchval("SELECT count(*) FROM project"), 1)
+    heard = await world.listen(AnnotationSubmitted)
+    await world.publish(words.answer("a", "ann", "wren"))
+    [event] = await heard.count(1)
+    await eventually(lambda: consensus.database.fetchval("SELECT count(*) FROM vote"), 1)
+    await consensus.database.execute("DELETE FROM vote")
+
+    async def fail_at_the_end() -> None:
+        async with consensus.database.transaction() as tx:
+            await handlers.on_annotations(tx, [event])
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail_at_the_end()
+
+    assert await handlers.posteriors("acme", "birds", "species", ["a"]) == []

@@ -1,0 +1,126 @@
+"""A project's state as a pure thing: votes in, words out."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cairn.annotation.v1.annotation_store_pb2 import Project, QualityPolicy
+from cairn.label.v1.label_schema_pb2 import ChoiceQuestion, LabelClass, LabelSchema, Question
+from cairn.label.v1.label_value_pb2 import Answer
+from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
+from cairn_consensus.domain.project_state import ProjectState, Reached, State, Vote, Wanted, pack, unpack
+
+SPECIES = QuestionId("species")
+CLASSES = ("robin", "wren", "tit")
+
+
+def choice(value: str) -> Answer:
+    return Answer(question=SPECIES, choice=value)
+
+
+def project() -> Project:
+    classes = [LabelClass(id=one) for one in CLASSES]
+    question = Question(id=SPECIES, required=True, choice=ChoiceQuestion(classes=classes))
+    return Project(
+        name="projects/birds",
+        schema=LabelSchema(questions=[question]),
+        quality=QualityPolicy(target_confidence=0.85),
+        revision=1,
+    )
+
+
+def vote(item: str, labeler: str, said: str) -> Vote:
+    return Vote(ItemKey(item), SPECIES, LabelerName(f"labelers/{labeler}"), f"{item}-{labeler}", choice(said))
+
+
+votes = st.lists(
+    st.tuples(st.integers(0, 7), st.integers(0, 5), st.sampled_from(CLASSES)),
+    min_size=1,
+    max_size=40,
+    unique_by=lambda v: v[:2],
+).map(lambda rows: [vote(f"i{i}", f"l{who}", said) for i, who, said in rows])
+
+
+@given(votes, st.randoms())
+@settings(max_examples=30, deadline=None)
+def test_the_same_votes_in_any_order_are_fitted_to_the_same_bits(
+    rows: list[Vote], chance: random.Random
+) -> None:
+    states = []
+    for order in (rows, chance.sample(rows, len(rows))):
+        state = ProjectState(project())
+        for one in order:
+            state.vote(one)
+        fitted = state.refit()
+        posteriors = [
+            found.SerializeToString(deterministic=True)
+            for key in sorted(state.items)
+            if (found := state.posterior(key, SPECIES)) is not None
+        ]
+        states.append((state.digest(), pack(fitted), posteriors))
+    assert states[0] == states[1]
+
+
+@given(votes, votes)
+@settings(max_examples=20, deadline=None)
+def test_a_state_restored_from_its_fit_and_votes_says_the_same(
+    earlier: list[Vote], later: list[Vote]
+) -> None:
+    before = {(one.item, one.labeler) for one in earlier}
+    fresh = [one for one in later if (one.item, one.labeler) not in before]
+    state = ProjectState(project())
+    for one in earlier:
+        state.vote(one)
+    kept = pack(state.refit())
+    for one in fresh:
+        state.vote(one)
+
+    restored = ProjectState(project())
+    for one in sorted([*earlier, *fresh], key=lambda v: (v.item, v.labeler)):
+        restored.vote(one)
+    restored.restore(state.refits, state.votes_at_refit, unpack(kept))
+
+    assert restored.digest() == state.digest()
+    for key in state.items:
+        assert restored.posterior(key, SPECIES) == state.posterior(key, SPECIES)
+
+
+def _doubtful_state() -> ProjectState:
+    """An item decided on the word of two; then they turn out to guess, and everybody else agrees."""
+    chance = random.Random(3)
+    state = ProjectState(project())
+    for who in ("ann", "bob"):
+        state.vote(vote("early", who, "wren"))
+    assert isinstance(state.judge(ItemKey("early")), Reached)
+    for i in range(150):
+        truth = CLASSES[i % 3]
+        for who in ("ann", "bob"):
+            state.vote(vote(f"x{i}", who, chance.choice(CLASSES)))
+        for who in ("cid", "dan", "eve"):
+            state.vote(vote(f"x{i}", who, truth))
+    return state
+
+
+def test_a_refit_opens_again_what_was_decided_on_the_word_of_guessers() -> None:
+    state = _doubtful_state()
+    state.refit()
+    said = state.judge_again(ItemKey("early"))
+    assert said == Wanted(ItemKey("early"), 3)
+    assert state.items[ItemKey("early")].state is State.COLLECTING
+    for who in ("cid", "dan"):
+        state.vote(vote("early", who, "tit"))
+    reached = state.judge(ItemKey("early"))
+    assert isinstance(reached, Reached)
+    assert reached.decisions[0].answer == choice("tit")
+    assert state.items[ItemKey("early")].revision == 3
+
+
+def test_what_was_concluded_is_not_opened_again() -> None:
+    state = _doubtful_state()
+    state.conclude(ItemKey("early"))
+    state.refit()
+    assert not isinstance(state.judge_again(ItemKey("early")), Wanted)
+    assert state.items[ItemKey("early")].state is State.DECIDED
