@@ -255,3 +255,14 @@ async def test_a_watch_ends_with_the_service_and_does_not_hold_it_up(world: Worl
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await watch.read()
         assert errors.from_rpc_error(caught.value).reason == "SERVICE_DRAINING"
+
+
+@pytest.mark.parametrize("body", [b"\xff\xff\xff", b"\x0a\x03\xc3\x28x", b"hello"])
+async def test_a_request_that_cannot_be_read_is_the_callers_mistake(
+    world: World, sample: Any, body: bytes
+) -> None:
+    async with world.run(sample.service) as service:
+        call: Any = service.channel.unary_unary("/cairn.dispatch.v1.TaskDispatchService/GetTask")
+        error = await refused(call(body, metadata=(("authorization", f"Bearer {world.token()}"),)))
+        assert isinstance(error, errors.InvalidArgument)
+        assert error.reason == "REQUEST_MALFORMED"

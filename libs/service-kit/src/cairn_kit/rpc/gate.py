@@ -9,10 +9,11 @@ import asyncio
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from opentelemetry import context as otel_context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 
@@ -24,6 +25,7 @@ from cairn_kit.errors import (
     CairnError,
     DeadlineExceeded,
     Internal,
+    InvalidArgument,
     PermissionDenied,
     ResourceExhausted,
     Unauthenticated,
@@ -145,8 +147,10 @@ class _Method:
         set_deadline(left)
         return who
 
-    def examine(self, who: Caller, request: Message, *, first: bool = True) -> None:
+    def examine(self, who: Caller, request: Message | _Malformed, *, first: bool = True) -> None:
         """That the request is well-formed and stays within the token's projects."""
+        if isinstance(request, _Malformed):
+            raise InvalidArgument("REQUEST_MALFORMED", f"The request cannot be read: {request.why}.")
         check(request, self.elements)
         if first and who.projects is not None and self.rule is not None:
             for project in self.rule.projects_of(request):
@@ -159,6 +163,25 @@ class _Method:
             self.examine(who, request, first=first)
             first = False
             yield request
+
+
+@dataclass(frozen=True, slots=True)
+class _Malformed:
+    """Stands for a request that is not what the method takes, until the gate can say so."""
+
+    why: str
+
+
+def _tolerant(deserializer: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """A deserializer whose failure is an answer of ours: grpc.aio would say UNKNOWN, with the text of the exception."""
+
+    def read(raw: bytes) -> Any:
+        try:
+            return deserializer(raw)
+        except (DecodeError, ValueError) as error:
+            return _Malformed(str(error) or type(error).__name__)
+
+    return read
 
 
 class _Call:
@@ -196,7 +219,7 @@ def _behind(method: _Method, handler: Any) -> Any:
         kind, behaviour, wrap = grpc.unary_unary_rpc_method_handler, handler.unary_unary, _single
     return kind(
         wrap(method, behaviour, handler.request_streaming),
-        handler.request_deserializer,
+        _tolerant(handler.request_deserializer),
         handler.response_serializer,
     )
 
