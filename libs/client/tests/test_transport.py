@@ -1,7 +1,5 @@
 """Calls are repeated while that makes sense, streams come back, pages are one, and errors say what happened."""
 
-# ruff: noqa: N802 -- gRPC names the methods
-
 import time
 from collections.abc import AsyncIterator, Iterator
 

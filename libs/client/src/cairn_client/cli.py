@@ -12,7 +12,7 @@ from rich.markup import escape
 from cairn_client.commands import demo as demo_command
 from cairn_client.commands import labeling, projects, replaying, reporting, stack, verifying, watching
 from cairn_client.commands.connection import Where
-from cairn_client.commands.screen import err
+from cairn_client.commands.screen import tell
 from cairn_client.errors import CairnError
 
 app = typer.Typer(
@@ -74,5 +74,5 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
 
 
 def _fail(group: BaseExceptionGroup[BaseException]) -> None:
-    err.print(f"[red]Error:[/] {escape(str(_leaves(group)[0]))}")
+    tell(f"[red]Error:[/] {escape(str(_leaves(group)[0]))}")
     sys.exit(1)

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from cairn_client.commands.connection import connect_async, where
 from cairn_client.commands.replaying import stack_home
-from cairn_client.commands.screen import err, out
+from cairn_client.commands.screen import err, out, tell
 from cairn_client.commands.watching import LiveBoard
 from cairn_client.demo.crowd import crowd, error_model
 from cairn_client.demo.digits import Digits, load_digits
@@ -82,7 +82,7 @@ def demo(
 
         done, took = asyncio.run(run())
         out.print(_table(done, digits, alpha, took))
-        err.print(f"Report: {escape(str(report))}")
+        tell(f"Report: {escape(str(report))}")
 
 
 def _table(done: Demonstrated, digits: Digits, alpha: float, took: float) -> Table:

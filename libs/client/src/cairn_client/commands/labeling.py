@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from cairn_client.commands.connection import connect
-from cairn_client.commands.screen import out
+from cairn_client.commands.screen import say
 from cairn_client.errors import CairnError
 from cairn_client.labeling import LabelingSession
 
@@ -43,4 +43,4 @@ def label(
             reviews=reviews,
         )
         count = session.run()
-    out.print(f"{count} answers given. Thank you." if count != 1 else "1 answer given. Thank you.")
+    say(f"{count} answers given. Thank you." if count != 1 else "1 answer given. Thank you.")

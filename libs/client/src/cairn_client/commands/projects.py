@@ -15,7 +15,7 @@ from rich.table import Table
 
 from cairn.annotation.v1.annotation_store_pb2 import Project, ProjectProgress, ProjectState
 from cairn_client.commands.connection import connect, where
-from cairn_client.commands.screen import RichScreen, err, out
+from cairn_client.commands.screen import RichScreen, out, say, tell
 from cairn_client.errors import CairnError, InputError
 from cairn_client.names import last_part
 from cairn_client.profile import ALL_ROLES, discover
@@ -52,8 +52,8 @@ def create(
     spec = load_spec(file)
     with connect(context) as cairn:
         made = cairn.projects.create(name, spec)
-    out.print(f"Created [bold]{escape(last_part(made.name))}[/]: {_questions(made)}.")
-    out.print(f"Next: cairn import {escape(name)} ITEMS.csv")
+    say(f"Created [bold]{escape(last_part(made.name))}[/]: {_questions(made)}.")
+    say(f"Next: cairn import {escape(name)} ITEMS.csv")
 
 
 @project.command(name="list")
@@ -88,9 +88,9 @@ def show(
     for question in found.schema.questions:
         kind = question.WhichOneof("kind") or ""
         classes = ", ".join(one.id for one in classes_of(question)[:20])
-        out.print(f"[bold]{escape(question.id)}[/] [dim]{kind}[/] {escape(question.title)} {escape(classes)}")
+        say(f"[bold]{escape(question.id)}[/] [dim]{kind}[/] {escape(question.title)} {escape(classes)}")
     quality, routing = found.quality, found.routing
-    out.print(
+    say(
         f"[dim]{quality.min_answers or 2} to {quality.max_answers or 10} answers an item until"
         f" {quality.target_confidence or 0.95:.0%} sure; "
         + (f"a model may answer with error ≤ {routing.alpha or 0.05:g}" if routing.enabled else "no model")
@@ -145,15 +145,13 @@ def import_items(
         with RichScreen() as screen:
             screen.stage(f"Importing {source.name}", len(records))
             result = cairn.import_items(name, records, progress=screen.advance)
-    out.print(
-        f"{result.created:,} items written, {result.unchanged:,} there already, {result.failed:,} refused."
-    )
+    say(f"{result.created:,} items written, {result.unchanged:,} there already, {result.failed:,} refused.")
     for failure in result.failures[:_SHOWN_FAILURES]:
-        err.print(
+        tell(
             f"[red]refused[/] item {failure.place + 1} {escape(failure.key)}: {escape(str(failure.problem))}"
         )
     if result.failed > _SHOWN_FAILURES:
-        err.print(f"... and {result.failed - _SHOWN_FAILURES:,} more.")
+        tell(f"... and {result.failed - _SHOWN_FAILURES:,} more.")
     if result.failed:
         raise typer.Exit(1)
 
@@ -191,7 +189,7 @@ def export(
         screen.stage(f"Exporting {name}", 1)
         done = cairn.export(name, file, format=format, include_annotations=annotations)
         screen.advance(1)
-    out.print(f"{done.exported_labels:,} labels written to {escape(str(file))}.")
+    say(f"{done.exported_labels:,} labels written to {escape(str(file))}.")
 
 
 def token(

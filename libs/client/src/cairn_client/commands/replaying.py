@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cairn_client.commands.connection import connect_async, where
-from cairn_client.commands.screen import RichScreen, err, out
+from cairn_client.commands.screen import RichScreen, err, out, tell
 from cairn_client.commands.stack import stack_module
 from cairn_client.errors import InputError
 from cairn_client.replay.outcome import Outcome
@@ -96,7 +96,7 @@ def replay_command(
         kind=kind,
     )
     covered = f", {len(recording.truth):,} of known truth" if recording.truth else ", no truth"
-    err.print(
+    tell(
         f"[bold]{escape(recording.name)}[/]: {len(recording.items):,} items, {recording.recorded:,} answers{covered}"
     )
     with stack_home(where(context).home, private=stack) as home:
@@ -153,10 +153,10 @@ def _tell(done: Replayed, as_json: Path | None, report: Path | None) -> None:
         as_json.write_text(json.dumps(done.outcome.as_json(), indent=2) + "\n", encoding="utf-8")
     out.print(outcome_table(done))
     for note in done.outcome.notes:
-        err.print(f"[yellow]![/] {escape(note)}")
+        tell(f"[yellow]![/] {escape(note)}")
     for title, file in (("Report", report), ("JSON", as_json)):
         if file is not None:
-            err.print(f"{title}: {escape(str(file))}")
+            tell(f"{title}: {escape(str(file))}")
 
 
 def outcome_table(done: Replayed) -> Table:

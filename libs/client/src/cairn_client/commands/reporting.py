@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from cairn_client.commands.connection import connect_async, where
-from cairn_client.commands.screen import err, out
+from cairn_client.commands.screen import err, say
 from cairn_client.errors import InputError
 from cairn_client.report.build import write_report
 from cairn_client.tables import ITEM, LABEL, read_csv
@@ -34,7 +34,7 @@ def report(
     if not file.resolve().parent.is_dir():
         raise InputError(f"There is no folder {file.parent}.")
     asyncio.run(_write(where(context).home, name, file, _truth(truth), question, price))
-    out.print(f"Report: {escape(str(file))}")
+    say(f"Report: {escape(str(file))}")
 
 
 def _truth(file: Path | None) -> dict[str, str]:

@@ -15,11 +15,21 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False)
 """Results."""
 
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False)
 """Progress, remarks and errors."""
+
+
+def say(markup: str) -> None:
+    """Print a result in words, not folded: a pipe, a test or a log has it on one line."""
+    out.print(markup, soft_wrap=True)
+
+
+def tell(markup: str) -> None:
+    """Print a remark or an error, not folded."""
+    err.print(markup, soft_wrap=True)
 
 
 class RichScreen:

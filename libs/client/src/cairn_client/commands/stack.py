@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cairn_client.commands.connection import where
-from cairn_client.commands.screen import err, out
+from cairn_client.commands.screen import err, out, say, tell
 from cairn_client.errors import CairnError
 
 _COLOURS = {"ready": "green", "starting": "yellow", "degraded": "yellow", "stopped": "dim"}
@@ -37,14 +37,14 @@ def up(context: typer.Context) -> None:
             where(context).home, progress=lambda text: spinner.update(escape(text))
         )
     _show(status)
-    out.print("Try: [bold]cairn demo[/], or [bold]cairn project create --help[/]")
+    say("Try: [bold]cairn demo[/], or [bold]cairn project create --help[/]")
 
 
 def down(context: typer.Context) -> None:
     """Stop the stack on this machine. Its data stay."""
     with err.status("Stopping"):
         ran = stack_module().api.down(where(context).home)
-    out.print("Stopped." if ran else "Nothing was running.")
+    say("Stopped." if ran else "Nothing was running.")
 
 
 def status(context: typer.Context) -> None:
@@ -67,7 +67,7 @@ def logs(
 ) -> None:
     """Show the logs of the stack on this machine."""
     for source, line in stack_module().api.logs(where(context).home, name, lines=lines, follow=follow):
-        out.print(f"[dim]{escape(source)}[/] {escape(line)}")
+        say(f"[dim]{escape(source)}[/] {escape(line)}")
 
 
 def _show(status: Any) -> None:
@@ -85,6 +85,6 @@ def _show(status: Any) -> None:
         )
     state = str(status.state)
     out.print(table)
-    out.print(f"The stack in {escape(str(status.home))} is [{_COLOURS.get(state, 'red')}]{escape(state)}[/].")
+    say(f"The stack in {escape(str(status.home))} is [{_COLOURS.get(state, 'red')}]{escape(state)}[/].")
     for problem in status.problems:
-        err.print(f"[yellow]![/] {escape(str(problem))}")
+        tell(f"[yellow]![/] {escape(str(problem))}")

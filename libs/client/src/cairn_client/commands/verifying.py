@@ -13,7 +13,7 @@ from rich.markup import escape
 from cairn_client import ledger
 from cairn_client.blocking import Cairn
 from cairn_client.commands.connection import connect
-from cairn_client.commands.screen import err, out
+from cairn_client.commands.screen import say, tell
 from cairn_client.errors import CairnError, InputError
 
 LEDGER_FILE, CHECKPOINT_FILE, KEY_FILE = "ledger.bin", "checkpoint.txt", "ledger.key"
@@ -50,9 +50,9 @@ def verify(
             with connect(context) as cairn:
                 verified = _online(cairn, key, save)
     except ledger.LedgerError as error:
-        err.print(f"[red bold]NOT INTACT[/]: {escape(str(error))}")
+        tell(f"[red bold]NOT INTACT[/]: {escape(str(error))}")
         raise typer.Exit(1) from None
-    out.print(
+    say(
         f"[green bold]Intact[/]: {verified.entries:,} entries of {escape(verified.origin)},"
         f" root {verified.root.hex()[:16]}…, as signed."
     )
@@ -85,7 +85,7 @@ def _keys_of(cairn: Cairn) -> list[ledger.VerifierKey]:
     told = [ledger.VerifierKey.parse(text) for text in _told_keys(cairn)]
     file = cairn.profile.ledger_key_file
     if file is None:
-        err.print("[dim]The key was told by the service itself; give --key to trust nothing but yours.[/]")
+        tell("[dim]The key was told by the service itself; give --key to trust nothing but yours.[/]")
         return told
     try:
         known = load_pem_public_key(file.read_bytes())

@@ -9,8 +9,8 @@ DIGITS = tuple("0123456789")
 LOOKALIKES = {
     "0": "6", "1": "7", "2": "7", "3": "8", "4": "9", "5": "6", "6": "5", "7": "1", "8": "3", "9": "4",
 }  # fmt: skip
-LEAST_CARE, MOST_CARE = 0.70, 0.97
-LOOKALIKE_SHARE = 0.6
+LEAST_CARE, MOST_CARE = 0.80, 0.98
+LOOKALIKE_SHARE = 0.3
 
 
 @dataclass(frozen=True, slots=True)

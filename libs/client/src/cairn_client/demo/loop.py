@@ -31,7 +31,7 @@ from cairn_client.transport import new_request_id
 
 PROJECT = "digits"
 QUESTION = "digit"
-_TASKS_A_LEASE = 8
+_TASKS_A_LEASE = 12
 _AT_ONCE = 4
 _ROUND = 240
 _EMPTY_ROUNDS = 3
