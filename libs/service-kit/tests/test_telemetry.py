@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 
 from cairn.dispatch.v1 import task_dispatch_pb2 as api
 from cairn.dispatch.v1 import task_dispatch_pb2_grpc as api_grpc
 from cairn.events.v1 import task_dispatch_events_pb2 as announced_pb2
 from cairn_kit.events import announce
 from cairn_kit.telemetry import configure_logging, context_of, current_context, trace_id, traceparent
+from cairn_kit.telemetry.spans_file import JsonLinesExporter
 from cairn_kit.testing import World, eventually
 
 
@@ -101,3 +104,16 @@ async def test_the_numbers_of_a_service_are_told(world: World, sample: Any, make
 
         await eventually(consumed)
         await eventually(lambda: b"cairn_events_published_total 1.0" in metrics.render())
+
+
+def test_a_spans_file_does_not_grow_without_end(tmp_path: Path) -> None:
+    path = tmp_path / "spans.jsonl"
+    exporter = JsonLinesExporter(path, largest=1000)
+    tracer = TracerProvider().get_tracer("test")
+    for number in range(20):
+        span = tracer.start_span(f"span-{number}")
+        span.end()
+        exporter.export([span])  # type: ignore[list-item]
+    exporter.shutdown()
+    assert path.stat().st_size < 2000
+    assert (tmp_path / "spans.jsonl.1").stat().st_size < 2000

@@ -9,18 +9,27 @@ from pathlib import Path
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+_LARGEST = 64 * 1024 * 1024
+"""Bytes after which the file becomes `<name>.1` and a new one begins: a laptop's disk is not a trace store."""
+
 
 class JsonLinesExporter(SpanExporter):
     """Appends one JSON object a finished span: service, name, ids, parent, times in nanoseconds, attributes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, largest: int = _LARGEST) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._largest = largest
         self._file = path.open("a", encoding="utf-8")
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Write the spans and flush, so that another process can read them."""
         self._file.write("".join(json.dumps(_as_json(span)) + "\n" for span in spans))
         self._file.flush()
+        if self._file.tell() > self._largest:
+            self._file.close()
+            self._path.replace(self._path.with_name(self._path.name + ".1"))
+            self._file = self._path.open("a", encoding="utf-8")
         return SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
