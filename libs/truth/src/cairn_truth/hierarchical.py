@@ -32,7 +32,10 @@ VERSION = "1"
 """Changes whenever the same votes may give another posterior; it is written into every label's provenance."""
 
 _ODDS_FLOOR = 1e-3
-"""No labeler is taken to be more than 99.9 % right or wrong: nobody has shown that."""
+"""No labeler's skill is taken to be more than 99.9 % right or wrong: nobody has shown that."""
+
+_SLIP = 1e-3
+"""Once in a thousand answers anybody presses any key: no single vote can rule a class out."""
 
 
 class Skills(NamedTuple):
@@ -154,7 +157,7 @@ class HierarchicalDawidSkene:
         centre = self._own_centre(counts, populations[group]) if counts.size else counts
         weight = counts + self.confusion_strength * centre
         likelihood = weight / weight.sum(axis=1, keepdims=True) if counts.size else weight
-        return Skills(counts, likelihood.reshape(-1, classes, classes), populations)
+        return Skills(counts, _with_slips(likelihood.reshape(-1, classes, classes)), _with_slips(populations))
 
     def _population(self, counts: Floats) -> Floats:
         """Return the confusion ``(answer, truth)`` of a crowd: pooled counts on a symmetric prior."""
@@ -192,6 +195,10 @@ class HierarchicalDawidSkene:
         centre = population * ((1.0 - own) / (1.0 - typical))[:, None, :]
         centre[:, diagonal, diagonal] = own
         return np.asarray(centre / centre.sum(axis=1, keepdims=True))
+
+
+def _with_slips(likelihood: Floats) -> Floats:
+    return np.asarray((1.0 - _SLIP) * likelihood + _SLIP / likelihood.shape[1])
 
 
 def _inner(probability: Floats) -> Floats:

@@ -176,7 +176,9 @@ class LiveClasses:
         seen = float(self.reliabilities.counts[row].sum()) if row is not None else 0.0
         # The skill's prior counts as votes seen: that is what its strength means.
         behind = seen + self.model.skill_strength
-        low, high = special.betaincinv(accuracy * behind, (1.0 - accuracy) * behind, [0.025, 0.975])
+        low, high = special.betaincinv(
+            accuracy * behind + 0.5, (1.0 - accuracy) * behind + 0.5, [0.025, 0.975]
+        )
         return LabelerReliability(
             labeler, self._counts.get(labeler, 0), accuracy, float(low), float(high), likelihood.T.copy()
         )

@@ -22,7 +22,7 @@ _ACCURACY, _STRENGTH = 0.7, 10.0
 """A crowd nobody knows yet, in answers."""
 
 _SAME_MISTAKE = 0.05
-"""Chance that two who are wrong wrote the same: one slip in twenty is everybody's."""
+"""Chance that two who are wrong wrote the same: a wrong answer is one of twenty equally likely ones."""
 
 _ROUNDS = 50
 _SETTLED = 1e-6
@@ -121,7 +121,7 @@ class LiveTexts:
         """Return how often a labeler is right; the crowd's accuracy for one never fitted."""
         p = self._accuracy(labeler)
         seen = self._right.get(labeler, (0.0, 0.0))[1] + _STRENGTH
-        low, high = special.betaincinv(p * seen, (1.0 - p) * seen, [0.025, 0.975])
+        low, high = special.betaincinv(p * seen + 0.5, (1.0 - p) * seen + 0.5, [0.025, 0.975])
         return LabelerAccuracy(labeler, self._counts.get(labeler, 0), p, float(low), float(high))
 
     def labelers(self) -> list[str]:
@@ -199,7 +199,9 @@ class LiveTexts:
         hits = np.array([np.log(self._accuracy(who)) for who, _ in votes])
         misses = np.array([np.log((1.0 - self._accuracy(who)) * _SAME_MISTAKE) for who, _ in votes])
         logs = [float(np.where([key == said for _, said in votes], hits, misses).sum()) for key in keys]
-        logs.append(float(misses.sum()))
+        # None of them: one of all the strings that nobody wrote, so that one answer alone is as sure as its labeler.
+        unsaid = max(1.0 + 1.0 / _SAME_MISTAKE - len(keys), 1.0)
+        logs.append(float(misses.sum() + np.log(unsaid)))
         top = max(logs)
         mass = np.exp(np.array(logs) - top)
         mass = mass / mass.sum()

@@ -1,0 +1,200 @@
+"""Truth and reliabilities are found again in crowds that we made, whatever the order of the votes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cairn_truth import (
+    DawidSkene,
+    HierarchicalDawidSkene,
+    LiveClasses,
+    MajorityVote,
+    Votes,
+    expected_calibration_error,
+)
+
+
+def accuracy(posterior: Any, truth: Any) -> float:
+    return float((posterior.argmax(axis=1) == truth).mean())
+
+
+def test_dawid_skene_finds_truth_and_confusions(crowd: Any) -> None:
+    fit = DawidSkene().fit(crowd.votes)
+    assert (
+        accuracy(fit.posterior, crowd.truth) > accuracy(MajorityVote().fit(crowd.votes), crowd.truth) + 0.005
+    )
+    assert np.abs(fit.confusion - crowd.confusion).mean() < 0.06
+    assert fit.posterior.sum(axis=1) == pytest.approx(1.0)
+    assert fit.confusion.sum(axis=2) == pytest.approx(1.0)
+
+
+def test_dawid_skene_is_a_maximum_of_the_likelihood(crowd: Any) -> None:
+    """No published numbers needed: at its end, neither step of EM moves it any more."""
+    votes, fit = crowd.votes, DawidSkene(iterations=500, tolerance=1e-10).fit(crowd.votes)
+    log = np.log(fit.prior) + np.zeros((votes.items, votes.classes))
+    np.add.at(log, votes.item, np.log(fit.confusion)[votes.labeler, :, votes.choice])
+    again = np.exp(log - log.max(axis=1, keepdims=True))
+    again /= again.sum(axis=1, keepdims=True)
+    assert np.abs(again - fit.posterior).max() < 1e-6
+
+
+def test_the_default_is_as_good_where_data_are_rich(crowd: Any) -> None:
+    fit = HierarchicalDawidSkene().fit(crowd.votes)
+    assert (
+        accuracy(fit.posterior, crowd.truth)
+        >= accuracy(DawidSkene().fit(crowd.votes).posterior, crowd.truth) - 0.005
+    )
+
+
+def test_the_default_does_not_fall_below_majority_where_plain_dawid_skene_does(sparse_crowd: Any) -> None:
+    majority = accuracy(MajorityVote().fit(sparse_crowd.votes), sparse_crowd.truth)
+    plain = accuracy(DawidSkene().fit(sparse_crowd.votes).posterior, sparse_crowd.truth)
+    default = accuracy(HierarchicalDawidSkene().fit(sparse_crowd.votes).posterior, sparse_crowd.truth)
+    assert plain < majority
+    assert default >= majority - 0.005
+
+
+def test_posteriors_mean_what_they_say_when_answers_are_independent(crowd: Any) -> None:
+    fit = HierarchicalDawidSkene(correlation=0.0).fit(crowd.votes)
+    right = fit.posterior.argmax(axis=1) == crowd.truth
+    assert expected_calibration_error(fit.posterior.max(axis=1), right) < 0.05
+
+
+def test_gold_is_believed_and_teaches_who_is_reliable(crowd: Any) -> None:
+    gold = np.where(np.arange(crowd.truth.size) % 3 == 0, crowd.truth, -1)
+    for model in (DawidSkene(), HierarchicalDawidSkene()):
+        posterior = model.fit(crowd.votes, gold=gold).posterior
+        assert (posterior[gold >= 0, gold[gold >= 0]] == 1.0).all()
+    with pytest.raises(ValueError, match="gold, row 2: 7"):
+        DawidSkene().fit(crowd.votes, gold=[*gold[:2], 7, *gold[3:]])
+
+
+def test_a_labeler_without_votes_is_the_population(crowd: Any) -> None:
+    votes = crowd.votes
+    more = Votes.of(
+        votes.item, votes.labeler, votes.choice, classes=3, items=votes.items, labelers=votes.labelers + 1
+    )
+    known = HierarchicalDawidSkene().fit(more).reliabilities
+    assert known.likelihood[-1] == pytest.approx(known.population[0])
+
+
+def test_an_adversary_is_worth_as_much_as_a_friend() -> None:
+    chance = np.random.default_rng(0)
+    truth = chance.integers(0, 2, 400)
+    item = np.repeat(np.arange(400), 4)
+    labeler = np.tile(np.arange(4), 400)
+    right = chance.random(item.size) < np.array([0.85, 0.85, 0.85, 0.05])[labeler]
+    votes = Votes.of(item, labeler, np.where(right, truth[item], 1 - truth[item]), classes=2)
+    assert accuracy(HierarchicalDawidSkene().fit(votes).posterior, truth) > 0.95
+
+
+rows = st.lists(
+    st.tuples(st.integers(0, 9), st.integers(0, 6), st.integers(0, 2)),
+    min_size=1,
+    max_size=60,
+    unique_by=lambda row: row[:2],
+)
+
+
+@given(rows, st.randoms())
+@settings(max_examples=40, deadline=None)
+def test_the_same_votes_in_any_order_are_the_same_bits(
+    votes: list[tuple[int, int, int]], chance: Any
+) -> None:
+    shuffled = chance.sample(votes, len(votes))
+    for model in (DawidSkene(), HierarchicalDawidSkene()):
+        one, other = (
+            model.fit(Votes.of(*zip(*v, strict=True), classes=3)).posterior for v in (votes, shuffled)
+        )
+        assert one.tobytes() == other.tobytes()
+    lives = []
+    for order in (votes, shuffled):
+        live = LiveClasses(3)
+        for item, labeler, choice in order:
+            live.update(f"i{item}", f"l{labeler}", choice)
+        live.refit()
+        lives.append(live)
+    assert lives[0].digest() == lives[1].digest()
+    assert all(lives[0].posterior(i).tobytes() == lives[1].posterior(i).tobytes() for i in lives[0].items())
+
+
+@given(rows)
+@settings(max_examples=40, deadline=None)
+def test_vote_by_vote_comes_to_the_same_as_all_at_once(votes: list[tuple[int, int, int]]) -> None:
+    live = LiveClasses(3)
+    for item, labeler, choice in votes:
+        posterior = live.update(f"i{item}", f"l{labeler}", choice)
+        assert posterior.sum() == pytest.approx(1.0)
+        assert (posterior > 0).all()
+    live.refit()
+    fit = HierarchicalDawidSkene().fit(Votes.of(*zip(*votes, strict=True), classes=3, items=10, labelers=7))
+    # One fit saw items that nobody voted on, the other did not: they differ by rounding alone.
+    for item in {row[0] for row in votes}:
+        assert live.posterior(f"i{item}") == pytest.approx(fit.posterior[item], abs=1e-2)
+
+
+def test_a_saved_state_weighs_every_vote_as_before(crowd: Any) -> None:
+    live, votes = LiveClasses(3), crowd.votes
+    triples = [
+        (f"i{i}", f"l{who}", int(c))
+        for i, who, c in zip(votes.item, votes.labeler, votes.choice, strict=True)
+    ]
+    for triple in triples:
+        live.update(*triple)
+    live.know("i0", 2)
+    live.refit()
+
+    copy = LiveClasses(3)
+    copy.restore(live.save())
+    for triple in reversed(triples):
+        copy.update(*triple)
+    copy.know("i0", 2)
+
+    assert copy.digest() == live.digest()
+    assert (copy.refits, copy.refit_votes, copy.votes) == (1, len(votes), len(votes))
+    assert all(copy.posterior(i).tobytes() == live.posterior(i).tobytes() for i in live.items())
+    assert copy.posterior("i0").tolist() == [0.0, 0.0, 1.0]
+    with pytest.raises(ValueError, match="has 3 classes; expected 2"):
+        LiveClasses(2).restore(live.save())
+
+
+def test_a_second_vote_replaces_the_first_and_a_withdrawn_one_is_gone() -> None:
+    live = LiveClasses(2)
+    blank = live.posterior("a").tolist()
+    live.update("a", "ann", 0)
+    live.update("a", "ann", 1)
+    assert live.votes_on("a") == [("ann", 1)]
+    assert live.votes == 1
+    live.withdraw("a", "ann")
+    assert live.posterior("a").tolist() == blank
+    assert live.votes == 0
+    with pytest.raises(ValueError, match="choice is 2"):
+        live.update("a", "ann", 2)
+
+
+def test_weights_explain_the_posterior() -> None:
+    live = LiveClasses(2)
+    for labeler, choice in (("ann", 0), ("bob", 0), ("cid", 1)):
+        live.update("a", labeler, choice)
+    weights = {part.labeler: part.weight for part in live.weigh("a")}
+    assert weights["ann"] == weights["bob"] == -weights["cid"] > 0
+    odds = np.log(live.posterior("a")[0] / live.posterior("a")[1])
+    assert sum(weights.values()) == pytest.approx(odds)
+
+
+def test_models_are_a_population_of_their_own() -> None:
+    live = LiveClasses(2, is_model=lambda who: who.startswith("models/"))
+    for i in range(200):
+        for who in ("ann", "bob", "cid"):
+            live.update(f"i{i}", who, i % 2)
+        live.update(f"i{i}", "models/m#4", (i + (i % 5 == 0)) % 2)
+    live.refit()
+    assert live.reliability("models/m#4").accuracy == pytest.approx(0.8, abs=0.03)
+    assert live.reliability("dan").accuracy > 0.9  # the crowd did not learn the model's errors
+    ann = live.reliability("ann")
+    assert 0.9 < ann.low < ann.accuracy <= 1.0

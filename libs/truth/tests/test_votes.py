@@ -1,0 +1,48 @@
+"""Columns are checked before anything is counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cairn_truth import MajorityVote, Votes
+
+
+@pytest.mark.parametrize(
+    ("item", "labeler", "choice", "complaint"),
+    [
+        ([0, -1], [0, 0], [0, 0], "column item, row 1: -1"),
+        ([0, 1], [0, 0.5], [0, 0], "column labeler, row 1: 0.5"),
+        ([0, 1], [0, 0], [0, 2], "column choice, row 1: 2"),
+        ([0, 1], [0, 0], [float("nan"), 0], "column choice, row 0: nan"),
+        ([0, 1], [0], [0, 0], "differ in length: item 2, labeler 1, choice 2"),
+        ([[0]], [0], [0], "column item must be one-dimensional"),
+        (["a"], [0], [0], "column item holds <U1"),
+        ([2**31], [0], [0], "column item, row 0"),
+    ],
+)
+def test_a_bad_column_is_named_with_its_row(item: Any, labeler: Any, choice: Any, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        Votes.of(item, labeler, choice, classes=2)
+
+
+def test_rows_are_put_into_one_order() -> None:
+    forward = Votes.of([0, 0, 1], [0, 1, 0], [1, 0, 1], classes=2)
+    backward = Votes.of([1, 0, 0], [0, 1, 0], [1, 0, 1], classes=2)
+    for column in ("item", "labeler", "choice"):
+        assert np.array_equal(getattr(forward, column), getattr(backward, column))
+    kinds = [str(column.dtype) for column in (forward.item, forward.labeler, forward.choice)]
+    assert kinds == ["int32", "int32", "int16"]
+
+
+def test_no_votes_are_votes() -> None:
+    votes = Votes.of([], [], [], classes=2, items=3)
+    assert len(votes) == 0
+    assert np.array_equal(MajorityVote().fit(votes), np.full((3, 2), 0.5))
+
+
+def test_a_majority_is_the_share_of_votes() -> None:
+    votes = Votes.of([0, 0, 0, 1], [0, 1, 2, 0], [1, 1, 0, 0], classes=2)
+    assert MajorityVote().fit(votes).ravel() == pytest.approx([1 / 3, 2 / 3, 1.0, 0.0])
