@@ -77,8 +77,9 @@ async def test_started_by_root_below_a_closed_folder_it_runs_without_opening_tha
         assert closed.stat().st_mode & 0o777 == 0o700
         assert real.is_relative_to("/var/lib/cairn")
     finally:
-        server.kill()
-        shutil.rmtree(real)
+        server.destroy()
+    assert not real.exists()
+    assert not any(closed.iterdir())
 
 
 def test_nats_syncs_always_and_comes_back_where_it_was(folder: Path) -> None:

@@ -136,6 +136,14 @@ class EmbeddedPostgres:
             reap(process, self._child if process is self._process else None, 10)
         self._process = self._child = None
 
+    def destroy(self) -> None:
+        """Kill the server and delete its data, wherever they really are (see the head of this module)."""
+        self.kill()
+        shutil.rmtree(self.data.resolve(), ignore_errors=True)
+        if self.data.is_symlink():
+            self.data.unlink()
+        self.log.unlink(missing_ok=True)
+
     def _make_data_folder(self, user: pwd.struct_passwd | None) -> None:
         self.data.parent.mkdir(parents=True, exist_ok=True)
         if user is not None and not self.data.exists() and not _can_reach(self.data.parent, user):
