@@ -126,7 +126,7 @@ class AnsweredLeases:
         self.asked: list[str] = []
         self.away = False
 
-    async def BatchGetAnsweredLeases(self, request: Any, *, timeout: float) -> Any:  # noqa: N802
+    async def BatchGetAnsweredLeases(self, request: Any, *, timeout: float) -> Any:
         self.asked += request.leases
         if self.away:
             raise ConnectionError("annotation-store is away")

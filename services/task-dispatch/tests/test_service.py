@@ -29,7 +29,7 @@ class AnnotationStore(store_api.AnnotationStoreServiceServicer):
         self.away = True
         self.asked = 0
 
-    async def BatchGetAnsweredLeases(self, request, context):  # noqa: N802
+    async def BatchGetAnsweredLeases(self, request, context):
         self.asked += 1
         if self.away:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "away")

@@ -5,7 +5,7 @@ Statements that lock say so in their name; sql/queries.sql states the one order 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
@@ -124,8 +124,13 @@ class DispatchStore:
         rows = await tx.fetch(SQL.projects, *_columns(set(refs), 2))
         return {ProjectRef(row["tenant"], row["project"]): _policy(row) for row in rows}
 
-    async def lock_items(self, tx: Reader, refs: Iterable[ItemRef]) -> dict[ItemRef, ItemFacts]:
-        """The facts of these items, locked; items that are new here are made."""
+    async def lock_items(self, tx: Reader, refs: Collection[ItemRef]) -> dict[ItemRef, ItemFacts]:
+        """The facts of these items, locked; items that are new here are made.
+
+        Their projects are locked too, against other decisions until the end of the transaction.
+        """
+        projects = {(r.tenant, r.project) for r in refs}
+        await tx.fetch(SQL.lock_projects, *_columns(projects, 2))
         columns = _columns({(r.tenant, r.project, r.item) for r in refs}, 3)
         await tx.execute(SQL.ensure_items, *columns)
         return {_ref(row): _facts(row) for row in await tx.fetch(SQL.lock_items, *columns)}

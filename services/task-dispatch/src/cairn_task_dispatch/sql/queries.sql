@@ -1,4 +1,4 @@
--- Locks are taken in one order everywhere: labelers (advisory), items, tasks, slots, leases; within each by key.
+-- Locks are taken in one order everywhere: labelers and projects (advisory), items, tasks, slots, leases; within each by key.
 -- LeaseTasks and ClaimItems take no task locks and skip locked slots, so they never wait for an event's handler.
 --
 -- `state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN')` says OPEN of a slot whose key is known, without offering the
@@ -24,6 +24,16 @@ SELECT tenant, project, revision, min_answers, gold_share, extract(epoch FROM le
        reviews_disputes, required_skill, archived
 FROM project
 JOIN unnest($1::text[], $2::text[]) AS k(tenant, project) USING (tenant, project)
+
+-- Decisions about the items of one project are taken one transaction after the other: a batch of events locks items
+-- in several steps, and two such batches would wait for each other. Answers and leases do not wait here.
+-- name: lock_projects
+SELECT pg_advisory_xact_lock(key)
+FROM (
+  SELECT DISTINCT hashtextextended(tenant || '/' || project, 1) AS key
+  FROM unnest($1::text[], $2::text[]) AS k(tenant, project)
+  ORDER BY key
+) AS keys
 
 -- name: ensure_items
 INSERT INTO item (tenant, project, item)
