@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
 from .dawid_skene import softmax
@@ -143,9 +142,8 @@ class LiveClasses:
         votes = found.votes if found else ()
         if not votes:
             return self.reliabilities.prior.copy()
-        evidence = np.add.reduce(
-            np.stack([self._speaks(labeler, choice) for labeler, choice in votes]), axis=0
-        )
+        rows = [self._row(labeler) for labeler, _ in votes]
+        evidence = np.add.reduce(self._log_likelihood[rows, [choice for _, choice in votes]], axis=0)
         effect = 1.0 + self.model.correlation * (len(votes) - 1)
         return softmax(self._log_prior + evidence / effect)
 
@@ -253,16 +251,17 @@ class LiveClasses:
         self.reliabilities = known
         self._labelers = labelers
         self._rows = {labeler: i for i, labeler in enumerate(labelers)}
-        self._log_likelihood = np.log(known.likelihood)
-        self._log_population = np.log(known.population)
+        # The populations follow the labelers: whoever is not known speaks as one of them.
+        self._log_likelihood = np.log(np.concatenate([known.likelihood, known.population]))
         self._log_prior = np.log(known.prior)
 
-    def _speaks(self, labeler: str, choice: int) -> NDArray[np.float64]:
-        """Return the log-likelihood ``(classes,)`` of each truth, given this labeler's choice."""
+    def _row(self, labeler: str) -> int:
         row = self._rows.get(labeler)
-        if row is not None:
-            return np.asarray(self._log_likelihood[row, choice])
-        return np.asarray(self._log_population[int(self._is_model(labeler)), choice])
+        return len(self._rows) + int(self._is_model(labeler)) if row is None else row
+
+    def _speaks(self, labeler: str, choice: int) -> Floats:
+        """Return the log-likelihood ``(classes,)`` of each truth, given this labeler's choice."""
+        return np.asarray(self._log_likelihood[self._row(labeler), choice])
 
     def _likelihood_of(self, labeler: str) -> Floats:
         row = self._rows.get(labeler)

@@ -44,14 +44,15 @@ class StopReason(enum.Enum):
 class StopPolicy:
     """What a project wants: a floor and a cap of answers, a target, and what an answer is worth.
 
-    ``answer_cost`` is the share of a wrong label that one answer may cost: at 0.0001, 10,000 answers are worth one
-    label put right. ``fixed`` asks for exactly ``max_answers``.
+    ``answer_cost`` is the share of a wrong label that one answer may cost. The gain is estimated with caution (a
+    typical labeler, ever less to learn), hence the low price: at 0.0001 replayed crowds already lose labels that
+    further answers put right. ``fixed`` asks for exactly ``max_answers``.
     """
 
     target_confidence: float = 0.95
     min_answers: int = 2
     max_answers: int = 10
-    answer_cost: float = 0.0001
+    answer_cost: float = 0.00002
     fixed: bool = False
 
     def __post_init__(self) -> None:
