@@ -81,5 +81,13 @@ def _used_home(services: tuple[ServiceSpec, ...]) -> Iterator[Stack]:
 @pytest.fixture
 def used(_used_home: Stack) -> Iterator[Stack]:
     """A stack that is stopped, and may have been up before: making a database takes the longest."""
+    api.down(_used_home.home)
     yield _used_home
     api.down(_used_home.home)
+
+
+@pytest.fixture
+def running(_used_home: Stack) -> Stack:
+    """A stack that is ready, for tests that leave it so."""
+    _used_home.up()
+    return _used_home

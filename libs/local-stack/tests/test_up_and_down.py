@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from conftest import Stack
 
 from cairn_kit.auth.keys import KeyRing
-from cairn_stack import PrivateStack, ServiceSpec, StackError, StackState, api
+from cairn_stack import SERVICES, PrivateStack, ServiceSpec, StackError, StackState, api
 from cairn_stack.environment import environment_of, postgres_of
 from cairn_stack.home import Home
 from cairn_stack.options import Options
@@ -72,22 +72,21 @@ def test_data_ports_and_keys_survive_a_restart(used: Stack) -> None:
     assert run_sql(dsn_of(used, used.services[0]), "SELECT word FROM kept")[0]["word"] == "kept"
 
 
-def test_up_twice_is_one_stack(used: Stack) -> None:
-    first, second = used.up(), used.up()
+def test_up_twice_is_one_stack(running: Stack) -> None:
+    first, second = running.up(), running.up()
     assert second.ready
     assert second.supervisor == first.supervisor
 
 
-def test_it_is_durable_and_private(used: Stack) -> None:
-    used.up()
-    home = Home(used.home)
-    for spec in used.services:
-        dsn = dsn_of(used, spec)
+def test_it_is_durable_and_private(running: Stack) -> None:
+    home = Home(running.home)
+    for spec in running.services:
+        dsn = dsn_of(running, spec)
         [durable] = run_sql(
             dsn, "SELECT current_setting('fsync') || current_setting('synchronous_commit') AS settings"
         )
         assert durable["settings"] == "onon"
-    connection = json.loads((used.home / "nats" / "connection.json").read_text())
+    connection = json.loads((running.home / "nats" / "connection.json").read_text())
     with urllib.request.urlopen(f"http://127.0.0.1:{connection['monitor_port']}/jsz?config=1") as answer:
         assert json.load(answer)["config"]["sync_always"] is True
     for secret in (
@@ -102,9 +101,8 @@ def test_it_is_durable_and_private(used: Stack) -> None:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
 
 
-def test_a_role_owns_its_schema_and_nothing_else(used: Stack) -> None:
-    used.up()
-    dsn = dsn_of(used, used.services[0])
+def test_a_role_owns_its_schema_and_nothing_else(running: Stack) -> None:
+    dsn = dsn_of(running, running.services[0])
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         run_sql(dsn, "SELECT * FROM audit.kept")
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
@@ -113,14 +111,16 @@ def test_a_role_owns_its_schema_and_nothing_else(used: Stack) -> None:
         run_sql(dsn, "CREATE SCHEMA mine")
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         run_sql(dsn.replace("/cairn?", "/postgres?"), "SELECT 1")
-    postgres = postgres_of(Home(used.home), Options())
+    postgres = postgres_of(Home(running.home), Options())
     for role in ("consensus", "postgres"):
         with pytest.raises(asyncpg.InvalidPasswordError):
             run_sql(postgres.dsn("cairn", role).replace("@", ":guessed@"), "SELECT 1")
 
 
-def test_two_stacks_run_side_by_side(used: Stack, services: tuple[ServiceSpec, ...], tmp_path: Path) -> None:
-    ours = used.up()
+def test_two_stacks_run_side_by_side(
+    running: Stack, services: tuple[ServiceSpec, ...], tmp_path: Path
+) -> None:
+    ours = running.up()
     with PrivateStack(tmp_path, services=services) as other:
         theirs = other.status
         assert theirs.ready
@@ -128,18 +128,23 @@ def test_two_stacks_run_side_by_side(used: Stack, services: tuple[ServiceSpec, .
         assert len(set(listening)) == len(listening)
         other.kill("consensus")
         other.wait_until_ready()
-        assert used.status().ready
+        assert running.status().ready
     assert not other.home.exists()
-    assert used.status().ready
+    assert running.status().ready
 
 
 async def test_a_private_stack_is_gone_when_a_test_fails(
     services: tuple[ServiceSpec, ...], tmp_path: Path
 ) -> None:
-    stack = PrivateStack(tmp_path, services=services[:1])
+    deep = tmp_path / ("long-" * 25)  # too long for a socket, which is no obstacle
+    deep.mkdir()
+    stack = PrivateStack(deep, services=services[:1])
+    home = Home(stack.home)
 
     async def fail_inside() -> None:
         async with stack:
+            assert stack.status.ready
+            assert home.control.exists()
             running.append(stack.status.supervisor)
             _ = 1 / 0
 
@@ -149,6 +154,7 @@ async def test_a_private_stack_is_gone_when_a_test_fails(
     assert isinstance(running[0], ProcessId)
     assert not running[0].alive
     assert not stack.home.exists()
+    assert not home.control.parent.exists()
 
 
 def test_a_service_that_is_not_installed_is_told_and_the_rest_runs(used: Stack) -> None:
@@ -165,6 +171,13 @@ def test_a_stack_that_never_was_is_simply_stopped(tmp_path: Path) -> None:
         api.profile(tmp_path / "none")
     with pytest.raises(StackError, match="does not run"):
         api.wipe_jetstream(tmp_path / "none")
+
+
+def test_every_service_is_in_the_catalog_and_migrates_from_where_the_floor_plan_says() -> None:
+    assert len(SERVICES) == 5
+    for spec in SERVICES:
+        assert spec.installed
+        assert spec.migrations() is not None
 
 
 def test_the_home_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from cairn_stack.catalog import SERVICES, ServiceSpec
 from cairn_stack.control import ask
-from cairn_stack.environment import environment_of
+from cairn_stack.environment import environment_of, postgres_of
 from cairn_stack.errors import ALREADY_SUPERVISED, StackError, means_full_disk
 from cairn_stack.files import read_json
 from cairn_stack.follow import follow_logs, last_lines
@@ -221,7 +221,13 @@ def remove(home: Path | None = None) -> None:
     """Stop the stack and delete its folder with all data, keys and secrets."""
     place = _home(home)
     down(place.root)
-    for folder in {place.postgres.resolve(), place.root}:  # the data of a root's stack may be elsewhere
+    # Below root's closed folders the data are elsewhere, and below a long path the sockets.
+    elsewhere = {
+        place.postgres.resolve(),
+        postgres_of(place, Options()).socket_folder(),
+        place.control.parent,
+    }
+    for folder in elsewhere | {place.root}:
         shutil.rmtree(folder, ignore_errors=True)
 
 

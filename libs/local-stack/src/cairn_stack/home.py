@@ -121,3 +121,5 @@ class Home:
         control = self.control.parent
         if control != self.root:
             control.mkdir(mode=0o700, exist_ok=True)
+            if control.stat().st_uid != os.geteuid():
+                raise OSError(f"{control} belongs to another user")
