@@ -13,6 +13,7 @@ from cairn_inference.domain.routing import (
     first_priority,
     goes_auto,
     hold_round,
+    is_worth_holding,
     margin_priority,
     round_is_due,
     uniform,
@@ -50,24 +51,34 @@ def test_only_scores_at_or_above_the_threshold_go_alone() -> None:
     assert not goes_auto(scores, None).any()
 
 
-def due(scores: np.ndarray, **changes: object) -> bool:
-    settings = {"alpha": 0.05, "delta": 0.1, "round_number": 1, "same_version": False, "evidence_before": 0,
-                "coverage_now": 0.0}  # fmt: skip
-    return round_is_due(scores, **(settings | changes))  # type: ignore[arg-type]
+def due(items: int, **changes: object) -> bool:
+    settings = {"alpha": 0.05, "delta": 0.1, "round_number": 1, "same_version": False, "evidence_before": 0}
+    return round_is_due(items, **(settings | changes))  # type: ignore[arg-type]
 
 
-def test_a_round_is_held_only_where_it_can_pass() -> None:
-    sure, unsure = np.full(200, 0.99), np.full(200, 0.7)
-    assert due(sure)
-    assert not due(unsure), "scores that foretell 30 % error would only spend delta"
-    assert not due(np.full(fewest_items(0.05, 0.06) - 5, 0.999)), "too few items can pass at no error"
+def test_a_round_waits_for_evidence_that_could_pass() -> None:
+    fewest = fewest_items(0.05, 0.06)
+    assert not due(fewest - 5), "too few items can pass at no error"
+    assert due(fewest + 5)
+    assert not due(fewest + 5, round_number=10), "later rounds have less delta to spend"
 
 
 def test_a_second_look_at_the_same_version_needs_fresh_evidence() -> None:
-    sure = np.full(200, 0.99)
-    assert not due(sure, same_version=True, evidence_before=190)
-    assert due(sure, same_version=True, evidence_before=150)
-    assert not due(sure, coverage_now=1.0), "nothing is to be gained"
+    assert not due(200, same_version=True, evidence_before=190)
+    assert due(200, same_version=True, evidence_before=150)
+
+
+def worth(score: float, certainty: float, coverage_now: float = 0.0) -> bool:
+    posteriors = np.tile([certainty, 1.0 - certainty], (200, 1))
+    evidence = Evidence(np.full(200, score), np.zeros(200, dtype=np.int64), posteriors)
+    return is_worth_holding(evidence, alpha=0.05, delta=0.1, round_number=1, coverage_now=coverage_now)
+
+
+def test_delta_is_not_spent_where_failure_is_foreseen() -> None:
+    assert worth(0.99, 0.999)
+    assert not worth(0.7, 0.999), "the model itself foresees 30 % error"
+    assert not worth(0.99, 0.9), "people are too unsure to prove anything"
+    assert not worth(0.99, 0.999, coverage_now=1.0), "nothing is to be gained"
 
 
 def test_a_good_model_passes_and_a_bad_one_does_not() -> None:

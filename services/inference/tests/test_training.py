@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-import subprocess
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +19,11 @@ from cairn_inference.domain.features import IMAGE_SPEC, pack, unpack_sparse
 from cairn_inference.domain.image_features import image_features
 from cairn_inference.model_check import check_model
 from cairn_inference.scoring import LoadedModel
-from cairn_inference.training.__main__ import main
+from cairn_inference.training.__main__ import TRAINED, train_files
 from cairn_inference.training.exchange import TrainingRequest, read_outcome, write_request
 from cairn_inference.training.head import train
+from cairn_inference.training_process import TrainingDied, TrainingProcess
+from cairn_kit.testing import eventually
 
 
 def problem(classes: int, rows: int = 300, dim: int = 12, seed: int = 0) -> TrainingRequest:
@@ -138,20 +140,27 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-def run_training(arguments: list[str], **kwargs: object) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "cairn_inference.training", *arguments], check=False, timeout=60, **kwargs
-    )  # type: ignore[call-overload]
-
-
-def test_the_process_leaves_what_the_function_returns(tmp_path: Path) -> None:
+async def test_the_process_leaves_what_the_function_returns(tmp_path: Path) -> None:
     request = problem(3)
     write_request(tmp_path / "request.npz", request)
-    assert run_training([str(tmp_path / "request.npz"), str(tmp_path / "out")]).returncode == 0
-    left, made = read_outcome(tmp_path / "out"), train(request)
-    assert left.model == made.model
-    assert (left.out_of_fold == made.out_of_fold).all()
-    assert left.evaluation == made.evaluation
+    async with TrainingProcess(tmp_path) as process:
+        for folder in ("one", "two"):
+            assert await process.train(tmp_path / "request.npz", tmp_path / folder) == TRAINED
+            left, made = read_outcome(tmp_path / folder), train(request)
+            assert left.model == made.model
+            assert (left.out_of_fold == made.out_of_fold).all()
+            assert left.evaluation == made.evaluation
+
+
+async def test_a_process_that_was_killed_says_so_and_is_started_again(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "never.npz")  # reading it blocks: the training hangs for ever
+    async with TrainingProcess(tmp_path) as process:
+        hanging = asyncio.create_task(process.train(tmp_path / "never.npz", tmp_path))
+        await eventually(lambda: process._process is not None)
+        assert process._process is not None
+        os.kill(process._process.pid, signal.SIGKILL)
+        with pytest.raises(TrainingDied, match="code -9"):
+            await hanging
 
 
 def test_what_cannot_be_trained_on_is_said_in_words(tmp_path: Path) -> None:
@@ -160,7 +169,7 @@ def test_what_cannot_be_trained_on_is_said_in_words(tmp_path: Path) -> None:
         tmp_path / "request.npz",
         TrainingRequest(request.features, np.zeros(300, dtype=np.int64), request.weights, ("a", "b"), 1),
     )
-    assert main([str(tmp_path / "request.npz"), str(tmp_path)]) == 2
+    assert train_files(tmp_path / "request.npz", tmp_path) == 2
     assert "a head needs two" in (tmp_path / "error.txt").read_text()
 
 
@@ -169,19 +178,19 @@ def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
     with np.load(tmp_path / "request.npz") as stored:
         fields = dict(stored) | {"labels": np.array([{"a": 1}], dtype=object)}
     np.savez(tmp_path / "evil.npz", **fields)
-    assert main([str(tmp_path / "evil.npz"), str(tmp_path)]) == 2
+    assert train_files(tmp_path / "evil.npz", tmp_path) == 2
     assert "allow_pickle" in (tmp_path / "error.txt").read_text()
 
 
 async def test_the_process_dies_with_its_parent(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "never.npz")  # reading it blocks: the training hangs for ever
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "cairn_inference.training", str(tmp_path / "never.npz"), str(tmp_path), "--die-with-parent",
-        stdin=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+        sys.executable, "-m", "cairn_inference.training", "--serve", stdin=asyncio.subprocess.PIPE
+    )
     assert process.stdin is not None
+    os.mkfifo(tmp_path / "never.npz")
+    process.stdin.write(f"{tmp_path / 'never.npz'}\t{tmp_path}\n".encode())
     process.stdin.close()  # what the kernel does to the pipe of a parent that was killed
-    assert await asyncio.wait_for(process.wait(), 20) == 3
+    assert await asyncio.wait_for(process.wait(), 30) == 3
 
 
 # --- calibration

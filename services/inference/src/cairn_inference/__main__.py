@@ -18,6 +18,7 @@ from cairn_inference.scoring_rounds import ScoringRounds
 from cairn_inference.store import InferenceStore
 from cairn_inference.subscriptions import subscriptions
 from cairn_inference.trainer import Trainer, TrainingLimits
+from cairn_inference.training_process import TrainingProcess
 from cairn_inference.working import Worker
 from cairn_kit.lifecycle import Chassis, Service
 
@@ -45,7 +46,9 @@ async def wire(chassis: Chassis[InferenceSettings]) -> None:
         deadline=settings.training_deadline,
         margin=settings.promotion_margin,
     )
-    trainer = Trainer(database, store, models, scorer, settings.work_dir / "trainings", limits)
+    trainings = settings.work_dir / "trainings"
+    process = await chassis.enter(TrainingProcess(trainings))
+    trainer = Trainer(database, store, models, scorer, process, trainings, limits)
     routing = Worker(database, "routing", [featuriser.step, rounds.step])
     training = Worker(database, "training", [trainer.step])
 

@@ -29,11 +29,11 @@ from cairn_inference.domain.routing import (
     first_priority,
     goes_auto,
     hold_round,
+    is_worth_holding,
     margin_priority,
     round_is_due,
     uniform,
 )
-from cairn_inference.domain.routing import fewest_items as fewest
 from cairn_inference.messages import human_route, routed_events, scored_events, scored_route
 from cairn_inference.records import (
     NewThreshold,
@@ -51,7 +51,7 @@ from cairn_kit.auth.caller import acting_for
 from cairn_kit.database import Database, Transaction
 from cairn_kit.events import announce
 from cairn_kit.telemetry.logs import get_logger
-from cairn_truth.thresholds import ThresholdDecision, spend
+from cairn_truth.thresholds import ThresholdDecision
 
 if TYPE_CHECKING:  # the stubs alone know of asynchronous clients
     from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceAsyncStub
@@ -87,6 +87,8 @@ class ScoringRounds:
         self._key = sampling_key
         self._patience = route_patience
         self._announcer = Announcer(store)
+        self._considered: dict[tuple[str, str], tuple[int, int]] = {}
+        """Scoring round and settled validation items at the last look, so that consensus is not asked each second."""
 
     async def step(self) -> int:
         """One batch of work for each project; how many items were taken up."""
@@ -155,8 +157,11 @@ class ScoringRounds:
                 await self._store.begin_routing_round(tx, project)
 
     def _round_is_due(self, project: Project, sample: Sequence[ValidationScore]) -> bool:
-        labeled = np.array([item.score for item in sample if item.labeled], dtype=np.float64)
-        in_force = project.threshold_score
+        labeled = sum(1 for item in sample if item.labeled)
+        considered = self._considered.get((project.tenant, project.id))
+        if considered is not None and considered[0] == project.score_round and labeled < 1.1 * considered[1]:
+            return False  # these scores on about these items were found not worth a round
+        self._considered[project.tenant, project.id] = (project.score_round, labeled)
         return round_is_due(
             labeled,
             alpha=project.policy.alpha,
@@ -164,22 +169,24 @@ class ScoringRounds:
             round_number=project.validation_round + 1,
             same_version=project.validation_scores == project.score_round,
             evidence_before=project.validation_items,
-            coverage_now=float((labeled >= in_force).mean())
-            if in_force is not None and labeled.size
-            else 0.0,
         )
 
     async def _hold(
         self, project: Project, version: Version, sample: Sequence[ValidationScore]
     ) -> tuple[ThresholdDecision, NewThreshold] | None:
-        """The round's decision; None when people have not answered enough of the sample yet."""
+        """The round's decision; None when one is not worth its share of delta yet."""
         policy, number = project.policy, project.validation_round + 1
         evidence = await self._evidence(project, version, sample)
-        if evidence.scores.size < fewest(policy.alpha, spend(policy.delta, number)):
+        in_force, scores = project.threshold_score, evidence.scores
+        if not is_worth_holding(
+            evidence,
+            alpha=policy.alpha,
+            delta=policy.delta,
+            round_number=number,
+            coverage_now=float((scores >= in_force).mean()) if in_force is not None and scores.size else 0.0,
+        ):
             return None
-        decision = await asyncio.to_thread(
-            lambda: hold_round(evidence, alpha=policy.alpha, delta=policy.delta, round_number=number)
-        )
+        decision = hold_round(evidence, alpha=policy.alpha, delta=policy.delta, round_number=number)
         return decision, NewThreshold(
             score=decision.threshold if decision.allows_any else _NOTHING_PASSES,
             alpha=policy.alpha,

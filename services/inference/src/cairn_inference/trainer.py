@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import sys
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from cairn_inference.model_store import ModelStore
 from cairn_inference.records import NewVersion, Project, Run, RunState, TrainingRows, Version
 from cairn_inference.scoring import Scorer
 from cairn_inference.store import InferenceStore
+from cairn_inference.training.__main__ import UNTRAINABLE
 from cairn_inference.training.exchange import (
     ERROR_FILE,
     TrainingOutcome,
@@ -34,6 +33,7 @@ from cairn_inference.training.exchange import (
     read_outcome,
     write_request,
 )
+from cairn_inference.training_process import TrainingDied, TrainingProcess
 from cairn_kit.database import Database
 from cairn_kit.ids import uuid7
 from cairn_kit.telemetry.logs import get_logger
@@ -85,6 +85,7 @@ class Trainer:
         store: InferenceStore,
         models: ModelStore,
         scorer: Scorer,
+        process: TrainingProcess,
         folder: Path,
         limits: TrainingLimits,
     ) -> None:
@@ -92,6 +93,7 @@ class Trainer:
         self._store = store
         self._models = models
         self._scorer = scorer
+        self._process = process
         self._folder = folder
         self._limits = limits
         self._announcer = Announcer(store)
@@ -169,45 +171,27 @@ class Trainer:
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         request_file = folder / "request.npz"
         await asyncio.to_thread(write_request, request_file, request)
-        words = await asyncio.to_thread((folder / "stderr.txt").open, "wb")
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "cairn_inference.training", str(request_file), str(folder), "--die-with-parent",
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=words,
-        )  # fmt: skip
+        answer = asyncio.create_task(self._process.train(request_file, folder))
         try:
-            await self._watch(run, process)
+            await self._watch(run, answer)
+            code = await answer
+        except TrainingDied as died:
+            _log.error("training.died", run=run.id, why=str(died))
+            raise RunFailed(INTERNAL, "TRAINING_DIED", "The training process ended unexpectedly.") from died
         finally:
-            words.close()
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
-        if process.returncode == 2:
+            if not answer.done():  # called off: whatever it is doing is not wanted any more
+                answer.cancel()
+                await self._process.kill()
+        if code == UNTRAINABLE:
             why = await asyncio.to_thread((folder / ERROR_FILE).read_text)
             raise RunFailed(FAILED_PRECONDITION, "TOO_FEW_LABELS", why)
-        try:
-            return await asyncio.to_thread(read_outcome, folder)
-        except (OSError, ValueError) as error:
-            last_words = await asyncio.to_thread((folder / "stderr.txt").read_bytes)
-            _log.error(
-                "training.died",
-                run=run.id,
-                code=process.returncode,
-                stderr=last_words[-2000:].decode(errors="replace"),
-            )
-            raise RunFailed(
-                INTERNAL, "TRAINING_DIED", f"The training process ended with code {process.returncode}."
-            ) from error
+        return await asyncio.to_thread(read_outcome, folder)
 
-    async def _watch(self, run: Run, process: asyncio.subprocess.Process) -> None:
-        """Wait for the process; raise when the run is cancelled or takes too long."""
+    async def _watch(self, run: Run, answer: asyncio.Task[int]) -> None:
+        """Wait for the answer; raise when the run is cancelled or takes too long."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._limits.deadline
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_EVERY):
-                    await process.wait()
-                    return
+        while not (await asyncio.wait({answer}, timeout=_LOOK_EVERY))[0]:
             current = await self._store.run(self._database, run.tenant, run.project, run.id)
             if current is None or current.state.ended:
                 raise RunCancelled

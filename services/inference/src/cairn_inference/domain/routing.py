@@ -51,9 +51,6 @@ _HIGHEST = 0.9
 RANDOM_SHARE = 0.1
 """Items asked in random order whatever the model thinks: it cannot talk itself out of a blind spot."""
 
-_FORECAST_SLACK = 1.2
-"""A forecast is a guess: a round is tried when it would pass at 1.2 alpha."""
-
 _FRESH_SHARE = 1.25
 """A round after the first needs a quarter more evidence, or another version: looking twice costs delta."""
 
@@ -97,26 +94,39 @@ def fewest_items(alpha: float, delta: float) -> int:
 
 
 def round_is_due(
-    scores: Floats,
+    items: int,
     *,
     alpha: float,
     delta: float,
     round_number: int,
     same_version: bool,
     evidence_before: int,
-    coverage_now: float,
 ) -> bool:
-    """Whether round `round_number` is worth its share of delta. Truth is not looked at: only scores ``(n,)``.
+    """Whether ``items`` validation items that people have settled are worth a look for round `round_number`.
 
-    ``same_version`` says that the last round judged the same version, on ``evidence_before`` items;
-    ``coverage_now`` is the validation sample's share above the threshold in force, 0 when there is none.
+    ``same_version`` says that the last round judged the same version, on ``evidence_before`` items.
     """
-    if same_version and scores.size < _FRESH_SHARE * evidence_before:
+    if same_version and items < _FRESH_SHARE * evidence_before:
         return False
-    share = spend(delta, round_number)
-    if scores.size < fewest_items(alpha, share):
-        return False
-    foreseen = choose_threshold(scores, 1.0 - scores, alpha=min(_FORECAST_SLACK * alpha, 0.999), delta=share)
+    return items >= fewest_items(alpha, spend(delta, round_number))
+
+
+def is_worth_holding(
+    evidence: Evidence, *, alpha: float, delta: float, round_number: int, coverage_now: float
+) -> bool:
+    """Whether a round would probably pass and gain: each round that fails has spent its share of delta.
+
+    Foreseen from the scores and from how unsure people are, never from whether they agree with the model. A
+    foreseen error counts in full here, and less than that in the round: the difference is the margin for bad luck.
+    ``coverage_now`` is the share above the threshold in force, 0 when there is none.
+    """
+    doubt = 1.0 - evidence.posteriors.max(axis=1, initial=0.0)
+    foreseen = choose_threshold(
+        evidence.scores,
+        np.clip(1.0 - evidence.scores * (1.0 - doubt), 0.0, 1.0),
+        alpha=alpha,
+        delta=spend(delta, round_number),
+    )
     return foreseen.coverage > 1.1 * coverage_now
 
 
