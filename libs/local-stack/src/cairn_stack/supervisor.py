@@ -170,7 +170,6 @@ class Supervisor:
     async def _look_around(self, end: asyncio.Event) -> None:
         logs = [self._home.log(name) for name in ("postgres", "nats", "supervisor")]
         logs += [self._home.log(spec.name) for spec in self._options.services]
-        logs += [self._home.spans(spec.name) for spec in self._options.services]
         while True:
             self._shortage = shortage(self._disks(), TO_RUN)
             for log in logs:
