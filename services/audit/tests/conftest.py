@@ -48,7 +48,7 @@ class FakeDispatch(TaskDispatchServiceServicer):
         self.hold: asyncio.Event | None = None
         """When set, calls do their work and then never answer: the caller is killed meanwhile."""
 
-    async def CreateTasks(self, request: dispatch_pb.CreateTasksRequest, context: Any) -> Any:  # noqa: N802
+    async def CreateTasks(self, request: dispatch_pb.CreateTasksRequest, context: Any) -> Any:
         self.calls += 1
         results = []
         for wish in request.wishes:
@@ -66,7 +66,7 @@ class FakeDispatch(TaskDispatchServiceServicer):
             await self.hold.wait()
         return dispatch_pb.CreateTasksResponse(results=results)
 
-    async def CancelTask(self, request: dispatch_pb.CancelTaskRequest, context: Any) -> Any:  # noqa: N802
+    async def CancelTask(self, request: dispatch_pb.CancelTaskRequest, context: Any) -> Any:
         self.cancelled.append(request.name)
         return dispatch_pb.Task(name=request.name)
 
