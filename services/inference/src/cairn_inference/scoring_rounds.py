@@ -87,8 +87,9 @@ class ScoringRounds:
         self._key = sampling_key
         self._patience = route_patience
         self._announcer = Announcer(store)
-        self._considered: dict[tuple[str, str], tuple[int, int]] = {}
-        """Scoring round and settled validation items at the last look, so that consensus is not asked each second."""
+        self._considered: dict[tuple[str, str], tuple[tuple[int, ...], int]] = {}
+        """What was the case at the last look, and how many validation items were settled: consensus is not asked
+        again each second."""
 
     async def step(self) -> int:
         """One batch of work for each project; how many items were taken up."""
@@ -148,6 +149,8 @@ class ScoringRounds:
         sample = await self._store.validation_scores(self._database, project)
         if project.stop in {Stop.NONE, Stop.DRIFT} and self._round_is_due(project, sample):
             found = await self._hold(project, version, sample)
+            settled = sum(1 for item in sample if item.labeled)
+            self._considered[project.tenant, project.id] = (_circumstances(project), settled)
             if found is not None:
                 await self._end_round(project, *found)
                 return
@@ -158,10 +161,9 @@ class ScoringRounds:
 
     def _round_is_due(self, project: Project, sample: Sequence[ValidationScore]) -> bool:
         labeled = sum(1 for item in sample if item.labeled)
-        considered = self._considered.get((project.tenant, project.id))
-        if considered is not None and considered[0] == project.score_round and labeled < 1.1 * considered[1]:
-            return False  # these scores on about these items were found not worth a round
-        self._considered[project.tenant, project.id] = (project.score_round, labeled)
+        before, items = self._considered.get((project.tenant, project.id), ((), 0))
+        if before == _circumstances(project) and labeled < 1.1 * items:
+            return False  # a round was held, or found not worth its delta, on about this evidence
         return round_is_due(
             labeled,
             alpha=project.policy.alpha,
@@ -346,6 +348,11 @@ class ScoringRounds:
                 for message in routed_events(place[1], routes):
                     announce(tx, project_event(place, message))
         return len(overdue)
+
+
+def _circumstances(project: Project) -> tuple[int, ...]:
+    """What makes the same evidence worth another look when it changes."""
+    return project.score_round, project.stop_revision, project.revision
 
 
 def _put_out_of_fold(probabilities: NDArray[np.float32], items: Sequence[Unscored]) -> None:
