@@ -19,7 +19,7 @@ from cairn_client.commands.screen import err, out, tell
 from cairn_client.commands.watching import LiveBoard
 from cairn_client.demo.crowd import crowd, error_model
 from cairn_client.demo.digits import Digits, load_digits
-from cairn_client.demo.loop import PROJECT, QUESTION, Demonstrated, demonstrate
+from cairn_client.demo.loop import ALPHA, PROJECT, QUESTION, Demonstrated, demonstrate
 from cairn_client.errors import InputError
 from cairn_client.replay.outcome import FinalLabel, majority
 from cairn_client.replay.question import Kind
@@ -35,7 +35,9 @@ def demo(
     labelers: Annotated[int, typer.Option(help="People in the simulated crowd.", min=8, max=500)] = 30,
     spammers: Annotated[int, typer.Option(help="Of these, who answer at random.", min=0)] = 3,
     audited: Annotated[int, typer.Option("--audit", help="Labels to audit at the end.", min=0)] = 150,
-    alpha: Annotated[float, typer.Option(help="Most error among automatic labels.", min=0.0, max=0.5)] = 0.05,
+    alpha: Annotated[
+        float, typer.Option(help="Most error among automatic labels.", min=0.0, max=0.5)
+    ] = ALPHA,
     seed: Annotated[int, typer.Option(help="Seed of the crowd.")] = 0,
     here: Annotated[
         bool,
@@ -81,6 +83,7 @@ def demo(
                 return done, took
 
         done, took = asyncio.run(run())
+        out.line()
         out.print(_table(done, digits, alpha, took))
         tell(f"Report: {escape(str(report))}")
 

@@ -1,0 +1,191 @@
+"""The client against all five services, on a private stack: what a newcomer does, from end to end."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cairn_client import (
+    Abstain,
+    Cairn,
+    FailedPrecondition,
+    InvalidArgument,
+    NewItem,
+    item_key,
+    to_arrow,
+    to_pandas,
+)
+from cairn_client.demo.digits import png
+from cairn_stack import PrivateStack
+
+pytestmark = pytest.mark.timeout(400)
+
+CAIRN = Path(sys.executable).with_name("cairn")
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with PrivateStack(
+        tmp_path_factory.mktemp("stack"), durable=False, trace_ratio=0.0, timeout=300.0
+    ) as stack:
+        yield stack.home
+
+
+@pytest.fixture
+def cairn(home: Path) -> Iterator[Cairn]:
+    with Cairn(home=home) as client:
+        yield client
+
+
+def run(home: Path, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [CAIRN, "--home", home, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_generated_stubs_and_a_token_are_enough(home: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "generated_stubs_only.py"],
+        env={**os.environ, "CAIRN_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "review-2,sentiment,negative" in done.stdout
+
+
+def test_the_sdk_goes_the_whole_way(cairn: Cairn, tmp_path: Path) -> None:
+    cairn.projects.create(
+        "walk", {"questions": [{"id": "ok", "choice": ["no", "yes"]}], "quality": {"min_answers": 1}}
+    )
+    result = cairn.import_items(
+        "walk",
+        [
+            NewItem("a b/ü", text="one", metadata={"page": "1"}),
+            {"key": "pic", "data": png(np.zeros((4, 6), np.uint8)), "media_type": "image/png"},
+            {"key": "both", "text": "x" * 300_000},
+        ],
+    )
+    assert (result.created, [failure.key for failure in result.failures]) == (2, ["both"])
+    assert {item_key(item.name) for item in cairn.items("walk")} == {"a b/ü", "pic"}
+    assert (cairn.item("walk", "pic").width, cairn.item("walk", "pic").height) == (6, 4)
+
+    jobs = {}
+    deadline = time.monotonic() + 60
+    while len(jobs) < 2 and time.monotonic() < deadline:
+        jobs |= {job.key: job for job in cairn.lease("walk", 5, labeler="ann")}
+        time.sleep(0.1)
+    with pytest.raises(InvalidArgument) as refused:
+        cairn.submit(jobs["a b/ü"], {"ok": "perhaps"})
+    assert refused.value.violations
+    cairn.submit(jobs["a b/ü"], {"ok": "yes"})
+    cairn.submit(jobs["pic"], {"ok": Abstain("nothing to see")})
+    # Consensus hears of answers by events: until then it says that votes are not in.
+    while True:
+        try:
+            cairn.projects.conclude("walk", expected_annotations=2)
+            break
+        except FailedPrecondition as error:
+            assert error.reason == "VOTES_NOT_IN"
+            time.sleep(0.1)
+    label = next(cairn.watch_labels("walk"))
+    assert (item_key(label.name), label.answer.choice) == ("a b/ü", "yes")
+
+    table = to_pandas(cairn.annotations("walk"))
+    assert sorted(table["item"]) == ["a b/ü", "pic"]
+    assert to_arrow(cairn.annotations("walk")).num_rows == 2
+    assert cairn.projects.progress("walk").label_annotations == 2
+
+
+def recording(folder: Path) -> Path:
+    """Forty texts whose truth is in the text, and six labelers of whom one is wrong half of the time."""
+    chance = random.Random(3)
+    items = [(str(n), chance.choice(("cat", "dog"))) for n in range(40)]
+    folder.mkdir()
+    (folder / "items.csv").write_text("item,text\n" + "".join(f"{i},a {t} is here\n" for i, t in items))
+    (folder / "truth.csv").write_text("item,label\n" + "".join(f"{i},{t}\n" for i, t in items))
+    other = {"cat": "dog", "dog": "cat"}
+    rows = [
+        f"{item},labeler {n},{other[truth] if chance.random() < (0.5 if n == 0 else 0.03) else truth}\n"
+        for item, truth in items
+        for n in range(6)
+    ]
+    (folder / "answers.csv").write_text("item,annotator,label\n" + "".join([*rows, rows[0]]))
+    return folder
+
+
+def test_a_recorded_crowd_is_replayed_audited_and_reported(home: Path, tmp_path: Path) -> None:
+    result, report = tmp_path / "result.json", tmp_path / "report.html"
+
+    done = run(
+        home,
+        "replay",
+        recording(tmp_path / "pets"),
+        "--seed",
+        5,
+        "--audit",
+        10,
+        "--json",
+        result,
+        "--report",
+        report,
+    )
+
+    told = json.loads(result.read_text())
+    assert told["items"] == 40
+    assert told["answers_recorded"] == 241
+    assert told["detail"]["duplicates"] == 1
+    assert told["answers_used"] < 240
+    assert told["accuracy"] >= 0.95
+    assert told["seed"] == 5
+    assert "truth as reviewer" in done.stdout
+    html = report.read_text()
+    assert "Accuracy and coverage" in html
+    assert "labeler 3" in html
+
+
+def test_the_ledger_is_verified_here_and_offline_and_one_changed_byte_is_found(
+    home: Path, tmp_path: Path
+) -> None:
+    saved = tmp_path / "ledger"
+
+    assert "Intact" in run(home, "verify", "--save", saved).stdout
+    assert "Intact" in run(home, "verify", saved).stdout
+    data = bytearray((saved / "ledger.bin").read_bytes())
+    data[len(data) // 2] ^= 1
+    (saved / "ledger.bin").write_bytes(data)
+    assert "NOT INTACT" in run(home, "verify", saved, code=1).stderr
+
+
+def test_the_command_takes_a_project_from_file_to_file(home: Path, tmp_path: Path) -> None:
+    schema, items = tmp_path / "schema.yaml", tmp_path / "items.csv"
+    schema.write_text("questions: [{id: mood, choice: [bad, good]}]\n")
+    items.write_bytes(b"\xef\xbb\xbfitem,text,gold\r\n1,fine,good\r\n2,\xff,bad\r\n")
+
+    assert "Created moods" in run(home, "project", "create", "moods", "-f", schema).stdout
+    refused = run(home, "import", "moods", items, code=1)
+    assert "1 items written, 0 there already, 1 refused" in refused.stdout
+    assert "not valid Unicode" in refused.stderr
+    assert "moods" in run(home, "project", "list").stdout
+    assert json.loads(run(home, "project", "show", "moods", "--json").stdout)["progress"]["items"] == "1"
+    assert "0 labels written" in run(home, "export", "moods", tmp_path / "labels.csv").stdout
+    assert "There is no projects/none" in run(home, "export", "none", tmp_path / "x.csv", code=1).stderr
+    assert "exports jsonl and csv" in run(home, "export", "moods", tmp_path / "x.xml", code=1).stderr
