@@ -8,8 +8,9 @@ What plain Dawid-Skene lacks, and what is added here:
   populations.
 * **The class prior is learnt**, with a Dirichlet prior of its own so that a rare class is not emptied.
 * **Answers to one item are not independent**: items differ in difficulty, so n answers tell less than n times
-  one. The evidence of n votes is divided by 1 + rho (n - 1), the design effect of cluster samples (Kish 1965)
-  with rho the correlation within an item. The M-step uses the undivided evidence.
+  one. The evidence of n people is divided by 1 + rho (n - 1), the design effect of cluster samples (Kish 1965)
+  with rho the correlation within an item. A model finds other things hard than people do: its vote is added
+  whole, and thins nobody's. The M-step uses the undivided evidence.
 * **Gold is clamped.**
 
 The model is fitted by expectation-maximisation to the penalised likelihood, always from majority vote, over votes
@@ -127,7 +128,10 @@ class HierarchicalDawidSkene:
             if moved < self.tolerance:
                 break
         reliabilities = Reliabilities(skills.likelihood, skills.counts, skills.population, prior)
-        tempered = clamp(self.posterior(prior, evidence, voted), known)
+        people = (group == 0)[:, None, None] * np.log(skills.likelihood)
+        by_people = by_item @ people.reshape(-1, votes.classes)
+        asked = np.bincount(votes.item[group[votes.labeler] == 0], minlength=votes.items)
+        tempered = clamp(self.posterior(prior, by_people, asked, evidence - by_people), known)
         return HierarchicalFit(tempered, evidence, voted, reliabilities, done)
 
     def cold(self, classes: int) -> Reliabilities:
@@ -137,10 +141,19 @@ class HierarchicalDawidSkene:
             skills.likelihood, skills.counts, skills.population, np.full(classes, 1.0 / classes)
         )
 
-    def posterior(self, prior: Floats, evidence: Floats, votes: NDArray[np.int64]) -> Floats:
-        """Return the tempered posterior ``(items, classes)`` of summed log-likelihoods of ``votes`` votes each."""
-        effect = 1.0 + self.correlation * np.maximum(votes - 1, 0)
-        return softmax(np.log(prior) + evidence / effect[:, None])
+    def posterior(
+        self, prior: Floats, by_people: Floats, people: NDArray[np.int64], by_models: Floats
+    ) -> Floats:
+        """Return the tempered posterior ``(items, classes)``.
+
+        ``by_people`` and ``by_models`` are the summed log-likelihoods of their votes; ``people`` (items,) counts
+        the former.
+        """
+        return softmax(np.log(prior) + by_people / self.design_effect(people)[:, None] + by_models)
+
+    def design_effect(self, people: NDArray[np.int64]) -> Floats:
+        """Return what the evidence of so many people's votes on one item is divided by; 1 for one vote."""
+        return np.asarray(1.0 + self.correlation * np.maximum(people - 1, 0))
 
     def _prior(self, posterior: Floats) -> Floats:
         mass = posterior.sum(axis=0) + self.prior_strength

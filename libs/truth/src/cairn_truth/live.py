@@ -143,9 +143,8 @@ class LiveClasses:
         if not votes:
             return self.reliabilities.prior.copy()
         rows = [self._row(labeler) for labeler, _ in votes]
-        evidence = np.add.reduce(self._log_likelihood[rows, [choice for _, choice in votes]], axis=0)
-        effect = 1.0 + self.model.correlation * (len(votes) - 1)
-        return softmax(self._log_prior + evidence / effect)
+        spoken = self._log_likelihood[rows, [choice for _, choice in votes]]
+        return softmax(self._log_prior + np.add.reduce(spoken / self._thinned(votes)[:, None], axis=0))
 
     def weigh(self, item: str) -> list[Weighed]:
         """Return each vote's part in the item's posterior, heaviest first: the label's evidence."""
@@ -158,10 +157,9 @@ class LiveClasses:
         rest[lead] = 0.0
         rest = rest / rest.sum() if rest.sum() > 0 else np.full(self.classes, 1.0 / max(self.classes - 1, 1))
         rest[lead] = 0.0
-        effect = 1.0 + self.model.correlation * (len(votes) - 1)
         parts = []
-        for labeler, choice in votes:
-            spoken = self._speaks(labeler, choice) / effect
+        for (labeler, choice), thinned in zip(votes, self._thinned(votes), strict=True):
+            spoken = self._speaks(labeler, choice) / thinned
             parts.append(Weighed(labeler, choice, float(spoken[lead] - rest @ spoken)))
         return sorted(parts, key=lambda part: (-abs(part.weight), part.labeler))
 
@@ -254,6 +252,12 @@ class LiveClasses:
         # The populations follow the labelers: whoever is not known speaks as one of them.
         self._log_likelihood = np.log(np.concatenate([known.likelihood, known.population]))
         self._log_prior = np.log(known.prior)
+
+    def _thinned(self, votes: Sequence[tuple[str, int]]) -> Floats:
+        """Return what each vote's evidence is divided by: the design effect for people, one for models."""
+        models = np.array([self._is_model(labeler) for labeler, _ in votes])
+        effect = self.model.design_effect(np.array(len(votes) - np.count_nonzero(models)))
+        return np.where(models, 1.0, effect)
 
     def _row(self, labeler: str) -> int:
         row = self._rows.get(labeler)
