@@ -6,6 +6,7 @@ from cairn.label.v1.label_schema_pb2 import Question
 from cairn_client.answers import Abstain, answer_of, answers_of, short_text, value_of
 from cairn_client.errors import InputError
 from cairn_client.names import item_id, item_key, item_name, labeler_id, labeler_name, project_name
+from cairn_client.new_items import NewItem, new_item
 from cairn_client.schema import schema_from
 
 SCHEMA = schema_from(
@@ -89,3 +90,10 @@ def test_a_project_may_be_given_by_id_or_name() -> None:
     assert project_name("birds") == project_name("projects/birds") == "projects/birds"
     with pytest.raises(InputError, match="cannot be a project's id"):
         project_name("Birds")
+
+
+def test_a_tables_own_columns_are_kept_as_metadata_whatever_they_are_called() -> None:
+    item = new_item({"item": "1", "text": "a", "gold": "x", "metadata": "y", "page": 3})
+
+    assert isinstance(item, NewItem)
+    assert (item.gold, dict(item.metadata)) == ({}, {"gold": "x", "metadata": "y", "page": "3"})

@@ -98,14 +98,7 @@ def test_the_sdk_goes_the_whole_way(cairn: Cairn, tmp_path: Path) -> None:
     assert refused.value.violations
     cairn.submit(jobs["a b/ü"], {"ok": "yes"})
     cairn.submit(jobs["pic"], {"ok": Abstain("nothing to see")})
-    # Consensus hears of answers by events: until then it says that votes are not in.
-    while True:
-        try:
-            cairn.projects.conclude("walk", expected_annotations=2)
-            break
-        except FailedPrecondition as error:
-            assert error.reason == "VOTES_NOT_IN"
-            time.sleep(0.1)
+    conclude(cairn, "walk", 2)
     label = next(cairn.watch_labels("walk"))
     assert (item_key(label.name), label.answer.choice) == ("a b/ü", "yes")
 
@@ -113,6 +106,18 @@ def test_the_sdk_goes_the_whole_way(cairn: Cairn, tmp_path: Path) -> None:
     assert sorted(table["item"]) == ["a b/ü", "pic"]
     assert to_arrow(cairn.annotations("walk")).num_rows == 2
     assert cairn.projects.progress("walk").label_annotations == 2
+
+
+def conclude(cairn: Cairn, project: str, answers: int) -> None:
+    """Consensus hears of answers by events: until it has, it says that votes are not in."""
+    for _ in range(600):
+        try:
+            cairn.projects.conclude(project, expected_annotations=answers)
+        except FailedPrecondition:
+            time.sleep(0.1)
+        else:
+            return
+    pytest.fail("the votes never came in")
 
 
 def recording(folder: Path) -> Path:

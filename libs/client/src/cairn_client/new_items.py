@@ -17,6 +17,8 @@ _KNOWN = frozenset(
     {*KEY_COLUMNS, "text", "path", "data", "media_type", "metadata", "gold", "candidates", "priority"}
 )
 
+_NESTED = ("metadata", "gold", "candidates")
+
 
 @dataclass(frozen=True, slots=True)
 class NewItem:
@@ -97,7 +99,13 @@ def new_item(record: ItemLike) -> NewItem | Item:
         raise InputError(
             f"An item needs a 'key' (or 'item', or 'id'), but this one has {', '.join(map(str, record))}."
         )
-    extra = {str(name): str(v) for name, v in record.items() if name not in _KNOWN and v is not None}
+    # A table's cells are text: a column that is called `gold` there is somebody's own, and kept as such.
+    nested = {name: value for name in _NESTED if isinstance(value := record.get(name), Mapping)}
+    extra = {
+        str(name): str(value)
+        for name, value in record.items()
+        if value is not None and (name not in _KNOWN or (name in _NESTED and name not in nested))
+    }
     path, data, text = record.get("path"), record.get("data"), record.get("text")
     return NewItem(
         key=str(record[named]),
@@ -105,9 +113,9 @@ def new_item(record: ItemLike) -> NewItem | Item:
         path=Path(path) if path else None,
         data=data,
         media_type=str(record.get("media_type") or ""),
-        metadata={**extra, **{str(k): str(v) for k, v in (record.get("metadata") or {}).items()}},
-        gold=record.get("gold") or {},
-        candidates=record.get("candidates") or {},
+        metadata={**extra, **{str(k): str(v) for k, v in nested.get("metadata", {}).items()}},
+        gold=nested.get("gold", {}),
+        candidates=nested.get("candidates", {}),
         priority=float(record.get("priority") or 0.0),
     )
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from cairn_client.errors import CairnError
 from cairn_client.new_items import NewItem
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 _DARKEST = 16
 
@@ -33,7 +35,7 @@ def load_digits() -> Digits:
     items, truth = [], {}
     for place, (image, digit) in enumerate(zip(found.images, found.target, strict=True)):
         key = f"digit-{place:04d}"
-        pixels = (np.asarray(image) * (255 / _DARKEST)).round().astype(np.uint8)
+        pixels = (image * (255 / _DARKEST)).round().astype("uint8")
         items.append(NewItem(key, data=png(pixels), media_type="image/png"))
         truth[key] = str(digit)
     return Digits(tuple(items), truth)
