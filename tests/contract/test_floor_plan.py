@@ -16,7 +16,6 @@ ROOMS = (
     "rpc.py",
     "subscriptions.py",
     "store.py",
-    "sql/queries.sql",
 )
 
 
@@ -56,6 +55,7 @@ def test_every_service_has_the_same_rooms(service: Path) -> None:
         and not (package(service) / room.removesuffix(".py")).is_dir()
     ]
     assert not missing, f"{service.name} has no {', '.join(missing)}"
+    assert sorted((package(service) / "sql").glob("*.sql")), f"{service.name} names no queries"
     assert sorted((package(service) / "sql/migrations").glob("0001_*.sql"))
     assert (service / "README.md").exists()
 

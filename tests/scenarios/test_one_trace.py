@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cairn.annotation.v1.annotation_store_pb2 import QualityPolicy
+from cairn.annotation.v1.annotation_store_pb2 import STOP_RULE_FIXED, QualityPolicy
 from cairn_client import AsyncCairn
 from cairn_kit.testing import eventually
 from cairn_stack import PrivateStack
@@ -29,7 +29,9 @@ def spans(stack: PrivateStack) -> list[dict[str, Any]]:
 async def test_an_annotation_is_followed_from_its_call_to_its_label(
     stack: PrivateStack, client: AsyncCairn, project: str
 ) -> None:
-    await client.projects.create(project, SCHEMA, quality=QualityPolicy(min_answers=1, max_answers=1))
+    await client.projects.create(
+        project, SCHEMA, quality=QualityPolicy(min_answers=1, max_answers=1, stop_rule=STOP_RULE_FIXED)
+    )
     await client.import_items(project, [{"key": "one", "text": "it purrs"}])
 
     async def leased() -> int:
