@@ -69,7 +69,7 @@ def test_a_second_look_at_the_same_version_needs_fresh_evidence() -> None:
 
 
 def worth(score: float, certainty: float, coverage_now: float = 0.0) -> bool:
-    posteriors = np.tile([certainty, 1.0 - certainty], (200, 1))
+    posteriors = np.tile([[certainty, 1.0 - certainty], [1.0 - certainty, certainty]], (100, 1))
     evidence = Evidence(np.full(200, score), np.zeros(200, dtype=np.int64), posteriors)
     return is_worth_holding(evidence, alpha=0.05, delta=0.1, round_number=1, coverage_now=coverage_now)
 

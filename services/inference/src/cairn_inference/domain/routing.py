@@ -116,18 +116,35 @@ def is_worth_holding(
 ) -> bool:
     """Whether a round would probably pass and gain: each round that fails has spent its share of delta.
 
-    Foreseen from the scores and from how unsure people are, never from whether they agree with the model. A
-    foreseen error counts in full here, and less than that in the round: the difference is the margin for bad luck.
+    Foreseen from the scores and from how unsure people are, never from whether they agree with the model.
     ``coverage_now`` is the share above the threshold in force, 0 when there is none.
     """
-    doubt = 1.0 - evidence.posteriors.max(axis=1, initial=0.0)
     foreseen = choose_threshold(
-        evidence.scores,
-        np.clip(1.0 - evidence.scores * (1.0 - doubt), 0.0, 1.0),
-        alpha=alpha,
-        delta=spend(delta, round_number),
+        evidence.scores, _foreseen_errors(evidence, alpha), alpha=alpha, delta=spend(delta, round_number)
     )
     return foreseen.coverage > 1.1 * coverage_now
+
+
+def _foreseen_errors(evidence: Evidence, rate: float) -> Floats:
+    """What each item will probably add to the round's count of errors ``(n,)``, counted as the round counts.
+
+    The model and people differ where either errs; then an answer counts by how sure people are of theirs.
+    """
+    if not evidence.scores.size:
+        return np.zeros(0)
+    best = np.argsort(evidence.posteriors, axis=1)
+    agree = _counted(*model_errors(evidence.posteriors, best[:, -1]), rate)
+    differ = _counted(*model_errors(evidence.posteriors, best[:, -2]), rate)
+    certainty = evidence.posteriors.max(axis=1)
+    same = np.clip(evidence.scores * certainty, 0.0, 1.0)
+    return np.asarray(same * agree + (1.0 - same) * differ)
+
+
+def _counted(error: Floats, prior: Floats, rate: float) -> Floats:
+    """How probably an answer is wrong if the model errs at ``rate``, by Bayes' rule (see cairn_truth.thresholds)."""
+    error, prior = np.clip(error, 1e-12, 1.0 - 1e-12), np.clip(prior, 1e-9, 1.0 - 1e-9)
+    odds = error / (1.0 - error) * (1.0 - prior) / prior
+    return np.asarray(rate * odds / (rate * odds + 1.0 - rate))
 
 
 def hold_round(evidence: Evidence, *, alpha: float, delta: float, round_number: int) -> ThresholdDecision:
