@@ -19,7 +19,7 @@ from cairn_kit.auth.keys import KeyFileError
 from cairn_kit.auth.permissions import PERMISSIONS, defects
 from cairn_kit.errors import FailedPrecondition, NotFound, PermissionDenied, Unauthenticated
 
-LEASE = LeaseClaims("acme", "birds", "item-1", "t1", "l1", "labelers/ann", "LABEL", time.time() + 60)
+LEASE = LeaseClaims("acme", "birds", "item-1", "t1", "l1", "labelers/ann", "LABEL", time.time() + 86400)
 
 
 def every_proto() -> list[FileDescriptor]:
