@@ -6,6 +6,8 @@ import ctypes
 import ctypes.util
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -170,7 +172,8 @@ def small_disk(short_folder: Path) -> Iterator[Path]:
     if libc.mount(b"tmpfs", os.fsencode(place), b"tmpfs", 0, b"size=260m,mode=755"):
         pytest.skip(f"this user may not mount a small disk: {os.strerror(ctypes.get_errno())}")
     yield place
-    assert libc.umount2(os.fsencode(place), 2) == 0
+    api.remove(place / "home")
+    assert libc.umount2(os.fsencode(place), 0) == 0, "something of the stack still runs"
 
 
 def fill(disk: Path, leave: int) -> Path:
@@ -199,6 +202,29 @@ def test_a_full_disk_is_told_at_the_start_and_while_running(small_disk: Path, st
     assert wait_for(lambda: stack.status().ready and not stack.status().problems, 30)
     api.down(stack.home)
     assert stack.up().ready
+
+
+def test_data_that_vanish_are_missed_and_not_replaced_by_an_empty_database(stack: Stack) -> None:
+    stack.up()
+    data = (stack.home / "postgres").resolve()
+    away = data.with_name(f"{data.name}-away")
+    data.rename(away)
+    try:
+        api.kill("postgres", stack.home)
+        told = r"The data of postgres are gone from .*/postgres"
+        assert wait_for(lambda: any(re.match(told, p) for p in stack.status().problems), 30)
+        assert not data.exists()
+    finally:
+        away.rename(data)
+    assert api.wait_until_ready(stack.home).process("postgres").problem == ""
+
+
+def test_a_stack_whose_folder_was_deleted_ends(stack: Stack) -> None:
+    everything = [p.process for p in stack.up().processes if p.process]
+    real = (stack.home / "postgres").resolve()
+    shutil.rmtree(stack.home)
+    assert wait_for(lambda: not any(process.alive for process in everything), 40)
+    shutil.rmtree(real, ignore_errors=True)
 
 
 def test_the_ledger_key_is_never_silently_replaced(stack: Stack) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from cairn_kit.embedded import EmbeddedError
@@ -32,8 +33,11 @@ class Embedded(Protocol):
 class WatchedServer:
     """Keeps one embedded server alive. `start`, then `keep` until cancelled, then `stop`."""
 
-    def __init__(self, name: str, server: Embedded, address: str, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, name: str, server: Embedded, data: Path, address: str, changed: Callable[[], None]
+    ) -> None:
         self._server = server
+        self._data = data
         self._changed = changed
         self._lives = Lives()
         self._ready_since: float | None = None
@@ -76,6 +80,11 @@ class WatchedServer:
         delay = self._lives.ended(ready_for)
         self._tell(ProcessState.CRASHING if self._lives.looping else ProcessState.RESTARTING, None)
         try:
+            if not self._data.exists():
+                # Started now it would make an empty one: a disk that is not mounted must not look like a new stack.
+                raise EmbeddedError(
+                    f"The data of {self.status.name} are gone from {self._data}. Bring them back."
+                )
             await self.start()
         except (EmbeddedError, OSError) as error:
             problem = str(error)

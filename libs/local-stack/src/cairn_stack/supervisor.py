@@ -131,8 +131,10 @@ class Supervisor:
         home, options = self._home, self._options
         postgres = postgres_of(home, options)
         nats = nats_of(home, options, ports.nats)
-        self._postgres = WatchedServer("postgres", postgres, str(postgres.socket_folder()), self._save)
-        self._nats = WatchedServer("nats", nats, f"127.0.0.1:{ports.nats}", self._save)
+        self._postgres = WatchedServer(
+            "postgres", postgres, home.postgres, str(postgres.socket_folder()), self._save
+        )
+        self._nats = WatchedServer("nats", nats, home.nats, f"127.0.0.1:{ports.nats}", self._save)
         roles = tuple(spec.schema for spec in options.services)
 
         async def database(server: WatchedServer) -> None:
@@ -179,6 +181,8 @@ class Supervisor:
             if owner is not None and not owner.alive:
                 self._say("ending: the process that this stack was started for is gone")
                 end.set()
+            if not self._home.root.exists():
+                end.set()  # somebody deleted it under us: nobody could find us to stop us
             await asyncio.sleep(_LOOK_AROUND)
 
     def _refuse_a_full_disk(self) -> None:
