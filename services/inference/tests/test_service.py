@@ -543,6 +543,23 @@ async def test_a_model_of_ones_own_is_checked_promoted_and_asked(stage: Stage) -
     assert sum(answer.results[0].prediction.probabilities) == pytest.approx(1.0, abs=1e-4)
 
 
+async def test_a_project_whose_model_is_gone_holds_up_nobody_else(stage: Stage) -> None:
+    for tenant in ("acme", "globex"):
+        await stage.world.publish(created(tenant=tenant), *imported(texts(6), tenant=tenant))
+    await eventually(lambda: stage.count("feature_state = 1"), 12)
+    scored = await stage.heard(ItemsScored)
+    version = await upload(stage, head())
+    for file in (stage.world.folder / "blobs").rglob("*.onnx"):
+        file.unlink()
+    await stage.api.PromoteModelVersion(api.PromoteModelVersionRequest(name=version.name))
+    other = Stage(stage.world, stage.service, stage.crowd, stage.blobs)
+    other.api = stage.service.stub(InferenceServiceStub, tenant="globex")
+    theirs = await upload(other, head())
+    await other.api.PromoteModelVersion(api.PromoteModelVersionRequest(name=theirs.name))
+    await scored.count(1)
+    assert {event.tenant for event in scored.events} == {"globex"}
+
+
 async def test_another_tenant_sees_nothing(stage: Stage) -> None:
     await stage.world.publish(created(), *imported(texts(4)))
     await eventually(lambda: stage.count("feature_state = 1"), 4)

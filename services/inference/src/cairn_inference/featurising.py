@@ -97,13 +97,23 @@ class Featuriser:
         return len(items)
 
     async def _featurise_texts(self, items: Sequence[Unfeatured], outcome: _Outcome) -> None:
-        if items:
+        if not items:
+            return
+        try:
             vectors = await self._extractors.texts([item.body or "" for item in items])
-            outcome.made += await asyncio.to_thread(
-                lambda: [
-                    (item.ref, TEXT_SPEC.name, pack(row)) for item, row in zip(items, vectors, strict=True)
-                ]
-            )
+        except OSError:  # the embedding cannot be written or read: no text's fault
+            raise
+        except Exception as error:
+            if len(items) == 1:
+                _log.error("text.unreadable", item=items[0].ref.key, exc_info=error)
+                outcome.impossible.append((items[0].ref, "The text cannot be read."))
+                return
+            for item in items:  # one text that trips the tokenizer must not hold up the others
+                await self._featurise_texts([item], outcome)
+            return
+        outcome.made += await asyncio.to_thread(
+            lambda: [(item.ref, TEXT_SPEC.name, pack(row)) for item, row in zip(items, vectors, strict=True)]
+        )
 
     async def _featurise_images(self, items: Sequence[Unfeatured], outcome: _Outcome) -> None:
         if not items:

@@ -13,7 +13,7 @@ MAX_MODEL_BYTES = 64 * 1024 * 1024
 
 
 class ModelFileDamaged(Exception):
-    """A stored file does not have the digest it is named by."""
+    """A stored file is gone, or does not have the digest it is named by."""
 
 
 class ModelStore:
@@ -36,8 +36,11 @@ class ModelStore:
         return digest
 
     async def get(self, tenant: str, project: str, digest: str) -> bytes:
-        """A file's bytes. Raises FileNotFoundError, or ModelFileDamaged."""
-        found = await obstore.get_async(self._store, _path(tenant, project, digest))
+        """A file's bytes. Raises ModelFileDamaged, also when it is gone."""
+        try:
+            found = await obstore.get_async(self._store, _path(tenant, project, digest))
+        except FileNotFoundError as error:
+            raise ModelFileDamaged(f"The model file {digest} of projects/{project} is gone.") from error
         data = bytes(await found.bytes_async())
         if hashlib.sha256(data).hexdigest() != digest:
             raise ModelFileDamaged(f"The model file {digest} of projects/{project} is damaged.")

@@ -49,6 +49,7 @@ from cairn_inference.scoring import MAX_BATCH, Scorer
 from cairn_inference.store import InferenceStore
 from cairn_kit.auth.caller import acting_for
 from cairn_kit.database import Database, Transaction
+from cairn_kit.database.pool import OUTAGES
 from cairn_kit.events import announce
 from cairn_kit.telemetry.logs import get_logger
 from cairn_truth.thresholds import ThresholdDecision
@@ -99,6 +100,10 @@ class ScoringRounds:
                 done += await self._advance(project)
             except grpc.aio.AioRpcError as error:  # consensus is away: this project waits, the others go on
                 _log.warning("round.postponed", project=project.id, code=error.code().name)
+            except OUTAGES:
+                raise
+            except Exception as error:  # a damaged model file, say: one project must not hold up the others
+                _log.error("round.failed", tenant=project.tenant, project=project.id, exc_info=error)
         return done
 
     async def _advance(self, project: Project) -> int:
