@@ -109,3 +109,18 @@ def test_a_recording_without_answers_or_with_two_truths_is_refused(tmp_path: Pat
     written(tmp_path, "truth.csv", "item,label\n1,x\n1,y\n")
     with pytest.raises(InputError, match="line 3: the item '1' has two truths"):
         load_recording(tmp_path)
+
+
+def test_damaged_rows_of_a_recording_are_left_out_and_said(tmp_path: Path) -> None:
+    written(tmp_path, "answers.csv", b"item,annotator,label\n1,,x\n1,ann,\xff\n1,bob,x\n")
+
+    recording = load_recording(tmp_path)
+
+    assert [(one.labeler, one.label) for one in recording.answers] == [("bob", "x")]
+    assert (
+        "2 damaged rows of answers.csv were left out, such as line 2: the column 'annotator' is empty"
+        in recording.notes[0]
+    )
+    written(tmp_path, "answers.csv", b"item,annotator,label\n1,,x\n")
+    with pytest.raises(InputError, match="has no answers; line 2"):
+        load_recording(tmp_path)

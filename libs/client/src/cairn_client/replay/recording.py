@@ -58,10 +58,9 @@ def load_recording(answers: Path, items: Path | None = None, truth: Path | None 
         name = folder.resolve().name
     else:
         name = answers.resolve().parent.name if answers.stem == "answers" else answers.stem
-    kept, duplicates = _read_answers(answers)
+    kept, duplicates, notes = _read_answers(answers)
     told = {} if truth is None else _read_truth(truth)
     contents = {} if items is None else _read_items(items)
-    notes = []
     if items is not None:
         without = [one.item for one in kept if one.item not in contents]
         if without:
@@ -84,27 +83,38 @@ def _if_there(path: Path) -> Path | None:
     return path if path.exists() else None
 
 
-def _read_answers(path: Path) -> tuple[list[RecordedAnswer], int]:
+def _read_answers(path: Path) -> tuple[list[RecordedAnswer], int, list[str]]:
+    """The answers, how many were duplicates, and a remark on rows that are damaged: they are left out alone."""
     table = read_csv(path)
-    item, labeler, label = table.column(ITEM), table.column(LABELER), table.column(LABEL)
+    columns = table.column(ITEM), table.column(LABELER), table.column(LABEL)
     seen: set[tuple[str, str]] = set()
     kept: list[RecordedAnswer] = []
+    damaged: list[str] = []
     duplicates = 0
     for row in table.rows:
-        one = RecordedAnswer(row.cells[item], row.cells[labeler], row.cells[label])
-        for column, cell in ((item, one.item), (labeler, one.labeler), (label, one.label)):
-            if is_broken(cell):
-                raise InputError(f"{path}, line {row.line}: the column {column!r} is not UTF-8 text.")
-            if not cell:
-                raise InputError(f"{path}, line {row.line}: the column {column!r} is empty.")
+        cells = [row.cells[column] for column in columns]
+        wrong = [
+            (c, "empty" if not cell else "not UTF-8 text")
+            for c, cell in zip(columns, cells, strict=True)
+            if not cell or is_broken(cell)
+        ]
+        if wrong:
+            damaged.append(f"line {row.line}: the column {wrong[0][0]!r} is {wrong[0][1]}")
+            continue
+        one = RecordedAnswer(*cells)
         if (one.item, one.labeler) in seen:
             duplicates += 1
             continue
         seen.add((one.item, one.labeler))
         kept.append(one)
     if not kept:
-        raise InputError(f"{path} has no answers.")
-    return kept, duplicates
+        raise InputError(f"{path} has no answers" + (f"; {damaged[0]}." if damaged else "."))
+    notes = (
+        [f"{len(damaged):,} damaged rows of {path.name} were left out, such as {damaged[0]}."]
+        if damaged
+        else []
+    )
+    return kept, duplicates, notes
 
 
 def _read_truth(path: Path) -> dict[str, str]:

@@ -127,7 +127,9 @@ def policies(
     )
     # A model needs something to look at, and routes choices only.
     routed = options.model and recording.has_content and asked.kind is Kind.CHOICE
-    return quality, RoutingPolicy(enabled=routed, question=asked.question.id, alpha=options.alpha)
+    if not routed:
+        return quality, RoutingPolicy()
+    return quality, RoutingPolicy(enabled=True, question=asked.question.id, alpha=options.alpha)
 
 
 async def replay(
