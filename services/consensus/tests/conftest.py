@@ -62,6 +62,12 @@ class Words:
         body = self.project(*questions, **quality)
         return self._event(store_events.ProjectCreated(project=body), body.name)
 
+    def extended(self, *questions: schema_pb.Question) -> Event:
+        """The project after a change of its schema."""
+        body = self.project(*questions)
+        body.schema_version, body.revision = 2, 2
+        return self._event(store_events.ProjectUpdated(project=body), body.name, 2)
+
     def gold(self, key: str, answer: label_pb.Answer) -> Event:
         items = [store_pb.Item(key=key, name=self.item(key), gold_answers=[answer])]
         message = store_events.ItemsImported(project=f"projects/{self.name}", items=items)
@@ -74,6 +80,7 @@ class Words:
         *answers: label_pb.Answer | str,
         kind: store_pb.AnnotationKind.ValueType = store_pb.ANNOTATION_KIND_LABEL,
         late: bool = False,
+        schema_version: int = 1,
     ) -> Event:
         annotation = store_pb.Annotation(
             name=f"{self.item(key)}/annotations/{labeler}-{store_pb.AnnotationKind.Name(kind)}",
@@ -81,7 +88,7 @@ class Words:
             kind=kind,
             answers=[self.choice(a) if isinstance(a, str) else a for a in answers],
             late=late,
-            schema_version=1,
+            schema_version=schema_version,
         )
         message = store_events.AnnotationSubmitted(annotation=annotation, item=self.item(key))
         return self._event(message, annotation.name)

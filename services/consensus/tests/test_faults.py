@@ -118,3 +118,24 @@ async def test_a_failed_transaction_leaves_no_trace_in_memory(
         await fail_at_the_end()
 
     assert await handlers.posteriors("acme", "birds", "species", ["a"]) == []
+
+
+async def test_an_answer_that_names_a_new_class_waits_for_the_schema_that_has_it(
+    world: World, words: Any, consensus: RunningService[ConsensusSettings], api: Any
+) -> None:
+    await world.publish(words.created(), words.answer("a", "ann", "wren"))
+    get = pb.GetPosteriorRequest(item=words.item("a"), question="species")
+    await eventually(lambda: api.GetPosterior(get))
+
+    await world.publish(words.answer("a", "bob", "owl", schema_version=2))
+    question = words.question()
+    question.choice.classes.add(id="owl")
+    await world.publish(words.extended(question))
+
+    async def votes() -> int:
+        return int((await api.GetPosterior(get)).votes)
+
+    await eventually(votes, 2, timeout=30)
+    found = await api.GetPosterior(get)
+    assert {one.class_id for one in found.classes} >= {"wren", "owl"}
+    assert await consensus.database.fetchval("SELECT count(*) FROM dead_letter") == 0

@@ -83,6 +83,7 @@ class Handlers:
     async def on_labels_corrected(self, tx: Transaction, events: Sequence[Received[LabelCorrected]]) -> None:
         """What reviewers decided is the truth."""
         for key, project, group in await self._by_project(tx, events):
+            _await_schema(project, [(event, event.message.schema_version) for event in group])
             truths = [
                 (
                     TruthRow(_key(e.message.item), QuestionId(e.message.answer.question), e.message.answer),
@@ -97,6 +98,7 @@ class Handlers:
         """Votes: what labelers said. A review is no vote."""
         asked = [event for event in events if event.message.annotation.kind != ANNOTATION_KIND_REVIEW]
         for key, project, group in await self._by_project(tx, asked):
+            _await_schema(project, [(event, event.message.annotation.schema_version) for event in group])
             state = await self._states.hold(tx, key, project)
             votes = [vote for event in group for vote in _votes(event, project)]
             fresh = await self._store.insert_votes(tx, key, votes)
@@ -334,6 +336,13 @@ def _votes(event: Received[AnnotationSubmitted], project: Project) -> list[Vote]
         Vote(item, QuestionId(a.question), LabelerName(annotation.labeler), annotation.name, a)
         for a in answers
     ]
+
+
+def _await_schema(project: Project, events: Sequence[tuple[Received[Any], int]]) -> None:
+    """An answer may name a class that was added a moment ago, and be heard of before it."""
+    early = [event for event, version in events if version > project.schema_version]
+    if early:
+        raise NotYet("the schema that it follows is not known yet", *early)
 
 
 def _undecided(key: ProjectKey, item: ItemKey) -> UndecidedItem:
