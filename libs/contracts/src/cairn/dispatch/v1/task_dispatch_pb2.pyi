@@ -109,7 +109,9 @@ class _LeaseStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LeaseState
     """The labeler answered after its time ran out."""
 
 class LeaseState(_LeaseState, metaclass=_LeaseStateEnumTypeWrapper):
-    """Where a lease stands. All but LIVE are final."""
+    """Where a lease stands. LIVE ends in one of the others; RELEASED, SKIPPED and EXPIRED become ANSWERED_LATE when an answer
+    comes after all.
+    """
 
 LEASE_STATE_UNSPECIFIED: LeaseState.ValueType  # 0
 """Not stated."""
