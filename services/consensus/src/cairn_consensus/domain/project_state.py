@@ -256,6 +256,8 @@ class ProjectState:
         if not item.annotations or item.known >= asked:
             return None
         item.concluded = True
+        if item.auto and item.state is not State.DECIDED:
+            return None  # a bound stands behind the model's label; fewer people spoke than it takes to outweigh it
         sure = [q for q in sorted(asked - item.known) if not self._abstention_prevails(item, q)]
         if item.state is not State.DECIDED:  # its task may be open: say so even where the label stays
             said = (self._decision(key, question, STOP_REASON_CONCLUDED) for question in sure)
