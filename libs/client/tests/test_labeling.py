@@ -67,7 +67,7 @@ def session(desk: Desk, keys: str, lines: list[str] | None = None) -> tuple[Labe
 
 def test_a_key_chooses_a_class_and_the_item_is_shown_as_it_is() -> None:
     desk = Desk(2)
-    made, screen = session(desk, "22")
+    made, screen = session(desk, "22.")
 
     assert made.run() == 2
     assert desk.log == [("submit", "item-0", {"mood": "good"}), ("submit", "item-1", {"mood": "good"})]
@@ -76,7 +76,7 @@ def test_a_key_chooses_a_class_and_the_item_is_shown_as_it_is() -> None:
 
 def test_undo_brings_the_last_item_back_before_anything_was_sent() -> None:
     desk = Desk(2)
-    made, _ = session(desk, "2u12", ["because"])
+    made, _ = session(desk, "2u12.", ["because"])
 
     made.run()
 
@@ -88,7 +88,7 @@ def test_undo_brings_the_last_item_back_before_anything_was_sent() -> None:
 
 
 def test_undo_with_nothing_to_undo_says_so() -> None:
-    made, screen = session(Desk(1), "u2")
+    made, screen = session(Desk(1), "u2.")
 
     assert made.run() == 1
     assert "nothing to undo" in screen.getvalue()
@@ -108,8 +108,17 @@ def test_skip_asks_for_a_reason_and_quit_sends_what_was_answered() -> None:
 
 def test_cannot_tell_is_an_answer() -> None:
     desk = Desk(1)
-    made, _ = session(desk, "x?", ["too dark"])
+    made, _ = session(desk, "x?.", ["too dark"])
 
     made.run()
 
     assert desk.log == [("submit", "item-0", {"mood": Abstain("too dark")})]
+
+
+def test_even_the_last_answer_can_be_undone() -> None:
+    desk = Desk(1)
+    made, _ = session(desk, "1u2.", ["no reason"])
+
+    made.run()
+
+    assert desk.log == [("submit", "item-0", {"mood": "good"})]

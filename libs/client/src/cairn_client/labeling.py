@@ -83,7 +83,8 @@ class LabelingSession:
             while True:
                 job = job or self._next()
                 if job is None:
-                    self._console.print("[green]There is nothing to do now.[/]")
+                    job = self._last_word()
+                if job is None:
                     break
                 job = self._one(job)
         except _Quit:
@@ -98,6 +99,18 @@ class LabelingSession:
         if jobs and jobs[0].item is None:
             raise jobs[0].error or CairnError("The item cannot be shown.")
         return jobs[0] if jobs else None
+
+    def _last_word(self) -> Job | None:
+        """With nothing more to do, the answer that is held back may still be undone."""
+        self._console.print("[green]There is nothing to do now.[/]")
+        if self._held is None:
+            return None
+        self._console.print("[dim]u takes the last answer back; any other key ends.[/]")
+        held = self._held
+        if self._key() != "u":
+            return None
+        self._held = None
+        return held.job
 
     def _one(self, job: Job) -> Job | None:
         """Have one job answered; returns the job to do next if that is already known."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 from rich.markup import escape
@@ -115,16 +117,21 @@ def stack_home(home: Path | None, *, private: bool) -> Iterator[Path | None]:
     if not private:
         yield home
         return
-    with (
-        tempfile.TemporaryDirectory(prefix="cairn-") as folder,
-        err.status("Starting a private stack") as spinner,
-    ):
-        show = lambda text: spinner.update(f"Starting a private stack: {escape(text)}")  # noqa: E731
-        with stack_module().PrivateStack(Path(folder), progress=show) as running:
-            spinner.stop()
-            yield running.home
-            spinner.start()
-            spinner.update("Stopping the private stack")
+    before = signal.signal(signal.SIGTERM, _leave)  # so that what was started is also stopped and removed
+    try:
+        with tempfile.TemporaryDirectory(prefix="cairn-") as folder, err.status("") as spinner:
+            show = lambda text: spinner.update(f"Starting a private stack: {escape(text)}")  # noqa: E731
+            with stack_module().PrivateStack(Path(folder), progress=show) as running:
+                spinner.stop()
+                yield running.home
+                spinner.start()
+                spinner.update("Stopping the private stack")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 async def _run(

@@ -141,6 +141,8 @@ class Board:
         bar = ProgressBar(total=max(1, items), completed=labeled, width=60)
         title = Text.assemble((f"{share:.1%}", "bold"), f" of {items:,} items labeled")
         lines: list[RenderableType] = [title, bar, Text(""), columns]
+        if self.routing.stop_reason:
+            lines += [Text(""), Text(self.routing.stop_reason, style="dim")]
         if self.stage:
             count = f" {self.done:,}" + (f" of {self.total:,}" if self.total else "") if self.done else ""
             lines += [Text(""), Text(f"{self.stage}{count}", style="cyan")]
@@ -163,7 +165,6 @@ class Board:
             ("may answer alone", escape(state)),
             ("threshold", f"{threshold.score:.3f}" if threshold.version else "none"),
             ("error at most", f"{threshold.error_upper_bound:.3f}" if threshold.version else "–"),
-            ("", escape(self.routing.stop_reason[:40])),
         )
 
 
