@@ -54,11 +54,17 @@ def _nothing() -> None:
     """Nobody relays: the sweep of another process will find the events."""
 
 
+async def _reach(*arguments: Any, **options: Any) -> Any:
+    """asyncpg's connect; a Unix socket that is gone means a server that is away, not a file that somebody misses."""
+    try:
+        return await asyncpg.connect(*arguments, **options)
+    except FileNotFoundError as error:
+        raise ConnectionRefusedError(error.errno, "PostgreSQL is not listening") from error
+
+
 async def connect(dsn: str, schema: str, *, statement_timeout: float = 30.0, timeout: float = 10.0) -> Any:
     """One connection outside any pool, in the schema, with the same time-outs."""
-    return await asyncpg.connect(
-        dsn, timeout=timeout, server_settings=_session_settings(schema, statement_timeout)
-    )
+    return await _reach(dsn, timeout=timeout, server_settings=_session_settings(schema, statement_timeout))
 
 
 def _session_settings(schema: str, statement_timeout: float) -> dict[str, str]:
@@ -94,6 +100,7 @@ class Database:
         self._statement_timeout = statement_timeout
         self._pool = asyncpg.create_pool(
             dsn,
+            connect=_reach,
             min_size=pool_min,
             max_size=pool_max,
             timeout=10.0,
