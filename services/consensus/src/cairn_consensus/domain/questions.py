@@ -111,7 +111,25 @@ class QuestionState(ABC):
         """SHA-256 of the fitted state."""
 
 
-class ChoiceState(QuestionState):
+class FittedState(QuestionState):
+    """A kind of answer that can be joined: what one of truth's live states knows of it."""
+
+    _live: LiveChoices | LiveClasses | LiveNumbers | LiveTexts
+
+    def refit(self) -> None:
+        self._live.refit()
+
+    def save(self) -> bytes:
+        return self._live.save()
+
+    def restore(self, saved: bytes) -> None:
+        self._live.restore(saved)
+
+    def digest(self) -> bytes:
+        return self._live.digest()
+
+
+class ChoiceState(FittedState):
     """Exactly one of the classes."""
 
     algorithm = "HierarchicalDawidSkene"
@@ -120,7 +138,7 @@ class ChoiceState(QuestionState):
         super().__init__(question)
         self.class_ids = [one.id for one in question.choice.classes]
         self._place = {class_id: place for place, class_id in enumerate(self.class_ids)}
-        self._live = LiveClasses(len(self.class_ids), is_model=is_model)
+        self._live: LiveClasses = LiveClasses(len(self.class_ids), is_model=is_model)
         self._model_vote: dict[ItemKey, LabelerName] = {}
 
     def vote(self, item: ItemKey, labeler: LabelerName, answer: Answer) -> None:
@@ -186,27 +204,15 @@ class ChoiceState(QuestionState):
             )
         return found
 
-    def refit(self) -> None:
-        self._live.refit()
 
-    def save(self) -> bytes:
-        return self._live.save()
-
-    def restore(self, saved: bytes) -> None:
-        self._live.restore(saved)
-
-    def digest(self) -> bytes:
-        return self._live.digest()
-
-
-class ChoicesState(QuestionState):
+class ChoicesState(FittedState):
     """A set of the classes."""
 
     algorithm = "HierarchicalDawidSkene per class"
 
     def __init__(self, question: Question) -> None:
         super().__init__(question)
-        self._live = LiveChoices()
+        self._live: LiveChoices = LiveChoices()
 
     def vote(self, item: ItemKey, labeler: LabelerName, answer: Answer) -> None:
         self._live.update(item, labeler, answer.choices.class_ids)
@@ -247,20 +253,8 @@ class ChoicesState(QuestionState):
             for one in known
         ]
 
-    def refit(self) -> None:
-        self._live.refit()
 
-    def save(self) -> bytes:
-        return self._live.save()
-
-    def restore(self, saved: bytes) -> None:
-        self._live.restore(saved)
-
-    def digest(self) -> bytes:
-        return self._live.digest()
-
-
-class NumberState(QuestionState):
+class NumberState(FittedState):
     """A number in a range, or a step of a scale."""
 
     algorithm = "RobustBiasSpread"
@@ -275,7 +269,7 @@ class NumberState(QuestionState):
         scale, centre = (
             (high - low, (high + low) / 2) if known and low is not None and high is not None else (1.0, 0.0)
         )
-        self._live = LiveNumbers(scale, centre)
+        self._live: LiveNumbers = LiveNumbers(scale, centre)
 
     def vote(self, item: ItemKey, labeler: LabelerName, answer: Answer) -> None:
         self._live.update(item, labeler, _number(answer))
@@ -323,27 +317,15 @@ class NumberState(QuestionState):
             for one in known
         ]
 
-    def refit(self) -> None:
-        self._live.refit()
 
-    def save(self) -> bytes:
-        return self._live.save()
-
-    def restore(self, saved: bytes) -> None:
-        self._live.restore(saved)
-
-    def digest(self) -> bytes:
-        return self._live.digest()
-
-
-class TextState(QuestionState):
+class TextState(FittedState):
     """A string, compared exactly."""
 
     algorithm = "OneCoinDawidSkene on exact text"
 
     def __init__(self, question: Question) -> None:
         super().__init__(question)
-        self._live = LiveTexts(fold_case_and_space=question.text.fold_case_and_space)
+        self._live: LiveTexts = LiveTexts(fold_case_and_space=question.text.fold_case_and_space)
 
     def vote(self, item: ItemKey, labeler: LabelerName, answer: Answer) -> None:
         self._live.update(item, labeler, answer.text)
@@ -383,18 +365,6 @@ class TextState(QuestionState):
             )
             for one in known
         ]
-
-    def refit(self) -> None:
-        self._live.refit()
-
-    def save(self) -> bytes:
-        return self._live.save()
-
-    def restore(self, saved: bytes) -> None:
-        self._live.restore(saved)
-
-    def digest(self) -> bytes:
-        return self._live.digest()
 
 
 class UnjoinedState(QuestionState):
