@@ -6,6 +6,9 @@ BIN := .venv/bin
 MEMBERS := $(sort $(wildcard libs/*/pyproject.toml services/*/pyproject.toml))
 # Workers for the tests. Two suit two cores: each has a PostgreSQL and a NATS of its own.
 WORKERS ?= 2
+# Where recorded crowds are, and which of them `make bench` replays.
+CAIRN_DATA ?= ../shared/data
+CROWDS ?= d_possent sentiment_text dog rte zencrowd_us web
 # What `make breaking` compares the contract with.
 BREAKING_BASE ?= $(shell git rev-parse --verify --quiet origin/main || git rev-parse --verify --quiet HEAD)
 
@@ -87,8 +90,10 @@ format: setup ## Format Python and protos
 	@$(BIN)/buf format -w protos
 
 .PHONY: bench
-bench: setup ## Measure against references in the same run
-	@$(BIN)/python -m pytest -q -p no:xdist tests/benchmarks --benchmarks $(ARGS)
+bench: setup ## Replay recorded crowds beside majority vote (needs the folder CAIRN_DATA)
+	@if test -d "$(CAIRN_DATA)"; \
+	  then CAIRN_DATA="$(CAIRN_DATA)" $(BIN)/python -m cairn_truth replay $(CROWDS) $(ARGS); \
+	  else echo "bench: no recorded crowds at $(CAIRN_DATA); say where they are: make bench CAIRN_DATA=/path"; fi
 
 .PHONY: lock
 lock: setup ## Compile requirements.in into requirements.lock, with hashes for every platform
