@@ -32,6 +32,7 @@ from cairn_task_dispatch.domain.names import parse_item
 from cairn_task_dispatch.handlers.expiry import Expiry
 from cairn_task_dispatch.handlers.hearing import Hearings
 from cairn_task_dispatch.handlers.leasing import Leasing
+from cairn_task_dispatch.handlers.projects import Projects
 from cairn_task_dispatch.handlers.tasks import Tasks, TaskWish
 from cairn_task_dispatch.store import DispatchStore
 from cairn_task_dispatch.subscriptions import subscriptions
@@ -121,6 +122,9 @@ class Words:
 class AnsweredLeases:
     """Stands for annotation-store where only its word matters; the real contract is tested over gRPC."""
 
+    async def GetProject(self, request: Any) -> Any:
+        raise AssertionError(f"{request.name} was heard of")
+
     def __init__(self) -> None:
         self.late: dict[str, bool] = {}
         self.asked: list[str] = []
@@ -149,8 +153,9 @@ class Desk:
         self.answered = AnsweredLeases()
         self.signed: list[LeaseClaims] = []
         self.hearings = Hearings(self.store)
-        self.leasing = Leasing(database, self.store, self._sign, grace=GRACE)
-        self.tasks = Tasks(database, self.store)
+        projects = Projects(database, self.store, self.answered)
+        self.leasing = Leasing(database, self.store, self._sign, projects, grace=GRACE)
+        self.tasks = Tasks(database, self.store, projects)
         self.expiry = Expiry(database, self.store, self.answered, batch=100, retry=5.0)
         self._handlers = {s.type: s.handler for s in subscriptions(self.hearings)}
 

@@ -15,7 +15,7 @@ from cairn.dispatch.v1 import task_dispatch_pb2 as pb
 from cairn.dispatch.v1 import task_dispatch_pb2_grpc as api
 from cairn.events.v1.task_dispatch_events_pb2 import LeasesEnded, LeasesGranted, TasksClosed, TasksOpened
 from cairn_kit.auth import PublicKeys, Verifier
-from cairn_kit.errors import from_rpc_error
+from cairn_kit.errors import NotFound, from_rpc_error, trailers
 from cairn_kit.events import Event
 from cairn_kit.testing import eventually
 from cairn_task_dispatch.__main__ import SERVICE
@@ -28,6 +28,13 @@ class AnnotationStore(store_api.AnnotationStoreServiceServicer):
         self.answered: dict[str, bool] = {}
         self.away = True
         self.asked = 0
+        self.projects: dict[str, store_pb.Project] = {}
+
+    async def GetProject(self, request, context):
+        if request.name not in self.projects:
+            error = NotFound("PROJECT_NOT_FOUND", f"There is no {request.name}.", resource=request.name)
+            await context.abort(error.code, error.message, trailers(error))
+        return self.projects[request.name]
 
     async def BatchGetAnsweredLeases(self, request, context):
         self.asked += 1
@@ -160,6 +167,23 @@ async def test_a_lease_belongs_to_its_labeler_alone(world, dispatch, words):
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await alien.ListTasks(pb.ListTasksRequest(parent=words.name))
     assert reason_of(error) == "PROJECT_NOT_FOUND"
+
+
+async def test_a_project_is_served_before_its_event_has_come(world, dispatch, store, words):
+    ann = dispatch.stub(api.TaskDispatchServiceStub, subject="ann", roles=["labeler"])
+    request = pb.LeaseTasksRequest(parent=words.name, request_id="first")
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await ann.LeaseTasks(request)
+    assert reason_of(error) == "PROJECT_NOT_FOUND"
+
+    store.projects[words.name] = words.created(min_answers=1).project
+    assert not (await ann.LeaseTasks(request)).leases
+    boss = dispatch.stub(api.TaskDispatchServiceStub, roles=["manager"])
+    assert (await boss.GetQueue(pb.GetQueueRequest(project=words.name))).project == words.name
+
+    await say(world, words, words.created(min_answers=1), words.imported("a"), words.routed("a"))
+    await eventually(lambda: open_tasks(dispatch), 1)
+    assert len((await ann.LeaseTasks(pb.LeaseTasksRequest(parent=words.name))).leases) == 1
 
 
 async def test_bad_elements_are_answered_one_by_one(world, dispatch, words, kit):

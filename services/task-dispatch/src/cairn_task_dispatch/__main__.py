@@ -12,6 +12,7 @@ from cairn_task_dispatch.config import DispatchSettings
 from cairn_task_dispatch.handlers.expiry import Expiry
 from cairn_task_dispatch.handlers.hearing import Hearings
 from cairn_task_dispatch.handlers.leasing import Leasing
+from cairn_task_dispatch.handlers.projects import Projects
 from cairn_task_dispatch.handlers.tasks import Tasks
 from cairn_task_dispatch.rpc import DispatchRpc
 from cairn_task_dispatch.store import DispatchStore
@@ -26,8 +27,9 @@ async def wire(chassis: Chassis[DispatchSettings]) -> None:
         )
     annotations = chassis.peers.stub(AnnotationStoreServiceStub, "annotation-store")
 
-    leasing = Leasing(database, store, chassis.signer.sign_lease, grace=settings.expiry_grace)
-    tasks = Tasks(database, store)
+    projects = Projects(database, store, annotations)
+    leasing = Leasing(database, store, chassis.signer.sign_lease, projects, grace=settings.expiry_grace)
+    tasks = Tasks(database, store, projects)
     chassis.serve(
         DispatchRpc(leasing, tasks),
         api.add_TaskDispatchServiceServicer_to_server,

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from cairn.dispatch.v1 import task_dispatch_pb2 as pb
 from cairn_kit.auth import LeaseClaims
 from cairn_kit.database import Database, Transaction
-from cairn_kit.errors import CairnError, FailedPrecondition, NotFound, to_status
+from cairn_kit.errors import CairnError, FailedPrecondition, to_status
 from cairn_kit.rpc import once
 from cairn_task_dispatch.domain.gold import draw_gold
 from cairn_task_dispatch.domain.leases import (
@@ -34,6 +34,7 @@ from cairn_task_dispatch.domain.states import LeaseState, TaskKind
 from cairn_task_dispatch.domain.wishes import Closed, ProjectPolicy, label_wish
 from cairn_task_dispatch.handlers.announcing import announce_granted
 from cairn_task_dispatch.handlers.answering import close_leases
+from cairn_task_dispatch.handlers.projects import Projects, project_not_found
 from cairn_task_dispatch.messages import lease_message
 from cairn_task_dispatch.store import DispatchStore, Granting, LabelerRow, LeaseChange, ProjectRef, ScanStart
 
@@ -81,11 +82,13 @@ class Leasing:
         database: Database,
         store: DispatchStore,
         sign: Callable[[LeaseClaims], str],
+        projects: Projects,
         *,
         grace: float,
     ) -> None:
         self._database = database
         self._store = store
+        self._projects = projects
         self._sign = sign
         self._grace = grace
         self._scans = ScanMemory()
@@ -121,7 +124,7 @@ class Leasing:
 
             return await once(tx, tenant, request, pb.LeaseTasksResponse, effect)
 
-        return await self._database.retrying(work)
+        return await self._projects.knowing(tenant, project, lambda: self._database.retrying(work))
 
     async def _lease_labels(
         self,
@@ -185,7 +188,7 @@ class Leasing:
 
             return await once(tx, tenant, request, pb.ClaimItemsResponse, effect)
 
-        return await self._database.retrying(work)
+        return await self._projects.knowing(tenant, project, lambda: self._database.retrying(work))
 
     async def _claim(
         self,
@@ -365,11 +368,3 @@ def must_be_open(project: str, policy: ProjectPolicy) -> None:
         raise FailedPrecondition(
             "PROJECT_ARCHIVED", f"projects/{project} is archived.", resource=f"projects/{project}"
         )
-
-
-def project_not_found(project: str) -> NotFound:
-    """There is no such project in the tenant, or it was created a moment ago."""
-    name = f"projects/{project}"
-    return NotFound(
-        "PROJECT_NOT_FOUND", f"There is no {name} (or it was created a moment ago).", resource=name
-    )

@@ -14,7 +14,7 @@ from cairn_task_dispatch.domain.states import TaskKind, TaskState
 from cairn_task_dispatch.domain.tasks import ItemRef, Step, Task, step_towards
 from cairn_task_dispatch.domain.wishes import ItemFacts, Open
 from cairn_task_dispatch.handlers.announcing import announce_steps
-from cairn_task_dispatch.handlers.leasing import project_not_found
+from cairn_task_dispatch.handlers.projects import Projects, project_not_found
 from cairn_task_dispatch.handlers.settling import Hearing, settle
 from cairn_task_dispatch.messages import (
     STATE_FILTERS,
@@ -39,9 +39,10 @@ class TaskWish:
 class Tasks:
     """The handlers of commands and questions on tasks, queues and labelers."""
 
-    def __init__(self, database: Database, store: DispatchStore) -> None:
+    def __init__(self, database: Database, store: DispatchStore, projects: Projects) -> None:
         self._database = database
         self._store = store
+        self._projects = projects
 
     # --- opening and closing by hand
 
@@ -76,7 +77,7 @@ class Tasks:
 
             return await once(tx, tenant, request, pb.CreateTasksResponse, effect)
 
-        return await self._database.retrying(work)
+        return await self._projects.knowing(tenant, project, lambda: self._database.retrying(work))
 
     async def _fulfil(
         self, tx: Transaction, tenant: str, project: str, wishes: Mapping[int, TaskWish]
@@ -215,9 +216,12 @@ class Tasks:
         return queue_message(project, await self._store.queue(self._database, tenant, project))
 
     async def _must_know(self, tenant: str, project: str) -> None:
-        ref = ProjectRef(tenant, project)
-        if ref not in await self._store.projects(self._database, [ref]):
-            raise project_not_found(project)
+        async def look() -> None:
+            ref = ProjectRef(tenant, project)
+            if ref not in await self._store.projects(self._database, [ref]):
+                raise project_not_found(project)
+
+        await self._projects.knowing(tenant, project, look)
 
     # --- labelers
 

@@ -1,0 +1,62 @@
+"""Projects that annotation-store has made and whose event is still on its way: asked for, so that nobody has to wait."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+import grpc
+
+from cairn.annotation.v1.annotation_store_pb2 import GetProjectRequest, Project
+from cairn_kit.auth import acting_for
+from cairn_kit.database import Database
+from cairn_kit.errors import NotFound, from_rpc_error
+from cairn_task_dispatch.handlers.hearing import policy_of
+from cairn_task_dispatch.store import DispatchStore, ProjectRef
+
+T = TypeVar("T")
+_UNKNOWN = "PROJECT_NOT_FOUND"
+
+
+class ProjectSource(Protocol):
+    """What is asked of annotation-store."""
+
+    @property
+    def GetProject(self) -> Callable[..., Awaitable[Project]]:  # noqa: N802 - the name of the RPC
+        """A project of the tenant."""
+        ...
+
+
+class Projects:
+    """Lets a command on an unknown project run again once the project was asked for."""
+
+    def __init__(self, database: Database, store: DispatchStore, source: ProjectSource) -> None:
+        self._database = database
+        self._store = store
+        self._source = source
+
+    async def knowing(self, tenant: str, project: str, command: Callable[[], Awaitable[T]]) -> T:
+        """What the command says. Raises NotFound PROJECT_NOT_FOUND when annotation-store has no such project either."""
+        try:
+            return await command()
+        except NotFound as unknown:
+            if unknown.reason != _UNKNOWN:
+                raise
+            await self._learn(tenant, project, unknown)
+        return await command()
+
+    async def _learn(self, tenant: str, project: str, unknown: NotFound) -> None:
+        try:
+            with acting_for(tenant):
+                found = await self._source.GetProject(GetProjectRequest(name=f"projects/{project}"))
+        except grpc.aio.AioRpcError as refused:
+            error = from_rpc_error(refused)
+            raise (unknown if isinstance(error, NotFound) else error) from None
+        async with self._database.transaction() as tx:
+            await self._store.save_projects(tx, {ProjectRef(tenant, project): policy_of(found)})
+
+
+def project_not_found(project: str) -> NotFound:
+    """There is no such project in the tenant."""
+    name = f"projects/{project}"
+    return NotFound(_UNKNOWN, f"There is no {name}.", resource=name)
