@@ -205,6 +205,7 @@ class Transport:
         deadline = time.monotonic() + (self.patience.call if timeout is None else timeout)
         longest = attempt_timeout or self.patience.attempt
         tries = 0
+        said: CairnError | None = None
         while True:
             tries += 1
             left = deadline - time.monotonic()
@@ -212,11 +213,13 @@ class Transport:
                 return await attempt(max(0.001, min(left, longest)))
             except grpc.RpcError as failed:
                 error = error_of_call(failed)
-                short_try = isinstance(error, DeadlineExceeded) and left > longest
-                if not (worth_repeating(error) or short_try):
-                    raise error from None
+                if isinstance(error, DeadlineExceeded):
+                    # Our own clock ended this try: what an earlier one was told says more.
+                    error, over = said or error, left <= longest
+                else:
+                    said, over = error, not worth_repeating(error)
                 delay = self.patience.delay(tries, error.problem.retry_after)
-                if time.monotonic() + delay >= deadline:
+                if over or time.monotonic() + delay >= deadline:
                     raise _with_address(error, self.profile) from None
             await asyncio.sleep(delay)
 

@@ -58,7 +58,7 @@ class Bus:
         self.generation = 0
         """Grows with each reconnection: what a server was asked for before is forgotten by it."""
         self._up = asyncio.Event()
-        self._last_error = ""
+        self._last_error: Exception | None = None
 
     @property
     def connected(self) -> bool:
@@ -124,7 +124,9 @@ class Bus:
                     await self._up.wait()
 
     async def _on_error(self, error: Exception) -> None:
-        self._last_error = str(error)
+        # A server that refuses hangs up as well, and now and then only the hanging up is seen: its words tell more.
+        if isinstance(error, NatsError) or not isinstance(self._last_error, NatsError):
+            self._last_error = error
         _log.debug("bus.error", error=repr(error))
 
     async def _on_disconnected(self) -> None:
