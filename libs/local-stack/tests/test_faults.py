@@ -222,7 +222,11 @@ def test_data_that_vanish_are_missed_and_not_replaced_by_an_empty_database(stack
 def test_a_stack_whose_folder_was_deleted_ends(stack: Stack) -> None:
     everything = [p.process for p in stack.up().processes if p.process]
     real = (stack.home / "postgres").resolve()
-    shutil.rmtree(stack.home)
+    away = stack.home.with_name(
+        "away"
+    )  # at once, or what still runs writes into the folder while it is emptied
+    stack.home.rename(away)
+    shutil.rmtree(away, ignore_errors=True)
     assert wait_for(lambda: not any(process.alive for process in everything), 40)
     shutil.rmtree(real, ignore_errors=True)
 
