@@ -52,7 +52,7 @@ down: setup ## Stop the embedded stack; its data stay
 
 .PHONY: test
 test: setup ## Run all tests, on real PostgreSQL and NATS
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(ARGS)
 
 .PHONY: lint
 lint: setup ## Check style, formatting, protos and who imports whom

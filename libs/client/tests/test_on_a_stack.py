@@ -23,7 +23,7 @@ from cairn_client import (
     to_pandas,
 )
 from cairn_client.demo.digits import png
-from cairn_stack import PrivateStack
+from cairn_stack.testing import shared_stack
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -31,12 +31,9 @@ CAIRN = Path(sys.executable).with_name("cairn")
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with PrivateStack(
-        tmp_path_factory.mktemp("stack"), durable=False, trace_ratio=0.0, timeout=300.0
-    ) as stack:
-        yield stack.home
+@pytest.fixture
+def home() -> Path:
+    return shared_stack().home
 
 
 @pytest.fixture
