@@ -23,7 +23,9 @@ pytestmark = [
 async def test_twenty_answers_an_item_are_more_than_it_takes(stack: PrivateStack, client: AsyncCairn) -> None:
     replayed = await replay(client, load_recording(DATA / "d_possent"), ReplayOptions(seed=1))
     found = replayed.outcome
-    assert found.accuracy >= 0.95
+    # Over five orders of arrival the mean is held to .95 (libs/truth/tests/test_replay.py); one order, which here
+    # differs a little from run to run, is within three of its standard deviations of .003.
+    assert found.accuracy >= 0.941 > found.majority_accuracy
     assert found.answers_used <= 0.38 * found.answers_recorded
     labels = [label async for label in client.labels(replayed.project)]
     assert len(labels) == found.items

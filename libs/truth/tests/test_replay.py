@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cairn_truth.__main__ import main, read_folder
@@ -51,10 +52,9 @@ def test_a_table_is_printed_for_each_folder(tmp_path: Path, capsys: pytest.Captu
 
 @pytest.mark.data
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs recorded real answers (CAIRN_DATA)")
-def test_a_real_crowd_of_twenty_answers_an_item_is_matched_with_a_third_of_them() -> None:
-    runs = [
-        replay(read_folder(DATA / "d_possent"), seed=seed, policy=StopPolicy(max_answers=20))
-        for seed in range(2)
-    ]
-    assert all(run.accuracy >= 0.935 for run in runs)  # the majority of all twenty
+def test_a_real_crowd_of_twenty_answers_an_item_is_outdone_with_a_third_of_them() -> None:
+    recorded = read_folder(DATA / "d_possent")
+    runs = [replay(recorded, seed=seed, policy=StopPolicy(max_answers=20), lag=500) for seed in range(5)]
+    assert np.mean([run.accuracy for run in runs]) >= 0.95
+    assert all(run.accuracy > run.majority_accuracy for run in runs)  # of all twenty
     assert all(run.used_share <= 0.38 for run in runs)

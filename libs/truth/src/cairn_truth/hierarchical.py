@@ -29,7 +29,7 @@ from .dawid_skene import clamp, softmax
 from .votes import Floats, Votes, checked_gold
 
 ALGORITHM = "HierarchicalDawidSkene"
-VERSION = "1"
+VERSION = "2"
 """Changes whenever the same votes may give another posterior; it is written into every label's provenance."""
 
 _ODDS_FLOOR = 1e-3
@@ -88,7 +88,7 @@ class HierarchicalDawidSkene:
     voted. ``prior_strength``: votes behind a uniform class prior, per class. ``correlation``: rho above.
     """
 
-    skill_strength: float = 40.0
+    skill_strength: float = 80.0
     confusion_strength: float = 2.0
     population_strength: float = 20.0
     population_accuracy: float = 0.7
@@ -117,9 +117,11 @@ class HierarchicalDawidSkene:
         voted = votes.per_item()
         # Half a vote spread over all classes: one vote alone is not yet certainty.
         posterior = clamp((votes.tally() + 0.5 / votes.classes) / (voted + 0.5)[:, None], known)
+        # A vote that stands alone agrees with itself whatever its labeler's skill: it says nothing of it.
+        tells = ((voted >= 2) | (known >= 0))[:, None]
         skills, prior, evidence, done = self._cold(votes.classes), np.zeros(0), np.zeros((0, 0)), 0
         for done in range(1, self.iterations + 1):  # noqa: B007 - the count is reported
-            skills = self._skills((incidence @ posterior).reshape(shape), group)
+            skills = self._skills((incidence @ (posterior * tells)).reshape(shape), group)
             prior = self._prior(posterior[voted > 0])
             evidence = by_item @ np.log(skills.likelihood).reshape(-1, votes.classes)
             fresh = clamp(softmax(np.log(prior) + evidence), known)

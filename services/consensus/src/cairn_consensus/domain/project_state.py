@@ -400,7 +400,7 @@ class ProjectState:
             confidence=leading.confidence,
             provenance=ConsensusProvenance(
                 algorithm=question.algorithm,
-                algorithm_version=question.model_version,
+                algorithm_version=question.algorithm_version,
                 refit=self.refits,
                 votes=[
                     VoteEvidence(

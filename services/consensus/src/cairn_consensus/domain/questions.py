@@ -14,6 +14,7 @@ from cairn.label.v1.label_schema_pb2 import Question
 from cairn.label.v1.label_value_pb2 import Answer, Choices
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId, is_model, model_labeler
 from cairn_truth import LiveChoices, LiveClasses, LiveNumbers, LiveTexts, StopDecision, StopPolicy, Weighed
+from cairn_truth.hierarchical import ALGORITHM, VERSION
 from cairn_truth.numbers import probability_within
 from cairn_truth.stop_rule import decide
 from cairn_truth.texts import normalise
@@ -50,7 +51,8 @@ class QuestionState(ABC):
     """The votes on one question of a project, what they say, and who is how reliable."""
 
     algorithm: str
-    model_version = "1"
+    algorithm_version = "1"
+    """Changes whenever the same answers may give another label."""
     fitted = True
     """Whether answers of this kind can be joined at all."""
 
@@ -132,7 +134,8 @@ class FittedState(QuestionState):
 class ChoiceState(FittedState):
     """Exactly one of the classes."""
 
-    algorithm = "HierarchicalDawidSkene"
+    algorithm = ALGORITHM
+    algorithm_version = VERSION
 
     def __init__(self, question: Question) -> None:
         super().__init__(question)
@@ -208,7 +211,8 @@ class ChoiceState(FittedState):
 class ChoicesState(FittedState):
     """A set of the classes."""
 
-    algorithm = "HierarchicalDawidSkene per class"
+    algorithm = f"{ALGORITHM} per class"
+    algorithm_version = VERSION
 
     def __init__(self, question: Question) -> None:
         super().__init__(question)
