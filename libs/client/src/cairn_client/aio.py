@@ -37,9 +37,8 @@ class AsyncCairn(ItemCalls, WorkCalls, LabelCalls):
         patience: Patience | None = None,
     ) -> None:
         """Find Cairn by `profile`, `addresses` (one a service, or one gateway), `home` (a local stack's
-        folder), or
-        else in the environment (see cairn_client.profile.discover). `token` is one, or a function that
-        returns one.
+        folder), or else in the environment (see cairn_client.profile.discover). `token` is one, or a function
+        that returns one.
 
         Raises ProfileError when it is not known where Cairn runs or with which token to call.
         """

@@ -54,9 +54,8 @@ class Patience:
     """How long to go on when a service does not answer; all in seconds.
 
     Every call is safe to repeat (reads are, and writes carry a request id), so all of them are repeated on
-    UNAVAILABLE and RESOURCE_EXHAUSTED, with full jitter between `first_delay` and `longest_delay`, or
-    after the delay
-    the server asked for. `call` is for the whole; `attempt` for each try.
+    UNAVAILABLE and RESOURCE_EXHAUSTED, with full jitter between `first_delay` and `longest_delay`, or after
+    the delay the server asked for. `call` is for the whole; `attempt` for each try.
     """
 
     call: float = 60.0

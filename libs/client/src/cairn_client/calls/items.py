@@ -38,9 +38,8 @@ class ItemFailure:
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What became of an import. `failures` has the first 1,000 of `failed` that the server refused, and
-    all that
-    could not even be sent."""
+    """What became of an import. `failures` has the first 1,000 of `failed` that the server refused, and all
+    that could not even be sent."""
 
     name: str
     created: int

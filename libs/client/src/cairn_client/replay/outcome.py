@@ -29,8 +29,7 @@ class FinalLabel:
 
 def same(kind: Kind, label: str | None, truth: str) -> bool:
     """Whether a label is right: equal classes; numbers that round to the same; texts equal but for case,
-    punctuation
-    and white space."""
+    punctuation and white space."""
     if label is None:
         return False
     if kind in (Kind.NUMBER, Kind.RATING):
@@ -49,9 +48,8 @@ def normal(text: str) -> str:
 
 
 def majority(kind: Kind, answers: Iterable[RecordedAnswer], seed: int) -> dict[str, str]:
-    """What a vote over all answers says of each item: the most frequent answer, ties broken at random by
-    the seed;
-    for numbers the mean."""
+    """What a vote over all answers says of each item: the most frequent answer, ties broken at random by the
+    seed; for numbers the mean."""
     by_item: dict[str, list[str]] = {}
     for one in answers:
         by_item.setdefault(one.item, []).append(one.label)

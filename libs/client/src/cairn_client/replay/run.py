@@ -110,9 +110,8 @@ def question_for(recording: Recording, options: ReplayOptions) -> Asked:
 def policies(
     recording: Recording, asked: Asked, options: ReplayOptions
 ) -> tuple[QualityPolicy, RoutingPolicy]:
-    """The project's policies. The recorded crowd is all there is, so a dispute ends with the best answer,
-    and unless
-    told otherwise as many answers may be asked for as the best-covered item has."""
+    """The project's policies. The recorded crowd is all there is, so a dispute ends with the best answer, and
+    unless told otherwise as many answers may be asked for as the best-covered item has."""
     counts: dict[str, int] = {}
     for one in recording.answers:
         counts[one.item] = counts.get(one.item, 0) + 1

@@ -1,10 +1,8 @@
 """Which recorded answer is offered next: pure bookkeeping, no I/O.
 
 Answers are offered in a seeded random order. Per item that order is strict: an answer is offered only when
-every
-earlier one of its item has been given (or was skipped as a duplicate), so that which answers an item gets
-is always
-the beginning of its own random order, whatever the timing.
+every earlier one of its item has been given (or was skipped as a duplicate), so that which answers an item
+gets is always the beginning of its own random order, whatever the timing.
 
     READY --taken--> OFFERED --given--> READY (the item's next answer), or EXHAUSTED
                      OFFERED --no slot yet--> WAITING --try_waiting--> READY
