@@ -186,6 +186,35 @@ async def test_progress_is_told_at_once_and_whenever_it_changes(birds: Any, tool
     task.cancel()
 
 
+async def test_progress_tells_nobody_that_the_item_just_answered_was_gold(birds: Any, tools: Any) -> None:
+    await birds.create()
+    gold = pb.Item(key="g", text="hoo", gold_answers=[tools.chose("owl")])
+    await birds.take_in([gold, pb.Item(key="a", text="x"), pb.Item(key="b", text="x")])
+    ann = birds.as_(subject="ann", roles=["labeler"])
+    seen: list[pb.ProjectProgress] = []
+
+    async def watch() -> None:
+        async for progress in ann.WatchProjectProgress(pb.WatchProjectProgressRequest(name="projects/birds")):
+            seen.append(progress)
+
+    async def asked() -> pb.ProjectProgress:
+        progress = await ann.GetProjectProgress(pb.GetProjectProgressRequest(name="projects/birds"))
+        progress.ClearField("as_of")
+        return progress
+
+    task = asyncio.create_task(watch())
+    for count, item in enumerate(["g", "a"], start=1):
+        await birds.submit(birds.lease(item), tools.chose("owl"), stub=ann)
+        told = pb.ProjectProgress(project="projects/birds", items=2, annotations=count)
+        assert await asked() == told
+        await eventually(lambda count=count: seen and seen[-1].annotations == count)
+        seen[-1].ClearField("as_of")
+        assert seen[-1] == told
+    task.cancel()
+    whole = await birds.progress()
+    assert (whole.items, whole.gold_items, whole.labeled_items, whole.label_annotations) == (3, 1, 1, 1)
+
+
 async def test_a_question_that_becomes_required_makes_items_incomplete_and_back(
     birds: Any, tools: Any
 ) -> None:

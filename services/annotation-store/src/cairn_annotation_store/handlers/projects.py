@@ -13,9 +13,9 @@ from cairn_annotation_store.domain.policies import check_project, may_change_com
 from cairn_annotation_store.domain.schema_change import check_change
 from cairn_annotation_store.handlers.found import active, found, parsed
 from cairn_annotation_store.handlers.wakes import Wakes, rung
-from cairn_annotation_store.store import ProjectRow, ProjectStore
+from cairn_annotation_store.store import Progress, ProjectRow, ProjectStore
 from cairn_annotation_store.wire import etag, progress_message, project_message
-from cairn_kit.auth import Caller
+from cairn_kit.auth import Caller, Permission
 from cairn_kit.database import Database, Transaction
 from cairn_kit.errors import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, Violation
 from cairn_kit.events import Event, announce
@@ -109,7 +109,7 @@ class ProjectHandlers:
         """A project's counts, now."""
         project = parsed(project_id, name, "name")
         found(await self._projects.get(self._database, who.tenant, project), "project", name)
-        return progress_message(project, await self._projects.progress(self._database, who.tenant, project))
+        return progress_message(project, await self._counts(who, project))
 
     async def watch_progress(self, who: Caller, name: str) -> AsyncIterator[pb.ProjectProgress]:
         """A project's counts, now and whenever they change."""
@@ -118,11 +118,15 @@ class ProjectHandlers:
         sent: tuple[int, ...] | None = None
         while True:
             bell = self._wakes.listen(who.tenant, project)
-            counts = await self._projects.progress(self._database, who.tenant, project)
+            counts = await self._counts(who, project)
             if counts.counts() != sent:
                 sent = counts.counts()
                 yield progress_message(project, counts)
             await rung(bell, self._poll_seconds)
+
+    async def _counts(self, who: Caller, project: str) -> Progress:
+        counts = await self._projects.progress(self._database, who.tenant, project)
+        return counts if who.may(Permission.READ_GOLD) else counts.without_gold()
 
     async def _check_schema_change(self, tx: Transaction, row: ProjectRow, body: pb.Project) -> None:
         uses = await self._projects.uses(tx, row.tenant, row.project)

@@ -45,7 +45,7 @@ SELECT coalesce(sum(items), 0)::bigint AS items, coalesce(sum(auto_items), 0)::b
        coalesce(sum(consensus_items), 0)::bigint AS consensus_items,
        coalesce(sum(gold_items), 0)::bigint AS gold_items,
        coalesce(sum(corrected_items), 0)::bigint AS corrected_items,
-       coalesce(sum(labels), 0)::bigint AS labels, coalesce(sum(annotations), 0)::bigint AS annotations,
+       coalesce(sum(annotations), 0)::bigint AS annotations,
        coalesce(sum(label_annotations), 0)::bigint AS label_annotations,
        coalesce(sum(late_annotations), 0)::bigint AS late_annotations, now() AS as_of
 FROM progress WHERE tenant = $1 AND project = $2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -54,7 +54,6 @@ class Progress:
     consensus_items: int
     gold_items: int
     corrected_items: int
-    labels: int
     annotations: int
     label_annotations: int
     late_annotations: int
@@ -63,9 +62,16 @@ class Progress:
     def counts(self) -> tuple[int, ...]:
         """Everything but the time: equal when nothing has changed."""
         return (
-            self.items, self.auto_items, self.consensus_items, self.gold_items, self.corrected_items, self.labels,
+            self.items, self.auto_items, self.consensus_items, self.gold_items, self.corrected_items,
             self.annotations, self.label_annotations, self.late_annotations,
         )  # fmt: skip
+
+    def without_gold(self) -> Progress:
+        """What those may know who must not tell gold from other items: as if what gold labels did not exist.
+
+        One's own answer adds to `label_annotations` exactly when its item was not gold.
+        """
+        return replace(self, items=self.items - self.gold_items, gold_items=0, label_annotations=0)
 
 
 class ProjectStore:

@@ -965,7 +965,9 @@ Global___GoldProvenance: _TypeAlias = GoldProvenance  # noqa: Y015
 
 @_typing.final
 class ProjectProgress(_message.Message):
-    """Counts of what a project holds."""
+    """Counts of what a project holds. A caller who may not read gold learns nothing here that tells gold from other items:
+    items that gold labels are not counted, and `gold_items` and `label_annotations` are 0.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -993,13 +995,13 @@ class ProjectProgress(_message.Message):
     corrected_items: _builtins.int
     """Labeled or changed by a reviewer."""
     gold_items: _builtins.int
-    """Labeled by gold."""
+    """Labeled by gold; 0 without the permission to read gold."""
     annotations: _builtins.int
     """Annotations kept, reviews and gold included."""
     late_annotations: _builtins.int
     """Of these, those that came late."""
     label_annotations: _builtins.int
-    """Annotations given to find a label (neither gold nor review)."""
+    """Annotations given to find a label (neither gold nor review); 0 without the permission to read gold."""
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp:
         """When the counts were taken."""
