@@ -20,10 +20,10 @@ async def test_gold_comes_in_the_stated_share_and_each_once_a_labeler(desk):
     await desk.open(
         *(f"item-{n}" for n in range(400)), gold=[f"gold-{n}" for n in range(300)], gold_share=0.25
     )
-    for call in range(4):
-        await desk.lease("ann", 100, request_id=f"r-{call}")
+    for _ in range(4):
+        await desk.lease("ann", 100)
     gold = await gold_leases(desk)
-    assert abs(len(gold) - 100) < 4 * math.sqrt(400 * 0.25 * 0.75)
+    assert abs(len(gold) - 100) < 6 * math.sqrt(400 * 0.25 * 0.75)
     assert len(set(gold)) == len(gold)
     assert await desk.broken_promises() == []
 
@@ -31,7 +31,7 @@ async def test_gold_comes_in_the_stated_share_and_each_once_a_labeler(desk):
 async def test_every_labeler_gets_the_same_gold_and_gold_never_runs_full(desk):
     await desk.open(*(f"item-{n}" for n in range(60)), gold=["g"], gold_share=0.5, min_answers=9)
     for n in range(5):
-        await desk.lease(f"labeler-{n}", 20, request_id=f"r-{n}")
+        await desk.lease(f"labeler-{n}", 20)
     assert len(await gold_leases(desk)) == 5
     task = await desk.task("g", "GOLD")
     assert (task.state, task.live_leases) == (pb.TASK_STATE_OPEN, 5)
@@ -61,12 +61,12 @@ async def test_gold_looks_like_any_other_lease_in_lease_and_token(desk):
 
 async def test_when_the_work_is_out_no_gold_comes_either(desk):
     await desk.open("a", gold=[f"gold-{n}" for n in range(50)], gold_share=0.5)
-    for call in range(20):
-        await desk.lease("ann", 1, request_id=f"r-{call}")
-    assert len(await gold_leases(desk)) <= 20
+    for _ in range(40):
+        await desk.lease("ann", 1)
+    assert len(await gold_leases(desk)) < 40
     before = len(await gold_leases(desk))
-    for call in range(20):
-        assert await desk.lease("ann", 3, request_id=f"s-{call}") == []
+    for _ in range(20):
+        assert await desk.lease("ann", 3) == []
     assert len(await gold_leases(desk)) == before
 
 
@@ -94,8 +94,36 @@ async def test_gold_shows_as_a_label_to_those_who_may_not_write_the_project(desk
     assert hidden.kind == pb.TASK_KIND_LABEL
 
 
-def test_the_same_request_draws_the_same_gold():
-    first = draw_gold(0.3, 50, "acme", "birds", "labelers/ann", "r-1")
-    assert first == draw_gold(0.3, 50, "acme", "birds", "labelers/ann", "r-1")
-    assert first != draw_gold(0.3, 50, "acme", "birds", "labelers/ann", "r-2")
-    assert not any(draw_gold(0.0, 50, "x").is_gold)
+async def test_whoever_knows_all_that_a_request_says_still_cannot_compute_which_of_its_tasks_are_gold(desk):
+    await desk.open(*(f"item-{n}" for n in range(60)), gold=[f"gold-{n}" for n in range(60)], gold_share=0.5)
+
+    async def places_of_gold():
+        leases = await desk.lease("ann", 60, request_id="r-1")
+        gold = {item for item, _ in await gold_leases(desk)}
+        return [n for n, lease in enumerate(leases) if lease.item.split("/")[-1] in gold]
+
+    first = await places_of_gold()
+    assert await places_of_gold() == first, "the call repeated is the first answer"
+    await desk.database.execute("TRUNCATE lease, request")
+    await desk.database.execute("UPDATE slot SET state = 'OPEN'")
+    assert await places_of_gold() != first, "the same call in the same world draws anew"
+
+
+async def test_a_little_gold_among_much_work_stands_anywhere(desk):
+    await desk.open(*(f"item-{n}" for n in range(100)), gold=["g"], gold_share=0.5, min_answers=12)
+    places = []
+    for labeler in range(12):
+        leases = await desk.lease(f"labeler-{labeler}", 100)
+        places += [n for n, lease in enumerate(leases) if lease.item == desk.words.item("g")]
+    assert len(places) == 12
+    assert max(places) > 17, "of the places drawn, the first is among the first few"
+
+
+def test_a_draw_follows_its_entropy_and_every_place_is_as_likely_to_be_gold():
+    draws = [draw_gold(0.3, 20, n.to_bytes(4)) for n in range(2000)]
+    assert draws[7] == draw_gold(0.3, 20, (7).to_bytes(4))
+    often = [sum(draw.nth[place] > 0 for draw in draws) for place in range(20)]
+    assert all(abs(count - 600) < 6 * math.sqrt(2000 * 0.3 * 0.7) for count in often)
+    first = [sum(draw.nth[place] == 1 for draw in draws) for place in range(20)]
+    assert all(abs(count - 100) < 60 for count in first)
+    assert not any(draw_gold(0.0, 50, b"x").nth)

@@ -55,12 +55,12 @@ def nodes(plan: dict[str, Any]):
 
 
 async def plan_of(desk, labeler: str, count: int = 10) -> dict[str, Any]:
-    draw = draw_gold(0.1, count, labeler)
+    draw = draw_gold(0.1, count, labeler.encode())
     async with desk.database.transaction() as tx:
         rows = await tx.fetch(
             "EXPLAIN (ANALYZE, FORMAT JSON) " + SQL.lease_labels,
             desk.tenant, "birds", labeler, [""], count, [new_lease_id() for _ in range(count)],
-            draw.is_gold, draw.start, 600.0, 10.0, *ScanStart(),
+            draw.nth, draw.start, 600.0, 10.0, *ScanStart(),
         )  # fmt: skip
         raise _Undo(json.loads(rows[0][0])[0]["Plan"])
 

@@ -291,10 +291,10 @@ class DispatchStore:
 
         Looks from `start` on; also returns how far it looked.
         """
-        count = len(draw.is_gold)
+        count = len(draw.nth)
         rows = await tx.fetch(
             SQL.lease_labels, tenant, project, labeler, list(skills), count, [new_lease_id() for _ in range(count)],
-            draw.is_gold, draw.start, granting.seconds, granting.grace, *start,
+            draw.nth, draw.start, granting.seconds, granting.grace, *start,
         )  # fmt: skip
         reached = ScanStart(rows[-1]["urgency"], rows[-1]["place"]) if rows else start
         return [_lease(row) for row in rows], reached

@@ -1,8 +1,7 @@
-"""Where gold is placed among the tasks handed out: by chance, so that no labeler can tell it by its position."""
+"""Where gold is placed among the tasks handed out: by a chance that no labeler can know."""
 
 from __future__ import annotations
 
-import hashlib
 import random
 from dataclasses import dataclass
 
@@ -12,18 +11,24 @@ CIRCLE = 2**62
 
 @dataclass(frozen=True, slots=True)
 class GoldDraw:
-    """For each task of a request, in order, whether it is to be gold; and where to begin looking for gold."""
+    """Which tasks of a request are to be gold, and where to begin looking for it."""
 
-    is_gold: list[bool]
+    nth: list[int]
+    """For each task, in order: which gold it is to be, counted from `start` and from 1; 0 for none."""
     start: int
 
 
-def draw_gold(share: float, tasks: int, *entropy: str) -> GoldDraw:
-    """Draw each task of a request as gold with probability `share`, the same way for the same entropy.
+def draw_gold(share: float, tasks: int, entropy: bytes) -> GoldDraw:
+    """Draw each task of a request as gold with probability `share`, each for itself.
 
-    `entropy` is what names the request: tenant, project, labeler, and its id. Whoever knows the seed but not the
-    gold set learns nothing: that a task was drawn does not say which.
+    Which of them comes first on the circle is drawn too: when there is less gold than was drawn, what there is would
+    else stand in the first of these places. `entropy` must be fresh for each draw and unknown to whoever asks: they
+    know the share and all that they sent, and could make the draw themselves.
     """
-    seed = hashlib.sha256("\0".join(entropy).encode()).digest()
-    chance = random.Random(seed)
-    return GoldDraw([chance.random() < share for _ in range(tasks)], chance.randrange(CIRCLE))
+    chance = random.Random(entropy)
+    drawn = [place for place in range(tasks) if chance.random() < share]
+    chance.shuffle(drawn)
+    nth = [0] * tasks
+    for number, place in enumerate(drawn, 1):
+        nth[place] = number
+    return GoldDraw(nth, chance.randrange(CIRCLE))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
 import time
-import uuid
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -115,10 +115,7 @@ class Leasing:
                 if request.reviews:
                     leases = await self._store.lease_reviews(tx, tenant, project, labeler, count, granting)
                 else:
-                    entropy = request.request_id or uuid.uuid4().hex
-                    leases = await self._lease_labels(
-                        tx, tenant, project, me, policy, count, granting, entropy
-                    )
+                    leases = await self._lease_labels(tx, tenant, project, me, policy, count, granting)
                 announce_granted(tx, leases)
                 return pb.LeaseTasksResponse(leases=[self._with_token(lease) for lease in leases])
 
@@ -135,13 +132,12 @@ class Leasing:
         policy: ProjectPolicy,
         count: int,
         granting: Granting,
-        entropy: str,
     ) -> list[Lease]:
         skills = _servable(policy.required_skill, me.skills)
         if not skills:
             return []
         key = (tenant, project, me.labeler)
-        draw = draw_gold(policy.gold_share, count, tenant, project, me.labeler, entropy)
+        draw = draw_gold(policy.gold_share, count, _entropy())
         start = self._scans.start(key)
         began = time.monotonic()
         leases, reached = await self._store.lease_labels(
@@ -149,7 +145,7 @@ class Leasing:
         )
         if len(leases) < count and start != ScanStart():
             start, left = ScanStart(), count - len(leases)
-            draw = draw_gold(policy.gold_share, left, tenant, project, me.labeler, entropy, "again")
+            draw = draw_gold(policy.gold_share, left, _entropy())
             more, reached = await self._store.lease_labels(
                 tx, tenant, project, me.labeler, skills, draw, granting, start
             )
@@ -354,6 +350,11 @@ class Leasing:
             audit=lease.audit,
         )
         return lease_message(lease, self._sign(claims))
+
+
+def _entropy() -> bytes:
+    """What nobody else knows. A call that is repeated draws no second time: `once` remembers its answer."""
+    return secrets.token_bytes(32)
 
 
 def _servable(required: str, skills: Sequence[str]) -> list[str]:

@@ -161,8 +161,8 @@ WHERE p.tenant = $1 AND p.project = $2
 SELECT labeler, skills, suspended, revision FROM labeler WHERE tenant = $1 AND labeler = ANY ($2::text[])
 
 -- The heart of the service: choose, take, grant, in one statement.
--- $1 tenant, $2 project, $3 labeler, $4 skills to serve ('' for none asked), $5 how many, $6 lease ids, $7 which of
--- them are to be gold, $8 where to begin looking for gold, $9 seconds, $10 seconds of grace,
+-- $1 tenant, $2 project, $3 labeler, $4 skills to serve ('' for none asked), $5 how many, $6 lease ids, $7 which gold
+-- each of them is to be (0 for none), $8 where to begin looking for gold, $9 seconds, $10 seconds of grace,
 -- ($11, $12) urgency and place from which on to look.
 -- A slot is taken only when it is the first open one of its task: a labeler gets a task once, and two labelers who
 -- ask at the same moment get different tasks instead of waiting for each other.
@@ -205,7 +205,7 @@ gold_candidate AS MATERIALIZED (
          WHERE l.tenant = $1 AND l.project = $2 AND l.labeler = $3 AND l.item = t.item AND l.kind <> 'REVIEW'
            AND l.state IN ('LIVE', 'ANSWERED', 'SKIPPED', 'ANSWERED_LATE'))
      ORDER BY t.place
-     LIMIT (SELECT count(*) FROM unnest($7::bool[]) AS drawn WHERE drawn))
+     LIMIT (SELECT max(drawn) FROM unnest($7::int[]) AS drawn))
     UNION ALL
     (SELECT t.task, t.item, t.place, 1
      FROM task t
@@ -215,12 +215,11 @@ gold_candidate AS MATERIALIZED (
          WHERE l.tenant = $1 AND l.project = $2 AND l.labeler = $3 AND l.item = t.item AND l.kind <> 'REVIEW'
            AND l.state IN ('LIVE', 'ANSWERED', 'SKIPPED', 'ANSWERED_LATE'))
      ORDER BY t.place
-     LIMIT (SELECT count(*) FROM unnest($7::bool[]) AS drawn WHERE drawn))
+     LIMIT (SELECT max(drawn) FROM unnest($7::int[]) AS drawn))
   ) AS circle
 ),
 wanted AS (
-  SELECT w.lease, w.turn, CASE WHEN w.is_gold THEN count(*) FILTER (WHERE w.is_gold) OVER (ORDER BY w.turn) END AS nth
-  FROM unnest($6::uuid[], $7::bool[]) WITH ORDINALITY AS w(lease, is_gold, turn)
+  SELECT * FROM unnest($6::uuid[], $7::int[]) WITH ORDINALITY AS w(lease, nth, turn)
 ),
 chosen AS (
   SELECT w.lease, w.turn, coalesce(g.task, c.task) AS task, coalesce(g.item, c.item) AS item,
