@@ -10,6 +10,7 @@ from uuid import uuid4
 import grpc
 import pytest
 import pytest_asyncio
+from nats.aio.msg import Msg
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.annotation.v1 import annotation_store_pb2_grpc as api
@@ -19,7 +20,8 @@ from cairn.label.v1 import label_value_pb2 as value_pb
 from cairn_annotation_store.__main__ import SERVICE
 from cairn_kit.auth import LeaseClaims
 from cairn_kit.errors import CairnError, from_rpc_error
-from cairn_kit.events import Event
+from cairn_kit.events import Event, Received, Subscription
+from cairn_kit.events.delivery import Reader
 from cairn_kit.testing import World
 from cairn_kit.testing.fixtures import *  # noqa: F403
 
@@ -173,6 +175,17 @@ async def refused(*reasons: str) -> AsyncIterator[list[CairnError]]:
     seen.append(error)
 
 
+def as_consumers_read(event: Received[Any]) -> Any:
+    """The event's message, through the door that it must pass to get to any consumer's handler."""
+
+    async def unused(*_: object) -> None:
+        """Only its decoder is wanted."""
+
+    reader = Reader([Subscription(type(event.message), unused)])
+    on_the_bus = Msg(_client=None, subject=event.subject, data=event.body, headers=dict(event.headers))
+    return reader.read(on_the_bus).event.message
+
+
 @pytest.fixture
 def overrides() -> dict[str, Any]:
     """Settings that a test file wants otherwise."""
@@ -188,12 +201,13 @@ async def birds(world: World, overrides: dict[str, Any]) -> AsyncIterator[Birds]
 
 @pytest.fixture
 def tools() -> Any:
-    """What tests share besides the store: `refused`, `choice_schema`, `chose`, `jsonl`."""
+    """What tests share besides the store: `refused`, `choice_schema`, `chose`, `as_consumers_read`, `jsonl`."""
 
     class Tools:
         refused = staticmethod(refused)
         choice_schema = staticmethod(choice_schema)
         chose = staticmethod(chose)
+        as_consumers_read = staticmethod(as_consumers_read)
 
         @staticmethod
         def jsonl(body: bytes) -> list[dict[str, Any]]:

@@ -8,6 +8,8 @@ import pytest
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb
+from cairn.label.v1 import label_schema_pb2 as schema_pb
+from cairn.label.v1 import label_value_pb2 as v
 from cairn_annotation_store.store import LabelStore
 from cairn_kit.testing import eventually
 
@@ -106,6 +108,20 @@ async def test_many_decisions_are_one_batch_and_each_is_announced(ready: Any) ->
     await ready.world.publish(*(ready.consensus(f"a{i:04d}", "owl") for i in range(12)))
     events = await heard.count(12)
     assert {event.message.item for event in events} == {f"projects/birds/items/a{i:04d}" for i in range(12)}
+
+
+async def test_a_label_too_large_for_an_event_is_told_without_its_answer(birds: Any, tools: Any) -> None:
+    note = schema_pb.Question(id="note", text=schema_pb.TextQuestion(max_length=1_000_000))
+    await birds.create(schema_pb.LabelSchema(questions=[note]))
+    heard = await birds.world.listen(events_pb.LabelFinalized)
+    truth = v.Answer(question="note", text="x" * 220_000)
+    await birds.take_in([pb.Item(key="g", text="hoo", gold_answers=[truth])])
+    [event] = await heard.count(1)
+    told = tools.as_consumers_read(event)
+    assert told.answer_omitted
+    assert not told.label.HasField("answer")
+    asked = pb.GetLabelRequest(name=f"{told.label.name}@{told.label.revision}")
+    assert (await birds.stub.GetLabel(asked)).answer == truth
 
 
 async def test_what_names_no_item_or_question_is_put_aside_and_its_neighbours_are_not(ready: Any) -> None:

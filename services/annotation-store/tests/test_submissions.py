@@ -247,10 +247,12 @@ async def test_answers_too_large_for_an_event_are_kept_and_told_without_them(bir
     long = v.Answer(question="note", text="x" * 500_000)
     kept = await birds.submit(birds.lease("a0000"), long)
     [event] = await heard.count(1)
-    assert event.message.answers_omitted
-    assert not event.message.annotation.answers
-    read = await birds.stub.GetAnnotation(pb.GetAnnotationRequest(name=kept.name))
-    assert read.answers == [long]
+    told = tools.as_consumers_read(event)
+    assert told.answers_omitted
+    assert not told.annotation.answers
+    service = birds.as_(subject="services/task-dispatch", roles=["service"])
+    read = await service.GetAnnotation(pb.GetAnnotationRequest(name=told.annotation.name))
+    assert (read.name, list(read.answers)) == (kept.name, [long])
     for size in (1_000_001, 3_000_000):
         async with tools.refused("ANSWER_INVALID", "ANSWERS_TOO_LARGE"):
             await birds.submit(birds.lease("a0001"), v.Answer(question="note", text="x" * size))

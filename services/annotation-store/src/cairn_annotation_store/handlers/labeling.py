@@ -210,7 +210,8 @@ class LabelHandlers:
 def _finalized(revision: LabelRevision, label: pb.Label, complete: Source | None) -> Event:
     omitted = label.answer.ByteSize() > _LARGEST_ANSWER
     if omitted:
-        label.answer.ClearField(label.answer.WhichOneof("value") or "abstention")
+        # Whole: by its rules an answer has a value, and no consumer would take an event with one that has none.
+        label.ClearField("answer")
     item = str(ItemName(revision.key.project, revision.key.item))
     return Event(
         events_pb.LabelFinalized(

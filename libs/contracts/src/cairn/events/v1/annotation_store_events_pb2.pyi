@@ -170,12 +170,12 @@ class LabelFinalized(_message.Message):
     item_complete: _builtins.bool
     """Whether every required question of the item has a label now."""
     answer_omitted: _builtins.bool
-    """Whether `label.answer` has no value here because it is too large for an event (whose limit is 256 KiB):
-    whoever needs it reads it with `GetLabel`.
+    """Whether `label.answer` is absent here because it is too large for an event (whose limit is 256 KiB): absent does
+    not mean that there is none. Whoever needs it reads it with `GetLabel` of `{label.name}@{label.revision}`.
     """
     @_builtins.property
     def label(self) -> _annotation_store_pb2.Label:
-        """The label."""
+        """The label, without its answer where `answer_omitted` says so."""
 
     def __init__(
         self,
