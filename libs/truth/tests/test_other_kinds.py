@@ -63,6 +63,41 @@ def test_numbers_outvote_a_slip_and_learn_biases() -> None:
     assert 0.85 < np.mean(np.abs(estimate - off - truth) < 2 * sd) <= 1.0
 
 
+@pytest.mark.parametrize("slip", [1e3, 1e6, 1e100, 1e308, -1e308])
+def test_one_gross_slip_spoils_nobody_elses_numbers(slip: float) -> None:
+    chance, truth = np.random.default_rng(2), np.random.default_rng(3).uniform(10, 20, 100)
+    lives = [LiveNumbers(), LiveNumbers()]
+    for i, x in enumerate(truth):
+        for who in range(5):
+            said = x + 0.3 * chance.normal()
+            for live in lives:
+                live.update(f"i{i}", f"l{who}", said)
+    lives[1].update("i7", "l2", slip)
+    for live in lives:
+        live.refit()
+    clean, spoiled = (np.array([live.posterior(f"i{i}").value for i in range(100)]) for live in lives)
+    assert np.abs(spoiled - clean).max() < 0.2
+    assert lives[1].reliability("l2").spread < 3 * lives[0].reliability("l2").spread
+    assert all(
+        lives[1].posterior(f"i{i}").sd == pytest.approx(lives[0].posterior(f"i{i}").sd, rel=0.3)
+        for i in range(100)
+        if i != 7
+    )
+
+
+def test_equal_answers_are_sure_and_finite() -> None:
+    live = LiveNumbers()
+    for i in range(5):
+        for who in "abc":
+            live.update(f"i{i}", who, 4.0)
+    live.refit()
+    assert all(live.posterior(f"i{i}").value == pytest.approx(4.0) for i in range(5))
+    live.update("i0", "c", 1e200)
+    live.refit()
+    assert all(live.posterior(f"i{i}").value == pytest.approx(4.0) for i in range(1, 5))
+    assert np.isfinite(live.posterior("i0").sd)
+
+
 def test_a_number_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="value is nan"):
         LiveNumbers().update("a", "ann", float("nan"))

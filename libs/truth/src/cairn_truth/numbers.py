@@ -30,6 +30,15 @@ _SETTLED = 1e-9
 _SMALLEST = 1e-6
 """Spread below which all answers count as equal, in units of the crowd's."""
 
+_GROSS = 1e4
+"""An answer so many spreads from all others is moved to there before it is squared: it weighs nothing as it is."""
+
+_LARGEST = 1e100
+"""Larger numbers count as this one: their squares have no place in a double."""
+
+_WINSOR = 4.0
+"""Spreads beyond which a deviation counts as just that: hardly any of a normal crowd's, all of a slip's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -74,6 +83,7 @@ class LiveNumbers:
             raise ValueError(f"scale is {scale}; expected above 0")
         self.refits = 0
         self.refit_votes = 0
+        self._scale = scale
         self._answers: dict[str, dict[str, float]] = {}
         self._gold: dict[str, float] = {}
         self._counts: dict[str, int] = {}
@@ -96,7 +106,7 @@ class LiveNumbers:
         answers = self._answers.setdefault(item, {})
         if labeler not in answers:
             self._counts[labeler] = self._counts.get(labeler, 0) + 1
-        answers[labeler] = float(value)
+        answers[labeler] = float(min(max(value, -_LARGEST), _LARGEST))
         return self.posterior(item)
 
     def know(self, item: str, truth: float | None) -> None:
@@ -158,7 +168,7 @@ class LiveNumbers:
         labeler = np.array([r[1] for r in rows])
         answer = np.array([r[2] for r in rows])
         known = np.array([self._gold.get(name, np.nan) for name in names])
-        self._adopt(_fit(item, labeler, answer, known, labelers))
+        self._adopt(_fit(item, labeler, answer, known, labelers, self._scale))
 
     def save(self) -> bytes:
         """Return the fitted state as bytes (NumPy .npz, no pickle)."""
@@ -234,6 +244,7 @@ def _fit(
     answer: Floats,
     known: Floats,
     labelers: tuple[str, ...],
+    scale: float,
 ) -> _Crowd:
     items, people = known.size, len(labelers)
     per_item = np.bincount(item, minlength=items)
@@ -243,9 +254,13 @@ def _fit(
     )
     value = np.where(np.isnan(known), value, known)
     given = np.bincount(labeler, minlength=people)
-    floor = max(float(answer.std()), 1e-12) * _SMALLEST
-    noise = max(float(np.sqrt(np.mean((answer - value[item]) ** 2))), floor)
-    mean, sd = float(value.mean()), max(float(value.std()), floor)
+    middle = float(np.median(answer))
+    width = _typical(answer - middle, scale)
+    answer = np.clip(answer, middle - _GROSS * width, middle + _GROSS * width)
+    floor = max(width, 1e-12) * _SMALLEST
+    noise = max(float(np.sqrt(np.mean(_winsorised(answer - value[item], scale) ** 2))), floor)
+    mean, sd = _mean_and_sd(value, scale)
+    sd = max(sd, floor)
     bias, spread = np.zeros(people), np.full(people, noise)
     for _ in range(_ROUNDS):
         residual = answer - value[item] - bias[labeler]
@@ -265,9 +280,31 @@ def _fit(
         )
         spread = np.maximum(spread, floor)
         noise = max(float(np.sqrt(square.mean())), floor)
-        mean, sd = float(fresh.mean()), max(float(np.sqrt(fresh.var() + np.mean(1.0 / total))), floor)
+        mean, sd = _mean_and_sd(fresh, scale)
+        sd = max(float(np.sqrt(sd**2 + np.mean(1.0 / total))), floor)
         moved = float(np.abs(fresh - value).max())
         value = fresh
         if moved < _SETTLED * max(sd, floor):
             break
     return _Crowd(mean, sd, noise, labelers, bias, spread)
+
+
+def _typical(deviation: Floats, scale: float) -> float:
+    """Return the size of a usual deviation, whatever the size of up to a tenth of them.
+
+    Where nine of ten are 0 it is the least of the others, but at most ``scale``; 0 if there is none.
+    """
+    size = np.abs(deviation)
+    usual = max(1.4826 * float(np.median(size)), float(np.quantile(size, 0.9)) / 1.645)
+    return usual or (float(np.min(size[size > 0.0], initial=scale)) if size.any() else 0.0)
+
+
+def _winsorised(deviation: Floats, scale: float) -> Floats:
+    most = _WINSOR * _typical(deviation, scale)
+    return np.clip(deviation, -most, most)
+
+
+def _mean_and_sd(values: Floats, scale: float) -> tuple[float, float]:
+    middle = float(np.median(values))
+    near = middle + _winsorised(values - middle, scale)
+    return float(near.mean()), float(near.std())
