@@ -16,7 +16,7 @@ from joserfc.jwk import OctKey, OKPKey
 import cairn
 from cairn_kit.auth import KeyRing, LeaseClaims, PrivateKey, PublicKeys, Role, Signer, Verifier
 from cairn_kit.auth.keys import KeyFileError
-from cairn_kit.auth.permissions import PERMISSIONS, defects
+from cairn_kit.auth.permissions import PERMISSIONS, defects, permissions_of
 from cairn_kit.errors import FailedPrecondition, NotFound, PermissionDenied, Unauthenticated
 
 LEASE = LeaseClaims("acme", "birds", "item-1", "t1", "l1", "labelers/ann", "LABEL", time.time() + 86400)
@@ -59,6 +59,23 @@ def test_an_rpc_without_a_rule_is_found() -> None:
     name = "/cairn.dispatch.v1.TaskDispatchService/LeaseTasks"
     table = {method: rule for method, rule in PERMISSIONS.items() if method != name}
     assert defects(every_proto(), table) == [f"{name} has no rule"]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "/cairn.dispatch.v1.TaskDispatchService/ClaimItems",
+        "/cairn.dispatch.v1.TaskDispatchService/GetTask",
+        "/cairn.dispatch.v1.TaskDispatchService/WatchQueue",
+        "/cairn.annotation.v1.AnnotationStoreService/GetProjectProgress",
+        "/cairn.annotation.v1.AnnotationStoreService/WatchProjectProgress",
+        "/cairn.annotation.v1.AnnotationStoreService/GetAnnotation",
+    ],
+)
+def test_who_only_answers_may_call_nothing_that_tells_gold_from_other_items(method: str) -> None:
+    asked = PERMISSIONS[method].permission
+    assert asked not in permissions_of([Role.LABELER, Role.REVIEWER])
+    assert all(asked in permissions_of([role]) for role in (Role.OPERATOR, Role.ADMIN, Role.SERVICE))
 
 
 def test_private_keys_are_for_their_owner_alone(ring: KeyRing) -> None:

@@ -169,6 +169,20 @@ async def test_a_lease_belongs_to_its_labeler_alone(world, dispatch, words):
     assert reason_of(error) == "PROJECT_NOT_FOUND"
 
 
+async def test_no_labeler_finds_gold_by_naming_items(world, dispatch, words):
+    await say(world, words, words.created(min_answers=1), words.imported("a", gold=["g"]), words.routed("a"))
+    await eventually(lambda: open_tasks(dispatch), 2)
+    ann = dispatch.stub(api.TaskDispatchServiceStub, subject="ann", roles=["labeler", "reviewer"])
+    for item in ("a", "g"):
+        claims = [pb.ItemClaim(item=words.item(item))]
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await ann.ClaimItems(pb.ClaimItemsRequest(parent=words.name, claims=claims))
+        assert (error.value.code(), reason_of(error)) == (
+            grpc.StatusCode.PERMISSION_DENIED,
+            "PERMISSION_MISSING",
+        )
+
+
 async def test_a_project_is_served_before_its_event_has_come(world, dispatch, store, words):
     ann = dispatch.stub(api.TaskDispatchServiceStub, subject="ann", roles=["labeler"])
     request = pb.LeaseTasksRequest(parent=words.name, request_id="first")
@@ -189,7 +203,7 @@ async def test_a_project_is_served_before_its_event_has_come(world, dispatch, st
 async def test_bad_elements_are_answered_one_by_one(world, dispatch, words, kit):
     await say(world, words, words.created(), words.imported("a"), words.routed("a"))
     await eventually(lambda: open_tasks(dispatch), 1)
-    ann = dispatch.stub(api.TaskDispatchServiceStub, subject="ann", roles=["labeler"])
+    boss = dispatch.stub(api.TaskDispatchServiceStub, subject="boss", roles=["operator"])
     claims = [
         pb.ItemClaim(item="not an item"),
         pb.ItemClaim(item="projects/other/items/a"),
@@ -197,10 +211,10 @@ async def test_bad_elements_are_answered_one_by_one(world, dispatch, words, kit)
         pb.ItemClaim(item=words.item("a"), review=True),
         pb.ItemClaim(item=words.item("a")),
     ]
-    response = await ann.ClaimItems(pb.ClaimItemsRequest(parent=words.name, claims=claims))
-    assert kit.reasons(response.results) == [
-        "INVALID_FIELD", "INVALID_FIELD", "PERMISSION_MISSING", "PERMISSION_MISSING", "",
-    ]  # fmt: skip
+    response = await boss.ClaimItems(pb.ClaimItemsRequest(parent=words.name, claims=claims))
+    assert kit.reasons(response.results) == ["INVALID_FIELD", "INVALID_FIELD", "", "NO_TASK_YET", ""]
+    labelers = [result.lease.labeler for result in response.results]
+    assert labelers == ["", "", "labelers/bob", "", "labelers/boss"]
     audit = dispatch.stub(api.TaskDispatchServiceStub, subject="services/audit", roles=["service"])
     wishes = [
         pb.TaskWish(item=words.item("a"), kind=pb.TASK_KIND_GOLD, answers_wanted=1),

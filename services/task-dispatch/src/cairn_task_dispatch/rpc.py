@@ -40,7 +40,7 @@ class DispatchRpc(api.TaskDispatchServiceServicer):
         return await self._leasing.lease_tasks(who.tenant, labeler, request)
 
     async def ClaimItems(self, request: pb.ClaimItemsRequest, context: Context) -> pb.ClaimItemsResponse:
-        """Lease given items to given labelers."""
+        """Lease given items to given labelers; the caller may act for each of them."""
         who, project = caller(), parse_project(request.parent)
         claims: dict[int, Claim] = {}
         refused: dict[int, CairnError] = dict(bad_elements())

@@ -43,6 +43,7 @@ class Permission(Enum):
     """Lease, look at what was leased, answer."""
     REVIEW = "work.review"
     ACT_FOR_OTHERS = "work.for-others"
+    """Lease and answer as any labeler, and choose the items: whoever may name an item finds out whether it is gold."""
     READ_TASKS = "tasks.read"
     WRITE_TASKS = "tasks.write"
     READ_LABELERS = "labelers.read"
@@ -153,8 +154,11 @@ PERMISSIONS: Mapping[str, Rule] = {
         ListProjects=(_P.READ_PROJECTS, IN_HANDLER),
         UpdateProject=(_P.WRITE_PROJECTS, "project.name"),
         ArchiveProject=(_P.WRITE_PROJECTS, "name"),
-        GetProjectProgress=(_P.READ_PROJECTS, "name"),
-        WatchProjectProgress=(_P.READ_PROJECTS, "name"),
+        GetProjectProgress=(
+            _P.READ_ANNOTATIONS,
+            "name",
+        ),  # counts by kind tell a labeler what the last answer was
+        WatchProjectProgress=(_P.READ_ANNOTATIONS, "name"),
         ImportItems=(_P.WRITE_ITEMS, "header.parent"),
         GetImport=(_P.READ_ITEMS, "name"),
         GetItem=(_P.READ_ITEMS, "name"),
@@ -180,7 +184,7 @@ PERMISSIONS: Mapping[str, Rule] = {
     **_service(
         "cairn.dispatch.v1.TaskDispatchService",
         LeaseTasks=(_P.WORK, "parent"),
-        ClaimItems=(_P.WORK, "parent"),
+        ClaimItems=(_P.ACT_FOR_OTHERS, "parent"),
         ExtendLease=(_P.WORK, "name"),
         ReleaseLease=(_P.WORK, "name"),
         SkipTask=(_P.WORK, "name"),

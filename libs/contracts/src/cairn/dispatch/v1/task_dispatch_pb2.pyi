@@ -459,7 +459,7 @@ class ItemClaim(_message.Message):
     labeler: _builtins.str
     """`labelers/{labeler}`; empty means the caller."""
     review: _builtins.bool
-    """Whether the item's open review is claimed instead of its labeling; needs the reviewer role."""
+    """Whether the item's open review is claimed instead of its labeling; needs permission to review."""
     def __init__(
         self,
         *,

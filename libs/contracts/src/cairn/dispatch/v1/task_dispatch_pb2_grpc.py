@@ -125,8 +125,9 @@ class TaskDispatchServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ClaimItems(self, request, context):
-        """Leases the task of a given item to a given labeler, for each element. Per-element reasons: `ITEM_NOT_FOUND`;
-        `NO_TASK_YET` (the item is known but not routed yet; try again soon); `NO_OPEN_SLOT` (leased out, or waiting
+        """Leases the task of a given item to a given labeler, for each element. Needs permission to act for others, even for
+        oneself: gold is always granted, so whoever may name the item finds out which items are gold. Labelers lease what
+        they are given. Per-element reasons: `ITEM_NOT_FOUND`; `NO_TASK_YET` (the item is known but not routed yet; try again soon); `NO_OPEN_SLOT` (leased out, or waiting
         for consensus; try again soon); `TASK_CLOSED` (no more answers are wanted); `ALREADY_ANSWERED` (by this
         labeler); `SKILL_MISSING`.
         """

@@ -43,8 +43,9 @@ class TaskDispatchServiceStub:
     none, when there are no more; that is no error.
     """
     ClaimItems: _grpc.UnaryUnaryMultiCallable[_task_dispatch_pb2.ClaimItemsRequest, _task_dispatch_pb2.ClaimItemsResponse]
-    """Leases the task of a given item to a given labeler, for each element. Per-element reasons: `ITEM_NOT_FOUND`;
-    `NO_TASK_YET` (the item is known but not routed yet; try again soon); `NO_OPEN_SLOT` (leased out, or waiting
+    """Leases the task of a given item to a given labeler, for each element. Needs permission to act for others, even for
+    oneself: gold is always granted, so whoever may name the item finds out which items are gold. Labelers lease what
+    they are given. Per-element reasons: `ITEM_NOT_FOUND`; `NO_TASK_YET` (the item is known but not routed yet; try again soon); `NO_OPEN_SLOT` (leased out, or waiting
     for consensus; try again soon); `TASK_CLOSED` (no more answers are wanted); `ALREADY_ANSWERED` (by this
     labeler); `SKILL_MISSING`.
     """
@@ -87,8 +88,9 @@ class TaskDispatchServiceAsyncStub(TaskDispatchServiceStub):
     none, when there are no more; that is no error.
     """
     ClaimItems: _aio.UnaryUnaryMultiCallable[_task_dispatch_pb2.ClaimItemsRequest, _task_dispatch_pb2.ClaimItemsResponse]  # type: ignore[assignment]
-    """Leases the task of a given item to a given labeler, for each element. Per-element reasons: `ITEM_NOT_FOUND`;
-    `NO_TASK_YET` (the item is known but not routed yet; try again soon); `NO_OPEN_SLOT` (leased out, or waiting
+    """Leases the task of a given item to a given labeler, for each element. Needs permission to act for others, even for
+    oneself: gold is always granted, so whoever may name the item finds out which items are gold. Labelers lease what
+    they are given. Per-element reasons: `ITEM_NOT_FOUND`; `NO_TASK_YET` (the item is known but not routed yet; try again soon); `NO_OPEN_SLOT` (leased out, or waiting
     for consensus; try again soon); `TASK_CLOSED` (no more answers are wanted); `ALREADY_ANSWERED` (by this
     labeler); `SKILL_MISSING`.
     """
@@ -140,8 +142,9 @@ class TaskDispatchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _task_dispatch_pb2.ClaimItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_task_dispatch_pb2.ClaimItemsResponse, _abc.Awaitable[_task_dispatch_pb2.ClaimItemsResponse]]:
-        """Leases the task of a given item to a given labeler, for each element. Per-element reasons: `ITEM_NOT_FOUND`;
-        `NO_TASK_YET` (the item is known but not routed yet; try again soon); `NO_OPEN_SLOT` (leased out, or waiting
+        """Leases the task of a given item to a given labeler, for each element. Needs permission to act for others, even for
+        oneself: gold is always granted, so whoever may name the item finds out which items are gold. Labelers lease what
+        they are given. Per-element reasons: `ITEM_NOT_FOUND`; `NO_TASK_YET` (the item is known but not routed yet; try again soon); `NO_OPEN_SLOT` (leased out, or waiting
         for consensus; try again soon); `TASK_CLOSED` (no more answers are wanted); `ALREADY_ANSWERED` (by this
         labeler); `SKILL_MISSING`.
         """
