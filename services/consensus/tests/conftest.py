@@ -5,12 +5,18 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.message import Message
 
 from cairn.annotation.v1 import annotation_store_pb2 as store_pb
+from cairn.annotation.v1.annotation_store_pb2_grpc import (
+    AnnotationStoreServiceServicer,
+    add_AnnotationStoreServiceServicer_to_server,
+)
 from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceStub
 from cairn.events.v1 import annotation_store_events_pb2 as store_events
 from cairn.events.v1 import audit_events_pb2 as audit_events
@@ -25,6 +31,28 @@ from cairn_kit.testing.fixtures import *  # noqa: F403
 
 Run = Callable[..., AbstractAsyncContextManager[RunningService[ConsensusSettings]]]
 CLASSES = ("robin", "wren", "tit")
+
+
+class Annotations(AnnotationStoreServiceServicer):
+    """annotation-store, as consensus sees it: it keeps the answers that no event could carry."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, store_pb.Annotation] = {}
+        self.away = False
+
+    def keep(self, event: Event) -> Event:
+        """Keep what an event tells of; the event as the store announces it then, without the answers."""
+        told = store_events.AnnotationSubmitted()
+        told.CopyFrom(event.message)
+        self.kept[told.annotation.name] = event.message.annotation
+        told.annotation.ClearField("answers")
+        told.answers_omitted = True
+        return replace(event, message=told)
+
+    async def GetAnnotation(self, request: Any, context: Any) -> store_pb.Annotation:
+        if self.away:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+        return self.kept[request.name]
 
 
 class Words:
@@ -141,7 +169,14 @@ def words() -> Words:
 
 
 @pytest.fixture
-def run(world: World) -> Run:
+async def annotations(world: World) -> Annotations:
+    servicer = Annotations()
+    await world.fake_peer("annotation-store", servicer, add_AnnotationStoreServiceServicer_to_server)
+    return servicer
+
+
+@pytest.fixture
+def run(world: World, annotations: Annotations) -> Run:
     def start(**overrides: Any) -> AbstractAsyncContextManager[RunningService[ConsensusSettings]]:
         return world.run(SERVICE, **overrides)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cairn.annotation.v1.annotation_store_pb2_grpc import AnnotationStoreServiceStub
 from cairn.consensus.v1 import consensus_pb2 as pb
 from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceStub
 from cairn.events.v1.annotation_store_events_pb2 import AnnotationSubmitted
@@ -15,6 +16,7 @@ from cairn.events.v1.consensus_events_pb2 import ConsensusReached, Reliabilities
 from cairn_consensus.__main__ import SERVICE
 from cairn_consensus.config import ConsensusSettings
 from cairn_consensus.handlers import Handlers
+from cairn_consensus.omitted_answers import OmittedAnswers
 from cairn_consensus.store import ConsensusStore
 from cairn_kit.events import Event
 from cairn_kit.testing import RunningService, World, eventually
@@ -39,29 +41,27 @@ async def everything(api: Any, words: Any) -> list[bytes]:
     return [m.SerializeToString(deterministic=True) for m in (*posteriors, *listed.reliabilities)]
 
 
-async def run_through(world: World, run: Any, words: Any, events: Sequence[Event], copies: int) -> Any:
+async def run_through(world: World, words: Any, events: Sequence[Event], copies: Sequence[int]) -> Any:
     refitted = await world.listen(ReliabilitiesRefitted)
-    async with run() as service:
+    world.peers["annotation-store"] = "127.0.0.1:1"  # asked for nothing: every answer fits into its event
+    async with world.run(SERVICE) as service:
         api = service.stub(ConsensusServiceStub)
-        await world.publish(*events, copies=copies)
+        for event, times in zip(events, copies, strict=True):
+            await world.publish(event, copies=times)
         await conclude(api)
         said = await refitted.until(lambda heard: any(e.message.votes == ITEMS * EACH for e in heard))
         return await everything(api, words), said[-1].message.state_sha256
 
 
-async def test_doubled_and_shuffled_events_say_the_same_to_the_last_bit(
-    tmp_path: Any, run: Any, words: Any
-) -> None:
+async def test_doubled_and_shuffled_events_say_the_same_to_the_last_bit(tmp_path: Any, words: Any) -> None:
     events = [words.created(), *words.crowd(ITEMS, LABELERS, EACH)]
-    shuffled = random.Random(1).sample(events, len(events))  # answers may come before their project
+    chance = random.Random(1)
+    shuffled = chance.sample(events, len(events))  # answers may come before their project
+    once, often = [1] * len(events), [chance.randint(2, 5) for _ in events]
     outcomes = []
-    for name, order, copies in (("plain", events, 1), ("shuffled", shuffled, 3)):
+    for name, order, copies in (("plain", events, once), ("shuffled", shuffled, often)):
         async with World(tmp_path / name) as world:
-
-            def start(world: World = world, **overrides: Any) -> Any:
-                return world.run(SERVICE, **overrides)
-
-            outcomes.append(await run_through(world, start, words, order, copies))
+            outcomes.append(await run_through(world, words, order, copies))
     assert outcomes[0] == outcomes[1]
 
 
@@ -100,7 +100,9 @@ async def test_every_label_is_announced_once_for_each_revision(
 async def test_a_failed_transaction_leaves_no_trace_in_memory(
     world: World, words: Any, consensus: RunningService[ConsensusSettings]
 ) -> None:
-    handlers = Handlers(consensus.database, ConsensusStore(), consensus.settings)
+    peers = consensus.chassis.peers
+    omitted = OmittedAnswers(peers.stub(AnnotationStoreServiceStub, "annotation-store"))
+    handlers = Handlers(consensus.database, ConsensusStore(), omitted, consensus.settings)
     await world.publish(words.created())
     await eventually(lambda: consensus.database.fetchval("SELECT count(*) FROM project"), 1)
     heard = await world.listen(AnnotationSubmitted)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+from cairn.annotation.v1.annotation_store_pb2_grpc import AnnotationStoreServiceStub
 from cairn.consensus.v1.consensus_pb2_grpc import add_ConsensusServiceServicer_to_server
 from cairn_consensus.config import ConsensusSettings
 from cairn_consensus.handlers import Handlers
+from cairn_consensus.omitted_answers import OmittedAnswers
 from cairn_consensus.rpc import ConsensusRpc
 from cairn_consensus.store import ConsensusStore
 from cairn_consensus.subscriptions import subscriptions
@@ -22,7 +24,8 @@ async def wire(chassis: Chassis[ConsensusSettings]) -> None:
         await lock.lost.wait()
         chassis.stop()
 
-    handlers = Handlers(chassis.database, ConsensusStore(), chassis.settings)
+    annotations = chassis.peers.stub(AnnotationStoreServiceStub, "annotation-store")
+    handlers = Handlers(chassis.database, ConsensusStore(), OmittedAnswers(annotations), chassis.settings)
     chassis.spawn("hold the state's lock", stop_when_superseded)
     chassis.serve(ConsensusRpc(handlers), add_ConsensusServiceServicer_to_server)
     chassis.consume(subscriptions(handlers))

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
+from uuid import UUID
 
 from cairn.annotation.v1.annotation_store_pb2 import ANNOTATION_KIND_REVIEW, Project
 from cairn.consensus.v1.consensus_pb2 import (
@@ -30,7 +31,8 @@ from cairn.label.v1.label_value_pb2 import Answer
 from cairn_consensus.announcing import announce_all
 from cairn_consensus.config import ConsensusSettings
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
-from cairn_consensus.domain.project_state import Announcement, ProjectState, State, Vote, pack
+from cairn_consensus.domain.project_state import Announcement, ProjectState, Reached, State, Vote, pack
+from cairn_consensus.omitted_answers import OmittedAnswers
 from cairn_consensus.states import States
 from cairn_consensus.store import (
     ConsensusStore,
@@ -53,9 +55,16 @@ Groups = dict[ProjectKey, list[Received[M]]]
 class Handlers:
     """What consensus does when it is asked, and when it hears of something."""
 
-    def __init__(self, database: Database, store: ConsensusStore, settings: ConsensusSettings) -> None:
+    def __init__(
+        self,
+        database: Database,
+        store: ConsensusStore,
+        omitted_answers: OmittedAnswers,
+        settings: ConsensusSettings,
+    ) -> None:
         self._database = database
         self._store = store
+        self._omitted_answers = omitted_answers
         self._settings = settings
         self._states = States(store)
 
@@ -97,10 +106,11 @@ class Handlers:
     async def on_annotations(self, tx: Transaction, events: Sequence[Received[AnnotationSubmitted]]) -> None:
         """Votes: what labelers said. A review is no vote."""
         asked = [event for event in events if event.message.annotation.kind != ANNOTATION_KIND_REVIEW]
+        omitted = await self._omitted_answers.of(asked)  # before any lock is held: it is a call
         for key, project, group in await self._by_project(tx, asked):
             _await_schema(project, [(event, event.message.annotation.schema_version) for event in group])
             state = await self._states.hold(tx, key, project)
-            votes = [vote for event in group for vote in _votes(event, project)]
+            votes = [vote for event in group for vote in _votes(event, omitted)]
             fresh = await self._store.insert_votes(tx, key, votes)
             causes: dict[ItemKey, Received[Any]] = {}
             for event in group:
@@ -207,7 +217,7 @@ class Handlers:
                 return ConcludeProjectResponse(
                     refit=state.refits,
                     votes=state.votes,
-                    announced_labels=len(said),
+                    announced_labels=sum(isinstance(one, Reached) for one in said),
                     undecided=[_undecided(key, item) for item in state.undecided()],
                 )
 
@@ -325,16 +335,12 @@ class Handlers:
             await self._store.save_items(tx, key, rows)
 
 
-def _votes(event: Received[AnnotationSubmitted], project: Project) -> list[Vote]:
-    """An annotation's answers, one vote a question. Answers too large for the event are of kinds that are not joined:
-    all that counts there is that somebody answered."""
+def _votes(event: Received[AnnotationSubmitted], omitted: Mapping[UUID, Sequence[Answer]]) -> list[Vote]:
+    """An annotation's answers, one vote a question; `omitted` has those that no event could carry."""
     annotation, item = event.message.annotation, _key(event.message.item)
-    answers: Iterable[Answer] = annotation.answers
-    if event.message.answers_omitted:
-        answers = [Answer(question=question.id) for question in project.schema.questions]
     return [
         Vote(item, QuestionId(a.question), LabelerName(annotation.labeler), annotation.name, a)
-        for a in answers
+        for a in omitted.get(event.id, annotation.answers)
     ]
 
 
