@@ -8,8 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cairn.annotation.v1.annotation_store_pb2 import Project, QualityPolicy
-from cairn.label.v1.label_schema_pb2 import ChoiceQuestion, LabelClass, LabelSchema, Question
-from cairn.label.v1.label_value_pb2 import Answer
+from cairn.label.v1.label_schema_pb2 import (
+    ChoiceQuestion,
+    ChoicesQuestion,
+    LabelClass,
+    LabelSchema,
+    Question,
+)
+from cairn.label.v1.label_value_pb2 import Answer, Choices
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
 from cairn_consensus.domain.project_state import ProjectState, Reached, State, Vote, Wanted, pack, unpack
 
@@ -124,3 +130,21 @@ def test_what_was_concluded_is_not_opened_again() -> None:
     state.refit()
     assert not isinstance(state.judge_again(ItemKey("early")), Wanted)
     assert state.items[ItemKey("early")].state is State.DECIDED
+
+
+def test_evidence_leaves_an_answer_its_room_in_an_event() -> None:
+    """Fifty people who each chose hundreds of classes: what each of them said is told in short."""
+    long = [f"{'class':_<55}-{n:03d}" for n in range(500)]
+    many = ChoicesQuestion(classes=[LabelClass(id=one) for one in long])
+    body = project()
+    body.schema.questions[0].choices.CopyFrom(many)
+    state = ProjectState(body)
+    answer = Answer(question=SPECIES, choices=Choices(class_ids=long))
+    for n in range(50):
+        who = LabelerName(f"labelers/l{n}")
+        state.vote(Vote(ItemKey("a"), SPECIES, who, f"a-{n}", answer))
+    reached = state.conclude(ItemKey("a"))
+    assert isinstance(reached, Reached)
+    [decision] = reached.decisions
+    assert len(decision.provenance.votes) == 50
+    assert decision.provenance.ByteSize() < 16_000

@@ -50,6 +50,13 @@ _MIN_ANSWERS, _MAX_ANSWERS, _TARGET = 2, 10, 0.95
 """What the contract says that zeros in a QualityPolicy mean."""
 
 _MOST_EVIDENCE = 50
+_LONGEST_SAID = 100
+"""Characters of what a vote is said to have answered: evidence must leave the answer its room in an event."""
+
+LARGEST_ANSWER = 200 * 1024
+"""Bytes of an answer that fit into an event (256 KiB) with its evidence. annotation-store keeps larger ones; until an
+event can point to them there, a reviewer gets the item."""
+
 _STOP_REASONS = {
     StopReason.TARGET_REACHED: STOP_REASON_TARGET_REACHED,
     StopReason.NOT_WORTH_ASKING: STOP_REASON_NOT_WORTH_ASKING,
@@ -241,7 +248,8 @@ class ProjectState:
             return None if item.auto else self._ask(key, item, max(asking))
         disputes = [one.dispute for one in judged.values() if one.verdict is Verdict.DISPUTED]
         if disputes:
-            return None if item.auto else self._dispute(key, item, disputes[0], judged)
+            leading = (self._decision(key, question, STOP_REASON_CAP_REACHED) for question in judged)
+            return None if item.auto else self._dispute(key, item, disputes[0], leading)
         decisions = (self._decision(key, question, one.reason) for question, one in judged.items())
         return self._reach(key, item, [one for one in decisions if one is not None])
 
@@ -406,7 +414,7 @@ class ProjectState:
                     VoteEvidence(
                         labeler=part.labeler,
                         annotation=annotation.get(part.labeler, ""),
-                        answer=part.said,
+                        answer=part.said[:_LONGEST_SAID],
                         weight=part.weight,
                     )
                     for part in parts[:_MOST_EVIDENCE]
@@ -440,17 +448,20 @@ class ProjectState:
         return Wanted(key, item.answers_wanted)
 
     def _dispute(
-        self, key: ItemKey, item: Item, reason: DisputeReason.ValueType, judged: dict[QuestionId, _Judged]
+        self, key: ItemKey, item: Item, reason: DisputeReason.ValueType, leading: Iterable[Decision | None]
     ) -> Announcement:
         item.state = State.DISPUTED
         item.revision += 1
-        leading = (self._decision(key, question, STOP_REASON_CAP_REACHED) for question in judged)
         return Disputed(key, reason, tuple(one for one in leading if one is not None))
 
     def _reach(self, key: ItemKey, item: Item, decisions: Iterable[Decision]) -> Announcement | None:
         said = tuple(decisions)
         if not said:
             return None
+        if any(one.answer.ByteSize() > LARGEST_ANSWER for one in said):
+            if item.state is State.DISPUTED:
+                return None  # a reviewer has it
+            return self._dispute(key, item, DISPUTE_REASON_KIND_NOT_AGGREGATED, said)
         item.state = State.DECIDED
         item.revision += 1
         item.announced = {QuestionId(one.answer.question): _bytes(one.answer) for one in said}

@@ -348,7 +348,7 @@ class TextState(FittedState):
         fold = self.question.text.fold_case_and_space
         lead = normalise(self._live.posterior(item).text, fold_case_and_space=fold)
         said = {
-            who: (text[:100], normalise(text, fold_case_and_space=fold) == lead)
+            who: (text, normalise(text, fold_case_and_space=fold) == lead)
             for who, text in self._live.votes_on(item)
         }
         return _parts(self._live.weigh(item), said)
