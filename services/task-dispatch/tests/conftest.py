@@ -100,8 +100,10 @@ class Words:
     def reached(self, key: str, revision: int) -> Message:
         return consensus_events.ConsensusReached(item=self.item(key), revision=revision)
 
-    def disputed(self, key: str, revision: int) -> Message:
-        return consensus_events.ConsensusDisputed(item=self.item(key), revision=revision)
+    def disputed(self, key: str, revision: int, reason: str = "CAP_REACHED") -> Message:
+        return consensus_events.ConsensusDisputed(
+            item=self.item(key), revision=revision, reason=f"DISPUTE_REASON_{reason}"
+        )
 
     def corrected(self, key: str, *, complete: bool = True) -> Message:
         return store_events.LabelFinalized(

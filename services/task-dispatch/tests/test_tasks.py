@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from cairn.annotation.v1.annotation_store_pb2 import DISPUTE_POLICY_ACCEPT_BEST
 from cairn.dispatch.v1 import task_dispatch_pb2 as pb
 from cairn_kit.errors import FailedPrecondition
 from cairn_kit.events import NotYet
@@ -82,11 +83,21 @@ async def test_a_dispute_goes_to_one_reviewer_and_ends_with_the_correction(desk,
 
 
 async def test_a_project_may_accept_the_best_answer_instead_of_a_review(desk):
-    from cairn.annotation.v1.annotation_store_pb2 import DISPUTE_POLICY_ACCEPT_BEST
-
     await desk.open("a", on_dispute=DISPUTE_POLICY_ACCEPT_BEST)
     await desk.hear(desk.words.disputed("a", 1))
     assert await desk.task("a", "REVIEW") is None
+
+
+@pytest.mark.parametrize("why", ["CANNOT_TELL", "BROKEN_ITEM", "KIND_NOT_AGGREGATED"])
+async def test_where_there_is_no_best_answer_to_accept_a_reviewer_decides_all_the_same(desk, why):
+    await desk.open("a", min_answers=1, on_dispute=DISPUTE_POLICY_ACCEPT_BEST)
+    await answer(desk, "a", "ann")
+    await desk.hear(desk.words.disputed("a", 1, why))
+    assert (await desk.task("a")).state == CLOSED
+    [review] = await desk.lease("rev", reviews=True)
+    await desk.hear(desk.words.submitted(review), desk.words.corrected("a"))
+    assert (await desk.task("a", "REVIEW")).state == CLOSED
+    assert await desk.broken_promises() == []
 
 
 async def test_a_correction_closes_for_good_but_not_while_other_questions_are_open(desk):

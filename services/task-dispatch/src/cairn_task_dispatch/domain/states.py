@@ -92,6 +92,9 @@ class Decision(Enum):
     WANTED = "WANTED"
     REACHED = "REACHED"
     DISPUTED = "DISPUTED"
+    """The answers do not agree; one of them may be accepted as the best."""
+    UNDECIDABLE = "UNDECIDABLE"
+    """Disputed too, but there is no best: no value was given, or values of this kind are never joined."""
 
 
 def after_answer(state: LeaseState, *, late: bool) -> LeaseState:

@@ -125,7 +125,7 @@ def label_wish(facts: ItemFacts, policy: ProjectPolicy, answered: int) -> Wish:
         return Closed(facts.cancel_reason)
     if facts.decision is Decision.REACHED:
         return Closed("consensus was reached")
-    if facts.decision is Decision.DISPUTED:
+    if facts.decision in (Decision.DISPUTED, Decision.UNDECIDABLE):
         return Closed("the answers are disputed")
     if facts.route is Route.AUTO:
         return Closed("the item was labeled by the model")
@@ -144,9 +144,13 @@ def gold_wish(facts: ItemFacts, policy: ProjectPolicy) -> Wish:
 
 
 def dispute_wish(facts: ItemFacts, policy: ProjectPolicy) -> Wish:
-    """What is wanted of reviewers when labelers cannot agree: one judgement."""
-    disputed = facts.imported and facts.decision is Decision.DISPUTED and policy.reviews_disputes
-    if disputed and not facts.settled and not facts.gold:
+    """What is wanted of reviewers when labelers cannot agree: one judgement.
+
+    The project may accept the best answer instead, if there is one; else nobody else would ever give the item a label.
+    """
+    accepted = facts.decision is Decision.DISPUTED and not policy.reviews_disputes
+    disputed = facts.decision in (Decision.DISPUTED, Decision.UNDECIDABLE) and not accepted
+    if facts.imported and disputed and not facts.settled and not facts.gold:
         if facts.review_cancelled_at is not None and facts.decision_revision <= facts.review_cancelled_at:
             return Closed(facts.cancel_reason)
         return Open(1, REVIEW_PRIORITY)

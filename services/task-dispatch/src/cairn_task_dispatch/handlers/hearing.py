@@ -30,6 +30,11 @@ from cairn_task_dispatch.store import DispatchStore, ProjectRef
 _DEFAULT_MIN_ANSWERS = 2  # the defaults of QualityPolicy, as its .proto states them
 _DEFAULT_LEASE_SECONDS = 600.0
 _SETTLING_SOURCES = {store_pb.LABEL_SOURCE_GOLD, store_pb.LABEL_SOURCE_CORRECTION}
+_NO_BEST = {
+    consensus_events.DISPUTE_REASON_CANNOT_TELL,
+    consensus_events.DISPUTE_REASON_BROKEN_ITEM,
+    consensus_events.DISPUTE_REASON_KIND_NOT_AGGREGATED,
+}
 _ROUTES = {inference_events.ROUTE_AUTO: Route.AUTO, inference_events.ROUTE_HUMAN: Route.HUMAN}
 
 
@@ -120,14 +125,11 @@ class Hearings:
     async def on_consensus_disputed(
         self, tx: Transaction, events: Sequence[Received[consensus_events.ConsensusDisputed]]
     ) -> None:
-        """Close the item's task; where the project wants it, an expert gets a review."""
+        """Close the item's task; an expert gets a review, unless the project accepts the best answer and there is one."""
         await self._settle(
             tx,
             events,
-            [
-                (e, parse_item(e.message.item)[1], _decided(Decision.DISPUTED, e.message.revision))
-                for e in events
-            ],
+            [(e, parse_item(e.message.item)[1], _disputed(e.message)) for e in events],
         )
 
     async def on_labels_finalized(
@@ -200,6 +202,11 @@ def _routed(route: inference_events.ItemRoute) -> Hearing:
 
 def _decided(decision: Decision, revision: int, answers_wanted: int = 0, skill: str = "") -> Hearing:
     return lambda facts: facts.with_decision(revision, decision, answers_wanted, skill)
+
+
+def _disputed(dispute: consensus_events.ConsensusDisputed) -> Hearing:
+    decision = Decision.UNDECIDABLE if dispute.reason in _NO_BEST else Decision.DISPUTED
+    return _decided(decision, dispute.revision)
 
 
 def _settled(facts: Any) -> Any:
