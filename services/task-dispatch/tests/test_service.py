@@ -8,6 +8,7 @@ import grpc
 import pytest
 import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from cairn.annotation.v1 import annotation_store_pb2 as store_pb
 from cairn.annotation.v1 import annotation_store_pb2_grpc as store_api
@@ -267,6 +268,26 @@ async def test_a_watched_queue_tells_of_each_change(world, dispatch, words):
         call.cancel()
 
 
+async def test_an_update_changes_the_fields_of_its_mask_and_no_other(dispatch):
+    boss = dispatch.stub(api.TaskDispatchServiceStub, roles=["manager"])
+
+    async def update(*paths, **fields):
+        ann = pb.Labeler(name="labelers/ann", **fields)
+        request = pb.UpdateLabelerRequest(labeler=ann, update_mask=FieldMask(paths=paths))
+        changed = await boss.UpdateLabeler(request)
+        return list(changed.skills), changed.suspended
+
+    assert await update("suspended", skills=["birds"], suspended=True) == ([], True), "made as the mask says"
+    assert await update("skills", skills=["birds", "owls"]) == (["birds", "owls"], True)
+    assert await update("suspended") == (["birds", "owls"], False)
+    assert await update(suspended=True) == (["birds", "owls"], True), "without a mask: what is set"
+    assert await update(skills=["owls"]) == (["owls"], True)
+    assert await update("*") == ([], False)
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await update("skills", "etag")
+    assert reason_of(error) == "UPDATE_MASK_INVALID"
+
+
 async def test_labelers_have_skills_and_an_etag(dispatch):
     boss = dispatch.stub(api.TaskDispatchServiceStub, roles=["manager"])
     nobody = await boss.GetLabeler(pb.GetLabelerRequest(name="labelers/ann"))
@@ -280,7 +301,12 @@ async def test_labelers_have_skills_and_an_etag(dispatch):
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await boss.UpdateLabeler(pb.UpdateLabelerRequest(labeler=pb.Labeler(name=ann.name, etag=first.etag)))
     assert reason_of(error) == "ETAG_MISMATCH"
-    await boss.UpdateLabeler(pb.UpdateLabelerRequest(labeler=pb.Labeler(name="labelers/bob")))
+    assert list(second.skills) == ["birds"]
+    for name, etag in ((ann.name, nobody.etag), ("labelers/bob", first.etag)):
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await boss.UpdateLabeler(pb.UpdateLabelerRequest(labeler=pb.Labeler(name=name, etag=etag)))
+        assert reason_of(error) == "ETAG_MISMATCH", "made meanwhile, or never made"
+    await boss.UpdateLabeler(pb.UpdateLabelerRequest(labeler=pb.Labeler(name="labelers/bob", etag="0")))
     page = await boss.ListLabelers(pb.ListLabelersRequest(page_size=1))
     rest = await boss.ListLabelers(pb.ListLabelersRequest(page_size=1, page_token=page.next_page_token))
     assert [one.name for one in (*page.labelers, *rest.labelers)] == ["labelers/ann", "labelers/bob"]

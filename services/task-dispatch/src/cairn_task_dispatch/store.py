@@ -58,6 +58,17 @@ class LabelerRow:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelerChange:
+    """What becomes of a labeler; None is left as it is."""
+
+    labeler: str
+    skills: tuple[str, ...] | None
+    suspended: bool | None
+    revision: int | None
+    """The revision that must stand, 0 when there must be none; None: whatever stands."""
+
+
+@dataclass(frozen=True, slots=True)
 class QueueCounts:
     """Counts of a project's tasks and leases at one moment; gold tasks are left out."""
 
@@ -431,15 +442,11 @@ class DispatchStore:
         """Labelers that were set up, by name."""
         return [_labeler(row) for row in await tx.fetch(SQL.list_labelers, tenant, after, limit)]
 
-    async def save_labeler(self, tx: Reader, tenant: str, labeler: LabelerRow) -> LabelerRow | None:
-        """Write a labeler; None when `revision` is not 0 and not the one that stands."""
+    async def save_labeler(self, tx: Reader, tenant: str, change: LabelerChange) -> LabelerRow | None:
+        """Change a labeler, or make one; None when another revision stands than the change was made for."""
+        skills = None if change.skills is None else list(change.skills)
         row = await tx.fetchrow(
-            SQL.save_labeler,
-            tenant,
-            labeler.labeler,
-            list(labeler.skills),
-            labeler.suspended,
-            labeler.revision,
+            SQL.save_labeler, tenant, change.labeler, skills, change.suspended, change.revision
         )
         return None if row is None else _labeler(row)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 
+from google.protobuf.field_mask_pb2 import FieldMask
+
 from cairn.consensus.v1 import consensus_pb2 as consensus
 from cairn.dispatch.v1 import task_dispatch_pb2 as dispatch
 from cairn_client.calls.room import Calls
@@ -28,11 +30,23 @@ class Labelers(Calls):
                 yield labeler
 
     async def set_up(
-        self, labeler: str, *, skills: Iterable[str] = (), suspended: bool = False
+        self,
+        labeler: str,
+        *,
+        skills: Iterable[str] | None = None,
+        suspended: bool | None = None,
+        etag: str = "",
     ) -> dispatch.Labeler:
-        """Say what a labeler is able to do, and whether they get work at all."""
+        """Say what a labeler is able to do, and whether they get work at all; what is not given stays as it is.
+
+        With the `etag` of a labeler that was read before: raises Aborted when somebody else changed it since.
+        """
+        given = {"skills": skills, "suspended": suspended}
         request = dispatch.UpdateLabelerRequest(
-            labeler=dispatch.Labeler(name=labeler_name(labeler), skills=list(skills), suspended=suspended),
+            labeler=dispatch.Labeler(
+                name=labeler_name(labeler), skills=skills or (), suspended=bool(suspended), etag=etag
+            ),
+            update_mask=FieldMask(paths=[field for field, value in given.items() if value is not None]),
             request_id=new_request_id(),
         )
         return await self._transport.call(self._transport.dispatch.UpdateLabeler, request)

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 from cairn.dispatch.v1 import task_dispatch_pb2 as pb
 from cairn_kit.database import Database, Transaction
-from cairn_kit.errors import Aborted, CairnError, FailedPrecondition, InvalidArgument, NotFound, to_status
+from cairn_kit.errors import (
+    Aborted,
+    CairnError,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Violation,
+    to_status,
+)
 from cairn_kit.rpc import once, page_size, read_page_token, write_page_token
 from cairn_task_dispatch.domain.names import item_name, parse_item, parse_project, parse_task, task_not_found
 from cairn_task_dispatch.domain.states import TaskKind, TaskState
@@ -22,7 +30,9 @@ from cairn_task_dispatch.messages import (
     queue_message,
     task_message,
 )
-from cairn_task_dispatch.store import DispatchStore, LabelerRow, ProjectRef
+from cairn_task_dispatch.store import DispatchStore, LabelerChange, ProjectRef
+
+_CHANGEABLE = ("skills", "suspended")  # of a labeler
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,17 +250,17 @@ class Tasks:
         return response
 
     async def update_labeler(self, tenant: str, request: pb.UpdateLabelerRequest) -> pb.Labeler:
-        """Set what a labeler is able to do; an etag that is not the one that stands is refused."""
-        labeler = request.labeler
-        revision = _revision(labeler.etag)
+        """Change the fields of the mask; an etag that is not the one that stands is refused."""
+        change = _labeler_change(request)
 
         async def work(tx: Transaction) -> pb.Labeler:
             async def effect() -> pb.Labeler:
-                row = LabelerRow(labeler.name, tuple(labeler.skills), labeler.suspended, revision)
-                saved = await self._store.save_labeler(tx, tenant, row)
+                saved = await self._store.save_labeler(tx, tenant, change)
                 if saved is None:
                     raise Aborted(
-                        "ETAG_MISMATCH", f"{labeler.name} has changed; read it again.", resource=labeler.name
+                        "ETAG_MISMATCH",
+                        f"{change.labeler} has changed; read it again.",
+                        resource=change.labeler,
                     )
                 return labeler_message(saved)
 
@@ -259,10 +269,35 @@ class Tasks:
         return await self._database.retrying(work)
 
 
-def _revision(etag: str) -> int:
-    if etag and not (etag.isascii() and etag.isdigit()):
+def _labeler_change(request: pb.UpdateLabelerRequest) -> LabelerChange:
+    labeler, fields = request.labeler, _masked(request)
+    return LabelerChange(
+        labeler.name,
+        tuple(labeler.skills) if "skills" in fields else None,
+        labeler.suspended if "suspended" in fields else None,
+        _revision(labeler.etag),
+    )
+
+
+def _masked(request: pb.UpdateLabelerRequest) -> set[str]:
+    """The fields to change: those of the mask, `*` for all; without a mask those that are set (AIP-134)."""
+    paths = set(request.update_mask.paths)
+    if paths == {"*"}:
+        return set(_CHANGEABLE)
+    if bad := sorted(paths - set(_CHANGEABLE)):
+        problem = f"{bad[0]!r} cannot be changed; expected paths of {', '.join(_CHANGEABLE)}"
+        raise InvalidArgument(
+            "UPDATE_MASK_INVALID", f"update_mask: {problem}.", violations=[Violation("update_mask", problem)]
+        )
+    return paths or {field.name for field, _ in request.labeler.ListFields()}
+
+
+def _revision(etag: str) -> int | None:
+    if not etag:
+        return None
+    if not (etag.isascii() and etag.isdigit()):
         raise Aborted("ETAG_MISMATCH", "The etag is not one of this labeler's.")
-    return int(etag or 0)
+    return int(etag)
 
 
 def _wished(wish: TaskWish) -> Hearing:

@@ -11,6 +11,7 @@ Every error carries `google.rpc.ErrorInfo` with domain `cairn` and a stable reas
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -266,7 +267,7 @@ class Labeler(_message.Message):
     suspended: _builtins.bool
     """Whether they get no more work."""
     etag: _builtins.str
-    """Output only. Changes whenever the labeler does."""
+    """Changes whenever the labeler does; `0` of one that was never set up."""
     @_builtins.property
     def skills(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What they are able to do."""
@@ -1013,21 +1014,31 @@ class UpdateLabelerRequest(_message.Message):
 
     LABELER_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes the call safe to repeat."""
     @_builtins.property
     def labeler(self) -> Global___Labeler:
-        """The labeler, whole; created when there is none."""
+        """The labeler, with the name and the fields to change; created when there is none. With the etag last read nothing
+        that somebody else changed meanwhile is overwritten; empty changes whatever it is.
+        """
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Which of `skills`, `suspended` to change; `*` means both. Empty means those that are set: to take away the last
+        skill, or to give work again, name the field.
+        """
 
     def __init__(
         self,
         *,
         labeler: Global___Labeler | None = ...,
         request_id: _builtins.str = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["labeler", b"labeler"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["labeler", b"labeler", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labeler", b"labeler", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labeler", b"labeler", "request_id", b"request_id", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

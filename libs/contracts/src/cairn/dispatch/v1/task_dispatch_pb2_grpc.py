@@ -221,7 +221,8 @@ class TaskDispatchServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateLabeler(self, request, context):
-        """Sets what a labeler is able to do, and whether they get work at all.
+        """Sets what a labeler is able to do, and whether they get work at all. `ABORTED` (`ETAG_MISMATCH`) when the etag is
+        not the labeler's any more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

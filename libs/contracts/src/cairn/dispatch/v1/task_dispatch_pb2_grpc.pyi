@@ -76,7 +76,9 @@ class TaskDispatchServiceStub:
     ListLabelers: _grpc.UnaryUnaryMultiCallable[_task_dispatch_pb2.ListLabelersRequest, _task_dispatch_pb2.ListLabelersResponse]
     """Lists the tenant's labelers, by name."""
     UpdateLabeler: _grpc.UnaryUnaryMultiCallable[_task_dispatch_pb2.UpdateLabelerRequest, _task_dispatch_pb2.Labeler]
-    """Sets what a labeler is able to do, and whether they get work at all."""
+    """Sets what a labeler is able to do, and whether they get work at all. `ABORTED` (`ETAG_MISMATCH`) when the etag is
+    not the labeler's any more.
+    """
 
 @_typing.type_check_only
 class TaskDispatchServiceAsyncStub(TaskDispatchServiceStub):
@@ -121,7 +123,9 @@ class TaskDispatchServiceAsyncStub(TaskDispatchServiceStub):
     ListLabelers: _aio.UnaryUnaryMultiCallable[_task_dispatch_pb2.ListLabelersRequest, _task_dispatch_pb2.ListLabelersResponse]  # type: ignore[assignment]
     """Lists the tenant's labelers, by name."""
     UpdateLabeler: _aio.UnaryUnaryMultiCallable[_task_dispatch_pb2.UpdateLabelerRequest, _task_dispatch_pb2.Labeler]  # type: ignore[assignment]
-    """Sets what a labeler is able to do, and whether they get work at all."""
+    """Sets what a labeler is able to do, and whether they get work at all. `ABORTED` (`ETAG_MISMATCH`) when the etag is
+    not the labeler's any more.
+    """
 
 class TaskDispatchServiceServicer(metaclass=_abc_1.ABCMeta):
     """Hands the right work to the right labeler."""
@@ -253,6 +257,8 @@ class TaskDispatchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _task_dispatch_pb2.UpdateLabelerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_task_dispatch_pb2.Labeler, _abc.Awaitable[_task_dispatch_pb2.Labeler]]:
-        """Sets what a labeler is able to do, and whether they get work at all."""
+        """Sets what a labeler is able to do, and whether they get work at all. `ABORTED` (`ETAG_MISMATCH`) when the etag is
+        not the labeler's any more.
+        """
 
 def add_TaskDispatchServiceServicer_to_server(servicer: TaskDispatchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
