@@ -165,15 +165,15 @@ async def test_labels_are_listed_by_source_and_item(ready: Any, tools: Any) -> N
 class Watcher:
     """Follows a project's labels in the background."""
 
-    def __init__(self, birds: Any, token: str = "") -> None:
+    def __init__(self, birds: Any, token: str = "", stub: Any = None) -> None:
         self.seen: list[pb.Label] = []
         self.token = token
-        self._birds = birds
+        self._stub = stub or birds.stub
         self._task = asyncio.create_task(self._watch())
 
     async def _watch(self) -> None:
         request = pb.WatchLabelsRequest(parent="projects/birds", resume_token=self.token)
-        async for message in self._birds.stub.WatchLabels(request):
+        async for message in self._stub.WatchLabels(request):
             self.seen += message.labels
             self.token = message.resume_token
 
@@ -206,6 +206,40 @@ async def test_watching_begins_with_what_stands_goes_on_and_is_resumed(ready: An
                 pass
 
 
+async def test_who_may_be_measured_by_gold_sees_none_of_its_labels(birds: Any, tools: Any) -> None:
+    await birds.create()
+    gold = [pb.Item(key=key, text="hoo", gold_answers=[tools.chose("owl")]) for key in ("b", "d")]
+    await birds.take_in([pb.Item(key="a", text="x"), *gold, pb.Item(key="c", text="x")])
+    reviewer = birds.as_(subject="eve", roles=["reviewer"])
+    watcher = Watcher(birds, stub=reviewer)
+    await birds.world.publish(
+        birds.consensus("a", "owl"), birds.consensus("c", "wren"), birds.corrected("d", "wren")
+    )
+
+    async def listed(**asked: Any) -> list[str]:
+        page = await reviewer.ListLabels(pb.ListLabelsRequest(**{"parent": "projects/birds"} | asked))
+        assert not page.next_page_token
+        return [label.name.split("/")[3] for label in page.labels]
+
+    await eventually(listed, ["a", "c", "d"])
+    assert await listed(page_size=3) == ["a", "c", "d"]  # nor does a page end that others would go on after
+    assert await listed(source=pb.LABEL_SOURCE_GOLD) == []
+    assert await listed(parent="projects/birds/items/b") == []
+    for hidden in (NAME.format("b"), NAME.format("b") + "@1", NAME.format("d") + "@1"):
+        assert (await birds.stub.GetLabel(pb.GetLabelRequest(name=hidden))).source == pb.LABEL_SOURCE_GOLD
+        async with tools.refused("LABEL_NOT_FOUND"):
+            await reviewer.GetLabel(pb.GetLabelRequest(name=hidden))
+    async with tools.refused("LABEL_NOT_FOUND"):
+        await reviewer.ListLabelRevisions(pb.ListLabelRevisionsRequest(name=NAME.format("b")))
+    page = await reviewer.ListLabelRevisions(pb.ListLabelRevisionsRequest(name=NAME.format("d")))
+    assert [(label.revision, label.source) for label in page.labels] == [(2, pb.LABEL_SOURCE_CORRECTION)]
+    await eventually(watcher.names, {("a", 1), ("c", 1), ("d", 2)})
+    await watcher.stop()
+    again = Watcher(birds, stub=reviewer)  # this one begins with what stands
+    await eventually(again.names, {("a", 1), ("c", 1), ("d", 2)})
+    await again.stop()
+
+
 async def test_a_watcher_never_misses_a_label_that_was_written_early_and_committed_late(ready: Any) -> None:
     watcher = Watcher(ready)
     await eventually(lambda: watcher.token)
@@ -219,7 +253,7 @@ async def test_a_watcher_never_misses_a_label_that_was_written_early_and_committ
                SELECT tenant, project, 'a0000', question, 1, true, source, source_order, event_id, confidence, answer,
                       provenance FROM label WHERE item = 'a0001'"""
         )
-        rows = await LabelStore().log_after(ready.database, "acme", "birds", ("0", "", "", 0), 10)
+        rows = await LabelStore().log_after(ready.database, "acme", "birds", ("0", "", "", 0), 10, hidden=0)
         assert rows == []  # the later one is held back until the earlier one has ended
     await eventually(watcher.names, {("a0000", 1), ("a0001", 1)})
     assert [label.name.split("/")[3] for label in watcher.seen] == ["a0000", "a0001"]

@@ -158,14 +158,20 @@ async def test_another_tenant_sees_nothing(birds: Any, tools: Any) -> None:
 
 async def test_gold_is_shown_only_to_those_who_may_see_it(birds: Any, tools: Any) -> None:
     await birds.create()
-    await birds.take_in([pb.Item(key="k", text="x", gold_answers=[tools.chose("owl")])])
+    gold = pb.Item(
+        key="k", text="x", gold_answers=[tools.chose("owl")], metadata={"truth": "owl"}, priority=0.5
+    )
+    await birds.take_in([gold])
     request = pb.GetItemRequest(name="projects/birds/items/k")
-    assert (await birds.stub.GetItem(request)).gold_answers
+    whole = await birds.stub.GetItem(request)
+    assert (whole.gold_answers, whole.metadata, whole.priority) == (gold.gold_answers, {"truth": "owl"}, 0.5)
+    assert whole.HasField("create_time")
+    plain = pb.Item(name="projects/birds/items/k", key="k", text="x")
     for role in ("viewer", "operator", "reviewer"):
         reader = birds.as_(subject=role, roles=[role])
-        assert not (await reader.GetItem(request)).gold_answers
-    page = await birds.as_(roles=["viewer"]).ListItems(pb.ListItemsRequest(parent="projects/birds"))
-    assert not page.items[0].gold_answers
+        assert await reader.GetItem(request) == plain
+        page = await reader.ListItems(pb.ListItemsRequest(parent="projects/birds"))
+        assert list(page.items) == [plain]
 
 
 async def test_progress_is_told_at_once_and_whenever_it_changes(birds: Any, tools: Any) -> None:
@@ -190,21 +196,23 @@ async def test_progress_tells_nobody_that_the_item_just_answered_was_gold(birds:
     await birds.create()
     gold = pb.Item(key="g", text="hoo", gold_answers=[tools.chose("owl")])
     await birds.take_in([gold, pb.Item(key="a", text="x"), pb.Item(key="b", text="x")])
-    ann = birds.as_(subject="ann", roles=["labeler"])
+    operator = birds.operator  # answers, and reads progress, and must not know what is gold
     seen: list[pb.ProjectProgress] = []
 
     async def watch() -> None:
-        async for progress in ann.WatchProjectProgress(pb.WatchProjectProgressRequest(name="projects/birds")):
+        async for progress in operator.WatchProjectProgress(
+            pb.WatchProjectProgressRequest(name="projects/birds")
+        ):
             seen.append(progress)
 
     async def asked() -> pb.ProjectProgress:
-        progress = await ann.GetProjectProgress(pb.GetProjectProgressRequest(name="projects/birds"))
+        progress = await operator.GetProjectProgress(pb.GetProjectProgressRequest(name="projects/birds"))
         progress.ClearField("as_of")
         return progress
 
     task = asyncio.create_task(watch())
     for count, item in enumerate(["g", "a"], start=1):
-        await birds.submit(birds.lease(item), tools.chose("owl"), stub=ann)
+        await birds.submit(birds.lease(item), tools.chose("owl"), stub=operator)
         told = pb.ProjectProgress(project="projects/birds", items=2, annotations=count)
         assert await asked() == told
         await eventually(lambda count=count: seen and seen[-1].annotations == count)

@@ -228,10 +228,8 @@ async def test_a_leased_item_shows_nothing_that_gives_gold_away(birds: Any, tool
         birds.lease("nothing"),
     ]
     answer = await ann.GetLeasedItems(pb.GetLeasedItemsRequest(lease_tokens=tokens))
-    shown = answer.items[0].item
-    assert (shown.key, shown.text) == ("g", "hoo")
-    hidden = pb.Item(gold_answers=shown.gold_answers, metadata=shown.metadata, priority=shown.priority)
-    assert hidden == pb.Item()
+    # neither what the importer said of it nor when it came: gold often comes by itself
+    assert answer.items[0].item == pb.Item(name="projects/birds/items/g", key="g", text="hoo")
     assert [from_status(item.error).reason for item in answer.items[1:]] == [
         "LEASE_TOKEN_INVALID", "LEASE_TOKEN_INVALID", "LEASE_TOKEN_EXPIRED", "ITEM_NOT_FOUND",
     ]  # fmt: skip

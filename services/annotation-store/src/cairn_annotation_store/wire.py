@@ -63,21 +63,19 @@ def progress_message(project: str, counts: Progress) -> pb.ProjectProgress:
 
 
 def item_message(project: str, body: pb.Item, created_at: datetime, *, with_gold: bool) -> pb.Item:
-    """An item as its project's people see it; gold answers only where they may be seen."""
+    """An item, whole; or, where gold may not be seen, as its labeler sees it: without all that sets gold apart.
+
+    Gold often comes in an import of its own, at another time, and is marked in its metadata.
+    """
     message = pb.Item()
     message.CopyFrom(body)
     message.name = f"projects/{project}/items/{body.key}"
-    message.create_time.CopyFrom(timestamp(created_at))
-    if not with_gold:
+    if with_gold:
+        message.create_time.CopyFrom(timestamp(created_at))
+    else:
         message.ClearField("gold_answers")
-    return message
-
-
-def leased_item_message(project: str, body: pb.Item, created_at: datetime) -> pb.Item:
-    """An item as its labeler sees it: without gold answers, metadata, or anything else that sets gold apart."""
-    message = item_message(project, body, created_at, with_gold=False)
-    message.ClearField("metadata")
-    message.ClearField("priority")
+        message.ClearField("metadata")
+        message.ClearField("priority")
     return message
 
 

@@ -189,7 +189,9 @@ class ExportWorker:
     async def _write_part(self, row: ExportRow) -> ExportRow | None:
         """One page of labels; None when the export was cancelled or is somebody else's now."""
         after = (row.last_item, row.last_question)
-        labels = await self._labels.list_after(self._database, row.tenant, row.project, after, self._page)
+        labels = await self._labels.list_after(
+            self._database, row.tenant, row.project, after, self._page, hidden=0
+        )  # who may export may read gold
         if labels:
             exported = await self._with_annotations(row, labels)
             body = await asyncio.to_thread(lines, pb.ExportFormat.ValueType(row.format), exported)

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import TypeVar
 from uuid import UUID
 
+from cairn_annotation_store.domain.labels import Source
 from cairn_annotation_store.domain.names import BadName
 from cairn_annotation_store.store import ProjectRow
+from cairn_kit.auth import Caller, Permission
 from cairn_kit.errors import FailedPrecondition, InvalidArgument, NotFound, Violation
 
 T = TypeVar("T")
@@ -36,6 +38,11 @@ def active(project: ProjectRow | None, name: str) -> ProjectRow:
             "PROJECT_ARCHIVED", f"{name} is archived and takes nothing new.", resource=name
         )
     return row
+
+
+def hidden_source(who: Caller) -> int:
+    """The source whose labels are not there for this caller: gold, for whoever may be measured by it. 0 hides none."""
+    return 0 if who.may(Permission.READ_GOLD) else Source.GOLD
 
 
 def as_uuid(text: str, noun: str, name: str) -> UUID:

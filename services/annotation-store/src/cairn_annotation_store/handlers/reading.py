@@ -17,11 +17,11 @@ from cairn_annotation_store.domain.names import (
     Tenant,
     project_id,
 )
-from cairn_annotation_store.handlers.found import as_uuid, found, parsed
+from cairn_annotation_store.handlers.found import as_uuid, found, hidden_source, parsed
 from cairn_annotation_store.handlers.submissions import LeaseGate
 from cairn_annotation_store.store import AnnotationStore, ItemStore, LabelRow, LabelStore, ProjectStore
 from cairn_annotation_store.store.annotations import FIRST
-from cairn_annotation_store.wire import annotation_message, item_message, label_message, leased_item_message
+from cairn_annotation_store.wire import annotation_message, item_message, label_message
 from cairn_kit.auth import Caller, LeaseClaims, Permission
 from cairn_kit.database import Database
 from cairn_kit.errors import CairnError, NotFound, to_status
@@ -51,7 +51,7 @@ class ReadingHandlers:
         self._gate = gate
 
     async def item(self, who: Caller, name: str) -> pb.Item:
-        """An item; gold answers only for those who may see them."""
+        """An item; whole only for those who may see gold."""
         key = parsed(ItemName.parse, name, "name")
         there = await self._items.get(self._database, who.tenant, key.project, [key.item])
         row = found(there.get(key.item), "item", name)
@@ -93,7 +93,7 @@ class ReadingHandlers:
                 missing = NotFound("ITEM_NOT_FOUND", f"There is no {name}.", resource=name)
                 shown.error.CopyFrom(to_status(missing))
             else:
-                shown.item.CopyFrom(leased_item_message(result.project, row.body, row.created_at))
+                shown.item.CopyFrom(item_message(result.project, row.body, row.created_at, with_gold=False))
         for project in sorted({key[1] for key in rows}):
             known = found(
                 await self._projects.get(self._database, who.tenant, project),
@@ -153,8 +153,11 @@ class ReadingHandlers:
     async def label(self, who: Caller, name: str) -> pb.Label:
         """The label that stands, or the revision after `@`."""
         key = parsed(LabelName.parse, name, "name")
-        row = found(await self._labels.get(self._database, _label_key(who, key), key.revision), "label", name)
-        return label_message(row.label, row.created_at)
+        row = await self._labels.get(
+            self._database, _label_key(who, key), key.revision, hidden=hidden_source(who)
+        )
+        there = found(row, "label", name)
+        return label_message(there.label, there.created_at)
 
     async def labels(self, who: Caller, request: pb.ListLabelsRequest) -> pb.ListLabelsResponse:
         """A page of the labels that stand in a project, or for an item."""
@@ -165,12 +168,25 @@ class ReadingHandlers:
             there = await self._items.get(self._database, who.tenant, key.project, [key.item])
             found(there.get(key.item), "item", request.parent)
             rows = await self._labels.list_of_item(
-                self._database, who.tenant, key.project, key.item, question, size + 1, request.source
+                self._database,
+                who.tenant,
+                key.project,
+                key.item,
+                question,
+                size + 1,
+                request.source,
+                hidden=hidden_source(who),
             )
         else:
             project = await self._project(who, request.parent)
             rows = await self._labels.list_after(
-                self._database, who.tenant, project, (item, question), size + 1, request.source
+                self._database,
+                who.tenant,
+                project,
+                (item, question),
+                size + 1,
+                request.source,
+                hidden=hidden_source(who),
             )
         last = rows[size - 1].label.key if len(rows) > size else None
         return pb.ListLabelsResponse(
@@ -185,7 +201,9 @@ class ReadingHandlers:
         key = _label_key(who, parsed(LabelName.parse, request.name, "name"))
         size = page_size(request.page_size)
         (before,) = read_page_token(request) or (_BEYOND_REVISIONS,)
-        rows = await self._labels.revisions_before(self._database, key, before, size + 1)
+        rows = await self._labels.revisions_before(
+            self._database, key, before, size + 1, hidden=hidden_source(who)
+        )
         if not rows and before == _BEYOND_REVISIONS:
             raise NotFound("LABEL_NOT_FOUND", f"There is no {request.name}.", resource=request.name)
         return pb.ListLabelRevisionsResponse(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn_annotation_store.domain.names import project_id
-from cairn_annotation_store.handlers.found import found, parsed
+from cairn_annotation_store.handlers.found import found, hidden_source, parsed
 from cairn_annotation_store.handlers.wakes import Wakes, rung
 from cairn_annotation_store.store import LabelRow, LabelStore, ProjectStore
 from cairn_annotation_store.wire import label_message
@@ -96,7 +96,7 @@ class WatchHandlers:
             place = _Place(project, in_log=False, transaction=await self._labels.horizon(self._database))
         while True:
             bell = self._wakes.listen(who.tenant, project)
-            rows = await self._next(who.tenant, place)
+            rows = await self._next(who, place)
             if rows:
                 place = _after(place, rows[-1])
                 yield _message(rows, place)
@@ -107,12 +107,17 @@ class WatchHandlers:
             else:
                 await rung(bell, self._poll_seconds)
 
-    async def _next(self, tenant: str, place: _Place) -> list[LabelRow]:
+    async def _next(self, who: Caller, place: _Place) -> list[LabelRow]:
+        # What is hidden is not even passed over: a resume token names the last label read.
+        hidden = hidden_source(who)
         if place.in_log:
-            after = (place.transaction, place.item, place.question, place.revision)
-            return await self._labels.log_after(self._database, tenant, place.project, after, _PAGE)
+            log = (place.transaction, place.item, place.question, place.revision)
+            return await self._labels.log_after(
+                self._database, who.tenant, place.project, log, _PAGE, hidden=hidden
+            )
+        after = (place.item, place.question)
         return await self._labels.list_after(
-            self._database, tenant, place.project, (place.item, place.question), _PAGE
+            self._database, who.tenant, place.project, after, _PAGE, hidden=hidden
         )
 
 

@@ -32,29 +32,34 @@ FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[]) AS k (tenant, pr
 WHERE (i.tenant, i.project, i.item) = (k.tenant, k.project, k.item)
   AND i.complete_by IS DISTINCT FROM k.complete_by
 
+-- In all that follows the last value is a source whose labels are left out; 0 leaves out none.
+
 -- name: label
-SELECT * FROM label WHERE tenant = $1 AND project = $2 AND item = $3 AND question = $4 AND stands
+SELECT * FROM label WHERE tenant = $1 AND project = $2 AND item = $3 AND question = $4 AND stands AND source <> $5
 
 -- name: label_revision
 SELECT * FROM label WHERE tenant = $1 AND project = $2 AND item = $3 AND question = $4 AND revision = $5
+  AND source <> $6
 
 -- name: label_revisions
 SELECT * FROM label WHERE tenant = $1 AND project = $2 AND item = $3 AND question = $4 AND revision < $5
+  AND source <> $7
 ORDER BY revision DESC LIMIT $6
 
 -- name: list_labels
 SELECT * FROM label
-WHERE tenant = $1 AND project = $2 AND (item, question) > ($3, $4) AND stands
+WHERE tenant = $1 AND project = $2 AND (item, question) > ($3, $4) AND stands AND source <> $6
 ORDER BY item, question LIMIT $5
 
 -- name: list_labels_of_source
 SELECT * FROM label
-WHERE tenant = $1 AND project = $2 AND source = $6 AND (item, question) > ($3, $4) AND stands
+WHERE tenant = $1 AND project = $2 AND source = $6 AND (item, question) > ($3, $4) AND stands AND source <> $7
 ORDER BY item, question LIMIT $5
 
 -- name: list_labels_of_item
 SELECT * FROM label
 WHERE tenant = $1 AND project = $2 AND item = $3 AND question > $4 AND stands AND ($6 = 0 OR source = $6)
+  AND source <> $7
 ORDER BY question LIMIT $5
 
 -- name: log_horizon
@@ -66,5 +71,5 @@ SELECT pg_snapshot_xmin(pg_current_snapshot())::text
 SELECT l.*, l.written_in::text AS written FROM label l
 WHERE l.tenant = $1 AND l.project = $2
   AND (l.written_in, l.item, l.question, l.revision) > ($3::text::xid8, $4, $5, $6)
-  AND l.written_in < pg_snapshot_xmin(pg_current_snapshot())
+  AND l.written_in < pg_snapshot_xmin(pg_current_snapshot()) AND l.source <> $8
 ORDER BY l.written_in, l.item, l.question, l.revision LIMIT $7

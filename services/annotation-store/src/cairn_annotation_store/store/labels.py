@@ -31,7 +31,7 @@ class LabelRow:
 
 
 class LabelStore:
-    """Reads and writes labels."""
+    """Reads and writes labels. What reads for a caller leaves out the labels of the source `hidden`; 0 hides none."""
 
     async def lock_items(self, tx: Transaction, items: Collection[ItemId]) -> dict[ItemId, int | None]:
         """Lock items for writing their labels; those that exist, with the source that completes them."""
@@ -87,39 +87,62 @@ class LabelStore:
         """Note by which source items are complete; None: a label is missing. Their items are locked."""
         await tx.execute(SQL.set_completeness, *_columns(sources), list(sources.values()))
 
-    async def get(self, reader: Reader, key: LabelKey, revision: int | None = None) -> LabelRow | None:
+    async def get(
+        self, reader: Reader, key: LabelKey, revision: int | None, *, hidden: int
+    ) -> LabelRow | None:
         """The label that stands, or one of its revisions; or None."""
         where = (key.tenant, key.project, key.item, key.question)
         if revision is None:
-            row = await reader.fetchrow(SQL.label, *where)
+            row = await reader.fetchrow(SQL.label, *where, hidden)
         else:
-            row = await reader.fetchrow(SQL.label_revision, *where, revision)
+            row = await reader.fetchrow(SQL.label_revision, *where, revision, hidden)
         return None if row is None else _label(row)
 
     async def revisions_before(
-        self, reader: Reader, key: LabelKey, before: int, limit: int
+        self, reader: Reader, key: LabelKey, before: int, limit: int, *, hidden: int
     ) -> list[LabelRow]:
         """A label's revisions below `before`, newest first."""
         rows = await reader.fetch(
-            SQL.label_revisions, key.tenant, key.project, key.item, key.question, before, limit
+            SQL.label_revisions, key.tenant, key.project, key.item, key.question, before, limit, hidden
         )
         return [_label(row) for row in rows]
 
     async def list_after(
-        self, reader: Reader, tenant: str, project: str, after: tuple[str, str], limit: int, source: int = 0
+        self,
+        reader: Reader,
+        tenant: str,
+        project: str,
+        after: tuple[str, str],
+        limit: int,
+        source: int = 0,
+        *,
+        hidden: int,
     ) -> list[LabelRow]:
         """The labels that stand in a project, by item and question; `source` 0 means all."""
         if source:
-            rows = await reader.fetch(SQL.list_labels_of_source, tenant, project, *after, limit, source)
+            rows = await reader.fetch(
+                SQL.list_labels_of_source, tenant, project, *after, limit, source, hidden
+            )
         else:
-            rows = await reader.fetch(SQL.list_labels, tenant, project, *after, limit)
+            rows = await reader.fetch(SQL.list_labels, tenant, project, *after, limit, hidden)
         return [_label(row) for row in rows]
 
     async def list_of_item(
-        self, reader: Reader, tenant: str, project: str, item: str, after: str, limit: int, source: int
+        self,
+        reader: Reader,
+        tenant: str,
+        project: str,
+        item: str,
+        after: str,
+        limit: int,
+        source: int,
+        *,
+        hidden: int,
     ) -> list[LabelRow]:
         """The labels that stand for an item, by question; `source` 0 means all."""
-        rows = await reader.fetch(SQL.list_labels_of_item, tenant, project, item, after, limit, source)
+        rows = await reader.fetch(
+            SQL.list_labels_of_item, tenant, project, item, after, limit, source, hidden
+        )
         return [_label(row) for row in rows]
 
     async def horizon(self, reader: Reader) -> str:
@@ -128,10 +151,19 @@ class LabelStore:
         return str(row[0])
 
     async def log_after(
-        self, reader: Reader, tenant: str, project: str, after: tuple[str, str, str, int], limit: int
+        self,
+        reader: Reader,
+        tenant: str,
+        project: str,
+        after: tuple[str, str, str, int],
+        limit: int,
+        *,
+        hidden: int,
     ) -> list[LabelRow]:
         """Revisions in the order of the log, after (transaction, item, question, revision)."""
-        return [_label(row) for row in await reader.fetch(SQL.label_log, tenant, project, *after, limit)]
+        return [
+            _label(row) for row in await reader.fetch(SQL.label_log, tenant, project, *after, limit, hidden)
+        ]
 
 
 def _columns(items: Collection[ItemId]) -> tuple[list[str], list[str], list[str]]:

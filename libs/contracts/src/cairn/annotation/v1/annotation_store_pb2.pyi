@@ -547,7 +547,7 @@ class Item(_message.Message):
 
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The caller's own facts about the item; never shown to labelers."""
+        """The caller's own facts about the item; shown only to those who may read gold, never to labelers."""
 
     @_builtins.property
     def gold_answers(self) -> _containers.RepeatedCompositeFieldContainer[_label_value_pb2.Answer]:
@@ -1719,7 +1719,7 @@ class LeasedItem(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def item(self) -> Global___Item:
-        """The item, without gold answers and metadata."""
+        """The item, without `gold_answers`, `metadata`, `priority` and `create_time`."""
 
     @_builtins.property
     def error(self) -> _status_pb2.Status:

@@ -250,14 +250,15 @@ class AnnotationStoreServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetItem(self, request, context):
-        """Returns an item. Gold answers are shown only to those who may write the project.
+        """Returns an item. Who may not read gold sees it as its labeler does: without `gold_answers`, `metadata`, `priority`
+        and `create_time`, which set gold apart.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListItems(self, request, context):
-        """Lists a project's items, by key.
+        """Lists a project's items, by key; each as `GetItem` shows it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -327,7 +328,8 @@ class AnnotationStoreServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetLabel(self, request, context):
-        """Returns the label that stands, or one of its revisions with `@{revision}` after the name.
+        """Returns the label that stands, or one of its revisions with `@{revision}` after the name. In this method and the
+        three that follow, revisions of source `LABEL_SOURCE_GOLD` are there only for those who may read gold.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -65,9 +65,11 @@ class AnnotationStoreServiceStub:
     GetImport: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.GetImportRequest, _annotation_store_pb2.Import]
     """Returns an import, with its progress."""
     GetItem: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.GetItemRequest, _annotation_store_pb2.Item]
-    """Returns an item. Gold answers are shown only to those who may write the project."""
+    """Returns an item. Who may not read gold sees it as its labeler does: without `gold_answers`, `metadata`, `priority`
+    and `create_time`, which set gold apart.
+    """
     ListItems: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.ListItemsRequest, _annotation_store_pb2.ListItemsResponse]
-    """Lists a project's items, by key."""
+    """Lists a project's items, by key; each as `GetItem` shows it."""
     GetLeasedItems: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.GetLeasedItemsRequest, _annotation_store_pb2.GetLeasedItemsResponse]
     """Returns, to the holder of leases, the items to judge and the questions to answer. A token that is
     forged, expired or another labeler's is refused in its own result.
@@ -95,7 +97,9 @@ class AnnotationStoreServiceStub:
     BatchGetAnsweredLeases: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.BatchGetAnsweredLeasesRequest, _annotation_store_pb2.BatchGetAnsweredLeasesResponse]
     """Tells which of these leases have been answered. For task-dispatch, before it re-issues expired leases."""
     GetLabel: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.GetLabelRequest, _annotation_store_pb2.Label]
-    """Returns the label that stands, or one of its revisions with `@{revision}` after the name."""
+    """Returns the label that stands, or one of its revisions with `@{revision}` after the name. In this method and the
+    three that follow, revisions of source `LABEL_SOURCE_GOLD` are there only for those who may read gold.
+    """
     ListLabels: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.ListLabelsRequest, _annotation_store_pb2.ListLabelsResponse]
     """Lists the labels that stand in a project, by item key and question."""
     ListLabelRevisions: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.ListLabelRevisionsRequest, _annotation_store_pb2.ListLabelRevisionsResponse]
@@ -144,9 +148,11 @@ class AnnotationStoreServiceAsyncStub(AnnotationStoreServiceStub):
     GetImport: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.GetImportRequest, _annotation_store_pb2.Import]  # type: ignore[assignment]
     """Returns an import, with its progress."""
     GetItem: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.GetItemRequest, _annotation_store_pb2.Item]  # type: ignore[assignment]
-    """Returns an item. Gold answers are shown only to those who may write the project."""
+    """Returns an item. Who may not read gold sees it as its labeler does: without `gold_answers`, `metadata`, `priority`
+    and `create_time`, which set gold apart.
+    """
     ListItems: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.ListItemsRequest, _annotation_store_pb2.ListItemsResponse]  # type: ignore[assignment]
-    """Lists a project's items, by key."""
+    """Lists a project's items, by key; each as `GetItem` shows it."""
     GetLeasedItems: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.GetLeasedItemsRequest, _annotation_store_pb2.GetLeasedItemsResponse]  # type: ignore[assignment]
     """Returns, to the holder of leases, the items to judge and the questions to answer. A token that is
     forged, expired or another labeler's is refused in its own result.
@@ -174,7 +180,9 @@ class AnnotationStoreServiceAsyncStub(AnnotationStoreServiceStub):
     BatchGetAnsweredLeases: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.BatchGetAnsweredLeasesRequest, _annotation_store_pb2.BatchGetAnsweredLeasesResponse]  # type: ignore[assignment]
     """Tells which of these leases have been answered. For task-dispatch, before it re-issues expired leases."""
     GetLabel: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.GetLabelRequest, _annotation_store_pb2.Label]  # type: ignore[assignment]
-    """Returns the label that stands, or one of its revisions with `@{revision}` after the name."""
+    """Returns the label that stands, or one of its revisions with `@{revision}` after the name. In this method and the
+    three that follow, revisions of source `LABEL_SOURCE_GOLD` are there only for those who may read gold.
+    """
     ListLabels: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.ListLabelsRequest, _annotation_store_pb2.ListLabelsResponse]  # type: ignore[assignment]
     """Lists the labels that stand in a project, by item key and question."""
     ListLabelRevisions: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.ListLabelRevisionsRequest, _annotation_store_pb2.ListLabelRevisionsResponse]  # type: ignore[assignment]
@@ -280,7 +288,9 @@ class AnnotationStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _annotation_store_pb2.GetItemRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_annotation_store_pb2.Item, _abc.Awaitable[_annotation_store_pb2.Item]]:
-        """Returns an item. Gold answers are shown only to those who may write the project."""
+        """Returns an item. Who may not read gold sees it as its labeler does: without `gold_answers`, `metadata`, `priority`
+        and `create_time`, which set gold apart.
+        """
 
     @_abc_1.abstractmethod
     def ListItems(
@@ -288,7 +298,7 @@ class AnnotationStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _annotation_store_pb2.ListItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_annotation_store_pb2.ListItemsResponse, _abc.Awaitable[_annotation_store_pb2.ListItemsResponse]]:
-        """Lists a project's items, by key."""
+        """Lists a project's items, by key; each as `GetItem` shows it."""
 
     @_abc_1.abstractmethod
     def GetLeasedItems(
@@ -370,7 +380,9 @@ class AnnotationStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _annotation_store_pb2.GetLabelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_annotation_store_pb2.Label, _abc.Awaitable[_annotation_store_pb2.Label]]:
-        """Returns the label that stands, or one of its revisions with `@{revision}` after the name."""
+        """Returns the label that stands, or one of its revisions with `@{revision}` after the name. In this method and the
+        three that follow, revisions of source `LABEL_SOURCE_GOLD` are there only for those who may read gold.
+        """
 
     @_abc_1.abstractmethod
     def ListLabels(
