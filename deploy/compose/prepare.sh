@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the secrets of one installation beside this file: .env (passwords) and keys/ (Ed25519). Existing ones are kept.
+# Makes the secrets of one installation beside this file: .env (passwords) and keys/. Existing ones are kept.
 # Needs Cairn's virtual environment (`make setup`); PYTHON names another interpreter that has Cairn installed.
 set -eu
 umask 077
@@ -12,3 +12,5 @@ if [ ! -e .env ]; then
     INFERENCE_PASSWORD AUDIT_PASSWORD NATS_TOKEN > .env
 fi
 "$PYTHON" -m cairn_stack.keys make keys
+# An .env that was made before there was one gets it, too.
+grep -q '^SAMPLING_KEY=' .env || echo "SAMPLING_KEY=$(cat keys/sampling.key)" >> .env

@@ -106,6 +106,7 @@ def test_kubernetes_tells_each_service_what_it_reads(
         for variable in container["env"]:
             secret = re.search("DSN|TOKEN|PASSWORD|SAMPLING", variable["name"])
             assert not secret or "secretKeyRef" in variable["valueFrom"], "secrets by reference only"
+            assert "optional" not in str(variable), "a pod without a secret must not start"
     assert serving["containers"][0]["args"] == ["python", "-m", spec.module]
     assert migrating["containers"][0]["args"] == ["python", "-m", spec.module, "migrate"]
 
@@ -175,12 +176,21 @@ def test_compose_secrets_are_made_once_and_private(tmp_path: Path) -> None:
     prepare = ["sh", tmp_path / "prepare.sh"]
     subprocess.run(prepare, env={**os.environ, "PYTHON": sys.executable}, check=True)
     made = (tmp_path / ".env").read_text()
+    # An installation from before there was a sampling key is given one, and keeps the rest.
+    (tmp_path / ".env").write_text("".join(made.splitlines(keepends=True)[:-1]))
     subprocess.run(prepare, env={**os.environ, "PYTHON": sys.executable}, check=True)
     assert made == (tmp_path / ".env").read_text()
-    values = [line.split("=")[1] for line in made.splitlines()]
-    assert len(set(values)) == len(values) == 7
-    assert all(value[0].isalpha() for value in values), "nats-server reads digits as a number"
-    for secret in (tmp_path / ".env", *(tmp_path / "keys").glob("*.key.json"), tmp_path / "keys/ledger.pem"):
+    values = dict(line.split("=") for line in made.splitlines())
+    assert len(set(values.values())) == len(values) == 8
+    assert values["NATS_TOKEN"][0].isalpha(), "nats-server reads digits as a number"
+    keys = tmp_path / "keys"
+    assert values["SAMPLING_KEY"] == (keys / "sampling.key").read_text()
+    for secret in (
+        tmp_path / ".env",
+        *keys.glob("*.key.json"),
+        keys / "ledger.pem",
+        keys / "sampling.key",
+    ):
         assert secret.stat().st_mode & 0o077 == 0
 
 

@@ -7,6 +7,7 @@ import pytest
 from cairn_kit.auth.keys import KeyRing, PublicKeys
 from cairn_kit.auth.permissions import Role
 from cairn_stack import StackError
+from cairn_stack.catalog import SAMPLING_KEY
 from cairn_stack.keys import add_next, ensure_keys, main, promote_next, retire_old
 
 OWNER = "task-dispatch"
@@ -33,6 +34,19 @@ def test_rotation_never_leaves_a_token_without_its_key(tmp_path: Path) -> None:
     ensure_keys(tmp_path, [OWNER])
     assert published(tmp_path) == {second}, "the next start makes no first key again"
     assert KeyRing(tmp_path).service_key(OWNER).roles == {Role.SERVICE}
+
+
+def test_the_sampling_key_is_made_where_it_is_missing_and_kept(tmp_path: Path) -> None:
+    ensure_keys(tmp_path, [OWNER])
+    key = tmp_path / SAMPLING_KEY
+    first = key.read_text()
+    ensure_keys(tmp_path, [OWNER])
+    assert key.read_text() == first
+    assert key.stat().st_mode & 0o077 == 0
+    key.unlink()  # a stack that was first started before there was one
+    ensure_keys(tmp_path, [OWNER])
+    assert len(key.read_text()) == len(first) == 64
+    assert key.read_text() != first
 
 
 def test_steps_out_of_order_are_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 from cairn_kit.auth.keys import KeyRing
 from cairn_stack import SERVICES, PrivateStack, ServiceSpec, StackError, StackState, api
+from cairn_stack.catalog import SAMPLING_KEY
 from cairn_stack.environment import environment_of, postgres_of
 from cairn_stack.home import Home
 from cairn_stack.options import Options
@@ -94,11 +96,20 @@ def test_it_is_durable_and_private(running: Stack) -> None:
         home.profile,
         home.options,
         home.ledger_key,
+        home.keys / SAMPLING_KEY,
         *home.keys.glob("*.key.json"),
     ):
         assert stat.S_IMODE(secret.stat().st_mode) == 0o600, secret
     for folder in (home.keys, home.nats, home.blobs, home.root / "logs", home.postgres.resolve()):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
+
+
+def test_inference_is_told_this_stacks_own_sampling_key(running: Stack) -> None:
+    home = Home(running.home)
+    [inference] = [spec for spec in SERVICES if spec.name == "inference"]
+    spec = replace(inference, name=running.services[0].name)  # this stack runs tiny services under two names
+    told = environment_of(spec, home, Options.read(home), Ports.read(home))
+    assert told["CAIRN_SAMPLING_KEY"] == (home.keys / SAMPLING_KEY).read_text() != ""
 
 
 def test_a_role_owns_its_schema_and_nothing_else(running: Stack) -> None:

@@ -231,6 +231,7 @@ def settings(world: World, embeddings: Path) -> dict[str, Any]:
         "work_dir": embeddings,
         "threads": 1,
         "training_interval": 0.1,
+        "sampling_key": "a secret of this test",
     }
 
 
@@ -258,6 +259,29 @@ def scores(events: Sequence[Any]) -> dict[str, Any]:
 async def validation_keys(stage: Stage) -> set[str]:
     rows = await stage.service.database.fetch("SELECT item FROM item WHERE validation")
     return {row["item"] for row in rows}
+
+
+# --- the start
+
+
+@pytest.mark.parametrize(
+    ("told", "words"), [({}, "is missing"), ({"CAIRN_SAMPLING_KEY": ""}, "anybody could tell")]
+)
+def test_it_does_not_start_without_a_sampling_key(
+    told: dict[str, str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    needed = {"CAIRN_POSTGRES_DSN": "postgresql://a:b@c/d", "CAIRN_JWKS_FILE": "/jwks.json"}
+    for name, value in (needed | told).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        SERVICE.main(["serve"])
+    assert ended.value.code == 1
+    [sentence] = capsys.readouterr().err.splitlines()
+    assert "CAIRN_SAMPLING_KEY" in sentence
+    assert words in sentence
 
 
 # --- the whole loop

@@ -7,12 +7,16 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from importlib.util import find_spec
 
+SAMPLING_KEY = "sampling.key"
+"""The file, among the keys, with the secret that draws the validation sample."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceSpec:
     """One service: its name on the wire, the module that `python -m` runs, and settings only it has.
 
-    `environment` values may name the folders `{keys}` and `{work}`, and the file URL `{blobs}`.
+    `environment` values may name the folders `{keys}` and `{work}`, the file URL `{blobs}`, and the secret
+    `{sampling_key}`.
     """
 
     name: str
@@ -45,7 +49,11 @@ SERVICES = (
     ServiceSpec(
         "inference",
         "cairn_inference",
-        {"CAIRN_BLOB_URL": "{blobs}", "CAIRN_WORK_DIR": "{work}/inference"},
+        {
+            "CAIRN_BLOB_URL": "{blobs}",
+            "CAIRN_WORK_DIR": "{work}/inference",
+            "CAIRN_SAMPLING_KEY": "{sampling_key}",
+        },
     ),
     ServiceSpec("audit", "cairn_audit", {"CAIRN_LEDGER_KEY_FILE": "{keys}/ledger.pem"}),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from cairn_kit.embedded import EmbeddedNats, EmbeddedPostgres
-from cairn_stack.catalog import ServiceSpec
+from cairn_stack.catalog import SAMPLING_KEY, ServiceSpec
 from cairn_stack.files import write_json
 from cairn_stack.home import Home
 from cairn_stack.options import Options
@@ -42,7 +42,12 @@ def environment_of(spec: ServiceSpec, home: Home, options: Options, ports: Ports
     postgres, nats = postgres_of(home, options), nats_of(home, options)
     keys = KeyRing(home.keys)
     threads = str(max(1, (os.cpu_count() or 2) // 2))  # five services share the machine
-    places = {"blobs": home.blobs.as_uri(), "keys": str(home.keys), "work": str(home.work)}
+    named = {
+        "blobs": home.blobs.as_uri(),
+        "keys": str(home.keys),
+        "work": str(home.work),
+        "sampling_key": (home.keys / SAMPLING_KEY).read_text(),
+    }
     peers = {
         f"CAIRN_PEERS__{name.replace('-', '_').upper()}": address
         for name, address in addresses(ports).items()
@@ -52,7 +57,7 @@ def environment_of(spec: ServiceSpec, home: Home, options: Options, ports: Ports
         "OMP_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
         **os.environ,
-        **{name: value.format(**places) for name, value in spec.environment.items()},
+        **{name: value.format(**named) for name, value in spec.environment.items()},
         "CAIRN_SHUTDOWN_GRACE": "5",
         **options.environment,
         **peers,

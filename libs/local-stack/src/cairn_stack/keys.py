@@ -1,4 +1,5 @@
-"""Ed25519 keys in one folder: made at the first start, kept, rotated without a failed call.
+"""Ed25519 keys in one folder, and the sampling key: made at the first start, kept; the former rotated without a
+failed call.
 
 Also the command that makes a production installation's keys: `python -m cairn_stack.keys --help`.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import secrets
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from cairn_kit.auth.keys import KeyFileError, KeyRing, PrivateKey, write_key_set
 from cairn_kit.embedded.process import write_private
-from cairn_stack.catalog import SERVICES
+from cairn_stack.catalog import SAMPLING_KEY, SERVICES
 from cairn_stack.errors import StackError
 
 LEDGER_KEY = "ledger.pem"
@@ -33,6 +35,7 @@ def ensure_keys(folder: Path, services: Iterable[str]) -> None:
         KeyRing(folder).ensure(services)
     except KeyFileError as error:
         raise StackError(str(error)) from error
+    _ensure_sampling_key(folder / SAMPLING_KEY)
     private_file, public_file = folder / LEDGER_KEY, folder / LEDGER_PUBLIC_KEY
     if private_file.exists():
         return
@@ -46,6 +49,12 @@ def ensure_keys(folder: Path, services: Iterable[str]) -> None:
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     public_file.write_bytes(public)
     write_private(private_file, private.decode())
+
+
+def _ensure_sampling_key(file: Path) -> None:
+    """A lost one may be replaced: what is drawn already is kept with the items."""
+    if not (file.exists() and file.read_text()):
+        write_private(file, secrets.token_hex(32))
 
 
 def add_next(folder: Path, owner: str) -> str:

@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from cairn_kit.settings import ChassisSettings
 
@@ -34,9 +34,9 @@ class InferenceSettings(ChassisSettings):
     threads: int = Field(default=0, ge=0)
     """Threads of a model's run; 0 means as many as the container may use."""
 
-    sampling_key: SecretStr = SecretStr("")
-    """Key of the hash that draws the validation sample. Set it where whoever names the items might want to keep
-    some out of the sample; keep it, for another key draws another sample from items still to come."""
+    sampling_key: SecretStr
+    """Key of the hash that draws the validation sample: whoever knows it can name items so that they stay out of the
+    sample, hence no default. Keep it, for another key draws another sample from items still to come."""
 
     training_interval: float = Field(default=10.0, ge=0)
     """Seconds between two trainings of a project, at least."""
@@ -56,3 +56,12 @@ class InferenceSettings(ChassisSettings):
 
     route_patience: float = Field(default=30.0, gt=0)
     """Seconds that an item waits for its score, while a threshold is in force, before people get it."""
+
+    @field_validator("sampling_key")
+    @classmethod
+    def _not_empty(cls, key: SecretStr) -> SecretStr:
+        if not key.get_secret_value():
+            raise ValueError(
+                "is empty, and anybody could tell the validation sample; it must be a random text"
+            )
+        return key
