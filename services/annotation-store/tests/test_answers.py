@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cairn.label.v1 import label_schema_pb2 as schema_pb
 from cairn.label.v1 import label_value_pb2 as v
 from cairn_annotation_store.domain.answer_parts import ItemFacts
-from cairn_annotation_store.domain.answers import check_answers
+from cairn_annotation_store.domain.answers import check_answers, check_label
 from cairn_annotation_store.domain.schema import SchemaRules, check_schema
 from cairn_kit.errors import InvalidArgument
 
@@ -346,6 +346,7 @@ def test_relations_link_spans_of_the_same_annotation() -> None:
     link = answer("relations", 'relations { relations { from_span: "s" to_span: "t" class_id: "eats" } }')
     assert error_of(TEXT, spans, link) is None
     assert error_of(TEXT, link, spans) is None
+    assert check_label(link, RULES, TEXT, {"spans": spans, "relations": link}) is None
 
 
 def test_a_question_is_answered_once() -> None:
@@ -379,6 +380,8 @@ def test_a_required_question_wants_an_answer_only_while_it_is_asked() -> None:
         error = check_answers(bad, rules, PICTURE)
         assert error is not None
         assert error.violations[0].field == path
+    # a label is judged for itself: the one on which its question hangs may come later
+    assert check_label(kind, rules, PICTURE, {}) is None
 
 
 def test_spans_count_code_points_not_bytes() -> None:

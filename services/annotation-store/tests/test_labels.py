@@ -133,6 +133,31 @@ async def test_what_names_no_item_or_question_is_put_aside_and_its_neighbours_ar
     await eventually(source, pb.LABEL_SOURCE_CONSENSUS)
 
 
+async def test_a_class_that_the_schema_has_lost_becomes_no_label(ready: Any, tools: Any) -> None:
+    """A model spoke for it, and what a model says holds no class in the schema."""
+    smaller = pb.Project(name="projects/birds", schema=tools.choice_schema("robin", "wren"))
+    await ready.stub.UpdateProject(
+        pb.UpdateProjectRequest(project=smaller, update_mask={"paths": ["schema"]})
+    )
+    both = ready.consensus("a0004", "robin")
+    both.message.decisions.add(answer=tools.chose("robin", question="mood"), confidence=0.9)
+    other_kind = ready.consensus("a0005", "robin")
+    other_kind.message.decisions[0].answer.number = 3
+    await ready.world.publish(
+        ready.consensus("a0001", "owl"),
+        ready.routed(("a0002", "owl"), ("a0003", "wren")),
+        both,
+        other_kind,
+    )
+    await settled(ready, 4)
+    labels = (await ready.stub.ListLabels(pb.ListLabelsRequest(parent="projects/birds"))).labels
+    assert [(label.name, label.answer.choice) for label in labels] == [
+        (NAME.format("a0003"), "wren"),
+        (NAME.format("a0004"), "robin"),
+    ]
+    assert await ready.database.fetchval("SELECT count(*) FROM dead_letter") == 0
+
+
 async def test_labels_are_listed_by_source_and_item(ready: Any, tools: Any) -> None:
     await ready.world.publish(
         ready.routed(("a0003", "owl"), ("a0004", "owl")), ready.consensus("a0001", "wren")

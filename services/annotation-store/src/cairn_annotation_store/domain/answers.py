@@ -74,6 +74,30 @@ def check_answers(
             and is_asked(question.question, by_question)
         ):
             report.add(path, f"question {shown(question.id)} has no answer", "an answer: it is required")
+    return _error(report, mismatch=mismatch)
+
+
+def check_label(
+    answer: value_pb.Answer, schema: SchemaRules, item: ItemFacts, beside: Mapping[str, value_pb.Answer]
+) -> InvalidArgument | None:
+    """The error that an answer deserves which is to be a label, or None. `beside` are all that were decided with it.
+
+    Whether its question is asked is not looked at: the label on which that hangs may come later, or change.
+    """
+    report = Report()
+    question = schema.questions.get(answer.question)
+    if question is None:
+        report.add(
+            "answer.question",
+            f"there is no question {shown(answer.question)}",
+            f"one of {listed(schema.questions)}",
+        )
+        return _error(report)
+    fits = _check_answer(answer, "answer", Scene(schema, question, item, report), beside)
+    return _error(report, mismatch=not fits)
+
+
+def _error(report: Report, *, mismatch: bool = False) -> InvalidArgument | None:
     if not report:
         return None
     violations = report.violations()

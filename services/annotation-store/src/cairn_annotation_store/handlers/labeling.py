@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from opentelemetry.context import Context
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb
 from cairn.events.v1 import audit_events_pb2, consensus_events_pb2, inference_events_pb2
+from cairn.label.v1 import label_value_pb2 as value_pb
+from cairn_annotation_store.domain.answers import check_label
+from cairn_annotation_store.domain.items import facts_of
 from cairn_annotation_store.domain.labels import (
     LabelKey,
     LabelRevision,
@@ -24,14 +28,16 @@ from cairn_annotation_store.domain.names import ItemName, ProjectId, QuestionId,
 from cairn_annotation_store.domain.schema_change import uses_of
 from cairn_annotation_store.handlers.found import found, parsed
 from cairn_annotation_store.handlers.wakes import Wakes
-from cairn_annotation_store.store import LabelStore, ProjectRow, ProjectStore
+from cairn_annotation_store.store import ItemStore, LabelStore, ProjectRow, ProjectStore
 from cairn_annotation_store.store.labels import ItemId
 from cairn_annotation_store.store.projects import ProjectKey
 from cairn_annotation_store.wire import label_message
 from cairn_kit.database import Database, Transaction
 from cairn_kit.errors import InvalidArgument, NotFound
 from cairn_kit.events import Event, Received, announce
+from cairn_kit.telemetry import get_logger
 
+_log = get_logger(__name__)
 _LARGEST_ANSWER = 200 * 1024
 """Bytes of an answer that still fit into an event with all else there is to say."""
 
@@ -40,6 +46,9 @@ _REASONS = {
     audit_events_pb2.CORRECTION_REASON_FOUND_WRONG: "An audit found the label wrong.",
     audit_events_pb2.CORRECTION_REASON_DISPUTE_RESOLVED: "A reviewer settled a dispute.",
 }
+
+_COMPUTED = (Source.AUTO, Source.CONSENSUS)
+"""Sources whose answers nobody has checked against the schema: gold is checked when it comes, a review when it is kept."""
 
 Cause = Received[Any] | Context | None
 
@@ -55,9 +64,17 @@ class Caused:
 class LabelHandlers:
     """Writes labels; the only place that does."""
 
-    def __init__(self, database: Database, projects: ProjectStore, labels: LabelStore, wakes: Wakes) -> None:
+    def __init__(
+        self,
+        database: Database,
+        projects: ProjectStore,
+        items: ItemStore,
+        labels: LabelStore,
+        wakes: Wakes,
+    ) -> None:
         self._database = database
         self._projects = projects
+        self._items = items
         self._labels = labels
         self._wakes = wakes
 
@@ -139,13 +156,14 @@ class LabelHandlers:
         """Write the revisions that these proposals make, in their order, and announce each.
 
         Raises NotFound for an item, and InvalidArgument for a question, that there is not: the store is where they
-        are made, so no waiting would bring them.
+        are made, so no waiting would bring them. What was computed elsewhere and does not fit the schema is dropped.
         """
         if not proposals:
             return
-        items = sorted({_item(caused.proposal.key) for caused in proposals})
         # Projects before items, everywhere: a schema change waits for both.
-        projects = await self._projects.in_use(tx, {item[:2] for item in items})
+        projects = await self._projects.in_use(tx, {_item(caused.proposal.key)[:2] for caused in proposals})
+        proposals = await self._fitting(tx, proposals, projects)
+        items = sorted({_item(caused.proposal.key) for caused in proposals})
         locked = await self._labels.lock_items(tx, items)
         for caused in proposals:
             _check(caused.proposal, locked, projects)
@@ -175,6 +193,37 @@ class LabelHandlers:
             event = _finalized(revision, label_message(revision, moment), complete[_item(revision.key)])
             announce(tx, event, cause=cause)
         self.ring_after(tx, {item[:2] for item in complete})
+
+    async def _fitting(
+        self, tx: Transaction, proposals: Sequence[Caused], projects: Mapping[ProjectKey, ProjectRow]
+    ) -> list[Caused]:
+        """Those that may become labels. A model may have spoken for a class that the schema has lost since.
+
+        What people said holds its classes in the schema (`schema_use`); what was computed from it, or by a model, need
+        not be among what was said.
+        """
+        computed = [caused.proposal for caused in proposals if caused.proposal.rank.source in _COMPUTED]
+        if not computed:
+            return list(proposals)
+        items = await self._items.of_leases(tx, {_item(proposal.key) for proposal in computed})
+        decided: dict[tuple[UUID, ItemId], dict[str, value_pb.Answer]] = {}
+        for one in computed:
+            decided.setdefault((one.rank.event_id, _item(one.key)), {})[one.key.question] = one.answer
+        fitting = []
+        for caused in proposals:
+            proposal = caused.proposal
+            item = items.get(_item(proposal.key))
+            if proposal.rank.source in _COMPUTED and item is not None:
+                beside = decided[proposal.rank.event_id, _item(proposal.key)]
+                rules = projects[_item(proposal.key)[:2]].rules
+                error = check_label(proposal.answer, rules, facts_of(item.body, item.text_length), beside)
+                if error is not None:
+                    _log.warning(
+                        "label.does_not_fit", event_id=str(proposal.rank.event_id), error=error.message
+                    )
+                    continue
+            fitting.append(caused)
+        return fitting
 
     def ring_after(self, tx: Transaction, projects: set[ProjectKey]) -> None:
         """Wake those who watch these projects, once the transaction is committed."""
