@@ -346,7 +346,12 @@ def test_relations_link_spans_of_the_same_annotation() -> None:
     link = answer("relations", 'relations { relations { from_span: "s" to_span: "t" class_id: "eats" } }')
     assert error_of(TEXT, spans, link) is None
     assert error_of(TEXT, link, spans) is None
-    assert check_label(link, RULES, TEXT, {"spans": spans, "relations": link}) is None
+    # a label is judged for itself: that of the spans may come later
+    assert check_label(link, RULES, TEXT) is None
+    link.relations.relations[0].class_id = "cow"
+    error = check_label(link, RULES, TEXT)
+    assert error is not None
+    assert [violation.field for violation in error.violations] == ["answer.relations.relations[0].class_id"]
 
 
 def test_a_question_is_answered_once() -> None:
@@ -381,7 +386,7 @@ def test_a_required_question_wants_an_answer_only_while_it_is_asked() -> None:
         assert error is not None
         assert error.violations[0].field == path
     # a label is judged for itself: the one on which its question hangs may come later
-    assert check_label(kind, rules, PICTURE, {}) is None
+    assert check_label(kind, rules, PICTURE) is None
 
 
 def test_spans_count_code_points_not_bytes() -> None:

@@ -77,12 +77,10 @@ def check_answers(
     return _error(report, mismatch=mismatch)
 
 
-def check_label(
-    answer: value_pb.Answer, schema: SchemaRules, item: ItemFacts, beside: Mapping[str, value_pb.Answer]
-) -> InvalidArgument | None:
-    """The error that an answer deserves which is to be a label, or None. `beside` are all that were decided with it.
+def check_label(answer: value_pb.Answer, schema: SchemaRules, item: ItemFacts) -> InvalidArgument | None:
+    """The error that an answer deserves which is to be a label, or None. It is looked at by itself.
 
-    Whether its question is asked is not looked at: the label on which that hangs may come later, or change.
+    The label on which its question hangs, or whose spans it links, may come later, or change.
     """
     report = Report()
     question = schema.questions.get(answer.question)
@@ -93,7 +91,7 @@ def check_label(
             f"one of {listed(schema.questions)}",
         )
         return _error(report)
-    fits = _check_answer(answer, "answer", Scene(schema, question, item, report), beside)
+    fits = _check_answer(answer, "answer", Scene(schema, question, item, report), None)
     return _error(report, mismatch=not fits)
 
 
@@ -131,7 +129,7 @@ def value_field(question: QuestionRules) -> str:
 
 
 def _check_answer(
-    answer: value_pb.Answer, at: str, scene: Scene, answers: Mapping[str, value_pb.Answer]
+    answer: value_pb.Answer, at: str, scene: Scene, answers: Mapping[str, value_pb.Answer] | None
 ) -> bool:
     """Report what is wrong with one answer; False when it is of another kind than its question."""
     given, wanted = answer.WhichOneof("value"), value_field(scene.question)

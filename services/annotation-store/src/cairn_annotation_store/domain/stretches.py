@@ -62,17 +62,19 @@ def check_spans(value: value_pb.Spans, at: str, scene: Scene) -> None:
 
 
 def check_relations(
-    value: value_pb.Relations, at: str, scene: Scene, answers: Mapping[str, value_pb.Answer]
+    value: value_pb.Relations, at: str, scene: Scene, answers: Mapping[str, value_pb.Answer] | None
 ) -> None:
-    """Links between spans that the same annotation has under the spans question."""
+    """Links between spans that the same annotation has under the spans question. None: its answers are not at hand."""
     rules: schema_pb.RelationsQuestion = scene.question.rules
-    spans = answers.get(rules.spans_question)
+    spans = answers.get(rules.spans_question) if answers is not None else None
     ids = {span.id for span in spans.spans.spans if span.id} if spans is not None else set()
     for i, relation in enumerate(value.relations):
         here = f"{at}.relations[{i}]"
         if scene.report.full:
             return
         check_class(relation.class_id, f"{here}.class_id", scene)
+        if answers is None:
+            continue
         for field, span in (("from_span", relation.from_span), ("to_span", relation.to_span)):
             if span not in ids:
                 scene.report.add(

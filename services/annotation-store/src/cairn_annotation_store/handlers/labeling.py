@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from opentelemetry.context import Context
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb
 from cairn.events.v1 import audit_events_pb2, consensus_events_pb2, inference_events_pb2
-from cairn.label.v1 import label_value_pb2 as value_pb
 from cairn_annotation_store.domain.answers import check_label
 from cairn_annotation_store.domain.items import facts_of
 from cairn_annotation_store.domain.labels import (
@@ -202,27 +200,20 @@ class LabelHandlers:
         What people said holds its classes in the schema (`schema_use`); what was computed from it, or by a model, need
         not be among what was said.
         """
-        computed = [caused.proposal for caused in proposals if caused.proposal.rank.source in _COMPUTED]
-        if not computed:
-            return list(proposals)
-        items = await self._items.of_leases(tx, {_item(proposal.key) for proposal in computed})
-        decided: dict[tuple[UUID, ItemId], dict[str, value_pb.Answer]] = {}
-        for one in computed:
-            decided.setdefault((one.rank.event_id, _item(one.key)), {})[one.key.question] = one.answer
+        computed = {_item(c.proposal.key) for c in proposals if c.proposal.rank.source in _COMPUTED}
+        items = await self._items.of_leases(tx, computed) if computed else {}
         fitting = []
         for caused in proposals:
             proposal = caused.proposal
             item = items.get(_item(proposal.key))
+            error = None
             if proposal.rank.source in _COMPUTED and item is not None:
-                beside = decided[proposal.rank.event_id, _item(proposal.key)]
                 rules = projects[_item(proposal.key)[:2]].rules
-                error = check_label(proposal.answer, rules, facts_of(item.body, item.text_length), beside)
-                if error is not None:
-                    _log.warning(
-                        "label.does_not_fit", event_id=str(proposal.rank.event_id), error=error.message
-                    )
-                    continue
-            fitting.append(caused)
+                error = check_label(proposal.answer, rules, facts_of(item.body, item.text_length))
+            if error is None:
+                fitting.append(caused)
+            else:
+                _log.warning("label.does_not_fit", event_id=str(proposal.rank.event_id), error=error.message)
         return fitting
 
     def ring_after(self, tx: Transaction, projects: set[ProjectKey]) -> None:
