@@ -30,6 +30,7 @@ def rules(tools: Any) -> SchemaRules:
 BAD = [
     (pb.Item(key="", text="x"), "key"),
     (pb.Item(key="a/b", text="x"), "key"),
+    (pb.Item(key="-", text="x"), "key"),
     (pb.Item(key="x" * 257, text="x"), "key"),
     (pb.Item(key="k"), "text"),
     (pb.Item(key="k", text="x" * 204_801), "text"),

@@ -21,6 +21,9 @@ MAX_ITEM_BYTES = 240 * 1024
 
 MAX_TEXT_BYTES = 200 * 1024
 MAX_CANDIDATE_BYTES = 64 * 1024
+EVERY_ITEM = "-"
+"""In a name, in place of a key (AIP-159); so no item has it for its own."""
+
 _KEY = re.compile(r"[A-Za-z0-9._~%-]{1,256}")
 _CANDIDATE_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -98,7 +101,9 @@ def facts_of(item: pb.Item, blob_text_length: int | None) -> ItemFacts:
 def check_item(item: pb.Item, schema: SchemaRules, blobs: Mapping[str, BlobFacts]) -> CairnError | None:
     """Why a normalised item is refused, or None. `blobs` holds those that the project has."""
     report = Report()
-    if not _KEY.fullmatch(item.key):
+    if item.key == EVERY_ITEM:
+        report.add("key", "'-' stands for every item in names", "another key")
+    elif not _KEY.fullmatch(item.key):
         report.add("key", f"{shown(item.key)} is no key", "1 to 256 of A-Z a-z 0-9 . _ ~ - %")
     _check_content(item, blobs, report)
     _check_candidates(item, blobs, report)

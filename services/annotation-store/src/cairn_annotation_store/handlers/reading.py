@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
+from cairn_annotation_store.domain.items import EVERY_ITEM
 from cairn_annotation_store.domain.labels import LabelKey
 from cairn_annotation_store.domain.names import (
     AnnotationName,
@@ -27,7 +28,6 @@ from cairn_kit.database import Database
 from cairn_kit.errors import CairnError, NotFound, to_status
 from cairn_kit.rpc import page_size, read_page_token, write_page_token
 
-_EVERY_ITEM = "-"
 _BEYOND_REVISIONS = (1 << 63) - 1
 
 
@@ -121,7 +121,7 @@ class ReadingHandlers:
         await self._project(who, f"projects/{key.project}")
         size = page_size(request.page_size)
         (after,) = read_page_token(request) or (str(FIRST),)
-        item = None if key.item == _EVERY_ITEM else key.item
+        item = None if key.item == EVERY_ITEM else key.item
         if item is not None:
             there = await self._items.get(self._database, who.tenant, key.project, [item])
             found(there.get(item), "item", request.parent)

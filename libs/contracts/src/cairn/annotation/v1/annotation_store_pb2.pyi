@@ -522,7 +522,7 @@ class Item(_message.Message):
     name: _builtins.str
     """`projects/{project}/items/{key}`. On import the key alone is given, in `key`."""
     key: _builtins.str
-    """The caller's own key, unique in the project."""
+    """The caller's own key, unique in the project; not `-`, which stands for every item in names."""
     text: _builtins.str
     """Inline text, at most 200 KiB; longer text goes to a blob."""
     width: _builtins.int
