@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from cairn.annotation.v1 import annotation_store_pb2 as store_pb
@@ -252,7 +253,8 @@ class Desk:
 
     async def labeler(self, name: str, *skills: str, suspended: bool = False) -> None:
         labeler = pb.Labeler(name=f"labelers/{name}", skills=skills, suspended=suspended)
-        await self.tasks.update_labeler(self.tenant, pb.UpdateLabelerRequest(labeler=labeler))
+        request = pb.UpdateLabelerRequest(labeler=labeler, update_mask=FieldMask(paths=["*"]))
+        await self.tasks.update_labeler(self.tenant, request)
 
     async def task(self, key: str, kind: str = "LABEL", audit: str = "") -> pb.Task | None:
         row = await self.database.fetchrow(

@@ -70,6 +70,38 @@ async def test_when_the_work_is_out_no_gold_comes_either(desk):
     assert len(await gold_leases(desk)) == before
 
 
+async def test_whoever_gives_back_and_asks_again_is_not_told_what_was_gold(desk):
+    await desk.open(*(f"item-{n}" for n in range(20)), gold=[f"gold-{n}" for n in range(20)], gold_share=0.5)
+    seen = []
+    for _ in range(15):
+        [lease] = await desk.lease("ann")
+        await desk.release(lease)
+        seen.append(lease.item)
+    assert len(set(seen)) == 15, "neither returns while there is other work"
+    assert {item.split("/")[-1][:4] for item in seen} == {"item", "gold"}
+
+
+async def test_when_the_work_is_out_what_is_given_back_returns_gold_or_not(desk):
+    await desk.open(*(f"item-{n}" for n in range(20)), gold=[f"gold-{n}" for n in range(20)], gold_share=0.5)
+    held = await desk.lease("ann", 20)
+    while more := await desk.lease("ann", 20):
+        held += more
+    assert await gold_leases(desk)
+    for lease in held:
+        await desk.release(lease)
+        assert [again.item for again in await desk.lease("ann", 3)] == [lease.item]
+    assert await desk.broken_promises() == []
+
+
+async def test_gold_given_back_long_ago_does_not_return_alone(desk):
+    await desk.open("a", gold=["g"], gold_share=0.5, min_answers=1, lease_seconds=60)
+    given = await desk.claim(("a", "ann"), ("g", "ann"))
+    for one in given:
+        await desk.release(one.lease)
+    await desk.database.execute("UPDATE lease SET ended_at = ended_at - interval '61 seconds'")
+    assert [lease.item for lease in await desk.lease("ann", 5)] == [desk.words.item("a")]
+
+
 async def test_gold_can_be_claimed_once_and_answered_without_a_slot(desk, kit):
     await desk.open("a", gold=["g"])
     [mine, other] = await desk.claim(("g", "ann"), ("g", "bob"))

@@ -63,6 +63,37 @@ async def test_what_is_given_back_goes_to_anybody_even_to_the_same_labeler(desk)
         await desk.release(lease)
 
 
+@pytest.mark.parametrize("end", ["release", "expire"])
+async def test_what_a_labeler_gave_back_comes_again_only_when_nothing_else_is_left(desk, end):
+    await desk.open("b", min_answers=1)
+    await desk.hear(desk.words.imported("a"), desk.words.routed("a", priority=0.9))
+    [first] = await desk.lease("ann")
+    if end == "release":
+        await desk.release(first)
+    else:
+        await desk.pass_time(611)
+        await desk.expiry.expire()
+    again = await desk.lease("ann", 5)
+    assert [lease.item for lease in again] == [desk.words.item("b"), desk.words.item("a")]
+    assert await desk.lease("ann", 5) == []
+    assert await desk.broken_promises() == []
+
+
+async def test_what_others_have_taken_does_not_come_again(desk):
+    await desk.open("a", min_answers=1, required_skill="birds")
+    for name in ("ann", "bob"):
+        await desk.labeler(name, "birds")
+    [lease] = await desk.lease("ann")
+    await desk.release(lease)
+    [taken] = await desk.lease("bob")
+    assert await desk.lease("ann") == []
+    await desk.release(taken)
+    await desk.labeler("ann")
+    assert await desk.lease("ann") == [], "nor what the labeler lost the skill for"
+    await desk.labeler("ann", "birds")
+    assert [lease.item for lease in await desk.lease("ann")] == [desk.words.item("a")]
+
+
 async def test_an_extended_lease_lives_longer_and_never_shorter(desk):
     await desk.open("a", lease_seconds=60)
     [lease] = await desk.lease("ann")

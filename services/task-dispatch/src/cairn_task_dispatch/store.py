@@ -310,6 +310,24 @@ class DispatchStore:
         reached = ScanStart(rows[-1]["urgency"], rows[-1]["place"]) if rows else start
         return [_lease(row) for row in rows], reached
 
+    async def lease_given_back(
+        self,
+        tx: Reader,
+        tenant: str,
+        project: str,
+        labeler: str,
+        skills: Sequence[str],
+        count: int,
+        granting: Granting,
+    ) -> list[Lease]:
+        """Take and grant up to `count` of the label tasks that this labeler gave back, the longest ago first."""
+        ids = [new_lease_id() for _ in range(count)]
+        rows = await tx.fetch(
+            SQL.lease_given_back, tenant, project, labeler, list(skills), count, ids, granting.seconds,
+            granting.grace,
+        )  # fmt: skip
+        return [_lease(row) for row in rows]
+
     async def lease_reviews(
         self, tx: Reader, tenant: str, project: str, labeler: str, count: int, granting: Granting
     ) -> list[Lease]:

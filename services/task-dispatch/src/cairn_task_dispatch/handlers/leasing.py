@@ -151,6 +151,11 @@ class Leasing:
             )
             leases += more
         self._scans.took(key, time.monotonic() - began, start, reached)
+        if len(leases) < count:
+            left = count - len(leases)
+            leases += await self._store.lease_given_back(
+                tx, tenant, project, me.labeler, skills, left, granting
+            )
         return leases
 
     # --- claiming

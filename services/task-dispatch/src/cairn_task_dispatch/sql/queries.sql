@@ -167,6 +167,7 @@ SELECT labeler, skills, suspended, revision FROM labeler WHERE tenant = $1 AND l
 -- A slot is taken only when it is the first open one of its task: a labeler gets a task once, and two labelers who
 -- ask at the same moment get different tasks instead of waiting for each other.
 -- Gold replaces a task only where there would have been one: gold that comes when the work is out is easily told.
+-- What this labeler gave back is left out, gold or not: else a task would come back at once, and gold would not.
 -- name: lease_labels
 WITH candidate AS MATERIALIZED (
   SELECT open.*, row_number() OVER (ORDER BY open.urgency, open.place) AS turn
@@ -182,6 +183,10 @@ WITH candidate AS MATERIALIZED (
           SELECT FROM lease l
           WHERE l.tenant = $1 AND l.project = $2 AND l.labeler = $3 AND l.item = s.item AND l.kind <> 'REVIEW'
             AND l.state IN ('LIVE', 'ANSWERED', 'SKIPPED', 'ANSWERED_LATE'))
+        AND NOT EXISTS (
+          SELECT FROM lease l
+          WHERE l.tenant = $1 AND l.project = $2 AND l.labeler = $3 AND l.item = s.item AND l.kind <> 'REVIEW'
+            AND l.state IN ('RELEASED', 'EXPIRED'))
         AND NOT EXISTS (
           SELECT FROM slot lower
           WHERE lower.tenant = $1 AND lower.project = $2 AND lower.task = s.task AND lower.number < s.number
@@ -204,6 +209,10 @@ gold_candidate AS MATERIALIZED (
          SELECT FROM lease l
          WHERE l.tenant = $1 AND l.project = $2 AND l.labeler = $3 AND l.item = t.item AND l.kind <> 'REVIEW'
            AND l.state IN ('LIVE', 'ANSWERED', 'SKIPPED', 'ANSWERED_LATE'))
+       AND NOT EXISTS (
+         SELECT FROM lease l
+         WHERE l.tenant = $1 AND l.project = $2 AND l.labeler = $3 AND l.item = t.item AND l.kind <> 'REVIEW'
+           AND l.state IN ('RELEASED', 'EXPIRED'))
      ORDER BY t.place
      LIMIT (SELECT max(drawn) FROM unnest($7::int[]) AS drawn))
     UNION ALL
@@ -214,6 +223,10 @@ gold_candidate AS MATERIALIZED (
          SELECT FROM lease l
          WHERE l.tenant = $1 AND l.project = $2 AND l.labeler = $3 AND l.item = t.item AND l.kind <> 'REVIEW'
            AND l.state IN ('LIVE', 'ANSWERED', 'SKIPPED', 'ANSWERED_LATE'))
+       AND NOT EXISTS (
+         SELECT FROM lease l
+         WHERE l.tenant = $1 AND l.project = $2 AND l.labeler = $3 AND l.item = t.item AND l.kind <> 'REVIEW'
+           AND l.state IN ('RELEASED', 'EXPIRED'))
      ORDER BY t.place
      LIMIT (SELECT max(drawn) FROM unnest($7::int[]) AS drawn))
   ) AS circle
@@ -244,6 +257,60 @@ granted AS (
   RETURNING *
 )
 SELECT g.*, true AS live_now, c.urgency, c.place
+FROM granted g
+JOIN chosen c USING (lease)
+ORDER BY c.turn
+
+-- What this labeler gave back or let expire, the longest ago first; for when nothing else is left. Gold comes back as it
+-- is, for the others do; but only for $7 seconds, while few of the others will have been taken by other labelers.
+-- name: lease_given_back
+WITH back AS (
+  SELECT DISTINCT ON (l.item) l.item, l.task, l.kind, l.ended_at
+  FROM lease l
+  WHERE l.tenant = $1 AND l.project = $2 AND l.labeler = $3 AND l.kind <> 'REVIEW' AND l.state IN ('RELEASED', 'EXPIRED')
+  ORDER BY l.item, l.ended_at DESC
+),
+candidate AS MATERIALIZED (
+  SELECT b.*, s.number
+  FROM back b
+  JOIN task t ON t.tenant = $1 AND t.project = $2 AND t.task = b.task AND t.state = 'OPEN'
+  LEFT JOIN LATERAL (
+    SELECT o.number
+    FROM slot o
+    WHERE o.tenant = $1 AND o.project = $2 AND o.task = b.task AND o.skill = ANY ($4::text[])
+      AND o.state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN')
+    ORDER BY o.number
+    LIMIT 1
+    FOR UPDATE OF o SKIP LOCKED
+  ) AS s ON true
+  WHERE CASE b.kind WHEN 'GOLD' THEN b.ended_at > now() - make_interval(secs => $7) ELSE s.number IS NOT NULL END
+    AND NOT EXISTS (
+      SELECT FROM lease l
+      WHERE l.tenant = $1 AND l.project = $2 AND l.labeler = $3 AND l.item = b.item AND l.kind <> 'REVIEW'
+        AND l.state IN ('LIVE', 'ANSWERED', 'SKIPPED', 'ANSWERED_LATE'))
+  ORDER BY b.ended_at, b.item
+  LIMIT $5
+),
+chosen AS (
+  SELECT w.lease, c.*
+  FROM (SELECT *, row_number() OVER (ORDER BY ended_at, item) AS turn FROM candidate) AS c
+  JOIN unnest($6::uuid[]) WITH ORDINALITY AS w(lease, turn) USING (turn)
+),
+taken AS (
+  UPDATE slot s
+  SET state = 'LEASED'
+  FROM chosen c
+  WHERE s.tenant = $1 AND s.project = $2 AND s.task = c.task AND s.number = c.number
+    AND s.state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN')
+),
+granted AS (
+  INSERT INTO lease (tenant, project, lease, task, slot, item, kind, labeler, state, expires_at, check_at)
+  SELECT $1, $2, lease, task, number, item, kind, $3, 'LIVE',
+         now() + make_interval(secs => $7), now() + make_interval(secs => $7 + $8)
+  FROM chosen
+  RETURNING *
+)
+SELECT g.*, true AS live_now
 FROM granted g
 JOIN chosen c USING (lease)
 ORDER BY c.turn

@@ -37,7 +37,7 @@ class _TaskKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskKind.Val
     TASK_KIND_UNSPECIFIED: _TaskKind.ValueType  # 0
     """Not stated."""
     TASK_KIND_LABEL: _TaskKind.ValueType  # 1
-    """To find the label. Gold looks just like it, to everyone but those who may write the project."""
+    """To find the label. Gold shows as this, to everyone but those who may write the project."""
     TASK_KIND_GOLD: _TaskKind.ValueType  # 2
     """To measure labelers on an item whose truth is known."""
     TASK_KIND_REVIEW: _TaskKind.ValueType  # 3
@@ -49,7 +49,7 @@ class TaskKind(_TaskKind, metaclass=_TaskKindEnumTypeWrapper):
 TASK_KIND_UNSPECIFIED: TaskKind.ValueType  # 0
 """Not stated."""
 TASK_KIND_LABEL: TaskKind.ValueType  # 1
-"""To find the label. Gold looks just like it, to everyone but those who may write the project."""
+"""To find the label. Gold shows as this, to everyone but those who may write the project."""
 TASK_KIND_GOLD: TaskKind.ValueType  # 2
 """To measure labelers on an item whose truth is known."""
 TASK_KIND_REVIEW: TaskKind.ValueType  # 3
@@ -393,7 +393,7 @@ class LeaseTasksResponse(_message.Message):
     LEASES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lease]:
-        """The leases, most urgent first, with tokens."""
+        """The leases, most urgent first, then what was given back; with tokens."""
 
     def __init__(
         self,

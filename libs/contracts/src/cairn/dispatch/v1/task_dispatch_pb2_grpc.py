@@ -117,8 +117,8 @@ class TaskDispatchServiceServicer:
     """
 
     def LeaseTasks(self, request, context):
-        """Leases the most urgent tasks that this labeler may do and has not done. Returns fewer than asked, or
-        none, when there are no more; that is no error.
+        """Leases the most urgent tasks that this labeler may do and has not done; those that they gave back, or let expire,
+        when there are no others. Returns fewer than asked, or none, when there are no more; that is no error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -144,7 +144,7 @@ class TaskDispatchServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseLease(self, request, context):
-        """Gives a lease back, so that someone else gets the task; the same labeler may get it again.
+        """Gives a lease back, so that someone else gets the task; the same labeler gets it again when nothing else is left.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,8 +39,8 @@ class TaskDispatchServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TaskDispatchServiceAsyncStub: ...
     LeaseTasks: _grpc.UnaryUnaryMultiCallable[_task_dispatch_pb2.LeaseTasksRequest, _task_dispatch_pb2.LeaseTasksResponse]
-    """Leases the most urgent tasks that this labeler may do and has not done. Returns fewer than asked, or
-    none, when there are no more; that is no error.
+    """Leases the most urgent tasks that this labeler may do and has not done; those that they gave back, or let expire,
+    when there are no others. Returns fewer than asked, or none, when there are no more; that is no error.
     """
     ClaimItems: _grpc.UnaryUnaryMultiCallable[_task_dispatch_pb2.ClaimItemsRequest, _task_dispatch_pb2.ClaimItemsResponse]
     """Leases the task of a given item to a given labeler, for each element. Needs permission to act for others, even for
@@ -54,7 +54,7 @@ class TaskDispatchServiceStub:
     ended. The new token replaces the old one; both stay valid until their own expiry.
     """
     ReleaseLease: _grpc.UnaryUnaryMultiCallable[_task_dispatch_pb2.ReleaseLeaseRequest, _task_dispatch_pb2.Lease]
-    """Gives a lease back, so that someone else gets the task; the same labeler may get it again."""
+    """Gives a lease back, so that someone else gets the task; the same labeler gets it again when nothing else is left."""
     SkipTask: _grpc.UnaryUnaryMultiCallable[_task_dispatch_pb2.SkipTaskRequest, _task_dispatch_pb2.Lease]
     """Gives a lease back with a reason; the same labeler does not get the task again."""
     GetLease: _grpc.UnaryUnaryMultiCallable[_task_dispatch_pb2.GetLeaseRequest, _task_dispatch_pb2.Lease]
@@ -86,8 +86,8 @@ class TaskDispatchServiceAsyncStub(TaskDispatchServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     LeaseTasks: _aio.UnaryUnaryMultiCallable[_task_dispatch_pb2.LeaseTasksRequest, _task_dispatch_pb2.LeaseTasksResponse]  # type: ignore[assignment]
-    """Leases the most urgent tasks that this labeler may do and has not done. Returns fewer than asked, or
-    none, when there are no more; that is no error.
+    """Leases the most urgent tasks that this labeler may do and has not done; those that they gave back, or let expire,
+    when there are no others. Returns fewer than asked, or none, when there are no more; that is no error.
     """
     ClaimItems: _aio.UnaryUnaryMultiCallable[_task_dispatch_pb2.ClaimItemsRequest, _task_dispatch_pb2.ClaimItemsResponse]  # type: ignore[assignment]
     """Leases the task of a given item to a given labeler, for each element. Needs permission to act for others, even for
@@ -101,7 +101,7 @@ class TaskDispatchServiceAsyncStub(TaskDispatchServiceStub):
     ended. The new token replaces the old one; both stay valid until their own expiry.
     """
     ReleaseLease: _aio.UnaryUnaryMultiCallable[_task_dispatch_pb2.ReleaseLeaseRequest, _task_dispatch_pb2.Lease]  # type: ignore[assignment]
-    """Gives a lease back, so that someone else gets the task; the same labeler may get it again."""
+    """Gives a lease back, so that someone else gets the task; the same labeler gets it again when nothing else is left."""
     SkipTask: _aio.UnaryUnaryMultiCallable[_task_dispatch_pb2.SkipTaskRequest, _task_dispatch_pb2.Lease]  # type: ignore[assignment]
     """Gives a lease back with a reason; the same labeler does not get the task again."""
     GetLease: _aio.UnaryUnaryMultiCallable[_task_dispatch_pb2.GetLeaseRequest, _task_dispatch_pb2.Lease]  # type: ignore[assignment]
@@ -136,8 +136,8 @@ class TaskDispatchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _task_dispatch_pb2.LeaseTasksRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_task_dispatch_pb2.LeaseTasksResponse, _abc.Awaitable[_task_dispatch_pb2.LeaseTasksResponse]]:
-        """Leases the most urgent tasks that this labeler may do and has not done. Returns fewer than asked, or
-        none, when there are no more; that is no error.
+        """Leases the most urgent tasks that this labeler may do and has not done; those that they gave back, or let expire,
+        when there are no others. Returns fewer than asked, or none, when there are no more; that is no error.
         """
 
     @_abc_1.abstractmethod
@@ -169,7 +169,7 @@ class TaskDispatchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _task_dispatch_pb2.ReleaseLeaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_task_dispatch_pb2.Lease, _abc.Awaitable[_task_dispatch_pb2.Lease]]:
-        """Gives a lease back, so that someone else gets the task; the same labeler may get it again."""
+        """Gives a lease back, so that someone else gets the task; the same labeler gets it again when nothing else is left."""
 
     @_abc_1.abstractmethod
     def SkipTask(
