@@ -7,14 +7,17 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from cairn.annotation.v1 import annotation_store_pb2 as store
 from cairn.dispatch.v1 import task_dispatch_pb2 as api
 from cairn.dispatch.v1 import task_dispatch_pb2_grpc as api_grpc
+from cairn.label.v1 import label_value_pb2 as label
 from cairn_kit import errors
 from cairn_kit.auth import PrivateKey, Role, Signer, write_key_set
-from cairn_kit.rpc import Coalescer, Submitted
+from cairn_kit.rpc import Coalescer, Submitted, invalid, texts_with_nul
 from cairn_kit.testing import World, eventually
 
 STUB = api_grpc.TaskDispatchServiceStub
@@ -77,6 +80,45 @@ async def test_a_bad_element_does_not_fail_its_neighbours(world: World, sample: 
         error = errors.from_status(answer.results[1].error)
         assert isinstance(error, errors.InvalidArgument)
         assert [violation.field for violation in error.violations] == ["claims[1].item"]
+
+
+async def test_text_with_nul_is_refused_by_name_wherever_it_stands(world: World, sample: Any) -> None:
+    async with world.run(sample.service) as service:
+        stub = service.stub(STUB)
+        error = await refused(
+            stub.CancelTask(api.CancelTaskRequest(name=TASK, reason="e\0nough", request_id="\0"))
+        )
+        assert isinstance(error, errors.InvalidArgument)
+        assert error.reason == "INVALID_FIELD"
+        assert [violation.field for violation in error.violations] == ["reason", "request_id"]
+
+        claims = [api.ItemClaim(item=f"projects/birds/items/{name}") for name in ("1", "\0", "3")]
+        answer = await stub.ClaimItems(api.ClaimItemsRequest(parent="projects/birds", claims=claims))
+        assert [result.HasField("lease") for result in answer.results] == [True, False, True]
+        error = errors.from_status(answer.results[1].error)
+        assert isinstance(error, errors.InvalidArgument)
+        assert "claims[1].item" in {violation.field for violation in error.violations}
+
+
+@pytest.mark.parametrize(
+    ("message", "fields"),
+    [
+        (store.Item(metadata={"k\0": "v", "k": "v\0"}), ["metadata[k\\0]", "metadata[k]"]),
+        (label.Answer(choices=label.Choices(class_ids=["a", "\0", "b\0"])), ["class_ids[1]", "class_ids[2]"]),
+        (store.UploadBlobRequest(chunk=b"\0"), []),
+        (label.Answer(boxes=label.Boxes(boxes=[label.Box(class_id="a", x=0.5)])), []),
+    ],
+)
+def test_nul_is_found_in_text_alone_however_deep(message: Message, fields: list[str]) -> None:
+    found = invalid(message)
+    nuls = [v.field for v in found.violations if "NUL" in v.description] if found else []
+    assert sorted(field.removeprefix("choices.") for field in nuls) == sorted(fields)
+
+
+def test_nul_in_an_item_that_is_taken_by_itself_does_not_fail_its_neighbours() -> None:
+    item = store.Item(key="k", text="\0")
+    assert invalid(store.ImportItemsRequest(chunk=store.ImportChunk(items=[item]))) is None
+    assert texts_with_nul(item) == ["text"]
 
 
 @pytest.mark.parametrize(

@@ -1,26 +1,42 @@
-"""The rules of the .proto files, checked once at the door (protovalidate), told as BadRequest."""
+"""The rules of the .proto files, checked once at the door (protovalidate), told as BadRequest.
+
+And one rule of the database for all of them: no text holds NUL, which PostgreSQL cannot keep. Bytes may.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, MutableMapping, MutableSequence, Sequence
 from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
 import protovalidate
+from buf.validate import validate_pb2
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from cairn_kit.errors import InvalidArgument, Violation
 
 _REASON = "INVALID_FIELD"
+_NO_NUL = "must not hold a NUL character"
 _bad_elements: ContextVar[Mapping[int, InvalidArgument]] = ContextVar("cairn_bad_elements", default={})  # noqa: B039
 
 
 def invalid(message: Message, prefix: str = "") -> InvalidArgument | None:
     """What is wrong with a message by its own rules, or None. `prefix` is where it stands (`requests[3]`)."""
-    found = protovalidate.collect_violations(message)
-    if not found:
-        return None
-    return _invalid([_violation(violation, prefix) for violation in found])
+    found = [_violation(violation, prefix) for violation in protovalidate.collect_violations(message)]
+    found += [Violation(place, _NO_NUL) for place in texts_with_nul(message, prefix)]
+    return _invalid(found) if found else None
+
+
+def texts_with_nul(message: Message, prefix: str = "") -> list[str]:
+    """The fields whose text holds NUL, named as protovalidate names them.
+
+    Items that the .proto has protovalidate ignore (`repeated.items.ignore`) are for whoever takes them one by one.
+    """
+    # To encode a message again costs a twentieth of its validation, to walk through it may cost twice as much: that
+    # is for those with a zero byte in them, which is hardly ever text but a coordinate (75 boxes, 4 KB: 0.4 ms).
+    return list(_within(message, prefix)) if b"\0" in message.SerializeToString() else []
 
 
 def bad_elements() -> Mapping[int, InvalidArgument]:
@@ -33,11 +49,11 @@ def check(request: Message, elements: str | None) -> None:
 
     With `elements`, a repeated field, wrong elements do not fail the request: they go to `bad_elements()`.
     """
-    found = protovalidate.collect_violations(request)
-    violations = [_violation(violation) for violation in found]
+    wrong = invalid(request)
+    violations = wrong.violations if wrong is not None else ()
     if elements is not None:
         start = f"{elements}["
-        violations = [v for v in violations if not v.field.startswith(start)]
+        violations = tuple(v for v in violations if not v.field.startswith(start))
         bad = {}
         for index, element in enumerate(getattr(request, elements)):
             wrong = invalid(element, f"{elements}[{index}]")
@@ -48,7 +64,46 @@ def check(request: Message, elements: str | None) -> None:
         raise _invalid(violations)
 
 
-def _invalid(violations: list[Violation]) -> InvalidArgument:
+def _within(message: Message, prefix: str) -> Iterator[str]:
+    textual = _textual(message.DESCRIPTOR)
+    for field, value in message.ListFields():
+        if field.number in textual:
+            yield from _places_in(value, f"{prefix}.{field.name}" if prefix else field.name)
+
+
+def _places_in(value: Any, place: str) -> Iterator[str]:
+    if isinstance(value, str):
+        if "\0" in value:
+            yield place
+    elif isinstance(value, Message):
+        yield from _within(value, place)
+    elif isinstance(value, MutableMapping):
+        for key, inner in value.items():
+            there = f"{place}[{key}]".replace("\0", "\\0")
+            yield from (there,) if "\0" in str(key) else _places_in(inner, there)
+    elif isinstance(value, MutableSequence):
+        for index, inner in enumerate(value):
+            yield from _places_in(inner, f"{place}[{index}]")
+
+
+@cache
+def _textual(kind: Descriptor) -> frozenset[int]:
+    """The fields of a message with text in them or below: a polygon's hundred points are not worth a look."""
+    return frozenset(field.number for field in kind.fields if _holds_text(field, {kind.full_name}))
+
+
+def _holds_text(field: FieldDescriptor, above: set[str]) -> bool:
+    if field.GetOptions().Extensions[validate_pb2.field].repeated.items.ignore == validate_pb2.IGNORE_ALWAYS:
+        return False
+    kind = field.message_type
+    if kind is None:
+        return bool(field.type == FieldDescriptor.TYPE_STRING)
+    if kind.full_name in above:
+        return True  # a message within itself: not known yet, so look
+    return any(_holds_text(inner, above | {kind.full_name}) for inner in kind.fields)
+
+
+def _invalid(violations: Sequence[Violation]) -> InvalidArgument:
     first = violations[0]
     more = f" ({len(violations) - 1} more)" if len(violations) > 1 else ""
     where = f"{first.field}: " if first.field else ""
