@@ -17,6 +17,16 @@ from cairn_kit.events.relay import republish
 from cairn_kit.testing import World, eventually
 
 EFFECTS = "SELECT what FROM effect ORDER BY place"
+HEADERS = {
+    "ce-id": "0192f0c0-0000-7000-8000-000000000001",
+    "ce-type": "cairn.events.v1.AnnotationSubmitted",
+    "ce-source": "/services/test",
+    "ce-subject": "x",
+    "ce-time": "2026-01-01T00:00:00+00:00",
+    "cairn-tenant": "acme",
+    "cairn-project": "birds",
+    "cairn-revision": "1",
+}
 
 
 async def effects(service: Any) -> list[str]:
@@ -128,6 +138,10 @@ async def dead_letters(service: Any) -> list[tuple[str, str]]:
     return [(letter.reason.value, letter.error) for letter in await list_dead_letters(service.database)]
 
 
+async def reasons(service: Any) -> list[str]:
+    return [reason for reason, _ in await dead_letters(service)]
+
+
 async def replays_open(service: Any) -> int:
     return sum(letter.replay_requested for letter in await list_dead_letters(service.database))
 
@@ -136,19 +150,9 @@ async def test_what_is_no_event_becomes_a_dead_letter_once(
     world: World, sample: Any, make_annotation: Any
 ) -> None:
     subject = "cairn.v1.acme.birds.annotation.annotation-submitted"
-    headers = {
-        "ce-id": "0192f0c0-0000-7000-8000-000000000001",
-        "ce-type": "cairn.events.v1.AnnotationSubmitted",
-        "ce-source": "/services/test",
-        "ce-subject": "x",
-        "ce-time": "2026-01-01T00:00:00+00:00",
-        "cairn-tenant": "acme",
-        "cairn-project": "birds",
-        "cairn-revision": "1",
-    }
     async with world.run(sample.service) as service:
-        await world.publish_raw([(subject, {}, b"hello"), (subject, headers, b"\xff\xff\xff")])
-        other = headers | {
+        await world.publish_raw([(subject, {}, b"hello"), (subject, HEADERS, b"\xff\xff\xff")])
+        other = HEADERS | {
             "ce-type": "cairn.events.v1.Unheard",
             "ce-id": "0192f0c0-0000-7000-8000-000000000002",
         }
@@ -156,8 +160,73 @@ async def test_what_is_no_event_becomes_a_dead_letter_once(
         await world.publish(make_annotation("good"))
 
         await eventually(lambda: effects(service), ["good"])
-        reasons = sorted(reason for reason, _ in await dead_letters(service))
-        assert reasons == ["undecodable", "undecodable", "unknown_type"]
+        assert sorted(await reasons(service)) == ["undecodable", "undecodable", "unknown_type"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"ce-subject": "x\0y"}, "undecodable"),
+        ({"ce-type": "cairn.events.v1.\0"}, "undecodable"),
+        ({"ce-time": "2026-01-01T00:00:00"}, "undecodable"),
+        ({"ce-type": "cairn.events.v1.Unheard", "x-note": "a\0b"}, "unknown_type"),
+        ({"subject": "cairn.v1.ac\0me.birds.annotation.annotation-submitted"}, "undecodable"),
+        ({"item": "projects/birds/items/o\0ne"}, "invalid"),
+    ],
+)
+async def test_what_the_database_cannot_keep_is_a_dead_letter_and_does_not_block_the_next_event(
+    world: World, sample: Any, make_annotation: Any, monkeypatch: Any, changes: dict[str, str], reason: str
+) -> None:
+    monkeypatch.setattr("cairn_kit.events.consumer._REPLAY_EVERY", 0.05)
+    subject = changes.get("subject", "cairn.v1.acme.birds.annotation.annotation-submitted")
+    body = make_annotation("one").message
+    body.item = changes.get("item", body.item)
+    async with world.run(sample.service) as service:
+        await world.publish_raw([(subject, HEADERS | changes, body.SerializeToString())])
+        await world.publish(make_annotation("good"))
+
+        await eventually(lambda: effects(service), ["good"])
+        await eventually(lambda: reasons(service), [reason])
+
+        await request_replay(service.database)
+        await eventually(lambda: replays_open(service), 0)
+        assert await reasons(service) == [reason], (
+            "what was written out to be kept is never taken for an event"
+        )
+        assert await effects(service) == ["good"]
+
+
+async def test_a_subject_that_is_no_text_does_not_end_the_connection(
+    world: World, sample: Any, make_annotation: Any
+) -> None:
+    await world.connection()
+    async with world.run(sample.service) as service:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", world.bus.port
+        )  # nats-py would not send it
+        writer.write(b'CONNECT {"verbose":false,"auth_token":"%s"}\r\n' % world.bus.token.encode())
+        writer.write(b"PUB cairn.v1.\xff.birds.annotation.annotation-submitted 5\r\nhello\r\nPING\r\n")
+        await reader.readuntil(b"PONG")
+        writer.close()
+        await world.publish(make_annotation("good"))
+
+        await eventually(lambda: effects(service), ["good"])
+        await eventually(lambda: reasons(service), ["undecodable"])
+
+
+async def test_an_error_that_quotes_nul_is_kept_like_any_other(
+    world: World, sample: Any, make_annotation: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("cairn_kit.events.consumer._RETRY_DELAYS", (0.01,))
+
+    async def on_annotations(tx: Any, events: Any) -> None:
+        raise ValueError("cannot stand \0 and \udc80")
+
+    sample.on_annotations = on_annotations
+    async with world.run(sample.service) as service:
+        await world.publish(make_annotation("poison"))
+        kept = [("out_of_tries", "ValueError: cannot stand \\x00 and \\udc80")]
+        await eventually(lambda: dead_letters(service), kept)
 
 
 async def test_an_event_that_comes_too_early_waits_without_failing_or_blocking(

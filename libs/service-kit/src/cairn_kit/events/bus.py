@@ -47,6 +47,10 @@ class _Client(Client):
         lines = (line.partition(":") for line in raw.decode("utf-8", "replace").split("\r\n"))
         return {name.strip(): value.strip() for name, colon, value in lines if colon}
 
+    def _build_message(self, sid: int, subject: bytes, *rest: Any) -> Any:
+        # The server takes any bytes for a subject. nats-py would stop reading at one that is not UTF-8, for good.
+        return super()._build_message(sid, subject.decode("utf-8", "replace").encode(), *rest)
+
 
 class Bus:
     """One connection, shared by relay and consumer of a service."""

@@ -26,7 +26,7 @@ from cairn_kit.database.pool import CONFLICTS, OUTAGES, Database
 from cairn_kit.errors import Unavailable
 from cairn_kit.events.batch import HandlerFailed, Spans, forgive, handle, remember
 from cairn_kit.events.bus import Bus, BusError
-from cairn_kit.events.dead_letters import DeadLetter, Reason, bury, exhume, take_replays
+from cairn_kit.events.dead_letters import DeadLetter, Reason, bury, exhume, storable, take_replays
 from cairn_kit.events.delivery import Delivery, Reader, Refused
 from cairn_kit.events.envelope import Received
 from cairn_kit.events.pull import ConsumerMissing, Pull
@@ -301,7 +301,7 @@ class Consumer:
         event = delivery.event
         self._metrics.handler_failures.labels(event.type).inc()
         _log.error("consumer.failed", event_id=str(event.id), event_type=event.type, exc_info=error)
-        text = f"{type(error).__name__}: {error}"
+        text = storable(f"{type(error).__name__}: {error}")
         failures = _TRIES  # a replayed dead letter has had its tries
         if not delivery.replayed:
             self._failing.add(event.id)

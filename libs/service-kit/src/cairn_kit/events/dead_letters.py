@@ -47,18 +47,23 @@ SET reason = excluded.reason, error = excluded.error, died_at = now(), replay_re
 _COLUMNS = "event_id, event_type, nats_subject, headers, body, reason, error, died_at, replay_requested_at"
 
 
+def storable(text: str) -> str:
+    """The text as PostgreSQL can keep it: NUL and half characters are written out (`\\x00`, `\\udc80`)."""
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
 async def bury(tx: Transaction, consumer: str, letter: DeadLetter) -> None:
-    """Keep an event that is given up."""
+    """Keep an event that is given up, whatever is in it: one that cannot be buried would come back for ever."""
     await tx.execute(
         _BURY,
         consumer,
         letter.event_id,
-        letter.event_type,
-        letter.nats_subject,
-        json.dumps(dict(letter.headers)),
+        storable(letter.event_type),
+        storable(letter.nats_subject),
+        json.dumps({storable(name): storable(value) for name, value in letter.headers.items()}),
         letter.body,
         letter.reason.value,
-        letter.error,
+        storable(letter.error),
     )
 
 

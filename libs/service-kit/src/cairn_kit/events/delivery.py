@@ -66,6 +66,10 @@ class Reader:
 
     def again(self, letter: DeadLetter) -> Delivery:
         """The event of a dead letter. Raises Refused."""
+        if not letter.event_type:
+            raise Refused(
+                letter
+            )  # it came without a readable envelope, and bury may have altered what was there
         try:
             event = receive(letter.nats_subject, letter.headers, letter.body)
         except Undecodable:

@@ -19,6 +19,7 @@ M_co = TypeVar("M_co", bound=Message, covariant=True)
 LARGEST_BODY = 256 * 1024
 _ID, _TYPE, _SOURCE, _SUBJECT, _TIME = "ce-id", "ce-type", "ce-source", "ce-subject", "ce-time"
 _TENANT, _PROJECT, _REVISION = "cairn-tenant", "cairn-project", "cairn-revision"
+_ATTRIBUTES = (_ID, _TYPE, _SOURCE, _SUBJECT, _TIME, _TENANT, _PROJECT, _REVISION)
 
 
 class EventTooLarge(Exception):
@@ -117,7 +118,11 @@ def receive(subject: str, headers: Mapping[str, str] | None, body: bytes) -> Rec
     """Read the envelope; raises Undecodable when an attribute is missing or malformed."""
     carried = headers or {}
     try:
-        project = carried[_PROJECT]
+        if "\0" in subject or any("\0" in carried[name] for name in _ATTRIBUTES):
+            raise ValueError("NUL cannot be kept")
+        project, time = carried[_PROJECT], datetime.fromisoformat(carried[_TIME])
+        if time.tzinfo is None:
+            raise ValueError(f"{_TIME} has no time zone")
         return Received(
             id=UUID(carried[_ID]),
             type=carried[_TYPE],
@@ -126,7 +131,7 @@ def receive(subject: str, headers: Mapping[str, str] | None, body: bytes) -> Rec
             project="" if project == NO_PROJECT else project,
             resource=carried[_SUBJECT],
             revision=int(carried[_REVISION]),
-            time=datetime.fromisoformat(carried[_TIME]),
+            time=time,
             subject=subject,
             headers=carried,
             body=body,
