@@ -12,7 +12,7 @@ from cairn_inference import scoring
 from cairn_inference.scoring import MAX_BATCH, Batcher, LoadedModel, Scorer
 from cairn_inference.training.exchange import TrainingRequest
 from cairn_inference.training.head import train
-from cairn_kit.errors import ResourceExhausted
+from cairn_kit.errors import FailedPrecondition, ResourceExhausted
 
 Floats = NDArray[np.float32]
 
@@ -107,6 +107,13 @@ def test_padding_changes_no_answer() -> None:
     assert whole.shape == (700, 2)
     assert np.allclose(model.run(features[13:14]), whole[13:14], atol=1e-6)
     assert model.run(features[:0]).shape == (0, 2)
+
+
+def test_a_run_that_never_ends_is_stopped(endless: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "_LONGEST_RUN", 0.2)
+    with pytest.raises(FailedPrecondition) as stopped:
+        LoadedModel(endless, 1).run(np.zeros((1, 4), dtype=np.float32))
+    assert stopped.value.reason == "MODEL_TOO_SLOW"
 
 
 async def test_models_are_read_once_and_the_oldest_make_way(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,10 +42,10 @@ def problem(classes: int, rows: int = 300, dim: int = 12, seed: int = 0) -> Trai
 
 
 @pytest.mark.parametrize("classes", [2, 3, 7])
-def test_the_file_is_let_in_and_gives_calibrated_probabilities(classes: int) -> None:
+async def test_the_file_is_let_in_and_gives_calibrated_probabilities(classes: int) -> None:
     request = problem(classes, rows=1500)
     outcome = train(request)
-    check_model(outcome.model, dim=12, classes=classes)
+    await check_model(outcome.model, dim=12, classes=classes)
     answers = LoadedModel(outcome.model, 1).run(request.features.toarray())
     assert np.allclose(answers.sum(axis=1), 1.0, atol=1e-4)
     assert (answers.argmax(1) == request.labels).mean() > 0.6
@@ -69,11 +69,11 @@ def test_out_of_fold_predictions_have_not_seen_their_labels() -> None:
     assert outcome.evaluation.log_loss < 0.8, "calibration says that it does not know"
 
 
-def test_a_class_without_labels_gets_no_probability_but_its_place() -> None:
+async def test_a_class_without_labels_gets_no_probability_but_its_place() -> None:
     request = problem(3)
     wider = TrainingRequest(request.features, request.labels, request.weights, ("c0", "c1", "c2", "new"), 1)
     outcome = train(wider)
-    check_model(outcome.model, dim=12, classes=4)
+    await check_model(outcome.model, dim=12, classes=4)
     assert outcome.out_of_fold[:, 3].max() < 1e-3
 
 

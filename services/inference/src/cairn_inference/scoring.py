@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from cairn_kit.errors import ResourceExhausted
+from cairn_kit.errors import FailedPrecondition, ResourceExhausted
 
 Floats = NDArray[np.float32]
 
@@ -28,6 +29,9 @@ MAX_BATCH = _BUCKETS[-1]
 _MAX_DELAY = 0.0015
 _MAX_WAITING_ROWS = 8 * MAX_BATCH
 _MAX_SESSIONS = 16
+
+_LONGEST_RUN = 10.0
+"""Seconds of one run. A model that was let in in time may still loop on other inputs."""
 
 
 def cpu_limit() -> int:
@@ -63,14 +67,32 @@ class LoadedModel:
         self._input = self._session.get_inputs()[0].name
 
     def run(self, features: Floats) -> Floats:
-        """Probabilities ``(n, classes)`` of features ``(n, dim)``, in runs of at most MAX_BATCH rows."""
+        """Probabilities ``(n, classes)`` of features ``(n, dim)``, in runs of at most MAX_BATCH rows.
+
+        Raises FailedPrecondition MODEL_TOO_SLOW.
+        """
         parts = []
         for start in range(0, max(len(features), 1), MAX_BATCH):
             rows = features[start : start + MAX_BATCH]
             padded = np.zeros((_bucket(max(len(rows), 1)), features.shape[1]), dtype=np.float32)
             padded[: len(rows)] = rows
-            parts.append(np.asarray(self._session.run(None, {self._input: padded})[0])[: len(rows)])
+            parts.append(self._run(padded)[: len(rows)])
         return np.concatenate(parts)
+
+    def _run(self, rows: Floats) -> Floats:
+        options = onnxruntime.RunOptions()
+        timer = threading.Timer(_LONGEST_RUN, setattr, (options, "terminate", True))
+        timer.start()
+        try:
+            return np.asarray(self._session.run(None, {self._input: rows}, options)[0])
+        except Exception as error:
+            if not options.terminate:
+                raise
+            raise FailedPrecondition(
+                "MODEL_TOO_SLOW", f"The model took more than {_LONGEST_RUN:.0f} s and was stopped."
+            ) from error
+        finally:
+            timer.cancel()
 
 
 @dataclass(slots=True)

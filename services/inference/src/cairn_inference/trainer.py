@@ -153,9 +153,7 @@ class Trainer:
         request = await asyncio.to_thread(_request, project, spec, rows)
         outcome = await self._in_a_process(run, folder, request)
         try:
-            await asyncio.to_thread(
-                check_model, outcome.model, dim=SPECS[spec].dim, classes=len(request.class_ids)
-            )
+            await check_model(outcome.model, dim=SPECS[spec].dim, classes=len(request.class_ids))
         except BadModel as error:
             raise RunFailed(
                 INTERNAL, "TRAINING_BROKEN", f"The training made no good model: {error}"
