@@ -531,8 +531,12 @@ async def test_a_model_of_ones_own_is_checked_promoted_and_asked(stage: Stage) -
     version = await upload(stage, data, expected_sha256=hashlib.sha256(data).hexdigest())
     assert version.name == f"{PROJECT}/models/mine/versions/1"
     assert version.state == api.MODEL_VERSION_STATE_CANDIDATE
-    again = await upload(stage, data)
+    again = await upload(stage, data, request_id="mine")
     assert again.name.endswith("/2")
+    assert await upload(stage, data, request_id="mine") == again, "a repeated call adds no version"
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await upload(stage, data + b"\0", request_id="mine")
+    assert from_rpc_error(refused.value).reason == "REQUEST_ID_REUSED"
 
     scored = await stage.heard(ItemsScored)
     request = api.PromoteModelVersionRequest(name=version.name, request_id="once")

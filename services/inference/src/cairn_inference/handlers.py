@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -193,10 +192,10 @@ class Handlers:
 
     # --- model versions
 
-    async def add_version(
+    async def keep_model(
         self, tenant: str, project: str, model: str, features: str, class_ids: Sequence[str], data: bytes
-    ) -> Version:
-        """Check an uploaded model and keep it as a candidate.
+    ) -> NewVersion:
+        """Check an uploaded model and keep its file.
 
         Raises InvalidArgument MODEL_INVALID, or NotFound.
         """
@@ -204,17 +203,19 @@ class Handlers:
 
         await self._check_upload(tenant, project, features, class_ids)
         try:
-            await asyncio.to_thread(check_model, data, dim=SPECS[features].dim, classes=len(class_ids))
+            await check_model(data, dim=SPECS[features].dim, classes=len(class_ids))
         except BadModel as error:
             raise InvalidArgument(
                 "MODEL_INVALID", str(error), violations=[Violation("chunk", str(error))]
             ) from error
         digest = await self._models.put(tenant, project, data)
-        made = NewVersion(model, digest, features, tuple(class_ids), 0, None, None)
-        async with self._database.transaction() as tx:
-            await self._locked(tx, tenant, project)
-            version = await self._store.insert_version(tx, tenant, project, made)
-            self._announcer.version_created(tx, version)
+        return NewVersion(model, digest, features, tuple(class_ids), 0, None, None)
+
+    async def add_version(self, tx: Transaction, tenant: str, project: str, made: NewVersion) -> Version:
+        """Add a version, as a candidate, of a model whose file is kept."""
+        await self._locked(tx, tenant, project)
+        version = await self._store.insert_version(tx, tenant, project, made)
+        self._announcer.version_created(tx, version)
         return version
 
     async def _check_upload(self, tenant: str, project: str, features: str, class_ids: Sequence[str]) -> None:

@@ -24,6 +24,10 @@ from cairn_kit.errors import CairnError, InvalidArgument, NotFound, Violation, t
 from cairn_kit.rpc import once, page_size, read_page_token, write_page_token
 
 
+class _NotAnswered(Exception):
+    """The request is new."""
+
+
 class InferenceRpc(InferenceServiceServicer):
     """cairn.inference.v1.InferenceService."""
 
@@ -40,11 +44,32 @@ class InferenceRpc(InferenceServiceServicer):
     ) -> api.ModelVersion:
         """Collect the file, then check and keep it."""
         header, data = await _collect(request)
-        parts = header.parent.split("/")
-        version = await self._handlers.add_version(
-            caller().tenant, parts[1], parts[3], header.features, list(header.class_ids), data
+        tenant, parts = caller().tenant, header.parent.split("/")
+        answered = await self._answered(tenant, header)
+        if answered is not None:
+            return answered
+        made = await self._handlers.keep_model(
+            tenant, parts[1], parts[3], header.features, list(header.class_ids), data
         )
-        return version_message(version)
+
+        async def effect() -> api.ModelVersion:
+            return version_message(await self._handlers.add_version(tx, tenant, parts[1], made))
+
+        async with self._database.transaction() as tx:
+            return await once(tx, tenant, header, api.ModelVersion, effect)
+
+    async def _answered(self, tenant: str, header: api.ModelHeader) -> api.ModelVersion | None:
+        """The answer that an earlier try of this upload got: its model is not tried out again, nor refused for what
+        has changed since."""
+
+        async def effect() -> api.ModelVersion:
+            raise _NotAnswered
+
+        try:
+            async with self._database.transaction() as tx:
+                return await once(tx, tenant, header, api.ModelVersion, effect)
+        except _NotAnswered:
+            return None
 
     async def GetModelVersion(self, request: api.GetModelVersionRequest, context: Any) -> api.ModelVersion:
         """One version."""
@@ -206,7 +231,10 @@ def _no_version(name: str) -> NotFound:
 async def _collect(
     request: AsyncIterator[api.UploadModelVersionRequest],
 ) -> tuple[api.ModelHeader, bytes]:
-    """The header and the bytes after it. Raises InvalidArgument for another order, or too many bytes."""
+    """The header, which says the file's SHA-256 in any case, and the bytes after it.
+
+    Raises InvalidArgument for another order, or too many bytes.
+    """
     header: api.ModelHeader | None = None
     data = bytearray()
     async for message in request:
@@ -223,9 +251,11 @@ async def _collect(
             raise InvalidArgument("MODEL_INVALID", problem, violations=[Violation("chunk", problem)])
     if header is None:
         raise InvalidArgument("STREAM_ORDER", "The stream ended before its header.")
-    if header.expected_sha256 and header.expected_sha256 != hashlib.sha256(data).hexdigest():
+    digest = hashlib.sha256(data).hexdigest()
+    if header.expected_sha256 and header.expected_sha256 != digest:
         problem = "The file has another SHA-256 than expected."
         raise InvalidArgument(
             "MODEL_INVALID", problem, violations=[Violation("header.expected_sha256", problem)]
         )
+    header.expected_sha256 = digest  # a repeated request is known by its header and its file
     return header, bytes(data)

@@ -43,6 +43,7 @@ class Models(Calls):
             features=features,
             class_ids=classes,
             expected_sha256=hashlib.sha256(data).hexdigest(),
+            request_id=new_request_id(),
         )
 
         async def messages() -> AsyncIterator[inference.UploadModelVersionRequest]:

@@ -430,12 +430,15 @@ class ModelHeader(_message.Message):
     FEATURES_FIELD_NUMBER: _builtins.int
     CLASS_IDS_FIELD_NUMBER: _builtins.int
     EXPECTED_SHA256_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`projects/{project}/models/{model}`."""
     features: _builtins.str
     """The feature extraction it takes, such as `text-static-256`."""
     expected_sha256: _builtins.str
     """SHA-256 the file must have; empty checks nothing."""
+    request_id: _builtins.str
+    """Makes the call safe to repeat: with the same header and file it gives the first answer again."""
     @_builtins.property
     def class_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The classes, in the order of its outputs: the routed question's."""
@@ -447,10 +450,11 @@ class ModelHeader(_message.Message):
         features: _builtins.str = ...,
         class_ids: _abc.Iterable[_builtins.str] | None = ...,
         expected_sha256: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_ids", b"class_ids", "expected_sha256", b"expected_sha256", "features", b"features", "parent", b"parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_ids", b"class_ids", "expected_sha256", b"expected_sha256", "features", b"features", "parent", b"parent", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
