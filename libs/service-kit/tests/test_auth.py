@@ -14,7 +14,16 @@ from joserfc import jwt
 from joserfc.jwk import OctKey, OKPKey
 
 import cairn
-from cairn_kit.auth import KeyRing, LeaseClaims, PrivateKey, PublicKeys, Role, Signer, Verifier
+from cairn_kit.auth import (
+    KeyRing,
+    LeaseClaims,
+    PrivateKey,
+    PublicKeys,
+    Role,
+    Signer,
+    Verifier,
+    write_key_set,
+)
 from cairn_kit.auth.keys import KeyFileError
 from cairn_kit.auth.permissions import PERMISSIONS, defects, permissions_of
 from cairn_kit.errors import FailedPrecondition, NotFound, PermissionDenied, Unauthenticated
@@ -109,13 +118,17 @@ def test_a_token_tells_who_calls(ring: KeyRing, verifier: Verifier) -> None:
 
 def claims(**changes: Any) -> dict[str, Any]:
     now = int(time.time())
-    good = {"sub": "ann", "aud": "cairn", "iat": now, "exp": now + 60, "tenant": "acme", "roles": ["labeler"]}
+    good = {"iss": "test", "sub": "ann", "aud": "cairn", "iat": now, "exp": now + 60}
+    good |= {"tenant": "acme", "roles": ["labeler"]}
     return {name: value for name, value in (good | changes).items() if value is not None}
 
 
 @pytest.mark.parametrize(
     "changes",
     [
+        {"iss": None},
+        {"iss": ""},
+        {"iss": ["test"]},
         {"aud": "other"},
         {"aud": None},
         {"exp": None},
@@ -126,6 +139,7 @@ def claims(**changes: Any) -> dict[str, Any]:
         {"tenant": "acme.>"},
         {"tenant": "Acme"},
         {"sub": ""},
+        {"sub": "ann\0"},
         {"roles": "admin"},
         {"roles": ["service"]},
         {"projects": "birds"},
@@ -139,6 +153,25 @@ def test_a_signed_token_with_wrong_claims_is_refused(
     with pytest.raises(Unauthenticated) as caught:
         verifier.verify(token)
     assert caught.value.reason == "TOKEN_INVALID"
+
+
+def test_a_key_that_names_its_issuer_signs_for_no_other(ring: KeyRing, tmp_path: Path) -> None:
+    named = PrivateKey.generate("idp-1", [Role.LABELER], "https://login.example")
+    any_issuer = PrivateKey.generate("idp-2", [Role.LABELER])
+    written = tmp_path / "named.key.json"
+    named.write(written)
+    write_key_set(ring.jwks_file, [PrivateKey.read(written), any_issuer, ring.service_key("consensus")])
+    verifier = Verifier(PublicKeys(ring.jwks_file))
+
+    def minted(key: PrivateKey, issuer: str) -> str:
+        return Signer(key, issuer).token(tenant="acme", subject="ann", roles=key.roles)
+
+    assert verifier.verify(minted(named, "https://login.example")).subject == "ann"
+    assert verifier.verify(minted(any_issuer, "whoever")).subject == "ann"
+    assert verifier.verify(Signer(ring.service_key("consensus"), "consensus").service_token("acme"))
+    for key, issuer in ((named, "https://login.example.evil"), (ring.service_key("consensus"), "audit")):
+        with pytest.raises(Unauthenticated, match="does not speak for its issuer"):
+            verifier.verify(minted(key, issuer))
 
 
 def test_a_token_expires_even_while_it_is_remembered(

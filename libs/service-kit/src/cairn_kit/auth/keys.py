@@ -18,6 +18,7 @@ from cairn_kit.auth.permissions import Role
 from cairn_kit.private_files import write_private
 
 ROLES_MEMBER = "cairn_roles"
+ISSUER_MEMBER = "cairn_issuer"
 _LOOK_AGAIN = 1.0  # seconds between looks at the file's time; a stat() a second costs nothing
 
 
@@ -27,23 +28,26 @@ class KeyFileError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PrivateKey:
-    """A signing key and the roles that its tokens may carry."""
+    """A signing key, the roles that its tokens may carry, and the issuer they must name (None: any)."""
 
     kid: str
     jwk: OKPKey = field(repr=False)
     roles: frozenset[Role]
+    issuer: str | None = None
 
     @classmethod
-    def generate(cls, kid: str, roles: Iterable[Role]) -> PrivateKey:
+    def generate(cls, kid: str, roles: Iterable[Role], issuer: str | None = None) -> PrivateKey:
         """A new key. `kid` names it for ever: rotate by making another."""
         granted = frozenset(roles)
         parameters: Any = {"kid": kid, ROLES_MEMBER: sorted(role.value for role in granted)}
-        return cls(kid, OKPKey.generate_key("Ed25519", parameters, private=True), granted)
+        if issuer is not None:
+            parameters[ISSUER_MEMBER] = issuer
+        return cls(kid, OKPKey.generate_key("Ed25519", parameters, private=True), granted, issuer)
 
     @classmethod
     def for_service(cls, service: str, number: int = 1) -> PrivateKey:
-        """A service's own key, named `service-<name>-<number>`: it may grant the role `service` only."""
-        return cls.generate(f"service-{service}-{number}", [Role.SERVICE])
+        """A service's own key, named `service-<name>-<number>`: it may grant the role `service` only, as itself."""
+        return cls.generate(f"service-{service}-{number}", [Role.SERVICE], service)
 
     @classmethod
     def read(cls, path: Path) -> PrivateKey:
@@ -56,7 +60,7 @@ class PrivateKey:
             raise KeyFileError(f"The private key {path} cannot be read: {error}") from error
         if not jwk.is_private or jwk.kid is None:
             raise KeyFileError(f"{path} is not a private key with a kid.")
-        return cls(jwk.kid, jwk, _roles(jwk))
+        return cls(jwk.kid, jwk, _roles(jwk), _issuer(jwk))
 
     def write(self, path: Path) -> None:
         """Write the private key, readable by its owner only (0600)."""
@@ -78,12 +82,13 @@ def write_key_set(path: Path, keys: Iterable[PrivateKey]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class VerifyingKey:
-    """A public key and the roles that it may grant."""
+    """A public key, the roles that it may grant, and the issuer that it speaks for (None: whoever signs with it)."""
 
     kid: str
     jwk: OKPKey
     raw: Ed25519PublicKey
     roles: frozenset[Role]
+    issuer: str | None
 
 
 class PublicKeys:
@@ -137,7 +142,7 @@ def _verifying_key(entry: dict[str, str | list[str]]) -> VerifyingKey:
     raw = jwk.public_key
     if not isinstance(raw, Ed25519PublicKey):
         raise ValueError("each key must be an Ed25519 key")
-    return VerifyingKey(jwk.kid, jwk, raw, _roles(jwk))
+    return VerifyingKey(jwk.kid, jwk, raw, _roles(jwk), _issuer(jwk))
 
 
 def _roles(jwk: OKPKey) -> frozenset[Role]:
@@ -147,6 +152,13 @@ def _roles(jwk: OKPKey) -> frozenset[Role]:
     known = {role.value: role for role in Role}
     # A role this version does not know grants nothing.
     return frozenset(known[name] for name in listed if name in known)
+
+
+def _issuer(jwk: OKPKey) -> str | None:
+    issuer = jwk.as_dict().get(ISSUER_MEMBER)
+    if issuer is not None and not (isinstance(issuer, str) and issuer):
+        raise ValueError(f"{ISSUER_MEMBER} must be a name")
+    return issuer
 
 
 class KeyRing:

@@ -148,11 +148,16 @@ def _caller_of(claims: dict[str, Any], key: VerifyingKey) -> Caller:
     audience = claims.get("aud")
     if AUDIENCE not in (audience if isinstance(audience, list) else [audience]):
         raise _invalid("it is for another audience")
+    issuer = claims.get("iss")
+    if not isinstance(issuer, str) or not issuer:
+        raise _invalid("it names no issuer")
+    if key.issuer not in (None, issuer):
+        raise _invalid(f"the key {key.kid} does not speak for its issuer")
     tenant, subject, expires = claims.get("tenant"), claims.get("sub"), claims.get("exp")
     if not isinstance(tenant, str) or not _TENANT.match(tenant):
         raise _invalid("it names no tenant")  # the name becomes part of event subjects: nothing else will do
-    if not isinstance(subject, str) or not subject:
-        raise _invalid("it names no subject")
+    if not isinstance(subject, str) or not subject or not subject.isprintable():
+        raise _invalid("it names no subject")  # NUL and half characters cannot be kept
     if isinstance(expires, bool) or not isinstance(expires, int | float):
         raise _invalid("it never expires")
     not_before = claims.get("nbf", claims.get("iat", 0))
