@@ -188,3 +188,26 @@ async def test_text_that_is_not_utf8_is_refused_alone(birds: Any) -> None:
     assert fields == ["text", "metadata[0].value"]
     [item] = (await birds.stub.ListItems(pb.ListItemsRequest(parent="projects/birds"))).items
     assert (item.key, item.text) == ("c", "caf\u00e9")
+
+
+async def test_text_with_a_nul_is_refused_alone(birds: Any, tools: Any) -> None:
+    await birds.create()
+    done = await birds.take_in(
+        [
+            pb.Item(key="a\0b", text="x"),
+            pb.Item(key="t", text="caf\0", priority=0.5),
+            pb.Item(key="m", text="x", metadata={"n": "\0"}),
+            pb.Item(key="b", blob=v.BlobRef(sha256="\0" * 64)),
+            pb.Item(key="g", text="x", gold_answers=[tools.chose("\0")]),
+            pb.Item(key="good", text="x", priority=0.5),
+        ]
+    )
+    assert (done.created_items, done.failed_items, done.next_offset) == (1, 5, 6)
+    assert done.state == pb.IMPORT_STATE_FINISHED
+    assert [failure.key for failure in done.failures] == ["a\\0b", "t", "m", "b", "g"]
+    errors = [from_status(failure.error) for failure in done.failures]
+    assert {error.reason for error in errors} == {"ITEM_INVALID"}
+    assert [error.violations[0].field for error in errors] == [  # type: ignore[attr-defined]
+        "key", "text", "metadata[0].value", "blob.sha256", "gold_answers[0].choice",
+    ]  # fmt: skip
+    assert all("NUL" in error.message for error in errors)

@@ -142,6 +142,7 @@ async def test_one_bad_element_never_fails_its_neighbours(ready: Any, tools: Any
                     request(twice, tools.chose("owl")),
                     request(twice, tools.chose("wren")),
                     request(ready.lease("a0003"), v.Answer(question="species", number=float("nan"))),
+                    request(ready.lease("a0004"), tools.chose("wren"), request_id="\0"),
                 ]
             )
         )
@@ -154,7 +155,7 @@ async def test_one_bad_element_never_fails_its_neighbours(ready: Any, tools: Any
     ]
     assert told == [
         "a0000", "ANSWER_INVALID", "LEASE_TOKEN_INVALID", "INVALID_FIELD", "a0002", "a0002",
-        "LEASE_ALREADY_ANSWERED", "INVALID_FIELD",
+        "LEASE_ALREADY_ANSWERED", "INVALID_FIELD", "INVALID_FIELD",
     ]  # fmt: skip
     error = from_status(results[1].error)
     assert error.violations[0].field == "answers[0].choice"  # type: ignore[attr-defined]

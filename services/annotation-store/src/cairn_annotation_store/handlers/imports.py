@@ -254,7 +254,7 @@ async def _examine(
     taken = _Taken()
     for i, given in enumerate(items):
         item = normalised(given, blobs)
-        error = _not_utf8(given) or check_item(item, project.rules, blobs)
+        error = _unkeepable(given) or check_item(item, project.rules, blobs)
         if error is not None:
             taken.refuse(offset + i, given.key, error)
             continue
@@ -271,15 +271,13 @@ async def _examine(
     return taken
 
 
-def _not_utf8(item: pb.Item) -> CairnError | None:
-    paths = broken_texts(item)
-    if not paths:
+def _unkeepable(item: pb.Item) -> CairnError | None:
+    violations = [Violation(path, fault.value) for path, fault in broken_texts(item)]
+    if not violations:
         return None
-    told = "the text is not UTF-8; expected UTF-8."
+    first = violations[0]
     return InvalidArgument(
-        "ITEM_INVALID",
-        f"The item is refused: {paths[0]}: {told}",
-        violations=[Violation(path, told) for path in paths],
+        "ITEM_INVALID", f"The item is refused: {first.field}: {first.description}", violations=violations
     )
 
 

@@ -1101,7 +1101,7 @@ class ImportFailure(_message.Message):
     offset: _builtins.int
     """Its place in the import, from 0."""
     key: _builtins.str
-    """Its key, as given."""
+    """Its key, as given; a NUL character in it is shown as `\\0`."""
     @_builtins.property
     def error(self) -> _status_pb2.Status:
         """What was wrong; `BadRequest` names the field."""
