@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from scipy import sparse
 
@@ -569,6 +570,59 @@ async def test_a_model_of_ones_own_is_checked_promoted_and_asked(stage: Stage) -
     kinds = [result.WhichOneof("result") for result in answer.results]
     assert kinds == ["prediction", "prediction", "error", "error"]
     assert sum(answer.results[0].prediction.probabilities) == pytest.approx(1.0, abs=1e-4)
+
+
+def model_that_always_says(place: int, classes: int) -> bytes:
+    """A model that reads nothing and is 90 % sure."""
+    rest = 0.1 / (classes - 1)
+    logits = np.log([0.9 if at == place else rest for at in range(classes)]).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "nothing"], ["zeros"]),
+            helper.make_node("Add", ["zeros", "logits"], ["sum"]),
+            helper.make_node("Softmax", ["sum"], ["p"]),
+        ],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", TEXT_SPEC.dim])],
+        [helper.make_tensor_value_info("p", TensorProto.FLOAT, ["n", classes])],
+        [
+            numpy_helper.from_array(np.zeros((TEXT_SPEC.dim, classes), dtype=np.float32), "nothing"),
+            numpy_helper.from_array(logits, "logits"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return bytes(model.SerializeToString())
+
+
+async def test_a_class_that_is_gone_is_no_automatic_answer_and_stops_nothing(stage: Stage) -> None:
+    """The serving version says "ugly", which the question had when it was uploaded, and has no more."""
+    wider = project()
+    wider.schema.questions[0].choice.classes.add(id="ugly")
+    items = texts(100)
+    await stage.world.publish(created(wider), *imported(items))
+    await eventually(lambda: stage.count("feature_state = 1"), 100)
+    version = await upload(stage, model_that_always_says(2, 3), class_ids=[*CLASSES, "ugly"])
+    sample = await validation_keys(stage)
+    await stage.world.publish(created(project(revision=2)))
+    await stage.world.publish(*labeled([item for item in items if item.key in sample]))
+    await eventually(lambda: stage.count("validation AND label IS NOT NULL"), len(sample))
+
+    # Enough of the sample is labeled for a validation round to be looked at; then the open items are routed.
+    await stage.api.PromoteModelVersion(api.PromoteModelVersionRequest(name=version.name))
+    still_to_route = "open AND NOT validation AND routed_round < (SELECT route_round FROM project)"
+    await eventually(lambda: stage.service.database.fetchval("SELECT routed_scores FROM project"), 1)
+    await eventually(lambda: stage.count(still_to_route), 0)
+    assert stage.crowd.asked, "people were asked about the sample"
+
+    # And where a threshold is in force, as one may be since before the class went:
+    await stage.service.database.execute(
+        """WITH set AS (INSERT INTO threshold SELECT tenant, project, 1, 0.5, 0.1, 0.2, 1, 0.1, 40, 0, 0.1, 1, $1, 1
+                        FROM project)
+           UPDATE project SET threshold = 1, route_round = route_round + 1""",
+        "mine",
+    )
+    await eventually(lambda: stage.count(still_to_route), 0)
+    assert await stage.count("route = 1") == 0
 
 
 async def test_a_project_whose_model_is_gone_holds_up_nobody_else(stage: Stage) -> None:

@@ -211,7 +211,11 @@ class ScoringRounds:
     async def _evidence(
         self, project: Project, version: Version, sample: Sequence[ValidationScore]
     ) -> Evidence:
-        """The validation items that enough people have answered, with their posteriors by people alone."""
+        """The validation items that enough people have answered, with their posteriors by people alone.
+
+        Where the version names a class that the question has no more, it could not answer alone: the bound is one on
+        the others, and `_decide` keeps to them.
+        """
         posteriors: dict[str, Posterior] = {}
         for start in range(0, len(sample), _POSTERIOR_BATCH):
             part = sample[start : start + _POSTERIOR_BATCH]
@@ -223,12 +227,14 @@ class ScoringRounds:
             with acting_for(project.tenant):
                 answer = await self._consensus.BatchGetPosteriors(request)
             posteriors |= {item_key(posterior.item): posterior for posterior in answer.posteriors}
+        place = {class_id: at for at, class_id in enumerate(project.policy.class_ids)}
         usable = [
             item
             for item in sample
-            if item.key in posteriors and posteriors[item.key].votes >= project.policy.min_answers
+            if item.predicted in place
+            and item.key in posteriors
+            and posteriors[item.key].votes >= project.policy.min_answers
         ]
-        place = {class_id: at for at, class_id in enumerate(project.policy.class_ids)}
         return Evidence(
             scores=np.array([item.score for item in usable], dtype=np.float64),
             predicted=np.array([place[item.predicted] for item in usable], dtype=np.int64),
@@ -273,7 +279,8 @@ class ScoringRounds:
         chance = np.array(
             [uniform(self._key, "share", project.tenant, project.id, item.key) for item in items]
         )
-        auto = goes_auto(scores, project.threshold_score)
+        sayable = np.array([item.predicted in project.policy.class_ids for item in items])
+        auto = goes_auto(scores, project.threshold_score) & sayable
         priorities = margin_priority(margins, chance)
         routes = []
         for at, item in enumerate(items):
