@@ -7,9 +7,9 @@ from cairn_client.answers import Abstain, answer_of, answers_of, short_text, val
 from cairn_client.errors import InputError
 from cairn_client.names import item_id, item_key, item_name, labeler_id, labeler_name, project_name
 from cairn_client.new_items import NewItem, new_item
-from cairn_client.schema import schema_from
+from cairn_client.schema import spec_from
 
-SCHEMA = schema_from(
+SCHEMA = spec_from(
     {
         "questions": [
             {"id": "one", "choice": ["a", "b"]},
@@ -23,7 +23,7 @@ SCHEMA = schema_from(
             {"id": "body", "keypoints": {"classes": ["person"], "points": ["nose"]}},
         ]
     }
-)
+).schema
 QUESTIONS: dict[str, Question] = {question.id: question for question in SCHEMA.questions}
 
 

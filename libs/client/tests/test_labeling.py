@@ -11,16 +11,16 @@ from cairn.dispatch.v1.task_dispatch_pb2 import Lease
 from cairn_client.answers import Abstain
 from cairn_client.calls.work import Job
 from cairn_client.labeling import LabelingSession
-from cairn_client.schema import schema_from
+from cairn_client.schema import spec_from
 
-SCHEMA = schema_from(
+SCHEMA = spec_from(
     {
         "questions": [
             {"id": "mood", "choice": ["bad", "good"]},
             {"id": "why", "text": {}, "required": False, "when": {"mood": "bad"}},
         ]
     }
-)
+).schema
 
 
 class Desk:

@@ -11,7 +11,7 @@ from cairn_client.replay.outcome import FinalLabel, Outcome, majority, normal, s
 from cairn_client.replay.question import Kind, asked_by, asked_of, class_ids
 from cairn_client.replay.recording import RecordedAnswer
 from cairn_client.replay.schedule import AnswerIndex, Schedule
-from cairn_client.schema import schema_from
+from cairn_client.schema import spec_from
 
 
 def answers(*rows: tuple[str, str, str]) -> list[RecordedAnswer]:
@@ -55,7 +55,7 @@ def test_class_ids_are_valid_and_unique(labels: list[str]) -> None:
 
 
 def test_a_schemas_titles_may_be_what_was_recorded() -> None:
-    schema = schema_from({"questions": [{"id": "q", "choice": [{"id": "p", "title": "Positive"}, "n"]}]})
+    schema = spec_from({"questions": [{"id": "q", "choice": [{"id": "p", "title": "Positive"}, "n"]}]}).schema
 
     asked = asked_by(schema.questions[0], ["Positive", "n"])
 

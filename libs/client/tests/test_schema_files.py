@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cairn.label.v1.label_schema_pb2 import LabelSchema
 from cairn_client.errors import InputError
-from cairn_client.schema import load_spec, parse_spec, schema_from
+from cairn_client.schema import ProjectSpec, load_spec, parse_spec, spec_from
 
 SHORT = """
 display_name: Film reviews
@@ -60,15 +59,21 @@ def test_a_json_file_is_the_contracts_own_json(tmp_path: Path) -> None:
     assert spec.quality.min_answers == 3
 
 
-def test_a_schema_may_be_a_dict_a_message_or_a_file(tmp_path: Path) -> None:
-    told = {"questions": [{"id": "q", "choice": ["a", "b"]}]}
+def test_a_project_may_be_said_by_a_dict_or_a_file_and_its_questions_by_a_message(tmp_path: Path) -> None:
+    told = {
+        "questions": [{"id": "q", "choice": ["a", "b"]}],
+        "quality": {"min_answers": 1},
+        "display_name": "Q",
+    }
     file = tmp_path / "s.yaml"
-    file.write_text("questions: [{id: q, choice: [a, b]}]")
-    message = schema_from(told)
+    file.write_text("questions: [{id: q, choice: [a, b]}]\nquality: {min_answers: 1}\ndisplay_name: Q\n")
 
-    assert isinstance(message, LabelSchema)
-    assert schema_from(message) is message
-    assert schema_from(file) == message
+    spec = spec_from(told)
+
+    assert (spec.quality.min_answers, spec.display_name) == (1, "Q")
+    assert spec_from(file) == spec
+    assert spec_from(spec) is spec
+    assert spec_from(spec.schema) == ProjectSpec(spec.schema)
 
 
 @pytest.mark.parametrize(

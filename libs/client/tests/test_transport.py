@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import grpc
 import pytest
@@ -13,7 +14,21 @@ from cairn.annotation.v1.annotation_store_pb2_grpc import (
     AnnotationStoreServiceServicer,
     add_AnnotationStoreServiceServicer_to_server,
 )
-from cairn_client import AsyncCairn, Cairn, InvalidArgument, NotFound, Patience, Profile, Unavailable
+from cairn.consensus.v1 import consensus_pb2 as consensus
+from cairn.consensus.v1.consensus_pb2_grpc import (
+    ConsensusServiceServicer,
+    add_ConsensusServiceServicer_to_server,
+)
+from cairn_client import (
+    AsyncCairn,
+    Cairn,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Patience,
+    Profile,
+    Unavailable,
+)
 
 QUICK = Patience(call=2.0, attempt=1.0, first_delay=0.01, longest_delay=0.02)
 
@@ -51,7 +66,8 @@ class Store(AnnotationStoreServiceServicer):
     ) -> store.Project:
         self.request_ids.append(request.request_id)
         await self._fail(context)
-        return store.Project(name=f"projects/{request.project_id}")
+        request.project.name = f"projects/{request.project_id}"
+        return request.project
 
     async def GetProject(
         self, request: store.GetProjectRequest, context: grpc.aio.ServicerContext
@@ -59,6 +75,11 @@ class Store(AnnotationStoreServiceServicer):
         self.calls.append(request.name)
         await self._fail(context)
         return store.Project(name=request.name)
+
+    async def GetProjectProgress(
+        self, request: store.GetProjectProgressRequest, context: grpc.aio.ServicerContext
+    ) -> store.ProjectProgress:
+        return store.ProjectProgress(annotations=5, label_annotations=3)
 
     async def ListLabels(
         self, request: store.ListLabelsRequest, context: grpc.aio.ServicerContext
@@ -112,10 +133,34 @@ class Store(AnnotationStoreServiceServicer):
         )
 
 
+class Consensus(ConsensusServiceServicer):
+    """Hears of one more annotation whenever it is asked, up to `most`."""
+
+    def __init__(self) -> None:
+        self.heard = 0
+        self.most = 3
+
+    async def ConcludeProject(
+        self, request: consensus.ConcludeProjectRequest, context: grpc.aio.ServicerContext
+    ) -> consensus.ConcludeProjectResponse:
+        self.heard = min(self.most, self.heard + 1)
+        if self.heard < request.expected_annotations:
+            refusal, _ = status(grpc.StatusCode.FAILED_PRECONDITION, "VOTES_NOT_IN")
+            trailers = (("grpc-status-details-bin", refusal.SerializeToString()),)
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "It failed.", trailers)
+        return consensus.ConcludeProjectResponse(votes=self.heard)
+
+
 @pytest.fixture
-async def served() -> AsyncIterator[tuple[Store, AsyncCairn]]:
+def heard() -> Consensus:
+    return Consensus()
+
+
+@pytest.fixture
+async def served(heard: Consensus) -> AsyncIterator[tuple[Store, AsyncCairn]]:
     servicer, server = Store(), grpc.aio.server()
     add_AnnotationStoreServiceServicer_to_server(servicer, server)
+    add_ConsensusServiceServicer_to_server(heard, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with AsyncCairn(profile=Profile.at(f"127.0.0.1:{port}"), token="secret", patience=QUICK) as client:
@@ -144,6 +189,42 @@ async def test_a_write_is_repeated_under_the_same_request_id(served: Served) -> 
     assert len(servicer.request_ids) == 2
     assert len(set(servicer.request_ids)) == 1
     assert servicer.request_ids[0]
+
+
+async def test_a_project_is_created_with_all_that_its_file_says(served: Served, tmp_path: Path) -> None:
+    _, client = served
+    file = tmp_path / "reviews.yaml"
+    file.write_text(
+        "display_name: Reviews\n"
+        "questions: [{id: q, choice: [a, b]}]\n"
+        "quality: {min_answers: 1, max_answers: 4}\n"
+        "routing: {enabled: true}\n"
+    )
+
+    made = await client.projects.create("p", file)
+    other = await client.projects.create("p", file, quality=store.QualityPolicy(min_answers=3))
+
+    assert (made.display_name, made.quality.max_answers, made.routing.enabled) == ("Reviews", 4, True)
+    assert other.quality == store.QualityPolicy(min_answers=3)
+    assert other.routing.enabled
+
+
+async def test_a_project_is_concluded_once_every_answer_was_heard_of(
+    served: Served, heard: Consensus
+) -> None:
+    _, client = served
+
+    assert (await client.projects.conclude("p")).votes == 3
+
+
+async def test_a_conclusion_does_not_wait_for_ever_for_answers(served: Served, heard: Consensus) -> None:
+    _, client = served
+    heard.most = 2
+
+    with pytest.raises(FailedPrecondition) as refused:
+        await client.projects.conclude("p", patience=0.2)
+
+    assert refused.value.reason == "VOTES_NOT_IN"
 
 
 async def test_the_delay_that_the_server_asks_for_is_kept(served: Served) -> None:

@@ -139,6 +139,7 @@ class Projects(_Blocking[AsyncProjects]):
     progress = blocking(AsyncProjects.progress)
     watch = iterating(AsyncProjects.watch)
     conclude = blocking(AsyncProjects.conclude)
+    labels_stand = blocking(AsyncProjects.labels_stand)
     refit = blocking(AsyncProjects.refit)
 
 

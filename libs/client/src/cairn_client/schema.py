@@ -81,13 +81,16 @@ def parse_spec(text: str, source: str = "schema") -> ProjectSpec:
     return _friendly(parse_document(text, source))
 
 
-def schema_from(value: LabelSchema | Mapping[str, Any] | str | Path) -> LabelSchema:
-    """A LabelSchema from what a caller has: the message, a file, or the short form as a dict."""
-    if isinstance(value, LabelSchema):
+def spec_from(value: ProjectSpec | LabelSchema | Mapping[str, Any] | str | Path) -> ProjectSpec:
+    """A ProjectSpec from what a caller has: the spec, the questions alone, a file, or the short form as a
+    dict."""
+    if isinstance(value, ProjectSpec):
         return value
+    if isinstance(value, LabelSchema):
+        return ProjectSpec(value)
     if isinstance(value, str | Path):
-        return load_spec(value).schema
-    return _friendly(Document("the schema", dict(value), {}, {})).schema
+        return load_spec(value)
+    return _friendly(Document("the schema", dict(value), {}, {}))
 
 
 def _exact(document: Document) -> ProjectSpec:

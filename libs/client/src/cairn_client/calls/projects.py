@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,20 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from cairn.annotation.v1 import annotation_store_pb2 as store
 from cairn.consensus.v1 import consensus_pb2 as consensus
 from cairn.label.v1.label_schema_pb2 import LabelSchema
+from cairn_client.calls.labelers import Labelers
+from cairn_client.calls.labels import LabelCalls
 from cairn_client.calls.room import Calls
-from cairn_client.names import last_part, project_name
-from cairn_client.schema import ProjectSpec, schema_from
+from cairn_client.calls.work import WorkCalls
+from cairn_client.errors import FailedPrecondition
+from cairn_client.names import last_part, project_name, question_of
+from cairn_client.schema import ProjectSpec, spec_from
 from cairn_client.transport import new_request_id
+from cairn_client.waiting import until
+
+_CONCLUDING = 120.0
+"""Seconds for one conclusion: it fits all votes of the project at once."""
+_FIRST_LOOK = 0.1
+_SLOWEST_LOOK = 1.0
 
 
 class Projects(Calls):
@@ -33,11 +45,10 @@ class Projects(Calls):
         """Create a project.
 
         `schema` is a LabelSchema, a ProjectSpec, the short form as a dict, or a YAML or JSON file.
-        `quality` and
-        `routing` win over what a ProjectSpec says. Raises AlreadyExists when the id is taken.
+        `quality`, `routing` and `display_name` win over what it says of them. Raises AlreadyExists when the
+        id is taken.
         """
-        spec = schema if isinstance(schema, ProjectSpec) else ProjectSpec(schema_from(schema))
-        message = spec.project()
+        message = spec_from(schema).project()
         if quality is not None:
             message.quality.CopyFrom(quality)
         if routing is not None:
@@ -88,21 +99,54 @@ class Projects(Calls):
         async for progress in self._transport.following(method, lambda: request):
             yield progress
 
-    async def conclude(
-        self, project: str, *, expected_annotations: int = 0, timeout: float = 120.0
-    ) -> consensus.ConcludeProjectResponse:
+    async def conclude(self, project: str, *, patience: float = 180.0) -> consensus.ConcludeProjectResponse:
         """Say that no more answers will come: every item with a vote gets its label.
 
-        Raises FailedPrecondition (`VOTES_NOT_IN`) while consensus has heard of fewer than
-        `expected_annotations`.
+        Waits until consensus has heard of every annotation that was kept, and then until the labels stand.
+        Raises FailedPrecondition (`VOTES_NOT_IN`) when the first takes more than `patience` seconds.
         """
-        request = consensus.ConcludeProjectRequest(
-            project=project_name(project),
-            expected_annotations=expected_annotations,
-            request_id=new_request_id(),
-        )
-        method = self._transport.consensus.ConcludeProject
-        return await self._transport.call(method, request, timeout=timeout)
+        deadline = time.monotonic() + patience
+        delay = _FIRST_LOOK
+        while True:
+            request = consensus.ConcludeProjectRequest(
+                project=project_name(project),
+                expected_annotations=(await self.progress(project)).label_annotations,
+                request_id=new_request_id(),
+            )
+            method = self._transport.consensus.ConcludeProject
+            try:
+                concluded = await self._transport.call(method, request, timeout=_CONCLUDING)
+            except FailedPrecondition as error:
+                if error.reason != "VOTES_NOT_IN" or time.monotonic() > deadline:
+                    raise
+            else:
+                await self.labels_stand(project)
+                return concluded
+            await asyncio.sleep(delay)
+            delay = min(_SLOWEST_LOOK, delay * 1.5)
+
+    async def labels_stand(self, project: str, *, patience: float = 60.0) -> bool:
+        """Wait until the labels are what consensus decided last; False after `patience` seconds without a
+        change."""
+        questions = (await self.get(project)).schema.questions
+        asked = {task.item async for task in WorkCalls(self._transport).tasks(project)} if questions else ()
+        decided = {
+            (one.item, question.id): one.answer.SerializeToString(deterministic=True)
+            for question in questions
+            async for one in Labelers(self._transport).posteriors(project, question.id, sorted(asked))
+            if one.state == consensus.DECISION_STATE_DECIDED
+        }
+
+        async def missing() -> int:
+            standing: dict[tuple[str, str], bytes | None] = {}
+            async for label in LabelCalls(self._transport).labels(project):
+                # A label of a higher source stands whatever consensus says.
+                final = label.source > store.LABEL_SOURCE_CONSENSUS
+                at = (label.name.split("/labels/", 1)[0], question_of(label.name))
+                standing[at] = None if final else label.answer.SerializeToString(deterministic=True)
+            return sum(standing.get(at, b"") not in (None, answer) for at, answer in decided.items())
+
+        return await until(missing, lambda left: left == 0, patience)
 
     async def refit(self, project: str) -> consensus.RefitProjectResponse:
         """Fit reliabilities and posteriors to all votes at once."""

@@ -15,6 +15,7 @@ from cairn_client.calls.room import Calls
 from cairn_client.errors import CairnError, InputError, error_of_status
 from cairn_client.names import item_key, item_name, labeler_name, project_name
 from cairn_client.transport import new_request_id
+from cairn_client.waiting import until
 
 Answers = Mapping[str, object] | Iterable[Answer]
 """`{question id: value}` (see cairn_client.answers), or messages."""
@@ -49,9 +50,11 @@ class WorkCalls(Calls):
         labeler: str = "",
         reviews: bool = False,
         duration: timedelta | None = None,
+        wait: float = 0.0,
     ) -> list[Job]:
         """Lease the most urgent tasks and fetch their items. Fewer than asked, or none, when there are no
-        more.
+        more. `wait` is how many seconds to wait for a first one: tasks open a moment after their items were
+        imported.
 
         `labeler` acts for another (needs permission); `reviews` asks for reviews instead (needs the
         reviewer role).
@@ -61,12 +64,19 @@ class WorkCalls(Calls):
             labeler=labeler_name(labeler),
             max_tasks=max_tasks,
             reviews=reviews,
-            request_id=new_request_id(),
         )
         if duration is not None:
             request.lease_duration.FromTimedelta(duration)
-        found = await self._transport.call(self._transport.dispatch.LeaseTasks, request)
-        return await self.jobs(list(found.leases))
+        leases: list[dispatch.Lease] = []
+
+        async def leased() -> int:
+            request.request_id = new_request_id()  # under the same id the same answer would come: none
+            found = await self._transport.call(self._transport.dispatch.LeaseTasks, request)
+            leases.extend(found.leases)
+            return len(leases)
+
+        await until(leased, bool, wait)
+        return await self.jobs(leases)
 
     async def jobs(self, leases: Sequence[dispatch.Lease]) -> list[Job]:
         """The items and questions of leases in hand."""

@@ -82,8 +82,7 @@ async def demonstrate(
     screen.stage("The crowd answers, the model learns")
     await _Crowd(client, project, people, digits.truth, done, screen, seed).work(pipeline)
     screen.stage("Concluding")
-    await pipeline.conclude()
-    await pipeline.labels_stand(QUESTION, sorted({one.item for one in done.answers}))
+    await client.projects.conclude(project)
     asked = asked_by(created.schema.questions[0], [])
     done.labels = await read_labels(client, project, asked)
     if audited:

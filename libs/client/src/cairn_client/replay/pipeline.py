@@ -7,13 +7,9 @@ outrun the second.
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from cairn.annotation.v1.annotation_store_pb2 import LABEL_SOURCE_CONSENSUS
-from cairn.consensus.v1.consensus_pb2 import DECISION_STATE_DECIDED, ConcludeProjectResponse
 from cairn.dispatch.v1.task_dispatch_pb2 import Queue
 from cairn.inference.v1.inference_pb2 import (
     TRAINING_RUN_STATE_PENDING,
@@ -21,11 +17,10 @@ from cairn.inference.v1.inference_pb2 import (
     ListTrainingRunsRequest,
 )
 from cairn_client.aio import AsyncCairn
-from cairn_client.errors import CairnError, FailedPrecondition, NotFound
-from cairn_client.names import project_name, question_of
+from cairn_client.errors import CairnError, NotFound
+from cairn_client.names import project_name
+from cairn_client.waiting import until
 
-_FIRST_LOOK = 0.03
-_SLOWEST_LOOK = 0.25
 _UNDER_WAY = (TRAINING_RUN_STATE_PENDING, TRAINING_RUN_STATE_RUNNING)
 
 
@@ -36,8 +31,6 @@ class Waits:
     routing: float = 60.0
     quiet: float = 5.0
     training: float = 60.0
-    votes: float = 180.0
-    labels: float = 60.0
 
 
 class Pipeline:
@@ -103,54 +96,3 @@ class Pipeline:
         progress = await self._client.projects.progress(self._project)
         # Items that people labeled after all count as routed, but no longer as auto labels.
         return routing.auto_items - progress.auto_items - progress.consensus_items
-
-    async def conclude(self) -> ConcludeProjectResponse:
-        """Conclude the project once consensus has heard of every annotation that was kept."""
-        deadline = time.monotonic() + self._waits.votes
-        delay = 0.1
-        while True:
-            kept = (await self._client.projects.progress(self._project)).label_annotations
-            try:
-                return await self._client.projects.conclude(self._project, expected_annotations=kept)
-            except FailedPrecondition as error:
-                if error.reason != "VOTES_NOT_IN" or time.monotonic() > deadline:
-                    raise
-            await asyncio.sleep(delay)
-            delay = min(1.0, delay * 1.5)
-
-    async def labels_stand(self, question: str, answered: list[str]) -> bool:
-        """Wait until the store's labels of the answered items (keys) are what consensus decided last."""
-        decided = {
-            one.item: one.answer.SerializeToString(deterministic=True)
-            async for one in self._client.labelers.posteriors(self._project, question, answered)
-            if one.state == DECISION_STATE_DECIDED
-        }
-
-        async def missing() -> int:
-            standing = {}
-            async for label in self._client.labels(self._project):
-                if question_of(label.name) == question:
-                    item = label.name.split("/labels/", 1)[0]
-                    # A label of a higher source stands whatever consensus says.
-                    final = label.source > LABEL_SOURCE_CONSENSUS
-                    standing[item] = None if final else label.answer.SerializeToString(deterministic=True)
-            return sum(1 for item, answer in decided.items() if standing.get(item, b"") not in (None, answer))
-
-        return await until(missing, lambda left: left == 0, self._waits.labels)
-
-
-async def until(look: Callable[[], Awaitable[int]], enough: Callable[[int], bool], patience: float) -> bool:
-    """Look again and again, ever more slowly, until it is enough; False after `patience` seconds without a
-    change."""
-    delay = _FIRST_LOOK
-    seen = await look()
-    changed_at = time.monotonic()
-    while not enough(seen):
-        if time.monotonic() - changed_at > patience:
-            return False
-        await asyncio.sleep(delay)
-        delay = min(_SLOWEST_LOOK, delay * 1.4)
-        now = await look()
-        if now != seen:
-            seen, changed_at = now, time.monotonic()
-    return True

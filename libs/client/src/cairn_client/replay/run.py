@@ -25,11 +25,12 @@ from cairn_client.errors import AlreadyExists, InputError
 from cairn_client.frames import SOURCES
 from cairn_client.names import item_key, question_of
 from cairn_client.replay.outcome import FinalLabel, Outcome, score
-from cairn_client.replay.pipeline import Pipeline, until
+from cairn_client.replay.pipeline import Pipeline
 from cairn_client.replay.player import Pace, Player, Tally
 from cairn_client.replay.question import Asked, Kind, asked_by, asked_of
 from cairn_client.replay.recording import Recording
 from cairn_client.schema import ProjectSpec, load_spec
+from cairn_client.waiting import until
 
 _ROUNDS = 40
 _SMALLEST_ROUND = 64
@@ -170,10 +171,10 @@ async def replay(
     tally = await player.play()
 
     view.stage("Concluding")
-    concluded = await pipeline.conclude()
+    concluded = await client.projects.conclude(project)
     if concluded.undecided:
         notes.append(f"{len(concluded.undecided)} items have votes but could not be decided.")
-    if not await pipeline.labels_stand(asked.question.id, sorted(tally.answered_items)):
+    if not await client.projects.labels_stand(project):
         notes.append("Some labels were still on their way when they were read.")
 
     audit = None
