@@ -2,14 +2,17 @@
 
 import io
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
-from rich.console import Console
+import pytest
 
-from cairn.annotation.v1.annotation_store_pb2 import Item
+from cairn.annotation.v1.annotation_store_pb2 import Item, Project
 from cairn.dispatch.v1.task_dispatch_pb2 import Lease
 from cairn_client.answers import Abstain
 from cairn_client.calls.work import Job
+from cairn_client.commands.screen import PlainConsole
+from cairn_client.errors import InputError, NotFound
 from cairn_client.labeling import LabelingSession
 from cairn_client.schema import spec_from
 
@@ -21,12 +24,18 @@ SCHEMA = spec_from(
         ]
     }
 ).schema
+GROWN = spec_from(
+    {"questions": [{"id": "mood", "choice": ["bad", "good"]}, {"id": "where", "boxes": ["face"]}]}
+).schema
 
 
 class Desk:
     """Hands out items and remembers what came back: the part of the client that a session uses."""
 
     def __init__(self, items: int) -> None:
+        self.schema = SCHEMA
+        self.projects = SimpleNamespace(get=lambda name: Project(schema=self.schema))
+        self.text = "[red]{}[/] is fine"
         self.left = [f"item-{n}" for n in range(items)]
         self.log: list[tuple[Any, ...]] = []
 
@@ -36,7 +45,11 @@ class Desk:
         key = self.left.pop(0)
         name = f"projects/p/items/{key}"
         return [
-            Job(Lease(name=key, item=name, token=key), SCHEMA, Item(key=key, text=f"[red]{key}[/] is fine"))
+            Job(
+                Lease(name=key, item=name, token=key),
+                self.schema,
+                Item(key=key, text=self.text.format(key)),
+            )
         ]
 
     def submit(self, job: Job, answers: dict[str, object], *, took: object) -> None:
@@ -54,7 +67,7 @@ def session(desk: Desk, keys: str, lines: list[str] | None = None) -> tuple[Labe
     typed: Iterator[str] = iter(keys)
     said: Iterator[str] = iter(lines or [])
     screen = io.StringIO()
-    console = Console(file=screen, width=80, color_system=None)
+    console = PlainConsole(file=screen, width=80, color_system=None)
     made = LabelingSession(
         desk,
         "p",
@@ -122,3 +135,66 @@ def test_even_the_last_answer_can_be_undone() -> None:
     made.run()
 
     assert desk.log == [("submit", "item-0", {"mood": "good"})]
+
+
+def test_a_question_that_a_terminal_cannot_ask_is_named_before_anything_is_leased() -> None:
+    desk = Desk(1)
+    desk.schema = GROWN
+    made, _ = session(desk, "")
+
+    with pytest.raises(InputError, match=r"'where' \(boxes\)"):
+        made.run()
+
+    assert desk.left == ["item-0"]
+
+
+def test_an_item_that_cannot_be_answered_after_all_is_given_back() -> None:
+    desk = Desk(2)
+    made, _ = session(desk, "2")
+    lease = desk.lease
+
+    def grows(*args: Any, **others: Any) -> list[Job]:
+        if len(desk.left) == 1:
+            desk.schema = GROWN
+        return lease(*args, **others)
+
+    desk.lease = grows  # type: ignore[method-assign]
+
+    with pytest.raises(InputError, match="'where'"):
+        made.run()
+
+    assert desk.log == [("release", "item-1"), ("submit", "item-0", {"mood": "good"})]
+
+
+def test_an_item_that_may_not_be_seen_is_given_back() -> None:
+    desk = Desk(0)
+    gone = Job(Lease(name="x", item="projects/p/items/x"), SCHEMA, None, NotFound("It is gone."))
+    desk.lease = lambda *args, **others: [gone]  # type: ignore[method-assign]
+    made, _ = session(desk, "")
+
+    with pytest.raises(NotFound):
+        made.run()
+
+    assert desk.log == [("release", "x")]
+
+
+def test_what_others_wrote_cannot_speak_to_the_terminal() -> None:
+    desk = Desk(1)
+    desk.text = "\x1b]0;owned\x07\x1b[2Jplain\x9b31m\r\ttext\u200d{}"
+    desk.schema = spec_from(
+        {
+            "questions": [
+                {"id": "n", "title": "[red]how\x1b[1m many", "number": {"unit": "[blink]mm"}},
+            ]
+        }
+    ).schema
+    made, screen = session(desk, ".", ["3"])
+
+    made.run()
+
+    shown = screen.getvalue()
+    assert not {"\x1b", "\x07", "\x9b", "\r"} & set(shown)
+    assert "[2Jplain" in shown
+    assert "text\u200d" in shown
+    assert "[red]how[1m many" in shown
+    assert desk.log == [("submit", "item-0", {"n": 3.0})]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import string
 import tempfile
 import time
@@ -15,11 +16,11 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.text import Text
 
-from cairn.label.v1.label_schema_pb2 import Condition, LabelClass, Question
+from cairn.label.v1.label_schema_pb2 import Condition, LabelClass, LabelSchema, Question
 from cairn_client.answers import Abstain
 from cairn_client.blocking import Cairn
 from cairn_client.calls.work import Job
-from cairn_client.errors import CairnError, InvalidArgument
+from cairn_client.errors import CairnError, InputError, InvalidArgument
 from cairn_client.schema import classes_of
 
 ASKABLE = ("choice", "choices", "number", "rating", "text")
@@ -77,27 +78,27 @@ class LabelingSession:
         self.submitted = 0
 
     def run(self) -> int:
-        """Ask until there is no more work or the labeler stops; how many answers were submitted."""
+        """Ask until there is no more work or the labeler stops; how many answers were submitted.
+
+        Raises InputError, before anything is leased, when a question cannot be answered in a terminal.
+        """
+        refuse_unaskable(self._cairn.projects.get(self._project).schema)
         job: Job | None = None
         try:
-            while True:
-                job = job or self._next()
-                if job is None:
-                    job = self._last_word()
-                if job is None:
-                    break
+            while (job := job or self._next() or self._last_word()) is not None:
                 job = self._one(job)
         except _Quit:
-            if job is not None:
-                self._cairn.release(job)
+            pass
         finally:
+            # Whatever ended it, nobody should have to wait until the lease of the open item expires.
+            if job is not None:
+                with contextlib.suppress(CairnError):
+                    self._cairn.release(job)
             self._submit_held()
         return self.submitted
 
     def _next(self) -> Job | None:
         jobs = self._cairn.lease(self._project, 1, labeler=self._labeler, reviews=self._reviews)
-        if jobs and jobs[0].item is None:
-            raise jobs[0].error or CairnError("The item cannot be shown.")
         return jobs[0] if jobs else None
 
     def _last_word(self) -> Job | None:
@@ -152,7 +153,7 @@ class LabelingSession:
     def _show(self, job: Job) -> None:
         item = job.item
         if item is None:
-            return
+            raise job.error or CairnError("The item cannot be shown.")
         self._console.print()
         if item.WhichOneof("content") == "blob":
             suffix = "." + item.blob.media_type.rpartition("/")[2]
@@ -167,14 +168,11 @@ class LabelingSession:
         self._console.print(Panel(body, title=escape(job.key), subtitle="u undo · s skip · q quit"))
 
     def _answers(self, job: Job) -> dict[str, object]:
+        refuse_unaskable(job.schema)  # it may have grown since the session began
         answers: dict[str, object] = {}
         for question in job.schema.questions:
             if not _is_asked(question.condition if question.HasField("condition") else None, answers):
                 continue
-            if question.WhichOneof("kind") not in ASKABLE:
-                raise CairnError(
-                    f"The question {question.id!r} ({question.WhichOneof('kind')}) cannot be answered in a terminal."
-                )
             value = self._ask(question)
             if value is not None:
                 answers[question.id] = value
@@ -259,6 +257,20 @@ class LabelingSession:
             raise _Undo
         if key == "s":
             raise _Skip
+
+
+def refuse_unaskable(schema: LabelSchema) -> None:
+    """Raise InputError naming the questions that need more than keys and lines, such as boxes on an image."""
+    unaskable = [
+        f"{question.id!r} ({question.WhichOneof('kind')})"
+        for question in schema.questions
+        if question.WhichOneof("kind") not in ASKABLE
+    ]
+    if unaskable:
+        raise InputError(
+            f"A terminal cannot take an answer to {' and '.join(unaskable)}, only to {', '.join(ASKABLE)}:"
+            " use the SDK."
+        )
 
 
 def _is_asked(condition: Condition | None, answers: dict[str, object]) -> bool:

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import click
 import typer
-from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
 
 from cairn_client.commands.connection import connect
-from cairn_client.commands.screen import say
+from cairn_client.commands.screen import out, say
 from cairn_client.errors import CairnError
 from cairn_client.labeling import LabelingSession
 
@@ -31,16 +32,17 @@ def label(
     """
     if not sys.stdin.isatty():
         raise CairnError("cairn label needs a terminal; programs answer with the SDK.")
-    console = Console(highlight=False)
     with connect(context) as cairn:
         session = LabelingSession(
             cairn,
             name,
-            console,
+            out,
             key=click.getchar,
-            line=lambda prompt: console.input(f"[cyan]{prompt}[/]"),
+            line=lambda prompt: out.input(Text(prompt, style="cyan")),
             labeler=labeler,
             reviews=reviews,
         )
         count = session.run()
     say(f"{count} answers given. Thank you." if count != 1 else "1 answer given. Thank you.")
+    if count and not reviews:
+        say(f"When nobody will answer any more: cairn project conclude {escape(name)}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -14,11 +16,28 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.segment import Segment
 
-out = Console(highlight=False)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What a terminal obeys instead of showing: escape sequences begin with one of these. Tab and newline are text."""
+
+
+class PlainConsole(Console):
+    """A console that shows what others wrote, and never obeys it: only our own styles reach the terminal.
+
+    It is the last gate for whatever is printed; against markup in others' words there is `rich.markup.escape`.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """What Console renders, without control characters."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(_CONTROL.sub("", segment.text), segment.style)
+
+
+out = PlainConsole(highlight=False)
 """Results."""
 
-err = Console(stderr=True, highlight=False)
+err = PlainConsole(stderr=True, highlight=False)
 """Progress, remarks and errors."""
 
 
