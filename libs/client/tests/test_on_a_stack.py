@@ -2,9 +2,12 @@
 
 import json
 import os
+import pty
 import random
+import re
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +18,6 @@ import pytest
 from cairn_client import (
     Abstain,
     Cairn,
-    FailedPrecondition,
     InvalidArgument,
     NewItem,
     item_key,
@@ -29,6 +31,7 @@ pytestmark = pytest.mark.timeout(400)
 
 CAIRN = Path(sys.executable).with_name("cairn")
 EXAMPLES = Path(__file__).parents[1] / "examples"
+README = Path(__file__).parents[3] / "README.md"
 
 
 @pytest.fixture
@@ -85,36 +88,20 @@ def test_the_sdk_goes_the_whole_way(cairn: Cairn, tmp_path: Path) -> None:
     assert {item_key(item.name) for item in cairn.items("walk")} == {"a b/ü", "pic"}
     assert (cairn.item("walk", "pic").width, cairn.item("walk", "pic").height) == (6, 4)
 
-    jobs = {}
-    deadline = time.monotonic() + 60
-    while len(jobs) < 2 and time.monotonic() < deadline:
-        jobs |= {job.key: job for job in cairn.lease("walk", 5, labeler="ann")}
-        time.sleep(0.1)
+    jobs = {job.key: job for job in cairn.lease("walk", 5, labeler="ann", wait=60)}
     with pytest.raises(InvalidArgument) as refused:
         cairn.submit(jobs["a b/ü"], {"ok": "perhaps"})
     assert refused.value.violations
     cairn.submit(jobs["a b/ü"], {"ok": "yes"})
     cairn.submit(jobs["pic"], {"ok": Abstain("nothing to see")})
-    conclude(cairn, "walk", 2)
-    label = next(cairn.watch_labels("walk"))
+    cairn.projects.conclude("walk")
+    [label] = cairn.labels("walk")
     assert (item_key(label.name), label.answer.choice) == ("a b/ü", "yes")
 
     table = to_pandas(cairn.annotations("walk"))
     assert sorted(table["item"]) == ["a b/ü", "pic"]
     assert to_arrow(cairn.annotations("walk")).num_rows == 2
     assert cairn.projects.progress("walk").label_annotations == 2
-
-
-def conclude(cairn: Cairn, project: str, answers: int) -> None:
-    """Consensus hears of answers by events: until it has, it says that votes are not in."""
-    for _ in range(600):
-        try:
-            cairn.projects.conclude(project, expected_annotations=answers)
-        except FailedPrecondition:
-            time.sleep(0.1)
-        else:
-            return
-    pytest.fail("the votes never came in")
 
 
 def recording(folder: Path) -> Path:
@@ -191,3 +178,56 @@ def test_the_command_takes_a_project_from_file_to_file(home: Path, tmp_path: Pat
     assert "0 labels written" in run(home, "export", "moods", tmp_path / "labels.csv").stdout
     assert "There is no projects/none" in run(home, "export", "none", tmp_path / "x.csv", code=1).stderr
     assert "exports jsonl and csv" in run(home, "export", "moods", tmp_path / "x.xml", code=1).stderr
+
+
+def heredoc(file: str) -> str:
+    """What the README has its reader write into a file."""
+    found = re.search(rf"cat > {re.escape(file)} <<'(\w+)'\n(.*?)^\1$", README.read_text(), re.S | re.M)
+    assert found, f"the README writes no {file}"
+    return found[2]
+
+
+def answer_at_a_terminal(home: Path, project: str, keys: dict[str, str]) -> str:
+    """Answer `cairn label` by pressing, for an item that shows a text, its key; what the screen showed."""
+    screen, terminal = pty.openpty()
+    with subprocess.Popen(
+        [CAIRN, "--home", home, "label", project], stdin=terminal, stdout=terminal, stderr=terminal
+    ) as command:
+        os.close(terminal)
+        shown = begin = ""
+        while command.poll() is None:
+            try:
+                shown += (read := os.read(screen, 4096).decode())
+            except OSError:  # Linux: the last one who wrote there has closed it
+                break
+            begin += read
+            asked = [key for text, key in keys.items() if text in begin and "2\x1b[0m positive" in begin]
+            if asked or "any other key" in begin:
+                deadline = time.monotonic() + 30  # a key pressed before it is waited for is thrown away
+                while termios.tcgetattr(screen)[3] & termios.ICANON and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                os.write(screen, (asked or [" "])[0].encode())
+                begin = ""
+        os.close(screen)
+    assert command.returncode == 0, shown
+    return shown
+
+
+def test_the_quick_start_of_the_readme_yields_labels(home: Path, cairn: Cairn, tmp_path: Path) -> None:
+    schema, items, labels = tmp_path / "schema.yaml", tmp_path / "reviews.csv", tmp_path / "labels.jsonl"
+    schema.write_text(heredoc("schema.yaml"))
+    items.write_text(heredoc("reviews.csv"))
+
+    run(home, "project", "create", "reviews", "-f", schema)
+    run(home, "import", "reviews", items)
+    shown = answer_at_a_terminal(home, "reviews", {"A delight": "2", "Two hours": "1"})
+    concluded = run(home, "project", "conclude", "reviews").stdout
+    run(home, "watch", "reviews")
+    run(home, "export", "reviews", labels)
+
+    assert "2 answers given" in shown
+    assert "cairn project conclude reviews" in shown
+    assert "2 votes by people, 2 labels new or changed" in concluded
+    answers = {item_key(label.name): label.answer.choice for label in cairn.labels("reviews")}
+    assert answers == {"1": "positive", "2": "negative"}
+    assert len(labels.read_text().splitlines()) == 2

@@ -15,15 +15,15 @@ from rich.table import Table
 
 from cairn.annotation.v1.annotation_store_pb2 import Project, ProjectProgress, ProjectState
 from cairn_client.commands.connection import connect, where
-from cairn_client.commands.screen import RichScreen, out, say, tell
+from cairn_client.commands.screen import RichScreen, err, out, say, tell
 from cairn_client.errors import CairnError, InputError
-from cairn_client.names import last_part
+from cairn_client.names import item_key, last_part
 from cairn_client.profile import ALL_ROLES, discover
 from cairn_client.schema import classes_of, load_spec
 from cairn_client.tables import item_records, read_csv
 from cairn_client.tokens import Issuer
 
-project = typer.Typer(help="Create, list and show projects.", no_args_is_help=True)
+project = typer.Typer(help="Create, list, show and conclude projects.", no_args_is_help=True)
 
 _SHOWN_FAILURES = 10
 
@@ -82,7 +82,7 @@ def show(
         progress = cairn.projects.progress(name)
     if as_json:
         told = {"project": MessageToDict(found), "progress": MessageToDict(progress)}
-        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(told, indent=2))  # in ASCII: nothing in it can speak to a terminal
         return
     out.print(Panel(progress_table(progress), title=escape(found.display_name or last_part(found.name))))
     for question in found.schema.questions:
@@ -96,6 +96,32 @@ def show(
         + (f"a model may answer with error ≤ {routing.alpha or 0.05:g}" if routing.enabled else "no model")
         + "[/]"
     )
+
+
+@project.command()
+def conclude(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The project.")],
+) -> None:
+    """Say that nobody will answer any more: what there is becomes labels.
+
+    Items on which one more answer would be worth its cost wait for it. When none will come, this gives every item with
+    an answer the most probable label, with the confidence it honestly has. Returns when those labels stand.
+    """
+    with connect(context) as cairn, err.status("Weighing the answers"):
+        concluded = cairn.projects.conclude(name)
+    say(
+        f"Concluded {escape(name)}: {_count(concluded.votes, 'vote')} by people,"
+        f" {_count(concluded.announced_labels, 'label')} new or changed."
+    )
+    for one in concluded.undecided[:_SHOWN_FAILURES]:
+        tell(f"[yellow]without a label[/] {escape(item_key(one.item))}: {escape(one.reason.message)}")
+    if len(concluded.undecided) > _SHOWN_FAILURES:
+        tell(f"... and {len(concluded.undecided) - _SHOWN_FAILURES:,} more.")
+
+
+def _count(number: int, of: str) -> str:
+    return f"{number:,} {of}" if number == 1 else f"{number:,} {of}s"
 
 
 def progress_table(progress: ProjectProgress) -> Table:
