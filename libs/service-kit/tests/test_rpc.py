@@ -206,6 +206,32 @@ async def test_the_same_request_id_gives_the_first_answer_again(world: World, sa
         assert await service.stub(STUB, tenant="umbrella").CancelTask(other), "ids are a tenant's own"
 
 
+async def test_a_request_id_is_its_subjects_own(world: World, sample: Any) -> None:
+    async with world.run(sample.service) as service:
+        ann, bob = (service.stub(STUB, subject=name) for name in ("ann", "bob"))
+        request = api.CancelTaskRequest(name=TASK, reason="enough", request_id="r1")
+        for stub in (ann, bob, ann, bob):
+            assert await stub.CancelTask(request)
+        assert await service.database.fetchval("SELECT count(*) FROM effect") == 2
+
+        other = api.CancelTaskRequest(name=TASK, reason="other", request_id="r1")
+        for stub in (ann, bob):
+            assert (await refused(stub.CancelTask(other))).reason == "REQUEST_ID_REUSED"
+
+
+async def test_an_id_from_before_subjects_were_kept_is_remembered(world: World, sample: Any) -> None:
+    async with world.run(sample.service) as service:
+        ann, bob = (service.stub(STUB, subject=name) for name in ("ann", "bob"))
+        request = api.CancelTaskRequest(name=TASK, reason="enough", request_id="r1")
+        first = await ann.CancelTask(request)
+        await service.database.execute("UPDATE request SET subject = ''")  # as the migration leaves it
+
+        assert await ann.CancelTask(request) == first
+        assert await service.database.fetchval("SELECT count(*) FROM effect") == 1
+        assert await bob.CancelTask(request)
+        assert await service.database.fetchval("SELECT count(*) FROM effect") == 2
+
+
 async def test_pages_follow_each_other_and_a_token_fits_only_its_own_query(world: World, sample: Any) -> None:
     async with world.run(sample.service) as service:
         stub = service.stub(STUB)

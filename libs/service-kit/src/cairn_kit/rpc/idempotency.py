@@ -9,29 +9,45 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from cairn_kit.auth.caller import Caller, caller
-from cairn_kit.database.transaction import Transaction
+from cairn_kit.database.transaction import Record, Transaction
 from cairn_kit.errors import InvalidArgument, Unauthenticated, Violation
 
 R = TypeVar("R", bound=Message)
 
+_Key = tuple[str, str, str]
+"""Tenant, request_id, subject: an id is its subject's own."""
+
+# What was kept before subjects were (or by a pod of that version) stands under the empty one; its digest knows whose it is.
 _CLAIM = """
-INSERT INTO request (tenant, method, request_id, body_digest)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[])
-ON CONFLICT DO NOTHING RETURNING tenant, request_id
+INSERT INTO request (tenant, request_id, subject, method, body_digest)
+SELECT *
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[])
+  AS k (tenant, request_id, subject, method, body_digest)
+WHERE NOT EXISTS (
+  SELECT FROM request r
+  WHERE (r.tenant, r.method, r.request_id) = (k.tenant, k.method, k.request_id)
+    AND r.subject = '' AND r.body_digest = k.body_digest
+)
+ON CONFLICT DO NOTHING RETURNING tenant, request_id, subject
 """
 _RECALL = """
-SELECT r.tenant, r.request_id, r.body_digest, r.response
-FROM request r JOIN unnest($1::text[], $2::text[], $3::text[]) AS k (tenant, method, request_id)
+SELECT k.tenant, k.request_id, k.subject, r.body_digest, r.response
+FROM request r
+JOIN unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[])
+  AS k (tenant, request_id, subject, method, body_digest)
 USING (tenant, method, request_id)
+WHERE r.subject = k.subject OR (r.subject = '' AND r.body_digest = k.body_digest)
 """
 _KEEP = """
 UPDATE request r SET response = k.response
-FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[]) AS k (tenant, method, request_id, response)
-WHERE (r.tenant, r.method, r.request_id) = (k.tenant, k.method, k.request_id)
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[])
+  AS k (tenant, request_id, subject, method, response)
+WHERE (r.tenant, r.method, r.request_id, r.subject) = (k.tenant, k.method, k.request_id, k.subject)
 """
 _FORGET = """
-DELETE FROM request r USING unnest($1::text[], $2::text[], $3::text[]) AS k (tenant, method, request_id)
-WHERE (r.tenant, r.method, r.request_id) = (k.tenant, k.method, k.request_id)
+DELETE FROM request r
+USING unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS k (tenant, request_id, subject, method)
+WHERE (r.tenant, r.method, r.request_id, r.subject) = (k.tenant, k.method, k.request_id, k.subject)
 """
 
 
@@ -61,8 +77,8 @@ async def once_many(
 ) -> list[R | Exception]:
     """The same for many requests that are committed together: (caller or tenant, request) pairs of one method.
 
-    Give the caller where there is one (`Submitted.caller`): a flush of many calls has none of its own, and nobody
-    may be given another subject's answer for having chosen the same id.
+    Give the caller where there is one (`Submitted.caller`): a flush of many calls has none of its own, and an id is
+    its subject's own.
 
     `effect` gets the indices of those not answered before and returns a response or an error for each of them.
     An error is not remembered: its request may come again.
@@ -72,7 +88,7 @@ async def once_many(
     method = requests[0][1].DESCRIPTOR.full_name
     results: list[R | Exception | None] = [None] * len(requests)
     digests: dict[int, bytes] = {}
-    first: dict[tuple[str, str], int] = {}
+    first: dict[_Key, int] = {}
     doubles: list[tuple[int, int]] = []
     for index, (whose, request) in enumerate(requests):
         request_id: str = getattr(request, "request_id", "")
@@ -80,7 +96,7 @@ async def once_many(
             continue
         tenant, subject = (whose.tenant, whose.subject) if isinstance(whose, Caller) else (whose, _subject())
         digests[index] = _digest(request, subject)
-        earlier = first.setdefault((tenant, request_id), index)
+        earlier = first.setdefault((tenant, request_id, subject), index)
         if earlier != index:
             if digests[earlier] == digests[index]:
                 doubles.append((index, earlier))
@@ -105,43 +121,39 @@ async def once_many(
 
 
 async def _claim(
-    tx: Transaction, method: str, first: dict[tuple[str, str], int], digests: dict[int, bytes]
-) -> dict[tuple[str, str], tuple[bytes, bytes | None]]:
+    tx: Transaction, method: str, first: dict[_Key, int], digests: dict[int, bytes]
+) -> dict[_Key, tuple[bytes, bytes | None]]:
     """Write down the new ids; for the others, what was kept. Waits for a concurrent holder of the same id."""
     keys = sorted(first)  # one order for everybody: concurrent batches must not wait for each other
-    rows = await tx.fetch(
-        _CLAIM,
-        [tenant for tenant, _ in keys],
-        [method] * len(keys),
-        [request_id for _, request_id in keys],
-        [digests[first[key]] for key in keys],
-    )
-    claimed = {(row["tenant"], row["request_id"]) for row in rows}
+    rows = await tx.fetch(_CLAIM, *_columns(method, keys), [digests[first[key]] for key in keys])
+    claimed = {_key(row) for row in rows}
     known = [key for key in keys if key not in claimed]
     if not known:
         return {}
-    rows = await tx.fetch(_RECALL, [t for t, _ in known], [method] * len(known), [r for _, r in known])
-    return {(row["tenant"], row["request_id"]): (row["body_digest"], row["response"]) for row in rows}
+    rows = await tx.fetch(_RECALL, *_columns(method, known), [digests[first[key]] for key in known])
+    return {_key(row): (row["body_digest"], row["response"]) for row in rows}
 
 
 async def _keep(
-    tx: Transaction,
-    method: str,
-    keys: dict[int, tuple[str, str]],
-    results: Sequence[Message | Exception | None],
+    tx: Transaction, method: str, keys: dict[int, _Key], results: Sequence[Message | Exception | None]
 ) -> None:
     good = {i: key for i, key in keys.items() if isinstance(results[i], Message)}
     bad = [key for i, key in keys.items() if i not in good]
     if good:
-        await tx.execute(
-            _KEEP,
-            [tenant for tenant, _ in good.values()],
-            [method] * len(good),
-            [request_id for _, request_id in good.values()],
-            [m.SerializeToString() for i in good if isinstance(m := results[i], Message)],
-        )
+        answers = [m.SerializeToString() for i in good if isinstance(m := results[i], Message)]
+        await tx.execute(_KEEP, *_columns(method, list(good.values())), answers)
     if bad:
-        await tx.execute(_FORGET, [tenant for tenant, _ in bad], [method] * len(bad), [r for _, r in bad])
+        await tx.execute(_FORGET, *_columns(method, bad))
+
+
+def _columns(method: str, keys: Sequence[_Key]) -> tuple[list[str], ...]:
+    """The keys as the first arguments of the statements above."""
+    tenants, ids, subjects = zip(*keys, strict=True)
+    return list(tenants), list(ids), list(subjects), [method] * len(keys)
+
+
+def _key(row: Record) -> _Key:
+    return row["tenant"], row["request_id"], row["subject"]
 
 
 def _subject() -> str:
@@ -152,7 +164,7 @@ def _subject() -> str:
 
 
 def _digest(request: Message, subject: str) -> bytes:
-    """The body and who sent it: another subject's answer is not for you."""
+    """The body and who sent it: so the ids that stand under no subject are their senders' own, too."""
     digest = hashlib.sha256(request.SerializeToString(deterministic=True))
     digest.update(b"\0" + subject.encode())
     return digest.digest()
