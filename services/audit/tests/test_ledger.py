@@ -415,6 +415,24 @@ async def test_a_ledger_that_was_changed_is_not_signed_again(
     assert await reason_of(api.GetCheckpoint(pb.GetCheckpointRequest())) == "LEDGER_DAMAGED"
 
 
+async def test_a_damaged_ledger_keeps_no_other_tenants_from_being_signed_and_is_counted(
+    world: World, audit: Service, api: Any, elsewhere: Elsewhere
+) -> None:
+    await fill(world, audit, elsewhere, 8, tenant="aaa")  # the first in the order of signing
+    first = audit.stub(AuditServiceStub, tenant="aaa")
+    await first.GetCheckpoint(pb.GetCheckpointRequest(min_size=8))
+    await tamper(audit, "UPDATE ledger_node SET hash = sha256('x') WHERE level = 3 AND index = 0")
+    await world.publish(elsewhere.label("next", tenant="aaa"))
+    failures = audit.chassis.metrics.background_failures.labels("sign checkpoints")
+    await eventually(lambda: failures._value.get() >= 1)
+
+    signed = await world.listen(CheckpointSigned)
+    await fill(world, audit, elsewhere, 8)
+    await signed.until(
+        lambda heard: any(event.tenant == "acme" and event.message.checkpoint.size >= 8 for event in heard)
+    )
+
+
 async def test_a_whole_ledger_rebuilt_by_whoever_owns_the_database_needs_the_private_key_too(
     world: World, audit: Service, api: Any, elsewhere: Elsewhere
 ) -> None:

@@ -8,7 +8,7 @@ from cairn.audit.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
 from cairn.dispatch.v1.task_dispatch_pb2_grpc import TaskDispatchServiceStub
 from cairn_audit.config import AuditSettings
 from cairn_audit.handlers import Handlers
-from cairn_audit.ledger import Ledger
+from cairn_audit.ledger import SIGNING, Ledger
 from cairn_audit.ledger_key import LedgerKeyError, read_ledger_key
 from cairn_audit.reviews import Reviews
 from cairn_audit.rpc import AuditRpc
@@ -25,7 +25,7 @@ async def wire(chassis: Chassis[AuditSettings]) -> None:
         signer = read_ledger_key(settings.ledger_key_file)
     except LedgerKeyError as error:
         raise StartError(str(error)) from error
-    ledger = Ledger(database, LedgerStore(), signer)
+    ledger = Ledger(database, LedgerStore(), signer, chassis.metrics)
     await ledger.remember_key()
 
     store = AuditStore()
@@ -35,7 +35,7 @@ async def wire(chassis: Chassis[AuditSettings]) -> None:
 
     chassis.serve(AuditRpc(handlers, ledger), add_AuditServiceServicer_to_server)
     chassis.consume(subscriptions(handlers, ledger), in_order=False)
-    chassis.background("sign checkpoints", ledger.sign_news, every=settings.checkpoint_seconds)
+    chassis.background(SIGNING, ledger.sign_news, every=settings.checkpoint_seconds)
     chassis.background("ask for reviews", reviews.ask_for_all, every=settings.audit_seconds)
 
 

@@ -22,10 +22,16 @@ from cairn_audit.store import LedgerSize, LedgerStore, Rows
 from cairn_kit.database import Database, Transaction
 from cairn_kit.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, Violation
 from cairn_kit.events import Event, Received, announce
+from cairn_kit.telemetry import get_logger
+from cairn_kit.telemetry.metrics import Metrics
 
+SIGNING = "sign checkpoints"
+"""The job's name; a ledger that cannot be signed counts as a failure of it."""
 _CHUNK_ENTRIES = 200
 _CHUNK_BYTES = 1024 * 1024
 """A streamed message stays well below the 4 MiB that gRPC clients accept by default."""
+
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +55,13 @@ class Consistency:
 class Ledger:
     """One append-only Merkle log for each tenant."""
 
-    def __init__(self, database: Database, store: LedgerStore, signer: LedgerSigner) -> None:
+    def __init__(
+        self, database: Database, store: LedgerStore, signer: LedgerSigner, metrics: Metrics
+    ) -> None:
         self._database = database
         self._store = store
         self._signer = signer
+        self._unsigned = metrics.background_failures.labels(SIGNING)
 
     async def remember_key(self) -> None:
         """Keep the signing key's public half for ever: what it signs must stay verifiable after its rotation."""
@@ -85,10 +94,15 @@ class Ledger:
     # --- signing
 
     async def sign_news(self) -> None:
-        """Sign a checkpoint of every ledger that has grown."""
+        """Sign a checkpoint of every ledger that has grown; one tenant's damage does not keep the others waiting."""
         for tenant in await self._store.with_news(self._database):
-            async with self._database.transaction() as tx:
-                await self._sign_if_news(tx, tenant)
+            try:
+                async with self._database.transaction() as tx:
+                    await self._sign_if_news(tx, tenant)
+            except DataLoss as damage:
+                # Counted here and not raised: a job that raises steps back, and every tenant's checkpoints with it.
+                self._unsigned.inc()
+                _log.error("ledger.damaged", tenant=tenant, why=damage.message)
 
     async def checkpoint(self, tenant: Tenant, min_size: int = 0) -> SignedHead:
         """The newest checkpoint, made now if there is news or if it must be larger.
