@@ -361,6 +361,7 @@ async def test_what_cannot_be_reviewed_at_all_is_left_out_and_the_audit_ends(
 async def test_a_cancelled_audit_gives_no_verdict_and_calls_its_tasks_off(
     world: World, api: Any, birds: None, dispatch: Dispatch, elsewhere: Elsewhere
 ) -> None:
+    heard = await world.listen(events.AuditCancelled)
     made = await api.CreateAudit(plan(sample_size=10))
     items = await asked(dispatch, made, 10)
     await world.publish(elsewhere.review(items[0], elsewhere.says("robin"), audit=made.name))
@@ -372,6 +373,10 @@ async def test_a_cancelled_audit_gives_no_verdict_and_calls_its_tasks_off(
     expected = sorted(f"projects/birds/tasks/{item.rsplit('/', 1)[1]}" for item in items[1:])
     await eventually(lambda: sorted(dispatch.cancelled), expected)
     assert await reason_of(api.CancelAudit(pb.CancelAuditRequest(name=made.name))) == "AUDIT_ENDED"
+    [event] = await heard.count(1)
+    assert event.message.audit == cancelled
+    assert (event.tenant, event.project, event.resource, event.revision) == ("acme", "birds", made.name, 2)
+    assert ".audit." in event.subject
 
 
 async def test_a_review_that_was_called_off_by_hand_takes_its_label_out_of_the_audit(

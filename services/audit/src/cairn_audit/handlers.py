@@ -29,6 +29,7 @@ from cairn.events.v1.annotation_store_events_pb2 import (
 from cairn.events.v1.audit_events_pb2 import (
     CORRECTION_REASON_DISPUTE_RESOLVED,
     CORRECTION_REASON_FOUND_WRONG,
+    AuditCancelled,
     AuditFailed,
     AuditPassed,
     AuditStarted,
@@ -183,7 +184,9 @@ class Handlers:
                     "AUDIT_ENDED", f"{key.name} has ended as {audit.phase.name}.", resource=key.name
                 )
             await self._store.end_audit(tx, key, AuditPhase.CANCELLED)
-            return await self._message(tx, key)
+            message = await self._message(tx, key)
+            announce(tx, _audit_event(key, AuditCancelled(audit=message), revision=2))
+            return message
 
         async with self._database.transaction() as tx:
             return await once(tx, key.tenant, request, Audit, effect)
@@ -379,7 +382,9 @@ def _key_of(tenant: str, audit: str) -> AuditKey:
     return AuditKey(Tenant(tenant), names.project_of(audit), AuditId(names.last_part(audit)))
 
 
-def _audit_event(key: AuditKey, message: AuditStarted | AuditPassed | AuditFailed, revision: int) -> Event:
+def _audit_event(
+    key: AuditKey, message: AuditStarted | AuditPassed | AuditFailed | AuditCancelled, revision: int
+) -> Event:
     return Event(message, key.tenant, key.project, key.name, revision)
 
 

@@ -44,6 +44,7 @@ AGGREGATES: Mapping[str, str] = {
     "LabelCorrected": "correction",
     "AuditPassed": "audit",
     "AuditFailed": "audit",
+    "AuditCancelled": "audit",
     "CheckpointSigned": "checkpoint",
 }
 """What each event happened to. A name once used is part of the API: outside teams subscribe to it."""

@@ -173,7 +173,7 @@ class AuditServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelAudit(self, request, context):
-        """Ends an audit early; it gives no verdict.
+        """Ends an audit early; it gives no verdict. `FAILED_PRECONDITION` (`AUDIT_ENDED`) when it has ended already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

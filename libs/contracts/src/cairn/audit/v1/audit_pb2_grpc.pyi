@@ -61,7 +61,7 @@ class AuditServiceStub:
     ListAudits: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListAuditsRequest, _audit_pb2.ListAuditsResponse]
     """Lists a project's audits, newest first."""
     CancelAudit: _grpc.UnaryUnaryMultiCallable[_audit_pb2.CancelAuditRequest, _audit_pb2.Audit]
-    """Ends an audit early; it gives no verdict."""
+    """Ends an audit early; it gives no verdict. `FAILED_PRECONDITION` (`AUDIT_ENDED`) when it has ended already."""
     ListFindings: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListFindingsRequest, _audit_pb2.ListFindingsResponse]
     """Lists what an audit's reviewers saw."""
 
@@ -93,7 +93,7 @@ class AuditServiceAsyncStub(AuditServiceStub):
     ListAudits: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditsRequest, _audit_pb2.ListAuditsResponse]  # type: ignore[assignment]
     """Lists a project's audits, newest first."""
     CancelAudit: _aio.UnaryUnaryMultiCallable[_audit_pb2.CancelAuditRequest, _audit_pb2.Audit]  # type: ignore[assignment]
-    """Ends an audit early; it gives no verdict."""
+    """Ends an audit early; it gives no verdict. `FAILED_PRECONDITION` (`AUDIT_ENDED`) when it has ended already."""
     ListFindings: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListFindingsRequest, _audit_pb2.ListFindingsResponse]  # type: ignore[assignment]
     """Lists what an audit's reviewers saw."""
 
@@ -188,7 +188,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.CancelAuditRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.Audit, _abc.Awaitable[_audit_pb2.Audit]]:
-        """Ends an audit early; it gives no verdict."""
+        """Ends an audit early; it gives no verdict. `FAILED_PRECONDITION` (`AUDIT_ENDED`) when it has ended already."""
 
     @_abc_1.abstractmethod
     def ListFindings(

@@ -26,23 +26,25 @@ from cairn.audit.v1 import audit_pb2 as cairn_dot_audit_dot_v1_dot_audit__pb2
 from cairn.label.v1 import label_value_pb2 as cairn_dot_label_dot_v1_dot_label__value__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"cairn/events/v1/audit_events.proto\x12\x0f\x63\x61irn.events.v1\x1a\x1a\x63\x61irn/audit/v1/audit.proto\x1a cairn/label/v1/label_value.proto\"4\n\x0c\x41uditStarted\x12$\n\x05\x61udit\x18\x01 \x01(\x0b\x32\x15.cairn.audit.v1.Audit\"\xdf\x01\n\x0eLabelCorrected\x12\x0c\n\x04item\x18\x01 \x01(\t\x12&\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x16.cairn.label.v1.Answer\x12\r\n\x05\x61udit\x18\x03 \x01(\t\x12\x12\n\nannotation\x18\x04 \x01(\t\x12\x10\n\x08reviewer\x18\x05 \x01(\t\x12\x31\n\x06reason\x18\x06 \x01(\x0e\x32!.cairn.events.v1.CorrectionReason\x12\x17\n\x0fjudged_revision\x18\x07 \x01(\x03\x12\x16\n\x0eschema_version\x18\x08 \x01(\x05\"3\n\x0b\x41uditPassed\x12$\n\x05\x61udit\x18\x01 \x01(\x0b\x32\x15.cairn.audit.v1.Audit\"O\n\x0b\x41uditFailed\x12$\n\x05\x61udit\x18\x01 \x01(\x0b\x32\x15.cairn.audit.v1.Audit\x12\x1a\n\x12\x63overs_auto_labels\x18\x02 \x01(\x08\"B\n\x10\x43heckpointSigned\x12.\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x1a.cairn.audit.v1.Checkpoint*\x80\x01\n\x10\x43orrectionReason\x12!\n\x1d\x43ORRECTION_REASON_UNSPECIFIED\x10\x00\x12!\n\x1d\x43ORRECTION_REASON_FOUND_WRONG\x10\x01\x12&\n\"CORRECTION_REASON_DISPUTE_RESOLVED\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"cairn/events/v1/audit_events.proto\x12\x0f\x63\x61irn.events.v1\x1a\x1a\x63\x61irn/audit/v1/audit.proto\x1a cairn/label/v1/label_value.proto\"4\n\x0c\x41uditStarted\x12$\n\x05\x61udit\x18\x01 \x01(\x0b\x32\x15.cairn.audit.v1.Audit\"\x89\x02\n\x0eLabelCorrected\x12\x0c\n\x04item\x18\x01 \x01(\t\x12&\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x16.cairn.label.v1.Answer\x12\r\n\x05\x61udit\x18\x03 \x01(\t\x12\x12\n\nannotation\x18\x04 \x01(\t\x12\x10\n\x08reviewer\x18\x05 \x01(\t\x12\x31\n\x06reason\x18\x06 \x01(\x0e\x32!.cairn.events.v1.CorrectionReason\x12\x17\n\x0fjudged_revision\x18\x07 \x01(\x03\x12\x16\n\x0eschema_version\x18\x08 \x01(\x05\x12\x10\n\x08question\x18\t \x01(\t\x12\x16\n\x0e\x61nswer_omitted\x18\n \x01(\x08\"3\n\x0b\x41uditPassed\x12$\n\x05\x61udit\x18\x01 \x01(\x0b\x32\x15.cairn.audit.v1.Audit\"O\n\x0b\x41uditFailed\x12$\n\x05\x61udit\x18\x01 \x01(\x0b\x32\x15.cairn.audit.v1.Audit\x12\x1a\n\x12\x63overs_auto_labels\x18\x02 \x01(\x08\"6\n\x0e\x41uditCancelled\x12$\n\x05\x61udit\x18\x01 \x01(\x0b\x32\x15.cairn.audit.v1.Audit\"B\n\x10\x43heckpointSigned\x12.\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x1a.cairn.audit.v1.Checkpoint*\x80\x01\n\x10\x43orrectionReason\x12!\n\x1d\x43ORRECTION_REASON_UNSPECIFIED\x10\x00\x12!\n\x1d\x43ORRECTION_REASON_FOUND_WRONG\x10\x01\x12&\n\"CORRECTION_REASON_DISPUTE_RESOLVED\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'cairn.events.v1.audit_events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CORRECTIONREASON']._serialized_start=600
-  _globals['_CORRECTIONREASON']._serialized_end=728
+  _globals['_CORRECTIONREASON']._serialized_start=698
+  _globals['_CORRECTIONREASON']._serialized_end=826
   _globals['_AUDITSTARTED']._serialized_start=117
   _globals['_AUDITSTARTED']._serialized_end=169
   _globals['_LABELCORRECTED']._serialized_start=172
-  _globals['_LABELCORRECTED']._serialized_end=395
-  _globals['_AUDITPASSED']._serialized_start=397
-  _globals['_AUDITPASSED']._serialized_end=448
-  _globals['_AUDITFAILED']._serialized_start=450
-  _globals['_AUDITFAILED']._serialized_end=529
-  _globals['_CHECKPOINTSIGNED']._serialized_start=531
-  _globals['_CHECKPOINTSIGNED']._serialized_end=597
+  _globals['_LABELCORRECTED']._serialized_end=437
+  _globals['_AUDITPASSED']._serialized_start=439
+  _globals['_AUDITPASSED']._serialized_end=490
+  _globals['_AUDITFAILED']._serialized_start=492
+  _globals['_AUDITFAILED']._serialized_end=571
+  _globals['_AUDITCANCELLED']._serialized_start=573
+  _globals['_AUDITCANCELLED']._serialized_end=627
+  _globals['_CHECKPOINTSIGNED']._serialized_start=629
+  _globals['_CHECKPOINTSIGNED']._serialized_end=695
 # @@protoc_insertion_point(module_scope)

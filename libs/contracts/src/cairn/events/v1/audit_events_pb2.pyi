@@ -81,6 +81,8 @@ class LabelCorrected(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     JUDGED_REVISION_FIELD_NUMBER: _builtins.int
     SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    ANSWER_OMITTED_FIELD_NUMBER: _builtins.int
     item: _builtins.str
     """`projects/{project}/items/{item}`."""
     audit: _builtins.str
@@ -95,9 +97,15 @@ class LabelCorrected(_message.Message):
     """The revision of the label that was judged; 0 when there was none."""
     schema_version: _builtins.int
     """The schema version the review was checked against."""
+    question: _builtins.str
+    """The id of the question."""
+    answer_omitted: _builtins.bool
+    """Whether `answer` is absent here because it is too large for an event (whose limit is 256 KiB): absent does not
+    mean that there is none. Whoever needs it reads the review with `GetAnnotation` of `annotation`.
+    """
     @_builtins.property
     def answer(self) -> _label_value_pb2.Answer:
-        """The answer that stands from now on."""
+        """The answer that stands from now on; absent where `answer_omitted` says so."""
 
     def __init__(
         self,
@@ -110,10 +118,12 @@ class LabelCorrected(_message.Message):
         reason: Global___CorrectionReason.ValueType = ...,
         judged_revision: _builtins.int = ...,
         schema_version: _builtins.int = ...,
+        question: _builtins.str = ...,
+        answer_omitted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotation", b"annotation", "answer", b"answer", "audit", b"audit", "item", b"item", "judged_revision", b"judged_revision", "reason", b"reason", "reviewer", b"reviewer", "schema_version", b"schema_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotation", b"annotation", "answer", b"answer", "answer_omitted", b"answer_omitted", "audit", b"audit", "item", b"item", "judged_revision", b"judged_revision", "question", b"question", "reason", b"reason", "reviewer", b"reviewer", "schema_version", b"schema_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -170,6 +180,30 @@ class AuditFailed(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AuditFailed: _TypeAlias = AuditFailed  # noqa: Y015
+
+@_typing.final
+class AuditCancelled(_message.Message):
+    """An audit was ended early; there is no verdict."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def audit(self) -> _audit_pb2.Audit:
+        """The audit, as far as it had come."""
+
+    def __init__(
+        self,
+        *,
+        audit: _audit_pb2.Audit | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditCancelled: _TypeAlias = AuditCancelled  # noqa: Y015
 
 @_typing.final
 class CheckpointSigned(_message.Message):
