@@ -8,6 +8,7 @@ import pytest
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb
+from cairn.events.v1 import audit_events_pb2 as audit_pb
 from cairn.label.v1 import label_schema_pb2 as schema_pb
 from cairn.label.v1 import label_value_pb2 as v
 from cairn_annotation_store.store import LabelStore
@@ -124,6 +125,23 @@ async def test_a_label_too_large_for_an_event_is_told_without_its_answer(birds: 
     assert not told.label.HasField("answer")
     asked = pb.GetLabelRequest(name=f"{told.label.name}@{told.label.revision}")
     assert (await birds.stub.GetLabel(asked)).answer == truth
+
+
+async def test_a_correction_too_large_for_its_event_is_read_from_its_review(birds: Any) -> None:
+    note = schema_pb.Question(id="note", text=schema_pb.TextQuestion(max_length=1_000_000))
+    await birds.create(schema_pb.LabelSchema(questions=[note]))
+    await birds.texts(1)
+    long = v.Answer(question="note", text="x" * 220_000)
+    review = await birds.submit(birds.lease("a0000", kind="REVIEW"), long)
+    corrected = birds.corrected("a0000", "")
+    corrected.message.ClearField("answer")
+    corrected.message.MergeFrom(
+        audit_pb.LabelCorrected(annotation=review.name, question="note", answer_omitted=True)
+    )
+    await birds.world.publish(corrected)
+    await settled(birds, 1)
+    label = await birds.stub.GetLabel(pb.GetLabelRequest(name="projects/birds/items/a0000/labels/note"))
+    assert (label.answer, label.source) == (long, pb.LABEL_SOURCE_CORRECTION)
 
 
 async def test_what_names_no_item_or_question_is_put_aside_and_its_neighbours_are_not(ready: Any) -> None:

@@ -37,7 +37,7 @@ async def wire(chassis: Chassis[AnnotationStoreSettings]) -> None:
     labels, exports = LabelStore(), ExportStore()
     wakes, gate = Wakes(), LeaseGate(chassis.verifier)
 
-    labeling = LabelHandlers(database, projects, items, labels, wakes)
+    labeling = LabelHandlers(database, projects, items, annotations, labels, wakes)
     exporting = ExportHandlers(database, projects, exports, storage)
     worker = ExportWorker(
         database,

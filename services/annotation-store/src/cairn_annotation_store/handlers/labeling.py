@@ -11,6 +11,7 @@ from opentelemetry.context import Context
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb
 from cairn.events.v1 import audit_events_pb2, consensus_events_pb2, inference_events_pb2
+from cairn.label.v1 import label_value_pb2 as value_pb
 from cairn_annotation_store.domain.answers import check_label
 from cairn_annotation_store.domain.items import facts_of
 from cairn_annotation_store.domain.labels import (
@@ -22,11 +23,11 @@ from cairn_annotation_store.domain.labels import (
     completeness,
     next_revision,
 )
-from cairn_annotation_store.domain.names import ItemName, ProjectId, QuestionId, Tenant
+from cairn_annotation_store.domain.names import AnnotationName, ItemName, ProjectId, QuestionId, Tenant
 from cairn_annotation_store.domain.schema_change import uses_of
-from cairn_annotation_store.handlers.found import found, parsed
+from cairn_annotation_store.handlers.found import as_uuid, found, parsed
 from cairn_annotation_store.handlers.wakes import Wakes
-from cairn_annotation_store.store import ItemStore, LabelStore, ProjectRow, ProjectStore
+from cairn_annotation_store.store import AnnotationStore, ItemStore, LabelStore, ProjectRow, ProjectStore
 from cairn_annotation_store.store.labels import ItemId
 from cairn_annotation_store.store.projects import ProjectKey
 from cairn_annotation_store.wire import label_message
@@ -67,12 +68,14 @@ class LabelHandlers:
         database: Database,
         projects: ProjectStore,
         items: ItemStore,
+        annotations: AnnotationStore,
         labels: LabelStore,
         wakes: Wakes,
     ) -> None:
         self._database = database
         self._projects = projects
         self._items = items
+        self._annotations = annotations
         self._labels = labels
         self._wakes = wakes
 
@@ -146,9 +149,23 @@ class LabelHandlers:
                 ),
             )
             rank = Rank(Source.CORRECTION, said.judged_revision, event.id)
-            key = _key(event, said.item, said.answer.question)
-            proposals.append(Caused(Proposal(key, rank, said.answer, 1.0, provenance), event))
+            answer = await self._reviewed(tx, event) if said.answer_omitted else said.answer
+            key = _key(event, said.item, answer.question)
+            proposals.append(Caused(Proposal(key, rank, answer, 1.0, provenance), event))
         await self.write(tx, proposals)
+
+    async def _reviewed(
+        self, tx: Transaction, event: Received[audit_events_pb2.LabelCorrected]
+    ) -> value_pb.Answer:
+        """The answer of a correction that was too large for its event, from the review that gave it."""
+        said = event.message
+        name = parsed(AnnotationName.parse, said.annotation, "annotation")
+        kept = await self._annotations.get(
+            tx, event.tenant, name.project, name.item, as_uuid(name.annotation, "annotation", said.annotation)
+        )
+        row = found(kept, "annotation", said.annotation)
+        answers = {answer.question: answer for answer in pb.Annotation.FromString(row.answers).answers}
+        return found(answers.get(said.question), "answer", f"answer to {said.question} in {said.annotation}")
 
     async def write(self, tx: Transaction, proposals: Sequence[Caused]) -> None:
         """Write the revisions that these proposals make, in their order, and announce each.
