@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -45,11 +46,15 @@ class FakeDispatch(TaskDispatchServiceServicer):
         self.cancelled: list[str] = []
         self.unknown: set[str] = set()
         """Items that are refused."""
+        self.broken: set[str] = set()
+        """Items about which every call fails."""
         self.hold: asyncio.Event | None = None
         """When set, calls do their work and then never answer: the caller is killed meanwhile."""
 
     async def CreateTasks(self, request: dispatch_pb.CreateTasksRequest, context: Any) -> Any:
         self.calls += 1
+        if self.broken & {wish.item for wish in request.wishes}:
+            await context.abort(grpc.StatusCode.INTERNAL, "broken")
         results = []
         for wish in request.wishes:
             if wish.item in self.unknown:
@@ -67,6 +72,8 @@ class FakeDispatch(TaskDispatchServiceServicer):
         return dispatch_pb.CreateTasksResponse(results=results)
 
     async def CancelTask(self, request: dispatch_pb.CancelTaskRequest, context: Any) -> Any:
+        if request.name.replace("/tasks/", "/items/") in self.broken:
+            await context.abort(grpc.StatusCode.INTERNAL, "broken")
         self.cancelled.append(request.name)
         return dispatch_pb.Task(name=request.name)
 

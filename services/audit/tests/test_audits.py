@@ -379,6 +379,38 @@ async def test_a_cancelled_audit_gives_no_verdict_and_calls_its_tasks_off(
     assert ".audit." in event.subject
 
 
+async def test_a_review_that_cannot_be_called_off_keeps_no_other_from_it(
+    api: Any, birds: None, dispatch: Dispatch
+) -> None:
+    made = await api.CreateAudit(plan(sample_size=6))
+    items = await asked(dispatch, made, 6)
+    dispatch.broken = {items[0]}
+    await api.CancelAudit(pb.CancelAuditRequest(name=made.name))
+    await eventually(lambda: _called_off(dispatch), items[1:])
+    dispatch.broken = set()
+    await eventually(lambda: _called_off(dispatch), items)
+
+
+async def test_reviews_that_are_not_taken_keep_no_others_from_being_called_off(
+    world: World, audit: Service, api: Any, birds: None, dispatch: Dispatch, elsewhere: Elsewhere
+) -> None:
+    made = await api.CreateAudit(plan(sample_size=6))
+    items = await asked(dispatch, made, 6)
+    await world.publish(elsewhere.project_created(project="fish"), elsewhere.label("odd", project="fish"))
+    await eventually(lambda: audit.database.fetchval("SELECT count(*) FROM label"), 301)
+    dispatch.broken = {"projects/fish/items/odd"}
+    other = await api.CreateAudit(pb.CreateAuditRequest(parent="projects/fish", plan=pb.AuditPlan()))
+    await api.CancelAudit(pb.CancelAuditRequest(name=made.name))
+    await eventually(lambda: _called_off(dispatch), items)
+    dispatch.broken = set()
+    await asked(dispatch, other, 1)
+
+
+def _called_off(dispatch: Dispatch) -> list[str]:
+    """The items whose reviews were called off."""
+    return sorted(task.replace("/tasks/", "/items/") for task in set(dispatch.cancelled))
+
+
 async def test_a_review_that_was_called_off_by_hand_takes_its_label_out_of_the_audit(
     world: World, api: Any, birds: None, dispatch: Dispatch, elsewhere: Elsewhere
 ) -> None:

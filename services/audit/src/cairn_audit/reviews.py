@@ -56,20 +56,35 @@ class Reviews:
         self._dispatch = dispatch
 
     async def ask_for_all(self) -> None:
-        """Ask for every review that is wanted now, and call off those of cancelled audits."""
+        """Ask for every review that is wanted now, and call off those of cancelled audits.
+
+        One failure must not keep anybody else waiting: they are raised together, when all else is done.
+        """
+        failures = [*await self._ask_for_reviews(), *await self._call_off_reviews()]
+        if failures:
+            raise ExceptionGroup("task-dispatch did not do all that was asked; it is asked again", failures)
+
+    async def _ask_for_reviews(self) -> list[Exception]:
         failures: list[Exception] = []
         for key in await self._store.audits_to_ask_for(self._database):
             try:
                 while wishes := await self._store.samples_to_ask_for(self._database, key, _WISHES_AT_ONCE):
                     await self._ask(key, wishes)
             except (grpc.aio.AioRpcError, CairnError) as error:
-                failures.append(error)  # one tenant's trouble must not keep the others waiting
-        if failures:
-            raise ExceptionGroup(
-                "task-dispatch did not take these audits' reviews; they are asked for again", failures
-            )
-        for tenant, task in await self._store.tasks_to_call_off(self._database, _WISHES_AT_ONCE):
-            await self._call_off(tenant, task)
+                failures.append(error)
+        return failures
+
+    async def _call_off_reviews(self) -> list[Exception]:
+        failures: list[Exception] = []
+        last = (Tenant(""), "")
+        while tasks := await self._store.tasks_to_call_off(self._database, last, _WISHES_AT_ONCE):
+            for tenant, task in tasks:
+                try:
+                    await self._call_off(tenant, task)
+                except (grpc.aio.AioRpcError, CairnError) as error:
+                    failures.append(error)
+            last = tasks[-1]
+        return failures
 
     async def _ask(self, key: AuditKey, wishes: Sequence[ReviewWish]) -> None:
         request = CreateTasksRequest(

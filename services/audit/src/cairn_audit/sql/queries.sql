@@ -198,7 +198,8 @@ WHERE tenant = $1 AND project = $2 AND audit = $3 AND sample.item = refused.item
 
 -- name: tasks_to_call_off
 SELECT tenant, task FROM sample JOIN audit USING (tenant, project, audit)
-WHERE outcome = 'open' AND task <> '' AND phase = 'cancelled' LIMIT $1
+WHERE outcome = 'open' AND task <> '' AND phase = 'cancelled' AND (tenant, task) > ($1, $2)
+ORDER BY tenant, task LIMIT $3
 
 -- name: called_off
 UPDATE sample SET task = '' WHERE tenant = $1 AND project = $2 AND task = $3

@@ -233,9 +233,12 @@ class AuditStore:
             most_refusals,
         )
 
-    async def tasks_to_call_off(self, rows: Rows, most: int) -> list[tuple[Tenant, str]]:
-        """Open review tasks of cancelled audits: (tenant, task)."""
-        return [(row["tenant"], row["task"]) for row in await rows.fetch(SQL.tasks_to_call_off, most)]
+    async def tasks_to_call_off(
+        self, rows: Rows, last: tuple[Tenant, str], most: int
+    ) -> list[tuple[Tenant, str]]:
+        """Open review tasks of cancelled audits, (tenant, task), in order from after `last`."""
+        found = await rows.fetch(SQL.tasks_to_call_off, *last, most)
+        return [(row["tenant"], row["task"]) for row in found]
 
     async def called_off(self, rows: Rows, tenant: Tenant, task: str) -> None:
         """A task was cancelled, or needs no cancelling any more."""
