@@ -526,6 +526,20 @@ async def test_another_tenants_audits_do_not_exist(audit: Service, api: Any, bir
     assert await reason_of(rival.CreateAudit(plan())) == "PROJECT_NOT_FOUND"
 
 
+async def test_a_reviewer_is_told_neither_verdicts_nor_what_other_reviewers_saw(
+    audit: Service, api: Any, birds: None
+) -> None:
+    made = await api.CreateAudit(plan(sample_size=5))
+    reviewer = audit.stub(AuditServiceStub, subject="rita", roles=["reviewer"])
+    for call in (
+        reviewer.GetAudit(pb.GetAuditRequest(name=made.name)),
+        reviewer.ListAudits(pb.ListAuditsRequest(parent="projects/birds")),
+        reviewer.ListFindings(pb.ListFindingsRequest(parent=made.name)),
+        anext(aiter(reviewer.ReadLedger(pb.ReadLedgerRequest()))),
+    ):
+        assert await reason_of(call) == "PERMISSION_MISSING"
+
+
 async def test_an_audit_that_cannot_be_is_refused_with_a_reason(api: Any, birds: None) -> None:
     assert await reason_of(api.CreateAudit(plan(question="colour"))) == "QUESTION_UNKNOWN"
     assert await reason_of(api.CreateAudit(plan(question="weight"))) == "NO_LABELS"
