@@ -209,6 +209,66 @@ async def test_a_wish_by_hand_is_served_though_the_item_is_closed(desk):
     assert (await desk.task("a")).state == CLOSED
 
 
+REVIEW = TaskWish("a", TaskKind.REVIEW, 1, 0.3, "")
+
+
+async def test_a_review_wished_by_hand_outlives_what_others_say_until_it_is_given(desk):
+    await desk.open("a", min_answers=1)
+    [result] = await desk.wish(REVIEW)
+    w = desk.words
+    for word in (w.routed("a", auto=True, revision=2), w.wanted("a", 2, 1), w.disputed("a", 2), w.reached("a", 3),
+                 w.corrected("a")):  # fmt: skip
+        await desk.hear(word)
+        assert (await desk.task("a", "REVIEW")).state == OPEN
+    assert (await desk.task("a", "REVIEW")).priority == 0.3, "the dispute's urgency went with the dispute"
+    [review] = await desk.lease("rev", reviews=True)
+    assert review.name.startswith(result.task.name)
+    await desk.hear(w.submitted(review))
+    assert (await desk.task("a", "REVIEW")).state == FILLED
+    await desk.hear(w.wanted("a", 3, 4))
+    assert (await desk.task("a", "REVIEW")).state == CLOSED
+    assert await desk.broken_promises() == []
+
+
+async def test_a_wish_for_more_reviews_than_the_dispute_wants_is_served_in_the_same_task(desk):
+    await desk.open("a", min_answers=1)
+    await desk.hear(desk.words.disputed("a", 1))
+    [result] = await desk.wish(TaskWish("a", TaskKind.REVIEW, 2, 0.3, ""))
+    assert (result.task.answers_wanted, result.task.priority) == (2, 1.0)
+    [first], [second] = await desk.lease("rev", 2, reviews=True), await desk.lease("other", 2, reviews=True)
+    await desk.hear(desk.words.submitted(first), desk.words.corrected("a"))
+    assert (await desk.task("a", "REVIEW")).state == OPEN
+    await desk.hear(desk.words.submitted(second))
+    assert (await desk.task("a", "REVIEW")).state == FILLED
+    assert await desk.broken_promises() == []
+
+
+async def test_a_review_wished_anew_can_be_cancelled_anew_for_the_same_reason(desk):
+    await desk.open("a", min_answers=1)
+    for _ in range(3):
+        [result] = await desk.wish(REVIEW)
+        assert result.task.state == OPEN
+        task = await desk.cancel(result.task, "not needed")
+        assert (task.state, task.close_reason) == (CLOSED, "not needed")
+        await desk.hear(desk.words.routed("a", revision=2))
+        assert await desk.lease("rev", reviews=True) == []
+    await desk.hear(desk.words.disputed("a", 1))
+    assert len(await desk.lease("rev", reviews=True)) == 1, "a newer dispute asks anew"
+
+
+async def test_reviews_that_were_wished_before_wishes_were_kept_stay_open(desk, kit):
+    await desk.open("a", "b", min_answers=1)
+    await desk.wish(TaskWish("a", TaskKind.REVIEW, 2, 0.3, ""))
+    await desk.hear(desk.words.disputed("b", 1))
+    await desk.database.execute("UPDATE item SET reviews_wished = 0, review_priority = 0")
+    migration = (kit.MIGRATIONS / "0005_reviews_wished.sql").read_text()
+    await desk.database.execute(migration[migration.index("UPDATE item") :])
+    await desk.hear(desk.words.reached("a", 1), desk.words.reached("b", 2))
+    kept = await desk.task("a", "REVIEW")
+    assert (kept.state, kept.answers_wanted, kept.priority) == (OPEN, 2, 0.3)
+    assert (await desk.task("b", "REVIEW")).state == CLOSED, "nobody wished for the dispute's"
+
+
 async def test_a_cancelled_task_stays_closed_until_consensus_decides_anew(desk):
     await desk.open("a")
     task = await desk.cancel(await desk.task("a"), "not needed")

@@ -159,11 +159,11 @@ class DispatchStore:
             (
                 ref.tenant, ref.project, ref.item, f.imported, f.gold, f.route.value, f.route_revision, f.priority,
                 f.decision.value, f.decision_revision, f.answers_wanted, f.skill, f.settled, f.wished, f.cancelled_at,
-                f.review_cancelled_at, f.cancel_reason,
+                f.review_cancelled_at, f.cancel_reason, f.reviews_wished, f.review_priority,
             )
             for ref, f in facts.items()
         ]  # fmt: skip
-        await tx.execute(SQL.save_items, *_columns(rows, 17))
+        await tx.execute(SQL.save_items, *_columns(rows, 19))
 
     # --- tasks and slots
 
@@ -501,6 +501,7 @@ def _facts(row: Any) -> ItemFacts:
         row["imported"], row["gold"], Route(row["route"]), row["route_revision"], row["priority"],
         Decision(row["decision"]), row["decision_revision"], row["answers_wanted"], row["skill"], row["settled"],
         row["wished"], row["cancelled_at"], row["review_cancelled_at"], row["cancel_reason"],
+        row["reviews_wished"], row["review_priority"],
     )  # fmt: skip
 
 

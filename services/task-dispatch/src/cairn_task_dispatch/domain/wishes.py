@@ -47,7 +47,11 @@ class ItemFacts:
     cancelled_at: int | None = None
     """The decision revision at which labeling was called off; a newer decision calls it on again."""
     review_cancelled_at: int | None = None
+    """The same for reviews without an audit."""
     cancel_reason: str = ""
+    reviews_wished: int = 0
+    """Reviews that somebody asked for by hand, in all; an audit's have tasks of their own and are no fact of the item."""
+    review_priority: float = 0.0
 
     def with_import(self, *, gold: bool) -> ItemFacts:
         """After `ItemsImported`. Items never change, so once is enough."""
@@ -84,10 +88,25 @@ class ItemFacts:
             cancel_reason="",
         )
 
+    def with_review_wish(self, reviews: int, priority: float) -> ItemFacts:
+        """After `CreateTasks` for reviews without an audit."""
+        return replace(
+            self,
+            reviews_wished=max(self.reviews_wished, reviews),
+            review_priority=max(self.review_priority, priority),
+            review_cancelled_at=None,
+        )
+
     def with_cancelled(self, kind: TaskKind, reason: str) -> ItemFacts:
-        """After `CancelTask` of its label task, or of its dispute's review."""
+        """After `CancelTask` of its label task, or of its review without an audit."""
         if kind is TaskKind.REVIEW:
-            return replace(self, review_cancelled_at=self.decision_revision, cancel_reason=reason)
+            return replace(
+                self,
+                review_cancelled_at=self.decision_revision,
+                reviews_wished=0,
+                review_priority=0.0,
+                cancel_reason=reason,
+            )
         return replace(self, cancelled_at=self.decision_revision, wished=0, cancel_reason=reason)
 
 
@@ -143,15 +162,22 @@ def gold_wish(facts: ItemFacts, policy: ProjectPolicy) -> Wish:
     return Open(policy.min_answers, 0.0)
 
 
-def dispute_wish(facts: ItemFacts, policy: ProjectPolicy) -> Wish:
-    """What is wanted of reviewers when labelers cannot agree: one judgement.
+def review_wish(facts: ItemFacts, policy: ProjectPolicy, answered: int) -> Wish:
+    """What is wanted of reviewers, when `answered` reviews were given in time on the item's review task.
 
-    The project may accept the best answer instead, if there is one; else nobody else would ever give the item a label.
+    As many as somebody asked for, whatever else is known; and one judgement when labelers cannot agree. Both are one
+    task: whoever judges the item for the one has judged it for the other.
     """
+    cancelled = facts.review_cancelled_at is not None and facts.decision_revision <= facts.review_cancelled_at
+    disputed = _goes_to_a_reviewer(facts, policy) and not cancelled
+    if disputed or facts.reviews_wished > answered:
+        urgency = REVIEW_PRIORITY if disputed else 0.0
+        return Open(max(facts.reviews_wished, 1), max(facts.review_priority, urgency))
+    return Closed(facts.cancel_reason if cancelled else "no review is wanted any more")
+
+
+def _goes_to_a_reviewer(facts: ItemFacts, policy: ProjectPolicy) -> bool:
+    # The project may accept the best answer instead, if there is one; else nobody would ever give the item a label.
     accepted = facts.decision is Decision.DISPUTED and not policy.reviews_disputes
     disputed = facts.decision in (Decision.DISPUTED, Decision.UNDECIDABLE) and not accepted
-    if facts.imported and disputed and not facts.settled and not facts.gold:
-        if facts.review_cancelled_at is not None and facts.decision_revision <= facts.review_cancelled_at:
-            return Closed(facts.cancel_reason)
-        return Open(1, REVIEW_PRIORITY)
-    return Closed("there is no dispute any more")
+    return facts.imported and disputed and not facts.settled and not facts.gold

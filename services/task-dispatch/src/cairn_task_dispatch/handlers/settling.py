@@ -10,9 +10,9 @@ from cairn_task_dispatch.domain.tasks import ItemRef, Step, Task, step_towards
 from cairn_task_dispatch.domain.wishes import (
     ItemFacts,
     ProjectPolicy,
-    dispute_wish,
     gold_wish,
     label_wish,
+    review_wish,
 )
 from cairn_task_dispatch.handlers.announcing import announce_steps
 from cairn_task_dispatch.store import DispatchStore, ProjectRef
@@ -56,11 +56,11 @@ def _steps(
     policy: ProjectPolicy,
     tasks: Mapping[tuple[ItemRef, TaskKind], Task],
 ) -> Iterator[Step]:
-    label = tasks.get((ref, TaskKind.LABEL))
+    label, review = tasks.get((ref, TaskKind.LABEL)), tasks.get((ref, TaskKind.REVIEW))
     wishes = (
         (TaskKind.LABEL, label_wish(fact, policy, label.answered if label else 0)),
         (TaskKind.GOLD, gold_wish(fact, policy)),
-        (TaskKind.REVIEW, dispute_wish(fact, policy)),
+        (TaskKind.REVIEW, review_wish(fact, policy, review.answered if review else 0)),
     )
     for kind, wish in wishes:
         step = step_towards(wish, ref, kind, "", tasks.get((ref, kind)))

@@ -94,29 +94,29 @@ class Tasks:
     ) -> dict[int, Task | CairnError]:
         known = await self._store.items(tx, tenant, project, {wish.item for wish in wishes.values()})
         outcomes: dict[int, Task | CairnError] = {}
-        labels: dict[ItemRef, list[Hearing]] = {}
-        reviews: dict[tuple[ItemRef, str], Open] = {}
+        heard: dict[ItemRef, list[Hearing]] = {}
+        audits: dict[tuple[ItemRef, str], Open] = {}
         for index, wish in wishes.items():
             ref = ItemRef(tenant, project, wish.item)
             problem = _problem(ref, known.get(wish.item), wish)
             if problem is not None:
                 outcomes[index] = problem
-            elif wish.kind is TaskKind.LABEL:
-                labels.setdefault(ref, []).append(_wished(wish))
-            else:
-                open_ = reviews.get((ref, wish.audit), Open(0, 0.0))
-                reviews[ref, wish.audit] = Open(
+            elif wish.audit:
+                open_ = audits.get((ref, wish.audit), Open(0, 0.0))
+                audits[ref, wish.audit] = Open(
                     max(open_.slots, wish.answers), max(open_.priority, wish.priority)
                 )
-        if labels:
-            await settle(tx, self._store, labels)
-        if reviews:
-            await self._review(tx, reviews)
+            else:
+                heard.setdefault(ref, []).append(_wished(wish))
+        if heard:
+            await settle(tx, self._store, heard)
+        if audits:
+            await self._review_for_audits(tx, audits)
         return outcomes | await self._found(
             tx, tenant, project, {i: w for i, w in wishes.items() if i not in outcomes}
         )
 
-    async def _review(self, tx: Transaction, wishes: Mapping[tuple[ItemRef, str], Open]) -> None:
+    async def _review_for_audits(self, tx: Transaction, wishes: Mapping[tuple[ItemRef, str], Open]) -> None:
         refs = {ref for ref, _ in wishes}
         await self._store.lock_items(tx, refs)
         tasks = {
@@ -302,6 +302,8 @@ def _revision(etag: str) -> int | None:
 
 def _wished(wish: TaskWish) -> Hearing:
     answers, priority = wish.answers, wish.priority
+    if wish.kind is TaskKind.REVIEW:
+        return lambda facts: facts.with_review_wish(answers, priority)
     return lambda facts: facts.with_manual_wish(answers, priority)
 
 

@@ -60,12 +60,14 @@ UPDATE item i
 SET imported = e.imported, gold = e.gold, route = e.route, route_revision = e.route_revision, priority = e.priority,
     decision = e.decision, decision_revision = e.decision_revision, answers_wanted = e.answers_wanted,
     skill = e.skill, settled = e.settled, wished = e.wished, cancelled_at = e.cancelled_at,
-    review_cancelled_at = e.review_cancelled_at, cancel_reason = e.cancel_reason
+    review_cancelled_at = e.review_cancelled_at, cancel_reason = e.cancel_reason, reviews_wished = e.reviews_wished,
+    review_priority = e.review_priority
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bool[], $5::bool[], $6::text[], $7::bigint[], $8::float8[],
             $9::text[], $10::bigint[], $11::int[], $12::text[], $13::bool[], $14::int[], $15::bigint[],
-            $16::bigint[], $17::text[])
+            $16::bigint[], $17::text[], $18::int[], $19::float8[])
   AS e(tenant, project, item, imported, gold, route, route_revision, priority, decision, decision_revision,
-       answers_wanted, skill, settled, wished, cancelled_at, review_cancelled_at, cancel_reason)
+       answers_wanted, skill, settled, wished, cancelled_at, review_cancelled_at, cancel_reason, reviews_wished,
+       review_priority)
 WHERE i.tenant = e.tenant AND i.project = e.project AND i.item = e.item
 
 -- name: lock_tasks_of_items
