@@ -131,11 +131,12 @@ class AnsweredLeases:
     def __init__(self) -> None:
         self.late: dict[str, bool] = {}
         self.asked: list[str] = []
-        self.away = False
+        self.away_from: tuple[str, ...] = ()
+        """Whose questions it does not answer: beginnings of names."""
 
     async def BatchGetAnsweredLeases(self, request: Any, *, timeout: float) -> Any:
         self.asked += request.leases
-        if self.away:
+        if request.leases[0].startswith(self.away_from):
             raise ConnectionError("annotation-store is away")
         known = [lease for lease in request.leases if lease in self.late]
         return store_pb.BatchGetAnsweredLeasesResponse(

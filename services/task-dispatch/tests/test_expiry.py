@@ -43,17 +43,33 @@ async def test_an_answer_whose_event_is_on_its_way_is_not_asked_for_again(desk):
 async def test_nothing_is_issued_again_while_the_store_is_away(desk):
     await desk.open("a", min_answers=1)
     [lease] = await desk.lease("ann")
-    desk.answered.away = True
-    with pytest.raises(ConnectionError):
+    desk.answered.away_from = ("projects/",)
+    with pytest.raises(ExceptionGroup, match="leases of 1 tenants"):
         await over(desk)
     await desk.expiry.expire()
     assert len(desk.answered.asked) == 1, "taken: not asked about again at once"
     assert await desk.lease("bob") == []
-    desk.answered.away = False
+    desk.answered.away_from = ()
     await desk.pass_time(6)
     await desk.expiry.expire()
     assert (await desk.look(lease)).state == pb.LEASE_STATE_EXPIRED
     assert len(await desk.lease("bob")) == 1
+
+
+async def test_one_tenant_that_cannot_be_settled_keeps_no_other_waiting(desk, kit):
+    later = kit.Desk(desk.database, tenant="zoo", project="fish")
+    await desk.open(*(f"item-{n}" for n in range(150)), min_answers=1)
+    await later.open("a", min_answers=1)
+    await desk.lease("ann", 150)
+    [lease] = await later.lease("bob")
+    desk.answered.away_from = (desk.words.name,)
+    await desk.pass_time(700)  # theirs are due first
+    await later.pass_time(650)
+    with pytest.raises(ExceptionGroup):
+        await desk.expiry.expire()
+    assert (await later.look(lease)).state == pb.LEASE_STATE_EXPIRED
+    assert (await desk.queue()).live_leases == 150, "nothing of the one is issued again"
+    assert len(desk.answered.asked) == 101, "nor is it asked about twice in one turn"
 
 
 async def test_an_extended_lease_is_not_asked_about_at_its_old_end(desk):

@@ -56,13 +56,26 @@ class Expiry:
         self._retry = retry
 
     async def expire(self) -> None:
-        """Settle every lease that is over. Replicas share the work: each takes what no other has taken."""
+        """Settle every lease that is over. Replicas share the work: each takes what no other has taken.
+
+        A tenant whose leases cannot be settled keeps no other's waiting, and is not tried again in this turn: each
+        attempt may last as long as the question. Raises an ExceptionGroup of the failures once all others are settled.
+        """
+        failures: dict[str, Exception] = {}
         while True:
             due = await self._store.take_due_leases(self._database, self._batch, self._retry)
-            for tenant in sorted({lease.tenant for lease in due}):
-                await self._settle(tenant, [lease for lease in due if lease.tenant == tenant])
+            for tenant in sorted({lease.tenant for lease in due} - failures.keys()):
+                try:
+                    await self._settle(tenant, [lease for lease in due if lease.tenant == tenant])
+                except Exception as error:
+                    _log.warning("leases.not_settled", tenant=tenant, error=repr(error))
+                    failures[tenant] = error
             if len(due) < self._batch:
-                return
+                break
+        if failures:
+            raise ExceptionGroup(
+                f"leases of {len(failures)} tenants were not settled", list(failures.values())
+            )
 
     async def _settle(self, tenant: str, due: Sequence[Lease]) -> None:
         request = BatchGetAnsweredLeasesRequest(leases=[_name(lease) for lease in due])
