@@ -7,7 +7,6 @@ import asyncio
 import grpc
 import pytest
 import pytest_asyncio
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from cairn.annotation.v1 import annotation_store_pb2 as store_pb
@@ -64,7 +63,7 @@ async def store(world):
 
 @pytest_asyncio.fixture
 async def dispatch(world, store):
-    async with world.run(SERVICE, expiry_grace=0.1, expiry_every=0.1, expiry_retry=0.2) as running:
+    async with world.run(SERVICE, expiry_every=0.1, expiry_retry=0.2) as running:
         yield running
 
 
@@ -119,14 +118,14 @@ async def queue_of(stub, words):
     return {name: getattr(queue, name) for name in ("filled_tasks", "open_tasks", "live_leases")}
 
 
-async def test_expiry_over_the_wire_waits_for_the_store(world, dispatch, store, words):
+async def test_expiry_over_the_wire_waits_for_the_store(world, dispatch, store, words, kit):
     heard = await world.listen(LeasesEnded)
     await say(world, words, words.created(min_answers=1), words.imported("a", "b"), words.routed("a", "b"))
     await eventually(lambda: open_tasks(dispatch), 2)
     ann = dispatch.stub(api.TaskDispatchServiceStub, subject="ann", roles=["labeler"])
-    request = pb.LeaseTasksRequest(parent=words.name, max_tasks=2, lease_duration=Duration(nanos=50_000_000))
-    lost, answered = (await ann.LeaseTasks(request)).leases
+    lost, answered = (await ann.LeaseTasks(pb.LeaseTasksRequest(parent=words.name, max_tasks=2))).leases
     store.answered[answered.name] = False
+    await kit.Desk(dispatch.database).pass_time(700)
     await eventually(lambda: store.asked >= 2)
     bob = dispatch.stub(api.TaskDispatchServiceStub, subject="bob", roles=["labeler"])
     assert not (await bob.LeaseTasks(pb.LeaseTasksRequest(parent=words.name))).leases
