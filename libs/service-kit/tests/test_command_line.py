@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import signal
 import socket
 import subprocess
@@ -65,6 +66,8 @@ async def program(
 ) -> AsyncIterator[Program]:
     settings = await world.settings(sample.service)
     made = Program(sample.service, monkeypatch, capsys)
+    for name in [name for name in os.environ if name.startswith("CAIRN_")]:
+        monkeypatch.delenv(name)
     made.set(
         {
             "CAIRN_POSTGRES_DSN": settings.postgres_dsn.get_secret_value(),
@@ -131,6 +134,16 @@ async def test_what_an_operator_can_mend_is_one_sentence(
     assert done.code == 1
     assert sentence in done.err
     assert len(done.err.strip().splitlines()) == 1
+
+
+async def test_a_misspelt_setting_is_told_with_the_nearest_one(program: Program) -> None:
+    program.set({"CAIRN_TLS_CERTIFICAT": "x", "CAIRN_POSTGRE_DSN": "x", "CAIRN_PEERS__AUDIT": "audit:1"})
+    done = await program.run("dead-letters", "list")
+    assert done.code == 0, "another service's settings may stand in the same environment"
+    assert [json.loads(line)["why"] for line in done.err.splitlines()] == [
+        "CAIRN_POSTGRE_DSN is no setting of sample and is ignored; the nearest is CAIRN_POSTGRES_DSN.",
+        "CAIRN_TLS_CERTIFICAT is no setting of sample and is ignored; the nearest is CAIRN_TLS_CERTIFICATE.",
+    ]
 
 
 async def test_a_taken_address_is_one_sentence(program: Program) -> None:

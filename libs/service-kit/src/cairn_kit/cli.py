@@ -26,14 +26,15 @@ from cairn_kit.events.topology import ensure_stream
 from cairn_kit.lifecycle import bus_address
 from cairn_kit.rpc.clients import UnknownPeer
 from cairn_kit.rpc.server import StartError
-from cairn_kit.settings import ChassisSettings
-from cairn_kit.telemetry.logs import configure_logging
+from cairn_kit.settings import ChassisSettings, unknown_settings
+from cairn_kit.telemetry.logs import configure_logging, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from cairn_kit.lifecycle import Service
 
+_log = get_logger(__name__)
 # What an operator can mend, and needs no traceback to do so.
 _EXPECTED: tuple[type[BaseException], ...] = (
     StartError,
@@ -56,6 +57,8 @@ def run_command(service: Service[Any], arguments: Sequence[str] | None) -> None:
     except ValidationError as error:
         _fail(_settings_sentence(error))
     configure_logging(settings.service_name, settings.log_level, settings.log_format)
+    for why in unknown_settings(settings, os.environ):
+        _log.warning("settings.unknown", why=why)
     work: Callable[[Service[Any], Any, argparse.Namespace], Awaitable[None]] = options.work
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -7,12 +7,15 @@ Only `__main__` and `config` modules read the environment.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+_PREFIX = "CAIRN_"
 _ADDRESS = re.compile(r"^(\[[0-9a-fA-F:]+\]|[^:\s/]+):\d{1,5}$")
 
 
@@ -29,7 +32,7 @@ class ChassisSettings(BaseSettings):
     """What every service needs to run. Services subclass it, give `service_name` a default and add fields."""
 
     model_config = SettingsConfigDict(
-        env_prefix="CAIRN_",
+        env_prefix=_PREFIX,
         env_nested_delimiter="__",
         frozen=True,
         extra="ignore",
@@ -111,3 +114,18 @@ class ChassisSettings(BaseSettings):
         if self.pool_min > self.pool_max:
             raise ValueError("pool_min is above pool_max")
         return self
+
+
+def unknown_settings(settings: ChassisSettings, variables: Iterable[str]) -> list[str]:
+    """A sentence for each CAIRN_* variable that is no setting of this service: misspelt, it would be missed in silence.
+
+    It may not be refused. Several services are started with one environment, and some of it is meant for another of
+    them, or for the client (CAIRN_HOME).
+    """
+    known = [f"{_PREFIX}{name}".upper() for name in type(settings).model_fields]
+    return [
+        f"{name} is no setting of {settings.service_name} and is ignored; "
+        f"the nearest is {get_close_matches(name, known, 1, cutoff=0)[0]}."
+        for name in sorted(variables)
+        if name.startswith(_PREFIX) and name.partition("__")[0] not in known
+    ]
