@@ -1,10 +1,11 @@
-"""A running audit service in a fresh world, a task-dispatch that answers its calls, and a birds project."""
+"""A running audit service in a fresh world, neighbours that answer its calls, and a birds project."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from google.protobuf.message import Message
 
 from cairn.annotation.v1 import annotation_store_pb2 as store_pb
+from cairn.annotation.v1.annotation_store_pb2_grpc import (
+    AnnotationStoreServiceServicer,
+    add_AnnotationStoreServiceServicer_to_server,
+)
 from cairn.audit.v1.audit_pb2_grpc import AuditServiceStub
 from cairn.dispatch.v1 import task_dispatch_pb2 as dispatch_pb
 from cairn.dispatch.v1.task_dispatch_pb2_grpc import (
@@ -78,6 +83,57 @@ class FakeDispatch(TaskDispatchServiceServicer):
         return dispatch_pb.Task(name=request.name)
 
 
+class FakeStore(AnnotationStoreServiceServicer):
+    """annotation-store as far as audit calls it: it keeps the answers that no event could carry."""
+
+    def __init__(self) -> None:
+        self.annotations: dict[str, store_pb.Annotation] = {}
+        self.labels: dict[str, store_pb.Label] = {}
+        """By the name with the revision."""
+        self.away = False
+        self.hold: asyncio.Event | None = None
+        """When set, calls wait for it."""
+        self.waiting = 0
+
+    def keep(self, event: Event) -> Event:
+        """Keep what an event tells of; the event as the store announces it then, without the answers."""
+        told = type(event.message)()
+        told.CopyFrom(event.message)
+        if isinstance(told, store_events.LabelFinalized):
+            kept = store_pb.Label()
+            kept.CopyFrom(told.label)
+            self.labels[f"{kept.name}@{kept.revision}"] = kept
+            told.label.ClearField("answer")
+            told.answer_omitted = True
+        else:
+            assert isinstance(told, store_events.AnnotationSubmitted)
+            annotation = store_pb.Annotation()
+            annotation.CopyFrom(told.annotation)
+            self.annotations[annotation.name] = annotation
+            told.annotation.ClearField("answers")
+            told.answers_omitted = True
+        return replace(event, message=told)
+
+    async def GetAnnotation(self, request: store_pb.GetAnnotationRequest, context: Any) -> Any:
+        return await self._kept(self.annotations, request.name, context)
+
+    async def GetLabel(self, request: store_pb.GetLabelRequest, context: Any) -> Any:
+        return await self._kept(self.labels, request.name, context)
+
+    async def _kept(self, kept: dict[str, Any], name: str, context: Any) -> Any:
+        if self.away:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+        if self.hold is not None:
+            self.waiting += 1
+            try:
+                await self.hold.wait()
+            finally:
+                self.waiting -= 1
+        if name not in kept:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"There is no {name}.")
+        return kept[name]
+
+
 @pytest.fixture
 def ledger_key(tmp_path: Path) -> Path:
     return _write_key(tmp_path / "ledger.pem")
@@ -103,7 +159,14 @@ async def dispatch(world: World) -> FakeDispatch:
 
 
 @pytest.fixture
-def run(world: World, ledger_key: Path, dispatch: FakeDispatch) -> Run:
+async def store(world: World) -> FakeStore:
+    fake = FakeStore()  # type: ignore[abstract]  # only what audit calls
+    await world.fake_peer("annotation-store", fake, add_AnnotationStoreServiceServicer_to_server)
+    return fake
+
+
+@pytest.fixture
+def run(world: World, ledger_key: Path, dispatch: FakeDispatch, store: FakeStore) -> Run:
     """Run the service; checkpoints and reviews are looked after at once instead of every few seconds."""
 
     def start(**overrides: Any) -> AbstractAsyncContextManager[RunningService[AuditSettings]]:
@@ -135,6 +198,7 @@ BIRD = schema_pb.Question(
     ),
 )
 WEIGHT = schema_pb.Question(id="weight", number=schema_pb.NumberQuestion(minimum=0, maximum=100))
+NOTE = schema_pb.Question(id="note", text=schema_pb.TextQuestion(max_length=1_000_000))
 
 
 class Elsewhere:
@@ -144,7 +208,7 @@ class Elsewhere:
     def project_created(tenant: str = "acme", project: str = "birds", alpha: float = 0.0) -> Event:
         message = store_pb.Project(
             name=f"projects/{project}",
-            schema=schema_pb.LabelSchema(questions=[BIRD, WEIGHT]),
+            schema=schema_pb.LabelSchema(questions=[BIRD, WEIGHT, NOTE]),
             routing=store_pb.RoutingPolicy(alpha=alpha),
             revision=1,
         )
@@ -160,18 +224,21 @@ class Elsewhere:
         confidence: float = 0.97,
         tenant: str = "acme",
         project: str = "birds",
+        answer: Answer | None = None,
     ) -> Event:
+        """`answer`, where it is about something else than the species."""
         name = f"projects/{project}/items/{item}"
+        answer = answer or Answer(question="species", choice=choice)
         message = store_events.LabelFinalized(
             label=store_pb.Label(
-                name=f"{name}/labels/species",
+                name=f"{name}/labels/{answer.question}",
                 revision=revision,
-                answer=Answer(question="species", choice=choice),
+                answer=answer,
                 confidence=confidence,
                 source=source,
             ),
             item=name,
-            question="species",
+            question=answer.question,
         )
         return _event(message, message.label.name, tenant, project, revision)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+from cairn.annotation.v1.annotation_store_pb2_grpc import AnnotationStoreServiceStub
 from cairn.audit.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
 from cairn.dispatch.v1.task_dispatch_pb2_grpc import TaskDispatchServiceStub
 from cairn_audit.config import AuditSettings
 from cairn_audit.handlers import Handlers
 from cairn_audit.ledger import SIGNING, Ledger
 from cairn_audit.ledger_key import LedgerKeyError, read_ledger_key
+from cairn_audit.omitted_answers import OmittedAnswers
 from cairn_audit.reviews import Reviews
 from cairn_audit.rpc import AuditRpc
 from cairn_audit.store import AuditStore, LedgerStore
@@ -31,11 +33,13 @@ async def wire(chassis: Chassis[AuditSettings]) -> None:
     store = AuditStore()
     handlers = Handlers(database, store)
     dispatch = chassis.peers.stub(TaskDispatchServiceStub, "task-dispatch")
-    reviews = Reviews(database, store, handlers, dispatch)
+    answers = OmittedAnswers(chassis.peers.stub(AnnotationStoreServiceStub, "annotation-store"))
+    reviews = Reviews(database, store, handlers, dispatch, answers)
 
     chassis.serve(AuditRpc(handlers, ledger), add_AuditServiceServicer_to_server)
-    chassis.consume(subscriptions(handlers, ledger), in_order=False)
+    chassis.consume(subscriptions(handlers, ledger, answers), in_order=False)
     chassis.background(SIGNING, ledger.sign_news, every=settings.checkpoint_seconds)
+    chassis.background("read large labels", reviews.read_labels, every=settings.audit_seconds)
     chassis.background("ask for reviews", reviews.ask_for_all, every=settings.audit_seconds)
 
 

@@ -57,7 +57,8 @@ _DEFAULT_CONFIDENCE = 0.95
 _DEFAULT_TARGET = 0.95
 _MOST_REVIEWS = 2
 """When a second reviewer cannot tell either, the label is left out of the estimate: a third would be luck."""
-
+_LARGEST_ANSWER = 200 * 1024
+"""Bytes of an answer that still fit into an event with all else there is to say."""
 
 _FINAL: tuple[LabelSource.ValueType, ...] = (LABEL_SOURCE_GOLD, LABEL_SOURCE_CORRECTION)
 
@@ -78,7 +79,8 @@ class _Correction:
         """Whether the label that stands says the same, and surely enough.
 
         A dispute is settled even by the answer that was thought most probable: the reviewer's word makes it sure. The
-        other questions of a disputed item were not in doubt; where the reviewer agrees, their labels stay.
+        other questions of a disputed item were not in doubt; where the reviewer agrees, their labels stay. A label too
+        large for an event is not known here, and equals nothing: to say it again costs a revision and no truth.
         """
         if not same_answer(self.question, standing.answer, self.answer):
             return False
@@ -252,6 +254,8 @@ class Handlers:
         sample = await self._store.open_sample(tx, key, item)
         if sample is None:
             return  # judged before, or never drawn
+        if sample.label_answer.WhichOneof("value") is None:
+            raise NotYet(f"what the label of {event.message.item} said is not read yet", event)
         answer = _answer_to(review, question.id)
         judgement = judge(question, sample.label_answer, answer)
         first = await self._store.insert_finding(
@@ -328,9 +332,12 @@ class Handlers:
         if standing is not None and correction.changes_nothing(standing):
             return
         revision = standing.revision if standing is not None else 0
+        omitted = correction.answer.ByteSize() > _LARGEST_ANSWER
         corrected = LabelCorrected(
             item=event.message.item,
-            answer=correction.answer,
+            question=question,
+            answer=None if omitted else correction.answer,
+            answer_omitted=omitted,
             audit=correction.audit,
             annotation=review.name,
             reviewer=review.labeler,
@@ -370,7 +377,7 @@ def _standing(event: Received[LabelFinalized]) -> StandingLabel:
         class_id=class_of(label.answer),
         band=band_of(label.confidence),
         confidence=label.confidence,
-        answer=label.answer,
+        answer=Answer() if heard.answer_omitted else label.answer,
     )
 
 

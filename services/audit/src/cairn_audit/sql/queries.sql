@@ -175,14 +175,24 @@ ORDER BY f.finding LIMIT $6
 
 -- === asking for reviews
 
+-- An answer that no event could carry is empty until it is read. Before that no review is asked for: it would judge nothing.
+-- name: labels_to_read
+SELECT tenant, project, audit, item, question, label_revision FROM sample JOIN audit USING (tenant, project, audit)
+WHERE outcome = 'open' AND reviews_asked < reviews_wanted AND ask_after <= now() AND label_answer = ''
+ORDER BY ask_after LIMIT $1
+
+-- name: label_read
+UPDATE sample SET label_answer = $5, refusals = 0 WHERE tenant = $1 AND project = $2 AND audit = $3 AND item = $4
+
 -- name: audits_to_ask_for
 SELECT DISTINCT tenant, project, audit FROM sample JOIN audit USING (tenant, project, audit)
-WHERE outcome = 'open' AND reviews_asked < reviews_wanted AND ask_after <= now() AND phase = 'reviewing'
+WHERE outcome = 'open' AND reviews_asked < reviews_wanted AND ask_after <= now() AND label_answer <> '' AND phase = 'reviewing'
 ORDER BY tenant, project, audit
 
 -- name: samples_to_ask_for
 SELECT item, reviews_wanted FROM sample
 WHERE tenant = $1 AND project = $2 AND audit = $3 AND outcome = 'open' AND reviews_asked < reviews_wanted AND ask_after <= now()
+  AND label_answer <> ''
 ORDER BY item LIMIT $4
 
 -- name: reviews_agreed

@@ -2,7 +2,15 @@
 
 from cairn_audit.store.audits import AuditStore
 from cairn_audit.store.ledger import LedgerSize, LedgerStore, Rows
-from cairn_audit.store.rows import AuditKey, AuditRow, FindingRow, OpenSample, ReviewWish, StandingLabel
+from cairn_audit.store.rows import (
+    AuditKey,
+    AuditRow,
+    FindingRow,
+    OpenSample,
+    ReviewWish,
+    StandingLabel,
+    UnreadLabel,
+)
 
 __all__ = [
     "AuditKey",
@@ -15,4 +23,5 @@ __all__ = [
     "ReviewWish",
     "Rows",
     "StandingLabel",
+    "UnreadLabel",
 ]

@@ -12,7 +12,15 @@ from cairn_audit.domain.names import AuditId, ItemKey, Tenant
 from cairn_audit.domain.sampling import Cell, CellCount, Design
 from cairn_audit.domain.verdict import AuditPhase, StratumCount
 from cairn_audit.store.ledger import Rows
-from cairn_audit.store.rows import AuditKey, AuditRow, FindingRow, OpenSample, ReviewWish, StandingLabel
+from cairn_audit.store.rows import (
+    AuditKey,
+    AuditRow,
+    FindingRow,
+    OpenSample,
+    ReviewWish,
+    StandingLabel,
+    UnreadLabel,
+)
 from cairn_kit.database import Queries, Transaction
 from cairn_kit.database.transaction import Record
 
@@ -200,6 +208,17 @@ class AuditStore:
         found = await rows.fetch(SQL.findings_after, *key.columns, after, wrong_only, most)
         return [_finding(row) for row in found]
 
+    async def labels_to_read(self, rows: Rows, most: int) -> list[UnreadLabel]:
+        """The drawn labels, of every tenant, whose answers must be read now."""
+        return [
+            UnreadLabel(_key(row), row["item"], row["question"], row["label_revision"])
+            for row in await rows.fetch(SQL.labels_to_read, most)
+        ]
+
+    async def label_read(self, rows: Rows, label: UnreadLabel, answer: Answer) -> None:
+        """What a drawn label said is known now."""
+        await rows.execute(SQL.label_read, *label.key.columns, label.item, answer.SerializeToString())
+
     async def audits_to_ask_for(self, rows: Rows) -> list[AuditKey]:
         """The audits, of every tenant, with reviews that must be asked for now."""
         return [_key(row) for row in await rows.fetch(SQL.audits_to_ask_for)]
@@ -222,13 +241,13 @@ class AuditStore:
         )
 
     async def reviews_refused(
-        self, tx: Transaction, key: AuditKey, refused: Sequence[tuple[ReviewWish, str]], most_refusals: int
+        self, tx: Transaction, key: AuditKey, refused: Sequence[tuple[ItemKey, str]], most_refusals: int
     ) -> None:
-        """Task-dispatch refused these wishes: ask later, or leave the label out after so many times."""
+        """A neighbour refused what the reviews of these need: ask later, or leave it out after so many times."""
         await tx.execute(
             SQL.reviews_refused,
             *key.columns,
-            [wish.item for wish, _ in refused],
+            [item for item, _ in refused],
             [why for _, why in refused],
             most_refusals,
         )

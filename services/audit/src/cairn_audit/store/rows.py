@@ -49,7 +49,7 @@ class AuditRow:
 
 @dataclass(frozen=True, slots=True)
 class StandingLabel:
-    """The label that stands, as last heard."""
+    """The label that stands, as last heard; its answer is empty where no event could carry it."""
 
     tenant: Tenant
     project: names.Project
@@ -69,6 +69,7 @@ class OpenSample:
 
     label_revision: int
     label_answer: Answer
+    """Empty until it is read, where no event could carry it."""
     reviews_wanted: int
     reviews_seen: int
 
@@ -86,6 +87,21 @@ class FindingRow:
     create_time: datetime
     label_revision: int
     label_answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadLabel:
+    """A drawn label whose answer no event could carry, and which is not read yet."""
+
+    key: AuditKey
+    item: ItemKey
+    question: str
+    revision: int
+
+    @property
+    def name(self) -> str:
+        """The resource name of what was drawn."""
+        return names.label_revision_name(self.key.project, self.item, self.question, self.revision)
 
 
 @dataclass(frozen=True, slots=True)
