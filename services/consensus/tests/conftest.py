@@ -49,6 +49,16 @@ class Annotations(AnnotationStoreServiceServicer):
         told.answers_omitted = True
         return replace(event, message=told)
 
+    def keep_correction(self, event: Event) -> Event:
+        """The same for what a reviewer said."""
+        told = audit_events.LabelCorrected()
+        told.CopyFrom(event.message)
+        told.annotation = f"{told.item}/annotations/review"
+        told.question, told.answer_omitted = told.answer.question, True
+        self.kept[told.annotation] = store_pb.Annotation(answers=[told.answer])
+        told.ClearField("answer")
+        return replace(event, message=told)
+
     async def GetAnnotation(self, request: Any, context: Any) -> store_pb.Annotation:
         if self.away:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "away")

@@ -57,6 +57,25 @@ async def test_answers_that_were_left_out_of_the_event_are_read_from_the_store(
     assert await dead_letters(consensus) == 0
 
 
+async def test_a_correction_that_was_left_out_of_its_event_is_the_truth_all_the_same(
+    world: World, words: Any, annotations: Any, consensus: RunningService[ConsensusSettings], api: Any
+) -> None:
+    truth = text(300_000)
+    await world.publish(
+        words.created(NOTE),
+        annotations.keep_correction(words.corrected("a", truth)),
+        *(words.answer("a", who, text(3)) for who in ("ann", "bob")),
+    )
+    get = pb.GetPosteriorRequest(item=words.item("a"), question="note")
+
+    async def standing() -> tuple[bytes, float]:
+        found = await api.GetPosterior(get)
+        return found.answer.SerializeToString(), found.confidence
+
+    await eventually(standing, (truth.SerializeToString(), 1.0))
+    assert await dead_letters(consensus) == 0
+
+
 async def test_answers_wait_for_a_store_that_is_away_and_hold_up_nobody_else(
     world: World, words: Any, annotations: Any, consensus: RunningService[ConsensusSettings]
 ) -> None:

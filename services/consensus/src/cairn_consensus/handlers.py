@@ -91,22 +91,20 @@ class Handlers:
 
     async def on_labels_corrected(self, tx: Transaction, events: Sequence[Received[LabelCorrected]]) -> None:
         """What reviewers decided is the truth."""
+        omitted = await self._omitted_answers.of_corrections(events)  # before any lock is held: it is a call
         for key, project, group in await self._by_project(tx, events):
             _await_schema(project, [(event, event.message.schema_version) for event in group])
+            said = [(e, omitted.get(e.id, e.message.answer)) for e in group]
             truths = [
-                (
-                    TruthRow(_key(e.message.item), QuestionId(e.message.answer.question), e.message.answer),
-                    TruthRank.REVIEWED,
-                    e.time,
-                )
-                for e in group
+                (TruthRow(_key(e.message.item), QuestionId(a.question), a), TruthRank.REVIEWED, e.time)
+                for e, a in said
             ]
             await self._learn(tx, key, project, truths)
 
     async def on_annotations(self, tx: Transaction, events: Sequence[Received[AnnotationSubmitted]]) -> None:
         """Votes: what labelers said. A review is no vote."""
         asked = [event for event in events if event.message.annotation.kind != ANNOTATION_KIND_REVIEW]
-        omitted = await self._omitted_answers.of(asked)  # before any lock is held: it is a call
+        omitted = await self._omitted_answers.of_annotations(asked)  # before any lock is held: it is a call
         for key, project, group in await self._by_project(tx, asked):
             _await_schema(project, [(event, event.message.annotation.schema_version) for event in group])
             state = await self._states.hold(tx, key, project)
