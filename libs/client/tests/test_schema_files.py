@@ -109,6 +109,7 @@ def test_a_wrong_schema_names_the_line_and_what_is_wrong(text: str, told: str) -
 
     assert "s.yaml" in str(error.value)
     assert told in str(error.value)
+    assert not str(error.value).endswith("?.")
 
 
 def test_a_file_that_is_missing_or_not_text_is_said_plainly(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def _friendly(document: Document) -> ProjectSpec:
         raise document.error((), "a schema must say 'questions:' followed by a list of them.")
     for key in told:
         if key not in _OF_PROJECT:
-            raise document.error((key,), f"there is no setting {key!r}{_meant(key, _OF_PROJECT)}.")
+            raise document.error((key,), f"there is no setting {key!r}{_meant(key, _OF_PROJECT)}")
     questions = told["questions"]
     if not isinstance(questions, list) or not questions:
         raise document.error(("questions",), "'questions' must be a list of at least one question.")
@@ -138,7 +138,7 @@ def _question(document: Document, path: Path_, told: Any) -> Question:
     known = (*_PLAIN, "when", "condition", *KINDS)
     for key in told:
         if key not in known:
-            raise document.error((*path, key), f"question {ident!r} has no {key!r}{_meant(key, known)}.")
+            raise document.error((*path, key), f"question {ident!r} has no {key!r}{_meant(key, known)}")
     if len(kinds) != 1:
         found = "none" if not kinds else " and ".join(map(repr, kinds))
         raise document.error(
@@ -244,7 +244,7 @@ def _parse(document: Document, path: Path_, told: Any, into: M) -> M:
     for name, value in told.items():
         if name not in into.DESCRIPTOR.fields_by_name and name not in _json_names(into):
             near = _meant(name, tuple(into.DESCRIPTOR.fields_by_name))
-            raise document.error((*path, name), f"there is no setting {name!r}{near}.")
+            raise document.error((*path, name), f"there is no setting {name!r}{near}")
         try:
             json_format.ParseDict({name: value}, into)
         except json_format.ParseError as error:
@@ -262,7 +262,7 @@ def _plain(error: Exception) -> str:
 
 def _meant(word: str, known: tuple[str, ...]) -> str:
     near = difflib.get_close_matches(word, known, 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f"; did you mean {near[0]!r}?" if near else "."
 
 
 def classes_of(question: Question) -> list[LabelClass]:
