@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb
 from cairn.label.v1 import label_schema_pb2 as schema_pb
 from cairn.label.v1 import label_value_pb2 as v
-from cairn_kit.errors import from_status
+from cairn_annotation_store.handlers import submissions
+from cairn_annotation_store.store import AnnotationStore
+from cairn_kit.errors import FailedPrecondition, from_status
 
 
 @pytest.fixture
@@ -57,6 +60,84 @@ async def test_many_submit_the_same_lease_at_once_and_one_is_kept(ready: Any, to
     kept = {answer.name for answer in answers if isinstance(answer, pb.Annotation)}
     assert len(kept) == 1
     assert (await ready.progress()).annotations == 1
+
+
+@pytest.mark.parametrize("first_expires", [60, -60], ids=["released", "expired"])
+async def test_a_labeler_answers_an_item_once_by_whatever_lease(
+    ready: Any, tools: Any, first_expires: int
+) -> None:
+    # given an item that its labeler leased again after the first lease was given back, or had ended
+    first = ready.lease("a0000", expires_at=time.time() + first_expires)
+    second = ready.lease("a0000")
+    heard = await ready.world.listen(events_pb.AnnotationSubmitted)
+    # when both are answered, one after the other
+    kept = await ready.submit(second, tools.chose("wren"))
+    async with tools.refused("ALREADY_ANSWERED") as errors:
+        await ready.submit(first, tools.chose("wren"))
+    # then the first answer stands, its repetition too, and nobody hears of another
+    assert isinstance(errors[0], FailedPrecondition)
+    assert await ready.submit(second, tools.chose("wren")) == kept
+    await ready.submit(ready.lease("a0000", labeler="bob"), tools.chose("wren"))
+    await ready.submit(ready.lease("a0000", kind="REVIEW"), tools.chose("wren"))
+    assert len(await heard.count(3)) == 3
+    assert (await ready.progress()).annotations == 3
+
+
+async def test_of_two_answers_of_a_labeler_at_once_the_first_is_kept(ready: Any, tools: Any) -> None:
+    for item in ("a0000", "a0001", "a0002", "a0003"):
+        requests = [request(ready.lease(item), tools.chose(species)) for species in ("wren", "owl")]
+        requests.append(request(ready.lease(item, labeler="bob"), tools.chose("owl")))
+        answer = await ready.operator.SubmitAnnotations(pb.SubmitAnnotationsRequest(requests=requests))
+        first, second, of_bob = answer.results
+        assert list(first.annotation.answers) == [tools.chose("wren")]
+        assert from_status(second.error).reason == "ALREADY_ANSWERED"
+        assert of_bob.HasField("annotation")
+
+
+async def test_an_answer_of_gold_and_one_of_a_plain_item_are_answers_alike(birds: Any, tools: Any) -> None:
+    await birds.create()
+    await birds.take_in([pb.Item(key="g", text="hoo", gold_answers=[tools.chose("owl")])])
+    await birds.submit(birds.lease("g", kind="GOLD"), tools.chose("owl"))
+    async with tools.refused("ALREADY_ANSWERED"):
+        await birds.submit(birds.lease("g", kind="LABEL"), tools.chose("owl"))
+
+
+async def test_the_rule_of_one_answer_comes_to_a_store_that_has_two(ready: Any, tools: Any) -> None:
+    # given a store of the release before, with two answers of one labeler
+    migration = files("cairn_annotation_store") / "sql" / "migrations" / "0003_one_answer_a_labeler.sql"
+    await ready.database.execute("DROP INDEX one_answer_a_labeler")
+    for labeler in ("ann", "bob"):
+        await ready.submit(ready.lease("a0000", labeler=labeler), tools.chose("wren"))
+    await ready.database.execute("UPDATE annotation SET labeler = 'labelers/ann'")
+    # when it is migrated
+    await ready.database.execute(migration.read_text())
+    # then both are there, and no third is taken
+    assert (await ready.progress()).annotations == 2
+    async with tools.refused("ALREADY_ANSWERED"):
+        await ready.submit(ready.lease("a0000"), tools.chose("wren"))
+
+
+async def test_an_answer_that_cannot_be_committed_soon_is_refused(
+    ready: Any, tools: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given somebody who holds up what comes after the INSERT
+    monkeypatch.setattr(submissions, "_LONGEST_SECONDS", 1)
+    token = ready.lease("a0000")
+    async with ready.database.transaction() as tx:
+        await tx.execute("LOCK TABLE schema_use")
+        # then it is refused before its time to commit is over, and was never there
+        async with tools.refused("STORAGE_UNAVAILABLE"):
+            await ready.submit(token, tools.chose("wren"))
+    assert (await ready.progress()).annotations == 0
+    await ready.submit(token, tools.chose("wren"))
+
+
+async def test_the_server_ends_a_submission_that_its_process_forgets(ready: Any) -> None:
+    async with ready.database.transaction() as tx:
+        await AnnotationStore().end_within(tx, 7)
+        assert await tx.fetchval("SHOW statement_timeout") == "7s"
+        if tx.connection.get_server_version().major >= 17:
+            assert await tx.fetchval("SHOW transaction_timeout") == "7s"
 
 
 async def test_a_lease_is_for_its_own_labeler(ready: Any, tools: Any) -> None:
@@ -178,7 +259,8 @@ async def test_a_hundred_labelers_at_once_are_all_kept(ready: Any, tools: Any) -
 
 
 async def test_annotations_are_listed_oldest_first_in_pages(ready: Any, tools: Any) -> None:
-    names = [(await ready.submit(ready.lease(f"a{i % 2:04d}"), tools.chose("wren"))).name for i in range(6)]
+    leases = [ready.lease(f"a{i % 2:04d}", labeler=f"l{i}") for i in range(6)]
+    names = [(await ready.submit(lease, tools.chose("wren"))).name for lease in leases]
 
     async def listed(parent: str) -> list[str]:
         found, token = [], ""

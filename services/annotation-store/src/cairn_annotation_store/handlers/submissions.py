@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,13 +30,28 @@ from cairn_annotation_store.store.items import LeasedItemRow
 from cairn_annotation_store.wire import annotation_message
 from cairn_kit.auth import Caller, LeaseClaims, Permission, Verifier
 from cairn_kit.database import Database, Transaction
-from cairn_kit.errors import AlreadyExists, CairnError, InvalidArgument, PermissionDenied, Violation
+from cairn_kit.database.pool import OUTAGES
+from cairn_kit.errors import (
+    AlreadyExists,
+    CairnError,
+    FailedPrecondition,
+    InvalidArgument,
+    PermissionDenied,
+    Unavailable,
+    Violation,
+)
 from cairn_kit.events import Event, announce
 from cairn_kit.ids import uuid7
 from cairn_kit.rpc import Coalescer, Submitted, once_many
 
 _LARGEST_IN_EVENT = 200 * 1024
 """Bytes of answers that still fit into an event with all else there is to say."""
+
+_LONGEST_SECONDS = 10
+"""From a submission's first statement to its commit. Whether an answer is late is judged at its INSERT, and
+task-dispatch, which asks for it once after the lease's end (`expiry_grace`, above this and the clocks' difference),
+sees it at its commit: one that is in time must not come to light after its slot was given to somebody else (P2). It is
+a thousand times what a submission takes, and whoever is refused may send it again."""
 
 _LATEST_EXPIRY = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 _KINDS = {
@@ -146,13 +162,23 @@ class SubmissionHandlers:
 
     async def _keep(self, batch: Sequence[Submission]) -> list[pb.Annotation | CairnError]:
         async def work(tx: Transaction) -> list[pb.Annotation | Exception]:
+            await self._annotations.end_within(tx, _LONGEST_SECONDS)
+
             async def effect(fresh: Sequence[int]) -> Sequence[pb.Annotation | Exception]:
                 return await self._keep_fresh(tx, [batch[i] for i in fresh])
 
             requests = [(submission.claims.tenant, submission.request) for submission in batch]
             return await once_many(tx, requests, pb.Annotation, effect)
 
-        results = await self._database.retrying(work)
+        try:
+            # The server's own limit is for when this process stands still.
+            async with asyncio.timeout(_LONGEST_SECONDS):
+                results = await self._database.retrying(work)
+        except OUTAGES as error:
+            # Said here: of an error that many calls share the gate cannot see the kind.
+            raise Unavailable(
+                "STORAGE_UNAVAILABLE", "The answer could not be kept in time; send it again."
+            ) from error
         return [_stated(result) for result in results]
 
     async def _keep_fresh(
@@ -240,13 +266,23 @@ def _again(
     submission: Submission, earlier: AnnotationRow | None, error: CairnError | None
 ) -> pb.Annotation | Exception:
     """The answer to a submission that was not kept now: the first annotation, or why there is none."""
-    if earlier is None:
-        return error or RuntimeError("a lease was taken, and has no annotation")
     claims = submission.claims
+    if earlier is None:
+        return error or _answered_before(claims)
     if earlier.answers == encode_answers(submission.request) and earlier.item == claims.item:
         return annotation_message(earlier, with_gold=False)
     name = f"projects/{claims.project}/tasks/{claims.task}/leases/{claims.lease}"
     return AlreadyExists("LEASE_ALREADY_ANSWERED", f"Another answer was kept under {name}.", resource=name)
+
+
+def _answered_before(claims: LeaseClaims) -> FailedPrecondition:
+    """A second answer of one person to one item is no new evidence, by whichever lease it comes."""
+    name = f"projects/{claims.project}/items/{claims.item}"
+    return FailedPrecondition(
+        "ALREADY_ANSWERED",
+        f"{claims.labeler} has answered {name} under another lease; an item takes one answer of each labeler.",
+        resource=name,
+    )
 
 
 def _submitted(row: AnnotationRow) -> Event:

@@ -1,7 +1,15 @@
 -- Annotations.
 
+-- name: limit_statements
+SELECT set_config('statement_timeout', $1, true)
+
+-- name: limit_transaction
+SELECT set_config('statement_timeout', $1, true), set_config('transaction_timeout', $1, true)
+
 -- name: insert_annotations
--- A lease answered before is left as it is: its row does not come back. Late is judged by the database's clock.
+-- What a lease or a labeler answered before is left as it is: its row does not come back. Late is judged by the
+-- database's clock. Rows of one lease or one labeler lie side by side, the first submitted first: of two in one
+-- statement that one is kept, and two statements wait for each other and never deadlock.
 INSERT INTO annotation (tenant, project, annotation, item, task, lease, labeler, kind, audit, answers, schema_version,
                         work_us, late, submitted_at)
 SELECT a.tenant, a.project, a.annotation, a.item, a.task, a.lease, a.labeler, a.kind, a.audit, a.answers,
@@ -10,8 +18,8 @@ FROM unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text
             $9::text[], $10::bytea[], $11::integer[], $12::bigint[], $13::timestamptz[])
      AS a (tenant, project, annotation, item, task, lease, labeler, kind, audit, answers, schema_version, work_us,
            expires_at)
-ORDER BY a.tenant, a.lease
-ON CONFLICT (tenant, lease) DO NOTHING
+ORDER BY a.tenant, a.project, a.item, a.labeler, a.annotation
+ON CONFLICT DO NOTHING
 RETURNING *
 
 -- name: annotations_of_leases

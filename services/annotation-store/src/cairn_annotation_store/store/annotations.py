@@ -1,4 +1,4 @@
-"""Annotations: one for each lease, for ever."""
+"""Annotations: one for each lease, and one answer of each labeler to each item, for ever."""
 
 from __future__ import annotations
 
@@ -75,10 +75,18 @@ def encode_answers(annotation: pb.Annotation | pb.SubmitAnnotationRequest) -> by
 class AnnotationStore:
     """Reads and writes annotations."""
 
+    async def end_within(self, tx: Transaction, seconds: int) -> None:
+        """Have the server end the transaction, or where it cannot (PostgreSQL 16) each statement, after so long."""
+        limited = SQL.limit_transaction if _server_major(tx) >= 17 else SQL.limit_statements
+        await tx.execute(limited, f"{seconds}s")
+
     async def insert(
         self, tx: Transaction, annotations: Sequence[NewAnnotation]
     ) -> dict[tuple[str, str], AnnotationRow]:
-        """Keep annotations; those that were kept now, by (tenant, lease). A lease answered before is not among them."""
+        """Keep annotations; those that were kept now, by (tenant, lease).
+
+        What a lease, or the labeler to the item, answered before is not among them; of two at once the first is kept.
+        """
         rows = await tx.fetch(
             SQL.insert_annotations,
             [a.tenant for a in annotations],
@@ -141,3 +149,8 @@ class AnnotationStore:
         """Those of the leases that were answered, by lease id."""
         rows = await reader.fetch(SQL.answered_leases, tenant, list(leases))
         return {row["lease"]: AnsweredLease(**row) for row in rows}
+
+
+def _server_major(tx: Transaction) -> int:
+    major: int = tx.connection.get_server_version().major
+    return major

@@ -293,7 +293,8 @@ class AnnotationStoreServiceServicer:
         `PERMISSION_DENIED` (`LEASE_TOKEN_INVALID`) when forged or another labeler's; `INVALID_ARGUMENT` with the
         path of each value that does not fit the schema. An answer after the lease's expiry is kept and marked
         late. Repeating a submission returns the first annotation; another answer under the same lease is
-        `ALREADY_EXISTS` (`LEASE_ALREADY_ANSWERED`).
+        `ALREADY_EXISTS` (`LEASE_ALREADY_ANSWERED`). A labeler answers an item once: under another lease of theirs on it,
+        reviews apart, it is `FAILED_PRECONDITION` (`ALREADY_ANSWERED`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

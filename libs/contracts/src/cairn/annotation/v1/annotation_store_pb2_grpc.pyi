@@ -86,7 +86,8 @@ class AnnotationStoreServiceStub:
     `PERMISSION_DENIED` (`LEASE_TOKEN_INVALID`) when forged or another labeler's; `INVALID_ARGUMENT` with the
     path of each value that does not fit the schema. An answer after the lease's expiry is kept and marked
     late. Repeating a submission returns the first annotation; another answer under the same lease is
-    `ALREADY_EXISTS` (`LEASE_ALREADY_ANSWERED`).
+    `ALREADY_EXISTS` (`LEASE_ALREADY_ANSWERED`). A labeler answers an item once: under another lease of theirs on it,
+    reviews apart, it is `FAILED_PRECONDITION` (`ALREADY_ANSWERED`).
     """
     SubmitAnnotations: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.SubmitAnnotationsRequest, _annotation_store_pb2.SubmitAnnotationsResponse]
     """The same for many at once. One bad element never fails its neighbours."""
@@ -169,7 +170,8 @@ class AnnotationStoreServiceAsyncStub(AnnotationStoreServiceStub):
     `PERMISSION_DENIED` (`LEASE_TOKEN_INVALID`) when forged or another labeler's; `INVALID_ARGUMENT` with the
     path of each value that does not fit the schema. An answer after the lease's expiry is kept and marked
     late. Repeating a submission returns the first annotation; another answer under the same lease is
-    `ALREADY_EXISTS` (`LEASE_ALREADY_ANSWERED`).
+    `ALREADY_EXISTS` (`LEASE_ALREADY_ANSWERED`). A labeler answers an item once: under another lease of theirs on it,
+    reviews apart, it is `FAILED_PRECONDITION` (`ALREADY_ANSWERED`).
     """
     SubmitAnnotations: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.SubmitAnnotationsRequest, _annotation_store_pb2.SubmitAnnotationsResponse]  # type: ignore[assignment]
     """The same for many at once. One bad element never fails its neighbours."""
@@ -339,7 +341,8 @@ class AnnotationStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         `PERMISSION_DENIED` (`LEASE_TOKEN_INVALID`) when forged or another labeler's; `INVALID_ARGUMENT` with the
         path of each value that does not fit the schema. An answer after the lease's expiry is kept and marked
         late. Repeating a submission returns the first annotation; another answer under the same lease is
-        `ALREADY_EXISTS` (`LEASE_ALREADY_ANSWERED`).
+        `ALREADY_EXISTS` (`LEASE_ALREADY_ANSWERED`). A labeler answers an item once: under another lease of theirs on it,
+        reviews apart, it is `FAILED_PRECONDITION` (`ALREADY_ANSWERED`).
         """
 
     @_abc_1.abstractmethod
