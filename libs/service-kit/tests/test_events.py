@@ -11,7 +11,7 @@ import pytest
 
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb2
 from cairn.events.v1 import task_dispatch_events_pb2 as announced_pb2
-from cairn_kit.events import Event, EventTooLarge, Subscription, announce
+from cairn_kit.events import Event, EventTooLarge, Subscription, announce, relay
 from cairn_kit.events.dead_letters import list_dead_letters, request_replay
 from cairn_kit.events.relay import republish
 from cairn_kit.testing import World, eventually
@@ -275,6 +275,30 @@ async def test_the_loss_of_the_whole_bus_is_mended_from_the_outbox(
         await eventually(lambda: effects(service), ["first", "later"], timeout=30)
         heard = await world.listen(announced_pb2.TasksClosed)
         await heard.until(lambda events: {e.resource for e in events} == {"first", "later"})
+
+
+async def test_a_refill_of_the_stream_that_was_broken_off_is_begun_again(
+    world: World, sample: Any, make_annotation: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.run(sample.service) as service:
+        async with service.database.transaction() as tx:
+            announce(tx, make_annotation("first"))
+        await eventually(lambda: effects(service), ["first"])
+
+        broken_off = []
+
+        async def break_off(database: Any) -> int:
+            monkeypatch.undo()
+            broken_off.append(database)
+            raise ConnectionError("the process was killed")
+
+        monkeypatch.setattr(relay, "republish", break_off)
+        connection = await world.connection()
+        await connection.jetstream.delete_stream("CAIRN")
+
+        heard = await world.listen(announced_pb2.TasksClosed)
+        await heard.until(lambda events: {e.resource for e in events} == {"first"})
+        assert broken_off
 
 
 async def test_a_stream_deleted_under_running_services_comes_back_with_its_events(

@@ -48,6 +48,10 @@ reopened AS (
   WHERE outbox.event_id = chunk.event_id AND outbox.published_at IS NOT NULL RETURNING 1)
 SELECT (SELECT event_id FROM chunk ORDER BY event_id DESC LIMIT 1) AS last, (SELECT count(*) FROM reopened) AS reopened
 """
+_REMEMBER_STREAM = """
+INSERT INTO relay_state (stream_created_at) VALUES ($1)
+ON CONFLICT (singleton) DO UPDATE SET stream_created_at = excluded.stream_created_at
+"""
 _PRUNE = """
 DELETE FROM outbox WHERE event_id IN (
   SELECT event_id FROM outbox WHERE event_id < $1 AND published_at IS NOT NULL ORDER BY event_id LIMIT $2)
@@ -159,17 +163,14 @@ class Relay:
             self._bus.jetstream, retention_days=self._retention_days, replicas=self._replicas
         )
         created = info.created or datetime.now(UTC)
-        async with self._database.transaction() as tx:
-            known = await tx.fetchval("SELECT stream_created_at FROM relay_state FOR UPDATE")
-            if known is None or known != created:
-                await tx.execute(
-                    "INSERT INTO relay_state (stream_created_at) VALUES ($1) "
-                    "ON CONFLICT (singleton) DO UPDATE SET stream_created_at = excluded.stream_created_at",
-                    created,
-                )
+        known = await self._database.fetchval("SELECT stream_created_at FROM relay_state")
         if known is not None and known != created:
             count = await republish(self._database)
             _log.warning("relay.stream_was_lost", republishing=count)
+        if (
+            known != created
+        ):  # only now: whoever is killed before it is followed by one that refills the stream
+            await self._database.execute(_REMEMBER_STREAM, created)
         self._looked_at_stream, self._generation = loop.time(), self._bus.generation
 
     async def prune(self) -> None:
