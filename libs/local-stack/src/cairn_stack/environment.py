@@ -14,6 +14,8 @@ from cairn_stack.provision import dsn, passwords
 
 _HOST = "127.0.0.1"
 TENANT = "local"
+_FOR_CLIENTS = {"CAIRN_HOME", "CAIRN_PROFILE", "CAIRN_ADDRESS", "CAIRN_TOKEN", "CAIRN_TLS", "CAIRN_DATA"}
+"""Variables that speak to the `cairn` command and the SDK, and are no service's business."""
 
 
 def postgres_of(home: Home, options: Options) -> EmbeddedPostgres:
@@ -56,7 +58,7 @@ def environment_of(spec: ServiceSpec, home: Home, options: Options, ports: Ports
     return {
         "OMP_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name not in _FOR_CLIENTS},
         **{name: value.format(**named) for name, value in spec.environment.items()},
         "CAIRN_SHUTDOWN_GRACE": "5",
         **options.environment,
