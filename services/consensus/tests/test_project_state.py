@@ -13,6 +13,7 @@ from cairn.label.v1.label_schema_pb2 import (
     ChoicesQuestion,
     LabelClass,
     LabelSchema,
+    NumberQuestion,
     Question,
 )
 from cairn.label.v1.label_value_pb2 import Answer, Choices
@@ -148,3 +149,15 @@ def test_evidence_leaves_an_answer_its_room_in_an_event() -> None:
     [decision] = reached.decisions
     assert len(decision.provenance.votes) == 20
     assert decision.provenance.ByteSize() < 5_000
+
+
+def test_a_number_is_told_with_the_version_of_the_algorithm_that_found_it() -> None:
+    body = project()
+    body.schema.questions[0].number.CopyFrom(NumberQuestion(minimum=0, maximum=9))
+    state = ProjectState(body)
+    said = Answer(question=SPECIES, number=7)
+    state.vote(Vote(ItemKey("a"), SPECIES, LabelerName("labelers/ann"), "a-ann", said))
+    reached = state.conclude(ItemKey("a"))
+    assert isinstance(reached, Reached)
+    why = reached.decisions[0].provenance
+    assert (why.algorithm, why.algorithm_version) == ("RobustBiasSpread", "2")

@@ -20,6 +20,9 @@ from scipy import special
 from .live import Weighed
 from .votes import Floats
 
+VERSION = "2"
+"""Changes whenever the same answers may give another estimate; it is written into every label's provenance."""
+
 _FREEDOM = 4.0
 """Degrees of freedom: an answer six spreads away weighs an eighth of a good one."""
 

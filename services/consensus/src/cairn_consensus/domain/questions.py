@@ -13,9 +13,17 @@ from cairn.consensus.v1.consensus_pb2 import ClassProbability, Posterior, Reliab
 from cairn.label.v1.label_schema_pb2 import Question
 from cairn.label.v1.label_value_pb2 import Answer, Choices
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId, is_model, model_labeler
-from cairn_truth import LiveChoices, LiveClasses, LiveNumbers, LiveTexts, StopDecision, StopPolicy, Weighed
+from cairn_truth import (
+    LiveChoices,
+    LiveClasses,
+    LiveNumbers,
+    LiveTexts,
+    StopDecision,
+    StopPolicy,
+    Weighed,
+    numbers,
+)
 from cairn_truth.hierarchical import ALGORITHM, VERSION
-from cairn_truth.numbers import probability_within
 from cairn_truth.stop_rule import decide
 from cairn_truth.texts import normalise
 
@@ -262,6 +270,7 @@ class NumberState(FittedState):
     """A number in a range, or a step of a scale."""
 
     algorithm = "RobustBiasSpread"
+    algorithm_version = numbers.VERSION
 
     def __init__(self, question: Question) -> None:
         super().__init__(question)
@@ -291,7 +300,7 @@ class NumberState(FittedState):
             value = max(value, self._low)
         if self._high is not None:
             value = min(value, self._high)
-        confidence = probability_within(measured, self._tolerance())
+        confidence = numbers.probability_within(measured, self._tolerance())
         if self._rating:
             return Leading(Answer(question=self.id, rating=round(value)), confidence)
         return Leading(
