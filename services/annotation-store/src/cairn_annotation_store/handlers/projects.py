@@ -12,6 +12,7 @@ from cairn_annotation_store.domain.names import project_id
 from cairn_annotation_store.domain.policies import check_project, may_change_completeness, settled
 from cairn_annotation_store.domain.schema_change import check_change
 from cairn_annotation_store.handlers.found import active, found, parsed
+from cairn_annotation_store.handlers.pages import page_of
 from cairn_annotation_store.handlers.wakes import Wakes, rung
 from cairn_annotation_store.store import Progress, ProjectRow, ProjectStore
 from cairn_annotation_store.wire import etag, progress_message, project_message
@@ -63,9 +64,10 @@ class ProjectHandlers:
         size = page_size(request.page_size, default=50)
         (after,) = read_page_token(request) or ("",)
         rows = await self._projects.list_after(self._database, who.tenant, after, size + 1, who.projects)
+        projects = page_of((project_message(row) for row in rows), size)
+        last = rows[len(projects) - 1] if len(projects) < len(rows) else None
         return pb.ListProjectsResponse(
-            projects=[project_message(row) for row in rows[:size]],
-            next_page_token=write_page_token(request, rows[size - 1].project) if len(rows) > size else "",
+            projects=projects, next_page_token=write_page_token(request, last.project) if last else ""
         )
 
     async def update(self, who: Caller, request: pb.UpdateProjectRequest) -> pb.Project:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from uuid import UUID
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
@@ -19,6 +19,7 @@ from cairn_annotation_store.domain.names import (
     project_id,
 )
 from cairn_annotation_store.handlers.found import as_uuid, found, hidden_source, parsed
+from cairn_annotation_store.handlers.pages import page_of
 from cairn_annotation_store.handlers.submissions import LeaseGate
 from cairn_annotation_store.store import AnnotationStore, ItemStore, LabelRow, LabelStore, ProjectStore
 from cairn_annotation_store.store.annotations import FIRST
@@ -64,11 +65,12 @@ class ReadingHandlers:
         (after,) = read_page_token(request) or ("",)
         rows = await self._items.list_after(self._database, who.tenant, project, after, size + 1)
         with_gold = who.may(Permission.READ_GOLD)
+        items = page_of(
+            (item_message(project, row.body, row.created_at, with_gold=with_gold) for row in rows), size
+        )
+        more = len(items) < len(rows)
         return pb.ListItemsResponse(
-            items=[
-                item_message(project, row.body, row.created_at, with_gold=with_gold) for row in rows[:size]
-            ],
-            next_page_token=write_page_token(request, rows[size - 1].body.key) if len(rows) > size else "",
+            items=items, next_page_token=write_page_token(request, items[-1].key) if more else ""
         )
 
     async def leased_items(self, who: Caller, request: pb.GetLeasedItemsRequest) -> pb.GetLeasedItemsResponse:
@@ -129,11 +131,11 @@ class ReadingHandlers:
             self._database, who.tenant, key.project, item, UUID(after), size + 1
         )
         with_gold = who.may(Permission.READ_GOLD)
+        annotations = page_of((annotation_message(row, with_gold=with_gold) for row in rows), size)
+        last = rows[len(annotations) - 1] if len(annotations) < len(rows) else None
         return pb.ListAnnotationsResponse(
-            annotations=[annotation_message(row, with_gold=with_gold) for row in rows[:size]],
-            next_page_token=(
-                write_page_token(request, str(rows[size - 1].annotation)) if len(rows) > size else ""
-            ),
+            annotations=annotations,
+            next_page_token=write_page_token(request, str(last.annotation)) if last else "",
         )
 
     async def answered_leases(
@@ -188,9 +190,10 @@ class ReadingHandlers:
                 request.source,
                 hidden=hidden_source(who),
             )
-        last = rows[size - 1].label.key if len(rows) > size else None
+        labels = page_of(_messages(rows), size)
+        last = rows[len(labels) - 1].label.key if len(labels) < len(rows) else None
         return pb.ListLabelsResponse(
-            labels=_messages(rows[:size]),
+            labels=labels,
             next_page_token=write_page_token(request, last.item, last.question) if last else "",
         )
 
@@ -206,11 +209,10 @@ class ReadingHandlers:
         )
         if not rows and before == _BEYOND_REVISIONS:
             raise NotFound("LABEL_NOT_FOUND", f"There is no {request.name}.", resource=request.name)
+        labels = page_of(_messages(rows), size)
+        more = len(labels) < len(rows)
         return pb.ListLabelRevisionsResponse(
-            labels=_messages(rows[:size]),
-            next_page_token=(
-                write_page_token(request, rows[size - 1].label.revision) if len(rows) > size else ""
-            ),
+            labels=labels, next_page_token=write_page_token(request, labels[-1].revision) if more else ""
         )
 
     async def _project(self, who: Caller, name: str) -> ProjectId:
@@ -223,5 +225,5 @@ def _label_key(who: Caller, name: LabelName) -> LabelKey:
     return LabelKey(Tenant(who.tenant), name.project, name.item, QuestionId(name.question))
 
 
-def _messages(rows: Sequence[LabelRow]) -> list[pb.Label]:
-    return [label_message(row.label, row.created_at) for row in rows]
+def _messages(rows: Sequence[LabelRow]) -> Iterator[pb.Label]:
+    return (label_message(row.label, row.created_at) for row in rows)

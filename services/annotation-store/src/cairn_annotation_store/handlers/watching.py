@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn_annotation_store.domain.names import project_id
 from cairn_annotation_store.handlers.found import found, hidden_source, parsed
+from cairn_annotation_store.handlers.pages import page_of
 from cairn_annotation_store.handlers.wakes import Wakes, rung
 from cairn_annotation_store.store import LabelRow, LabelStore, ProjectStore
 from cairn_annotation_store.wire import label_message
@@ -98,8 +99,11 @@ class WatchHandlers:
             bell = self._wakes.listen(who.tenant, project)
             rows = await self._next(who, place)
             if rows:
-                place = _after(place, rows[-1])
-                yield _message(rows, place)
+                while rows:
+                    labels = page_of((label_message(row.label, row.created_at) for row in rows), _PAGE)
+                    place = _after(place, rows[len(labels) - 1])
+                    yield _message(labels, place)
+                    del rows[: len(labels)]
             elif not place.in_log:
                 # All that stood was sent; what the log holds from the beginning on may repeat a little of it.
                 place = replace(place, in_log=True, item=_AFTER_ALL_OF_BEFORE, question="", revision=0)
@@ -128,7 +132,5 @@ def _after(place: _Place, row: LabelRow) -> _Place:
     return replace(place, item=key.item, question=key.question)
 
 
-def _message(rows: Sequence[LabelRow], place: _Place) -> pb.WatchLabelsResponse:
-    return pb.WatchLabelsResponse(
-        labels=[label_message(row.label, row.created_at) for row in rows], resume_token=place.token()
-    )
+def _message(labels: Sequence[pb.Label], place: _Place) -> pb.WatchLabelsResponse:
+    return pb.WatchLabelsResponse(labels=labels, resume_token=place.token())
