@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Awaitable, Callable
 from itertools import product
 from typing import Any
 from uuid import UUID, uuid4
@@ -48,7 +49,7 @@ async def body_of(birds: Any, name: str, offset: int = 0) -> bytes:
     return b"".join([part.chunk async for part in parts])
 
 
-def worker(birds: Any, storage: Any = None) -> ExportWorker:
+def worker(birds: Any, storage: Any = None, *, page: int = 4, claim_seconds: float = 0.5) -> ExportWorker:
     """A worker as another replica runs it."""
     return ExportWorker(
         birds.database,
@@ -57,8 +58,8 @@ def worker(birds: Any, storage: Any = None) -> ExportWorker:
         AnnotationStore(),
         ItemStore(),
         storage or Storage.open(birds.running.settings.blob_url),
-        page=4,
-        claim_seconds=0.5,
+        page=page,
+        claim_seconds=claim_seconds,
     )
 
 
@@ -93,6 +94,24 @@ class Dying:
         await self._storage.put(path, content)
         if self._writes < 0:
             raise Killed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+
+class Slow:
+    """Storage before whose first write below a folder something happens."""
+
+    def __init__(self, storage: Storage, folder: str, happens: Callable[[], Awaitable[Any]]) -> None:
+        self._storage = storage
+        self._folder = folder
+        self._happens = happens
+
+    async def put(self, path: str, content: Any) -> None:
+        if path.startswith(self._folder):
+            self._folder = "nothing more"
+            await self._happens()
+        await self._storage.put(path, content)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
@@ -133,6 +152,67 @@ async def test_an_export_goes_on_where_its_killed_worker_was(ready: Any, tools: 
         assert (await ended(ready, name)).exported_labels == 10
         rows = tools.jsonl(await body_of(ready, name))
         assert [row["item"] for row in rows] == [f"k{i:03d}" for i in range(10)]
+
+
+@pytest.mark.parametrize("folder", ["exports/", "blobs/"])
+async def test_a_worker_gives_signs_of_life_while_a_step_is_long(ready: Any, folder: str) -> None:
+    export = await running_export(ready)
+    row = await ExportStore().get(ready.database, "acme", "birds", export)
+    until = "SELECT worker_until FROM export WHERE export = $1"
+
+    async def two_signs() -> None:
+        for _ in range(2):
+            before = await ready.database.fetchval(until, export)
+            await eventually(
+                lambda before=before: ready.database.fetchval(f"SELECT ({until}) <> $2", export, before), True
+            )
+
+    # given a storage that takes its time for a part, or for the file
+    storage = Slow(Storage.open(ready.running.settings.blob_url), folder, two_signs)
+    # when it is written, its worker is heard of meanwhile
+    await worker(ready, storage, claim_seconds=5)._write(row)  # type: ignore[arg-type]
+    # then it is the one that ends the export
+    done = await ended(ready, f"projects/birds/exports/{export}")
+    assert (done.state, done.exported_labels) == (pb.EXPORT_STATE_FINISHED, 10)
+
+
+async def test_a_write_that_comes_late_spoils_nothing_of_the_next_worker(ready: Any, tools: Any) -> None:
+    export = await running_export(ready)
+    row = await ExportStore().get(ready.database, "acme", "birds", export)
+    successor = worker(ready, page=4, claim_seconds=60)
+    taken_over: list[Any] = []
+
+    async def another_takes_over() -> None:
+        await ready.database.execute("UPDATE export SET worker = $2 WHERE export = $1", export, uuid4())
+        claimed = await ExportStore().get(ready.database, "acme", "birds", export)
+        taken_over.append(await successor._write_part(claimed))  # type: ignore[arg-type]
+
+    # given a worker that is taken over before its first part, a smaller one, is in storage
+    storage = Slow(Storage.open(ready.running.settings.blob_url), "exports/", another_takes_over)
+    await worker(ready, storage, page=2, claim_seconds=60)._write(row)  # type: ignore[arg-type]
+    # when the other goes on
+    await successor._write(taken_over[0])
+    # then the file has each label once, and nothing of either is left
+    name = f"projects/birds/exports/{export}"
+    assert (await ended(ready, name)).exported_labels == 10
+    rows = tools.jsonl(await body_of(ready, name))
+    assert [row["item"] for row in rows] == [f"k{i:03d}" for i in range(10)]
+    assert not list((ready.world.folder / "blobs" / "exports").rglob("part-*"))
+    assert await ready.database.fetchval("SELECT count(*) FROM export_part") == 0
+
+
+async def test_parts_that_the_release_before_wrote_are_joined(ready: Any, tools: Any) -> None:
+    export = await running_export(ready)
+    row = await ExportStore().get(ready.database, "acme", "birds", export)
+    running = worker(ready, claim_seconds=60)
+    advanced = await running._write_part(row)  # type: ignore[arg-type]
+    [part] = (ready.world.folder / "blobs" / "exports").rglob("part-*")
+    part.rename(part.with_name("part-000000"))
+    await ready.database.execute("DELETE FROM export_part")
+    await running._write(advanced)  # type: ignore[arg-type]
+    rows = tools.jsonl(await body_of(ready, f"projects/birds/exports/{export}"))
+    assert [row["item"] for row in rows] == [f"k{i:03d}" for i in range(10)]
+    assert not list((ready.world.folder / "blobs" / "exports").rglob("part-*"))
 
 
 async def test_a_cancelled_export_stops_and_leaves_nothing(ready: Any, tools: Any) -> None:

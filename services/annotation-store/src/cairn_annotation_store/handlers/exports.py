@@ -1,7 +1,9 @@
 """Exports: jobs that write a project's labels to a file, part by part, and go on after a crash where they were.
 
-Each part is an object in storage, and the place after it is in the database. A worker that dies between the two
-writes its last part again, over the old one. When all are written they are joined into one content-addressed blob.
+Each part is an object in storage, under the claim of the worker that wrote it; the place after it, and whose it is,
+are in the database. When a worker dies between the two the next one writes that part again, beside the old one. While
+a worker lives it says so, however long a step takes. When all are written they are joined into one content-addressed
+blob.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import asyncio
 import hashlib
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import UUID
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
@@ -18,6 +21,7 @@ from cairn_annotation_store.domain.export_rows import ExportedLabel, header_line
 from cairn_annotation_store.domain.items import BlobFacts
 from cairn_annotation_store.domain.names import child_id, project_id
 from cairn_annotation_store.handlers.found import as_uuid, found, parsed
+from cairn_annotation_store.handlers.pages import page_of
 from cairn_annotation_store.storage import Storage, blob_path, part_path
 from cairn_annotation_store.store import (
     AnnotationStore,
@@ -31,6 +35,7 @@ from cairn_annotation_store.store import (
 from cairn_annotation_store.wire import EXPORT_MEDIA_TYPES, annotation_message, export_message
 from cairn_kit.auth import Caller
 from cairn_kit.database import Database
+from cairn_kit.database.pool import OUTAGES
 from cairn_kit.errors import DataLoss, FailedPrecondition, Internal, OutOfRange, to_status
 from cairn_kit.events import Event, announce
 from cairn_kit.ids import uuid7
@@ -40,6 +45,8 @@ from cairn_kit.telemetry import get_logger
 _log = get_logger(__name__)
 _LATEST = UUID(int=(1 << 128) - 1)
 _TRIES = 5
+_SIGNS_A_CLAIM = 5
+"""Signs of life in the time after which a worker is believed dead: some may come late, or not at all."""
 _FINAL = (pb.EXPORT_STATE_FINISHED, pb.EXPORT_STATE_CANCELLED, pb.EXPORT_STATE_FAILED)
 
 
@@ -88,9 +95,10 @@ class ExportHandlers:
         size = page_size(request.page_size, default=50)
         (before,) = read_page_token(request) or (str(_LATEST),)
         rows = await self._exports.list_before(self._database, who.tenant, project, UUID(before), size + 1)
+        exports = page_of((export_message(row) for row in rows), size)
+        last = rows[len(exports) - 1] if len(exports) < len(rows) else None
         return pb.ListExportsResponse(
-            exports=[export_message(row) for row in rows[:size]],
-            next_page_token=write_page_token(request, str(rows[size - 1].export)) if len(rows) > size else "",
+            exports=exports, next_page_token=write_page_token(request, str(last.export)) if last else ""
         )
 
     async def cancel(self, who: Caller, request: pb.CancelExportRequest) -> pb.Export:
@@ -179,12 +187,31 @@ class ExportWorker:
 
     async def _write(self, claimed: ExportRow) -> None:
         row: ExportRow | None = claimed
-        while row is not None and not row.all_written:
-            row = await self._write_part(row)
-        if row is not None:
-            await self._join(row)
-        else:
-            await self._clean_up(claimed)
+        async with self._alive(claimed):
+            while row is not None and not row.all_written:
+                row = await self._write_part(row)
+            if row is not None:
+                await self._join(row)
+        await self._clean_up(claimed)
+
+    @asynccontextmanager
+    async def _alive(self, row: ExportRow) -> AsyncIterator[None]:
+        """Keep the claim while the block runs. What hangs in storage for ever is ended by storage's own time-outs."""
+        signs = asyncio.create_task(self._give_signs(row))
+        try:
+            yield
+        finally:
+            signs.cancel()
+            await asyncio.wait([signs])
+
+    async def _give_signs(self, row: ExportRow) -> None:
+        kept = True
+        while kept:  # a claim that is lost is not to be won back; whoever notes the next step learns of it
+            await asyncio.sleep(self._claim_seconds / _SIGNS_A_CLAIM)
+            try:
+                kept = await self._exports.keep_claim(self._database, row, self._claim_seconds)
+            except OUTAGES as error:
+                _log.warning("export.no_sign", export=str(row.export), error=repr(error))
 
     async def _write_part(self, row: ExportRow) -> ExportRow | None:
         """One page of labels; None when the export was cancelled or is somebody else's now."""
@@ -195,14 +222,17 @@ class ExportWorker:
         if labels:
             exported = await self._with_annotations(row, labels)
             body = await asyncio.to_thread(lines, pb.ExportFormat.ValueType(row.format), exported)
-            await self._storage.put(part_path(row.tenant, row.project, str(row.export), row.parts), body)
+            await self._storage.put(_path(row, row.parts, row.worker), body)
             key = labels[-1].label.key
             after = (key.item, key.question)
         done = len(labels) < self._page
         async with self._database.transaction() as tx:
-            return await self._exports.advanced(
+            advanced = await self._exports.advanced(
                 tx, row, last=after, written=len(labels), done=done, seconds=self._claim_seconds
             )
+        if advanced is None:  # nobody else knows of what was just written
+            await self._storage.delete(_path(row, row.parts, row.worker))
+        return advanced
 
     async def _with_annotations(self, row: ExportRow, labels: list[LabelRow]) -> list[ExportedLabel]:
         if not row.include_annotations:
@@ -223,17 +253,10 @@ class ExportWorker:
         export_format = pb.ExportFormat.ValueType(row.format)
         with tempfile.TemporaryFile() as file:
             file.write(header_line(export_format))
-            for part in range(row.parts):
-                await self._storage.copy_into(part_path(row.tenant, row.project, str(row.export), part), file)
-                async with self._database.transaction() as tx:  # a sign of life
-                    seconds, last = self._claim_seconds, (row.last_item, row.last_question)
-                    if (
-                        await self._exports.advanced(
-                            tx, row, last=last, written=0, done=True, seconds=seconds
-                        )
-                        is None
-                    ):
-                        return await self._clean_up(row)
+            for part, worker in enumerate(await self._exports.parts(self._database, row)):
+                if not await self._exports.keep_claim(self._database, row, self._claim_seconds):
+                    return
+                await self._storage.copy_into(_path(row, part, worker), file)
             size = file.tell()
             file.seek(0)
             sha256 = (await asyncio.to_thread(hashlib.file_digest, file, "sha256")).hexdigest()
@@ -245,20 +268,15 @@ class ExportWorker:
             if finished is not None:
                 await self._items.insert_blob(tx, row.tenant, row.project, blob)
                 announce(tx, ended(row.tenant, row.project, export_message(finished)))
-        await self._clean_up(row)
-        return None
 
     async def _clean_up(self, row: ExportRow) -> None:
         """Remove the parts of an export that has ended. What another worker still writes is left alone."""
         current = await self._exports.get(self._database, row.tenant, row.project, row.export)
         if current is not None and current.state in _FINAL:
-            # One more: the part that was being written when it was cancelled.
-            await self._storage.delete(
-                *(
-                    part_path(row.tenant, row.project, str(row.export), part)
-                    for part in range(current.parts + 1)
-                )
-            )
+            writers = await self._exports.parts(self._database, current)
+            await self._storage.delete(*(_path(current, part, worker) for part, worker in enumerate(writers)))
+            async with self._database.transaction() as tx:
+                await self._exports.forget_parts(tx, current)
 
     async def _fail(self, row: ExportRow) -> None:
         error = to_status(Internal("EXPORT_FAILED", "The export could not be written."))
@@ -272,6 +290,11 @@ def ended(tenant: str, project: str, message: pb.Export) -> Event:
     """What is announced when an export ends, however it does."""
     body = events_pb.ExportFinished(export=message)
     return Event(body, tenant=tenant, project=project, resource=message.name, revision=1)
+
+
+def _path(row: ExportRow, part: int, worker: UUID | None) -> str:
+    claim = None if worker is None else str(worker)
+    return part_path(row.tenant, row.project, str(row.export), part, claim)
 
 
 def _ids(name: str) -> tuple[str, UUID]:

@@ -29,12 +29,29 @@ WHERE (tenant, project, export) = (
   ORDER BY e.created_at LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING *
 
+-- name: keep_claim
+UPDATE export SET worker_until = now() + make_interval(secs => $5)
+WHERE tenant = $1 AND project = $2 AND export = $3 AND worker = $4 AND state = 2
+RETURNING true
+
 -- name: export_advanced
 -- Nothing comes back when the export was cancelled, or taken over by another worker.
-UPDATE export SET parts = $5, last_item = $6, last_question = $7, exported = $8, total = greatest(total, $8),
-       all_written = $9, worker_until = now() + make_interval(secs => $10)
-WHERE tenant = $1 AND project = $2 AND export = $3 AND worker = $4 AND state = 2
-RETURNING *
+WITH advanced AS (
+  UPDATE export SET parts = $5, last_item = $6, last_question = $7, exported = $8, total = greatest(total, $8),
+         all_written = $9, worker_until = now() + make_interval(secs => $10)
+  WHERE tenant = $1 AND project = $2 AND export = $3 AND worker = $4 AND state = 2
+  RETURNING *
+), written AS (
+  INSERT INTO export_part (tenant, project, export, part, worker)
+  SELECT tenant, project, export, $11, worker FROM advanced WHERE $11 < parts
+)
+SELECT * FROM advanced
+
+-- name: export_parts
+SELECT part, worker FROM export_part WHERE tenant = $1 AND project = $2 AND export = $3
+
+-- name: forget_parts
+DELETE FROM export_part WHERE tenant = $1 AND project = $2 AND export = $3
 
 -- name: export_finished
 UPDATE export SET state = 3, file_sha256 = $5, file_bytes = $6, total = exported, ended_at = now(), worker = NULL

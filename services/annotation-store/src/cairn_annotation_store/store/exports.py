@@ -86,6 +86,20 @@ class ExportStore:
         row = await tx.fetchrow(SQL.claim_export, worker, seconds)
         return None if row is None else _export(row)
 
+    async def keep_claim(self, reader: Reader, row: ExportRow, seconds: float) -> bool:
+        """Give a sign of life; False when the export is no longer this worker's."""
+        return await reader.fetchrow(SQL.keep_claim, *_owned(row), seconds) is not None
+
+    async def parts(self, reader: Reader, row: ExportRow) -> list[UUID | None]:
+        """Who wrote each part; None for one that the release before wrote, whose path tells nobody."""
+        rows = await reader.fetch(SQL.export_parts, row.tenant, row.project, row.export)
+        writers = {found["part"]: found["worker"] for found in rows}
+        return [writers.get(part) for part in range(row.parts)]
+
+    async def forget_parts(self, tx: Transaction, row: ExportRow) -> None:
+        """Forget who wrote what: no part is in storage any more."""
+        await tx.execute(SQL.forget_parts, row.tenant, row.project, row.export)
+
     async def advanced(
         self,
         tx: Transaction,
@@ -96,7 +110,7 @@ class ExportStore:
         done: bool,
         seconds: float,
     ) -> ExportRow | None:
-        """Note that one more part is in storage; None when the export is no longer this worker's."""
+        """Note that one more part of this worker is in storage; None when the export is no longer this worker's."""
         found = await tx.fetchrow(
             SQL.export_advanced,
             *_owned(row),
@@ -105,6 +119,7 @@ class ExportStore:
             row.exported + written,
             done,
             seconds,
+            row.parts,
         )
         return None if found is None else _export(found)
 
