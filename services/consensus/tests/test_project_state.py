@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from math import prod
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -161,3 +163,40 @@ def test_a_number_is_told_with_the_version_of_the_algorithm_that_found_it() -> N
     assert isinstance(reached, Reached)
     why = reached.decisions[0].provenance
     assert (why.algorithm, why.algorithm_version) == ("RobustBiasSpread", "2")
+
+
+def choices_state(**bounds: int) -> ProjectState:
+    body = project()
+    classes = [LabelClass(id=one) for one in "abcd"]
+    body.schema.questions[0].choices.CopyFrom(ChoicesQuestion(classes=classes, **bounds))
+    return ProjectState(body)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "answers", "expected"),
+    [
+        ({}, ("ab", "bc", "ac"), "abc"),
+        ({"max_choices": 2}, ("ab", "bc", "ac"), "ab"),
+        ({}, ("ab", "ac", "ad"), "a"),
+        ({"min_choices": 2}, ("ab", "ac", "ad"), "ab"),
+    ],
+)
+def test_a_set_is_announced_only_within_what_the_question_allows(
+    bounds: dict[str, int], answers: tuple[str, ...], expected: str
+) -> None:
+    """Each class is judged by itself: all may be likely where two are allowed, or one where two are asked for."""
+    state = choices_state(**bounds)
+    for n, chosen in enumerate(answers):
+        said = Answer(question=SPECIES, choices=Choices(class_ids=chosen))
+        state.vote(Vote(ItemKey("a"), SPECIES, LabelerName(f"labelers/l{n}"), f"a-{n}", said))
+
+    reached = state.conclude(ItemKey("a"))
+
+    assert isinstance(reached, Reached)
+    [decision] = reached.decisions
+    assert "".join(decision.answer.choices.class_ids) == expected
+    posterior = state.posterior(ItemKey("a"), SPECIES)
+    assert posterior is not None
+    sure = prod(c.probability if c.class_id in expected else 1 - c.probability for c in posterior.classes)
+    assert decision.confidence == pytest.approx(sure)
+    assert decision.provenance.agreement == sum(chosen == expected for chosen in answers) / len(answers)

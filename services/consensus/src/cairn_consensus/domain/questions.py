@@ -14,6 +14,7 @@ from cairn.label.v1.label_schema_pb2 import Question
 from cairn.label.v1.label_value_pb2 import Answer, Choices
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId, is_model, model_labeler
 from cairn_truth import (
+    ChosenSet,
     LiveChoices,
     LiveClasses,
     LiveNumbers,
@@ -220,10 +221,13 @@ class ChoicesState(FittedState):
     """A set of the classes."""
 
     algorithm = f"{ALGORITHM} per class"
-    algorithm_version = VERSION
+    algorithm_version = f"{VERSION}.1"
+    """The second number is of what is made here of the classes' probabilities."""
 
     def __init__(self, question: Question) -> None:
         super().__init__(question)
+        self._fewest = question.choices.min_choices
+        self._most = question.choices.max_choices or len(question.choices.classes)
         self._live: LiveChoices = LiveChoices()
 
     def vote(self, item: ItemKey, labeler: LabelerName, answer: Answer) -> None:
@@ -236,11 +240,25 @@ class ChoicesState(FittedState):
     def leading(self, item: ItemKey) -> Leading | None:
         if not self._live.votes_on(item):
             return None
-        chosen = self._live.posterior(item)
-        return Leading(Answer(question=self.id, choices=Choices(class_ids=chosen.classes)), chosen.confidence)
+        classes, confidence = self._allowed(self._live.posterior(item))
+        return Leading(Answer(question=self.id, choices=Choices(class_ids=classes)), confidence)
+
+    def _allowed(self, chosen: ChosenSet) -> tuple[Sequence[str], float]:
+        """The most probable set that an answer may be, and how sure it is. Each class is judged by itself: together
+        they may be more or fewer than the question allows."""
+        size = min(max(len(chosen.classes), self._fewest), self._most)
+        if size == len(chosen.classes):
+            return chosen.classes, chosen.confidence
+        p = chosen.probabilities
+        allowed = set(sorted(p, key=lambda name: (-p[name], name))[:size])
+        confidence = chosen.confidence
+        for name in sorted(allowed ^ set(chosen.classes)):
+            # What is left out is likelier than not, what is taken in is not: neither divides by nothing.
+            confidence *= p[name] / (1.0 - p[name]) if name in allowed else (1.0 - p[name]) / p[name]
+        return sorted(allowed), confidence
 
     def parts(self, item: ItemKey) -> list[Part]:
-        lead, votes = set(self._live.posterior(item).classes), self._live.votes_on(item)
+        lead, votes = set(self._allowed(self._live.posterior(item))[0]), self._live.votes_on(item)
         said = {who: (",".join(sorted(chosen)), set(chosen) == lead) for who, chosen in votes}
         return _parts(self._live.weigh(item), said)
 
