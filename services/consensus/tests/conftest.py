@@ -118,10 +118,11 @@ class Words:
         *answers: label_pb.Answer | str,
         kind: store_pb.AnnotationKind.ValueType = store_pb.ANNOTATION_KIND_LABEL,
         late: bool = False,
+        again: bool = False,
         schema_version: int = 1,
     ) -> Event:
         annotation = store_pb.Annotation(
-            name=f"{self.item(key)}/annotations/{labeler}-{store_pb.AnnotationKind.Name(kind)}",
+            name=f"{self.item(key)}/annotations/{labeler}-{store_pb.AnnotationKind.Name(kind)}{'-again' * again}",
             labeler=f"labelers/{labeler}",
             kind=kind,
             answers=[self.choice(a) if isinstance(a, str) else a for a in answers],

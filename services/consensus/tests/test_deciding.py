@@ -234,9 +234,12 @@ async def test_gold_shows_who_is_reliable(world: World, words: Any, api: Any) ->
     right = [words.answer(f"g{i}", "ann", "wren", kind=kind) for i in range(6)]
     wrong = [words.answer(f"g{i}", "bob", "tit", kind=kind) for i in range(6)]
     await world.publish(words.created(), *gold, *right, *wrong)
-    request = pb.ConcludeProjectRequest(project="projects/birds", expected_annotations=12)
-    await eventually(lambda: api.ConcludeProject(request))
+    request = pb.ConcludeProjectRequest(project="projects/birds")
 
+    async def votes() -> int:
+        return int((await api.ConcludeProject(request)).votes)
+
+    await eventually(votes, 12)
     listed = await api.ListReliabilities(pb.ListReliabilitiesRequest(parent="projects/birds"))
 
     ann, bob = listed.reliabilities

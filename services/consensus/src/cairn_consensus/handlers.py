@@ -108,6 +108,9 @@ class Handlers:
         for key, project, group in await self._by_project(tx, asked):
             _await_schema(project, [(event, event.message.annotation.schema_version) for event in group])
             state = await self._states.hold(tx, key, project)
+            state.label_annotations += await self._store.insert_annotations(
+                tx, key, [event.message.annotation for event in group]
+            )
             votes = [vote for event in group for vote in _votes(event, omitted)]
             fresh = await self._store.insert_votes(tx, key, votes)
             causes: dict[ItemKey, Received[Any]] = {}
@@ -204,11 +207,12 @@ class Handlers:
 
             async def effect() -> ConcludeProjectResponse:
                 state = await self._state(tx, key)
-                if state.votes < request.expected_annotations:
+                heard, expected = state.label_annotations, request.expected_annotations
+                if heard < expected:
                     raise FailedPrecondition(
                         "VOTES_NOT_IN",
-                        f"{state.votes} of {request.expected_annotations} annotations have been heard of so far.",
-                        heard=str(state.votes),
+                        f"{heard} of {expected} label annotations have been heard of so far.",
+                        heard=str(heard),
                     )
                 said = await self._refit(tx, key, state, state.conclude)
                 await self._save_items(tx, key, state, sorted(state.items))

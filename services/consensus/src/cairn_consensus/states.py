@@ -45,6 +45,7 @@ class States:
 def rebuild(project: Project, kept: Everything) -> ProjectState:
     """A project's state from what is stored: the same whatever the order in which it came."""
     state = ProjectState(project)
+    state.label_annotations = kept.label_annotations
     for row in kept.items:
         item = state.item(row.item)
         item.state, item.revision, item.auto, item.concluded = (

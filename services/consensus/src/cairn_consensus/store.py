@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 
-from cairn.annotation.v1.annotation_store_pb2 import Project
+from cairn.annotation.v1.annotation_store_pb2 import ANNOTATION_KIND_LABEL, Annotation, Project
 from cairn.label.v1.label_value_pb2 import Answer
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
 from cairn_consensus.domain.project_state import State, Vote
@@ -101,6 +101,7 @@ class Everything:
     truths: list[TruthRow]
     items: list[ItemRow]
     decisions: list[DecisionRow]
+    label_annotations: int
     refit: RefitRow | None
 
 
@@ -128,6 +129,18 @@ class ConsensusStore:
         """Those of the projects that have been heard of."""
         found = await rows.fetch(SQL.known_projects, [k.tenant for k in keys], [k.project for k in keys])
         return {ProjectKey(row["tenant"], row["project"]): Project.FromString(row["body"]) for row in found}
+
+    async def insert_annotations(
+        self, tx: Transaction, key: ProjectKey, annotations: Sequence[Annotation]
+    ) -> int:
+        """Keep that these were heard of; returns how many of kind LABEL had not been."""
+        rows = await tx.fetch(
+            SQL.insert_annotations,
+            *key.columns,
+            [annotation.name for annotation in annotations],
+            [annotation.kind for annotation in annotations],
+        )
+        return sum(row["kind"] == ANNOTATION_KIND_LABEL for row in rows)
 
     async def insert_votes(
         self, tx: Transaction, key: ProjectKey, votes: Sequence[Vote]
@@ -232,14 +245,6 @@ class ConsensusStore:
             SQL.save_refit, *key.columns, refit, votes, labelers, changed_items, state, state_sha256
         )
 
-    async def count_annotations(self, rows: Rows, key: ProjectKey) -> int:
-        """How many annotations the votes came with."""
-        return int(await rows.fetchval(SQL.count_annotations, *key.columns))
-
-    async def votes_of_items(self, rows: Rows, key: ProjectKey, items: Sequence[ItemKey]) -> list[Vote]:
-        """The votes on these items, by item, question and labeler."""
-        return [_vote(row) for row in await rows.fetch(SQL.votes_of_items, *key.columns, list(items))]
-
     async def everything(self, tx: Transaction, key: ProjectKey) -> Everything:
         """All that is kept of a project, in an order that does not depend on when it came."""
         newest = await tx.fetchrow(SQL.newest_refit, *key.columns)
@@ -274,6 +279,9 @@ class ConsensusStore:
                 DecisionRow(row["item"], row["question"], Answer.FromString(row["answer"]), row["confidence"])
                 for row in await tx.fetch(SQL.all_decisions, *key.columns)
             ],
+            label_annotations=await tx.fetchval(
+                SQL.count_label_annotations, *key.columns, ANNOTATION_KIND_LABEL
+            ),
             refit=None
             if newest is None
             else RefitRow(newest["refit"], newest["votes"], newest["state"], newest["create_time"]),

@@ -175,7 +175,9 @@ class ProjectState:
         self.items: dict[ItemKey, Item] = {}
         self.refits = 0
         self.votes = 0
-        """Annotations by people."""
+        """Annotations by people, gold's included, with at least one answer that counts."""
+        self.label_annotations = 0
+        """Annotations of kind LABEL that were heard of, whether or not any of their answers counts."""
         self.votes_at_refit = 0
         self._always_asked = {
             QuestionId(question.id)

@@ -11,6 +11,12 @@ SELECT body FROM project WHERE tenant = $1 AND project = $2
 -- name: known_projects
 SELECT tenant, project, body FROM project JOIN unnest($1::text[], $2::text[]) AS wanted (tenant, project) USING (tenant, project)
 
+-- name: insert_annotations
+INSERT INTO annotation (tenant, project, annotation, kind)
+SELECT $1, $2, * FROM unnest($3::text[], $4::smallint[])
+ON CONFLICT DO NOTHING
+RETURNING kind
+
 -- name: insert_votes
 INSERT INTO vote (tenant, project, item, question, labeler, annotation, answer)
 SELECT $1, $2, * FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[])
@@ -83,9 +89,13 @@ SELECT item, state, revision, answers_wanted, auto, concluded FROM item WHERE te
 -- name: all_decisions
 SELECT item, question, answer, confidence FROM decision WHERE tenant = $1 AND project = $2 ORDER BY item, question
 
--- name: count_annotations
-SELECT count(DISTINCT annotation) FROM vote WHERE tenant = $1 AND project = $2
-
--- name: votes_of_items
-SELECT item, question, labeler, annotation, answer FROM vote
-WHERE tenant = $1 AND project = $2 AND item = ANY($3::text[]) ORDER BY item, question, labeler
+-- name: count_label_annotations
+-- A release that knew votes alone may still have been running when this one migrated: where it kept a vote, the item
+-- tells the kind of its annotation.
+SELECT (SELECT count(*) FROM annotation WHERE tenant = $1 AND project = $2 AND kind = $3)
+     + (SELECT count(DISTINCT vote.annotation) FROM vote
+        WHERE vote.tenant = $1 AND vote.project = $2
+          AND NOT EXISTS (SELECT FROM annotation AS heard
+                          WHERE (heard.tenant, heard.project, heard.annotation) = (vote.tenant, vote.project, vote.annotation))
+          AND NOT EXISTS (SELECT FROM truth
+                          WHERE (truth.tenant, truth.project, truth.item) = (vote.tenant, vote.project, vote.item) AND rank = 1))
