@@ -171,7 +171,7 @@ class Handlers:
     ) -> list[Posterior]:
         """What is known of each of these items; those that nobody has answered are left out."""
         async with self._database.transaction() as tx:
-            state = await self._state(tx, ProjectKey(tenant, project))
+            state = await self._read(tx, ProjectKey(tenant, project))
             name = QuestionId(question)
             if name not in state.questions:
                 raise NotFound(
@@ -184,7 +184,7 @@ class Handlers:
     async def reliabilities(self, tenant: str, project: str, question: str) -> list[Reliability]:
         """What is known of each labeler on one question, or on all of them."""
         async with self._database.transaction() as tx:
-            state = await self._state(tx, ProjectKey(tenant, project))
+            state = await self._read(tx, ProjectKey(tenant, project))
             names = [QuestionId(question)] if question else list(state.questions)
             return [one for name in names if name in state.questions for one in state.reliabilities(name)]
 
@@ -194,7 +194,7 @@ class Handlers:
         async with self._database.transaction() as tx:
 
             async def effect() -> RefitProjectResponse:
-                state = await self._state(tx, key)
+                state = await self._states.hold(tx, key, await self._project(tx, key))
                 said = await self._refit(tx, key, state, state.judge_again)
                 return RefitProjectResponse(refit=state.refits, votes=state.votes, changed_items=len(said))
 
@@ -206,7 +206,7 @@ class Handlers:
         async with self._database.transaction() as tx:
 
             async def effect() -> ConcludeProjectResponse:
-                state = await self._state(tx, key)
+                state = await self._read(tx, key)
                 heard, expected = state.label_annotations, request.expected_annotations
                 if heard < expected:
                     raise FailedPrecondition(
@@ -214,6 +214,7 @@ class Handlers:
                         f"{heard} of {expected} label annotations have been heard of so far.",
                         heard=str(heard),
                     )
+                await self._states.hold(tx, key, state.project)  # until here it was only looked at
                 said = await self._refit(tx, key, state, state.conclude)
                 await self._save_items(tx, key, state, sorted(state.items))
                 return ConcludeProjectResponse(
@@ -227,12 +228,15 @@ class Handlers:
 
     # --- what they share
 
-    async def _state(self, tx: Transaction, key: ProjectKey) -> ProjectState:
+    async def _read(self, tx: Transaction, key: ProjectKey) -> ProjectState:
+        return await self._states.read(tx, key, await self._project(tx, key))
+
+    async def _project(self, tx: Transaction, key: ProjectKey) -> Project:
         project = await self._store.project(tx, key)
         if project is None:
             name = f"projects/{key.project}"
             raise NotFound("PROJECT_NOT_FOUND", f"There is no {name}.", resource=name)
-        return await self._states.hold(tx, key, project)
+        return project
 
     async def _by_project(
         self, tx: Transaction, events: Sequence[Received[M]]

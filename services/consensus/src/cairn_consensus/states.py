@@ -1,4 +1,5 @@
-"""Projects' states in memory: loaded when first needed, changed by one transaction at a time, dropped when it fails."""
+"""Projects' states in memory: loaded when first needed, held by one transaction at a time, dropped when one that changed
+them fails."""
 
 from __future__ import annotations
 
@@ -19,26 +20,36 @@ class States:
         self._states: dict[ProjectKey, ProjectState] = {}
         self._locks: dict[ProjectKey, asyncio.Lock] = {}
         self._holder: dict[ProjectKey, Transaction] = {}
+        self._changing: set[ProjectKey] = set()
 
     async def hold(self, tx: Transaction, key: ProjectKey, project: Project) -> ProjectState:
         """The project's state, to be changed by this transaction alone until it ends."""
+        state = await self.read(tx, key, project)
+        self._changing.add(key)
+        return state
+
+    async def read(self, tx: Transaction, key: ProjectKey, project: Project) -> ProjectState:
+        """The project's state, changed by nobody until this transaction ends."""
         if self._holder.get(key) is not tx:
             await self._locks.setdefault(key, asyncio.Lock()).acquire()
             self._holder[key] = tx
             tx.after_commit(lambda: self._let_go(key))
-            tx.on_rollback(lambda: self._drop(key))
+            tx.on_rollback(lambda: self._undo(key))
         state = self._states.get(key)
-        if state is None or state.project.schema_version != project.schema_version:
+        if state is None or state.project.schema_version < project.schema_version:
             state = self._states[key] = rebuild(project, await self._store.everything(tx, key))
         state.adopt(project)
         return state
 
     def _let_go(self, key: ProjectKey) -> None:
+        self._changing.discard(key)
         del self._holder[key]
         self._locks[key].release()
 
-    def _drop(self, key: ProjectKey) -> None:
-        self._states.pop(key, None)
+    def _undo(self, key: ProjectKey) -> None:
+        # What was only read is as good as before, and costs a look at every vote to have again.
+        if key in self._changing:
+            self._states.pop(key, None)
         self._let_go(key)
 
 
