@@ -1,7 +1,9 @@
 """A labeler at a terminal can choose by key, undo before anything is sent, skip with a reason, and stop."""
 
 import io
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 
 from cairn.annotation.v1.annotation_store_pb2 import Item, Project
 from cairn.dispatch.v1.task_dispatch_pb2 import Lease
+from cairn.label.v1.label_value_pb2 import BlobRef
 from cairn_client.answers import Abstain
 from cairn_client.calls.work import Job
 from cairn_client.commands.screen import PlainConsole
@@ -176,6 +179,32 @@ def test_an_item_that_may_not_be_seen_is_given_back() -> None:
         made.run()
 
     assert desk.log == [("release", "x")]
+
+
+def test_an_image_lies_in_a_private_folder_until_the_session_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    desk = Desk(0)
+    image = Item(key="photo", blob=BlobRef(sha256="a" * 64, media_type="image/png"))
+    jobs = [Job(Lease(name="x", item="projects/p/items/photo", token="x"), SCHEMA, image)]
+    desk.lease = lambda *args, **others: [jobs.pop()] if jobs else []  # type: ignore[method-assign]
+    desk.download = lambda *args, **others: b"pixels"  # type: ignore[attr-defined]
+    made, screen = session(desk, "")
+    seen: list[tuple[bytes, int]] = []
+
+    def look() -> str:
+        [file] = tmp_path.rglob("*.png")
+        assert str(file) in screen.getvalue().replace("\n", "").replace("│", "").replace(" ", "")
+        seen.append((file.read_bytes(), file.parent.stat().st_mode & 0o777))
+        return "q"
+
+    made._key = look
+
+    made.run()
+
+    assert seen == [(b"pixels", 0o700)]
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_others_wrote_cannot_speak_to_the_terminal() -> None:

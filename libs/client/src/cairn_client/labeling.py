@@ -75,14 +75,23 @@ class LabelingSession:
         self._labeler = labeler
         self._reviews = reviews
         self._held: _Held | None = None
+        self._folder = Path()
         self.submitted = 0
 
     def run(self) -> int:
         """Ask until there is no more work or the labeler stops; how many answers were submitted.
 
+        Items that are files are shown as files in a private folder, which is removed at the end.
+
         Raises InputError, before anything is leased, when a question cannot be answered in a terminal.
         """
         refuse_unaskable(self._cairn.projects.get(self._project).schema)
+        # Nobody else at this machine may see the items, or have made their files before.
+        with tempfile.TemporaryDirectory(prefix="cairn-", ignore_cleanup_errors=True) as folder:
+            self._folder = Path(folder)
+            return self._ask_until_done()
+
+    def _ask_until_done(self) -> int:
         job: Job | None = None
         try:
             while (job := job or self._next() or self._last_word()) is not None:
@@ -158,7 +167,7 @@ class LabelingSession:
         if item.WhichOneof("content") == "blob":
             suffix = "." + item.blob.media_type.rpartition("/")[2]
             data = self._cairn.download(self._project, item.blob, lease_token=job.lease.token)
-            file = Path(tempfile.gettempdir()) / f"cairn-{item.blob.sha256[:16]}{suffix}"
+            file = self._folder / f"{item.blob.sha256[:16]}{suffix}"
             file.write_bytes(data)
             body = Text(f"{item.blob.media_type}, {len(data):,} bytes: {file}")
         else:
