@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import asyncpg
 import grpc
 import pytest
 from google.protobuf.message import Message
@@ -312,6 +313,16 @@ async def test_a_batch_that_fails_fails_each_of_its_calls_and_nobody_elses() -> 
     coalescer: Coalescer[int, int] = Coalescer(flush, max_batch=4)
     results = await asyncio.gather(*(coalescer.submit(n) for n in range(12, 20)), return_exceptions=True)
     assert [isinstance(result, Exception) for result in results] == [True] * 4 + [False] * 4
+
+
+async def test_a_coalesced_call_says_as_others_do_that_the_database_is_away() -> None:
+    async def flush(batch: Any) -> Any:
+        raise asyncpg.ConnectionDoesNotExistError("the connection was closed")
+
+    coalescer: Coalescer[int, int] = Coalescer(flush)
+    errors = await asyncio.gather(*(coalescer.submit(n) for n in range(3)), return_exceptions=True)
+    assert all(isinstance(error, asyncpg.ConnectionDoesNotExistError) for error in errors)
+    assert len(set(map(id, errors))) == 3
 
 
 async def test_a_watch_ends_with_the_service_and_does_not_hold_it_up(world: World, sample: Any) -> None:

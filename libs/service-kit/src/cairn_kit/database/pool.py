@@ -26,6 +26,7 @@ OUTAGES: tuple[type[BaseException], ...] = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.TransactionTimeoutError,
     asyncpg.QueryCanceledError,
     asyncpg.ReadOnlySQLTransactionError,
 )

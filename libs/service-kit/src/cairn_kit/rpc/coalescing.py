@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context as VarContext
+from copy import copy
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from opentelemetry.context import Context, get_current
 
 from cairn_kit.auth.caller import Caller, caller
+from cairn_kit.database.pool import OUTAGES
 from cairn_kit.errors import CairnError, Unauthenticated
 
 Q = TypeVar("Q")
@@ -127,6 +129,9 @@ def _copy(error: BaseException) -> BaseException:
     # One exception object raised in many tasks would gather all their tracebacks.
     if isinstance(error, CairnError) or not isinstance(error, Exception):
         return error
-    copied = RuntimeError(f"the batch failed: {error!r}")
+    # Of an outage the kind is kept: it is the database that is away, and no defect.
+    copied = (
+        copy(error) if isinstance(error, OUTAGES) else RuntimeError(f"the batch failed: {error!r}")
+    ).with_traceback(None)
     copied.__cause__ = error
     return copied

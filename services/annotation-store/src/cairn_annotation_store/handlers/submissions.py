@@ -175,7 +175,7 @@ class SubmissionHandlers:
             async with asyncio.timeout(_LONGEST_SECONDS):
                 results = await self._database.retrying(work)
         except OUTAGES as error:
-            # Said here: of an error that many calls share the gate cannot see the kind.
+            # Said here: the gate would take our own time limit for the deadline of the caller.
             raise Unavailable(
                 "STORAGE_UNAVAILABLE", "The answer could not be kept in time; send it again."
             ) from error
