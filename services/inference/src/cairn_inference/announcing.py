@@ -44,7 +44,7 @@ class Announcer:
         announce(tx, _version_event(serving, message, project.score_round + 1))
         return serving
 
-    def run_ended(self, tx: Transaction, run: Run) -> None:
+    def run_ended(self, tx: Transaction, run: Run, cause: Received[Message] | None = None) -> None:
         """A training run ended, well or not."""
         event = Event(
             TrainingRunFinished(training_run=run_message(run)),
@@ -53,7 +53,7 @@ class Announcer:
             resource=run_name(run.project, run.id),
             revision=1,
         )
-        announce(tx, event)
+        announce(tx, event, cause=cause)
 
     async def end_round(
         self, tx: Transaction, project: Project, found: NewThreshold, *, in_force: bool

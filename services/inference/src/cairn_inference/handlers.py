@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from google.protobuf.message import Message
+
 from cairn.annotation.v1.annotation_store_pb2 import Item
 from cairn.events.v1.annotation_store_events_pb2 import (
     ItemsImported,
@@ -46,6 +48,8 @@ from cairn_kit.ids import uuid7
 
 ProjectRef = tuple[str, str]
 
+_ANSWERS_TO_A_CHOICE = frozenset({"choice", "abstention"})
+
 
 def _nothing() -> None:
     """Nobody works in this process."""
@@ -71,7 +75,9 @@ class Handlers:
         self, tx: Transaction, events: Sequence[Received[ProjectCreated] | Received[ProjectUpdated]]
     ) -> None:
         """Know a project's policy; a bound that was set for another policy no longer holds."""
-        known = await self._store.projects(tx, [(event.tenant, event.project) for event in events])
+        refs = [(event.tenant, event.project) for event in events]
+        await self._store.lock_projects(tx, refs)
+        known = await self._store.projects(tx, refs)
         for event in events:
             message = event.message.project
             policy, before = policy_of(message), known.get((event.tenant, event.project))
@@ -80,14 +86,23 @@ class Handlers:
             if before is None:
                 continue
             old = before.policy
-            if policy.question and policy.question != old.question and old.question:
-                await self._store.forget_question(tx, event.tenant, event.project)
+            if policy.question and policy.question != before.routed_question:
+                await self._route_question(tx, before, policy.question, event)
             if (policy.alpha, policy.delta, policy.question) != (old.alpha, old.delta, old.question):
                 await self._store.withdraw_threshold(tx, event.tenant, event.project)
             known[event.tenant, event.project] = (
                 await self._store.projects(tx, [(event.tenant, event.project)])
             )[event.tenant, event.project]
         tx.after_commit(self.wake)
+
+    async def _route_question(
+        self, tx: Transaction, project: Project, question: str, cause: Received[Message]
+    ) -> None:
+        run = await self._store.active_run(tx, project.tenant, project.id)
+        if run is not None:  # it learns the old question
+            ended = await self._store.end_run(tx, run, RunState.CANCELLED)
+            self._announcer.run_ended(tx, ended, cause)
+        await self._store.route_question(tx, project, question)
 
     async def on_items_imported(self, tx: Transaction, events: Sequence[Received[ItemsImported]]) -> None:
         """Keep the items and send them to people at once, unless a threshold is in force and a score is coming."""
@@ -117,7 +132,7 @@ class Handlers:
 
     def _new_item(self, project: Project, item: Item) -> NewItem:
         content, body, blob, problem = content_of(item)
-        gold_class = class_of(item.gold_answers, project.policy.question)
+        gold_class = class_of(item.gold_answers, project.routed_question)
         gold = bool(item.gold_answers)
         name = (project.tenant, project.id, item.key)
         validation = (
@@ -146,27 +161,37 @@ class Handlers:
         )
 
     async def on_labels(self, tx: Transaction, events: Sequence[Received[LabelFinalized]]) -> None:
-        """Know the labels of the routed question: truth to train on, and items that need no route any more."""
+        """Know the labels of choice questions: of the routed one they are truth to train on, and end an item's routing.
+
+        Those of the others are kept for the day when one of them is routed.
+        """
+        await self._store.lock_projects(tx, [(event.tenant, event.project) for event in events])
         projects = await self._known_projects(tx, events)
         heard = {
             event.id: HeardLabel(
                 tenant=event.tenant,
                 project=event.project,
                 key=event.message.item.rpartition("/")[2],
+                question=event.message.question,
                 class_id=class_of([event.message.label.answer], event.message.question),
                 source=int(event.message.label.source),
                 confidence=event.message.label.confidence,
                 revision=event.message.label.revision,
             )
             for event in events
-            if event.message.question == projects[event.tenant, event.project].policy.question
+            if event.message.label.answer.WhichOneof("value") in _ANSWERS_TO_A_CHOICE
         }
         refs = {id_: ItemRef(label.tenant, label.project, label.key) for id_, label in heard.items()}
         known = await self._store.known_items(tx, list(set(refs.values())))
         unknown = [event for event in events if event.id in refs and refs[event.id] not in known]
         if unknown:
             raise NotYet("the item is not known yet", *unknown)
-        await self._store.keep_labels(tx, list(heard.values()))
+
+        def is_routed(label: HeardLabel) -> bool:
+            return label.question == projects[label.tenant, label.project].routed_question
+
+        await self._store.keep_labels(tx, [label for label in heard.values() if is_routed(label)])
+        await self._store.keep_other_labels(tx, [label for label in heard.values() if not is_routed(label)])
         tx.after_commit(self.wake)
 
     async def on_audits_failed(self, tx: Transaction, events: Sequence[Received[AuditFailed]]) -> None:

@@ -32,12 +32,16 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A project, its policy, and where its model and its routing stand."""
+    """A project, its policy, and where its model and its routing stand.
+
+    `routed_question` is the one that labels and scores are of: the policy's, or, while routing is off, the last.
+    """
 
     tenant: str
     id: str
     revision: int
     policy: Policy
+    routed_question: str
     serving_model: str | None
     serving_version: int | None
     score_round: int
@@ -86,11 +90,12 @@ class NewItem:
 
 @dataclass(frozen=True, slots=True)
 class HeardLabel:
-    """The label that stands for an item's routed question; `class_id` is None for an abstention."""
+    """The label that stands for a choice question of an item; `class_id` is None for an abstention."""
 
     tenant: str
     project: str
     key: str
+    question: str
     class_id: str | None
     source: int
     confidence: float

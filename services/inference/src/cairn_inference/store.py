@@ -86,9 +86,16 @@ class InferenceStore:
         """No threshold is in force until a round passes."""
         await tx.execute(SQL.withdraw_threshold, tenant, project)
 
-    async def forget_question(self, tx: Transaction, tenant: str, project: str) -> None:
-        """Drop labels and scores, and retire the serving version: another question is routed."""
-        await tx.execute(SQL.forget_question, tenant, project)
+    async def lock_projects(self, tx: Transaction, refs: Iterable[tuple[str, str]]) -> None:
+        """Let nobody else change these projects (tenant, project) until the transaction ends."""
+        wanted = sorted(set(refs))
+        await tx.execute(
+            SQL.lock_projects, [tenant for tenant, _ in wanted], [project for _, project in wanted]
+        )
+
+    async def route_question(self, tx: Transaction, project: Project, question: str) -> None:
+        """Take up the labels of another question; drop scores, and retire the serving version."""
+        await tx.execute(SQL.route_question, project.tenant, project.id, project.routed_question, question)
 
     async def projects_with_work(self, reader: Reader) -> list[Project]:
         """Every project with a serving version."""
@@ -126,11 +133,27 @@ class InferenceStore:
         return {_ref(row) for row in await tx.fetch(SQL.known_items, *_columns(refs))}
 
     async def keep_labels(self, tx: Transaction, labels: Sequence[HeardLabel]) -> None:
-        """Write the newest of these labels, where they are newer than what is known."""
+        """Write the newest of these labels of routed questions, where they are newer than what is known."""
         await tx.execute(
             SQL.keep_labels,
             [label.tenant for label in labels],
             [label.project for label in labels],
+            [label.key for label in labels],
+            [label.class_id for label in labels],
+            [label.source for label in labels],
+            [label.confidence for label in labels],
+            [label.revision for label in labels],
+        )
+
+    async def keep_other_labels(self, tx: Transaction, labels: Sequence[HeardLabel]) -> None:
+        """The same for labels of questions that are not routed."""
+        if not labels:
+            return
+        await tx.execute(
+            SQL.keep_other_labels,
+            [label.tenant for label in labels],
+            [label.project for label in labels],
+            [label.question for label in labels],
             [label.key for label in labels],
             [label.class_id for label in labels],
             [label.source for label in labels],
@@ -384,6 +407,11 @@ class InferenceStore:
         row = await tx.fetchrow(SQL.run_for_update, tenant, project, run)
         return None if row is None else _run(row)
 
+    async def active_run(self, tx: Transaction, tenant: str, project: str) -> Run | None:
+        """A project's run that has not ended, locked."""
+        row = await tx.fetchrow(SQL.active_run, tenant, project)
+        return None if row is None else _run(row)
+
     async def runs(
         self, reader: Reader, tenant: str, project: str, before: str | None, limit: int
     ) -> list[Run]:
@@ -532,9 +560,10 @@ def _project(row: Any) -> Project:
         automatic=row["automatic"],
     )
     same = (
-        "revision", "serving_model", "serving_version", "score_round", "route_round", "routed_scores", "threshold",
-        "threshold_score", "threshold_at", "threshold_coverage", "thresholds", "validation_round",
-        "validation_items", "validation_scores", "stop_reason", "stop_revision", "drift_items", "labels_trained",
+        "revision", "routed_question", "serving_model", "serving_version", "score_round", "route_round",
+        "routed_scores", "threshold", "threshold_score", "threshold_at", "threshold_coverage", "thresholds",
+        "validation_round", "validation_items", "validation_scores", "stop_reason", "stop_revision", "drift_items",
+        "labels_trained",
     )  # fmt: skip
     return Project(
         tenant=row["tenant"],

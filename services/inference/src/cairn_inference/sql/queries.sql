@@ -1,13 +1,20 @@
 -- name: upsert_project
 INSERT INTO project (tenant, project, revision, question, unroutable, class_ids, alpha, delta, validation_share,
-                     min_answers, automatic)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                     min_answers, automatic, routed_question)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $4)
 ON CONFLICT (tenant, project) DO UPDATE SET
     revision = excluded.revision, question = excluded.question, unroutable = excluded.unroutable,
     class_ids = excluded.class_ids, alpha = excluded.alpha, delta = excluded.delta,
     validation_share = excluded.validation_share, min_answers = excluded.min_answers,
-    automatic = excluded.automatic
+    automatic = excluded.automatic,
+    routed_question = coalesce(nullif(excluded.question, ''), project.routed_question)
 WHERE project.revision < excluded.revision
+
+-- name: lock_projects
+-- In order, so that two batches do not wait for each other. Items may still be written beside it.
+SELECT FROM project WHERE (tenant, project) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+ORDER BY tenant, project
+FOR NO KEY UPDATE
 
 -- name: projects
 SELECT p.*, t.score AS threshold_score, t.created_at AS threshold_at, t.coverage AS threshold_coverage
@@ -24,16 +31,28 @@ FOR UPDATE OF p
 -- The next round counts as one on fresh evidence.
 UPDATE project SET threshold = NULL, validation_items = 0 WHERE tenant = $1 AND project = $2
 
--- name: forget_question
--- Another question is routed from now on: what is known is about the old one.
-WITH items AS (
-    UPDATE item SET scored_round = 0, predicted = NULL, score = NULL, margin = NULL, open = route <> 1,
-        label = NULL, label_source = 0, label_confidence = 0
-    WHERE tenant = $1 AND project = $2
+-- name: route_question
+-- Question $4 is routed from now on, not $3: labels of $3 are put aside for those of $4, and what was learned is dropped.
+-- The scoring round ends, so that scores which the old version is just giving are not written.
+WITH aside AS (
+    INSERT INTO other_label (tenant, project, question, item, label, source, confidence, revision)
+    SELECT tenant, project, $3, item, label, label_source, label_confidence, label_revision
+    FROM item
+    WHERE tenant = $1 AND project = $2 AND label_revision > 0 AND $3 <> ''
+), standing AS (
+    DELETE FROM other_label WHERE tenant = $1 AND project = $2 AND question = $4
+    RETURNING item, label, source, confidence, revision
+), items AS (
+    UPDATE item i SET scored_round = 0, predicted = NULL, score = NULL, margin = NULL,
+        open = i.route <> 1 AND s.item IS NULL, label = s.label, label_source = coalesce(s.source, 0),
+        label_confidence = coalesce(s.confidence, 0), label_revision = coalesce(s.revision, 0)
+    FROM item e LEFT JOIN standing s USING (item)
+    WHERE e.tenant = $1 AND e.project = $2 AND (i.tenant, i.project, i.item) = (e.tenant, e.project, e.item)
 ), versions AS (
     UPDATE model_version SET state = 3 WHERE tenant = $1 AND project = $2 AND state = 2
 )
-UPDATE project SET serving_model = NULL, serving_version = NULL, threshold = NULL, labels_trained = 0
+UPDATE project SET serving_model = NULL, serving_version = NULL, threshold = NULL, labels_trained = 0,
+    labels_changed = true, score_round = score_round + 1
 WHERE tenant = $1 AND project = $2
 
 -- name: insert_items
@@ -65,6 +84,16 @@ WITH heard AS (
 )
 UPDATE project p SET labels_changed = true
 WHERE (p.tenant, p.project) IN (SELECT tenant, project FROM changed)
+
+-- name: keep_other_labels
+INSERT INTO other_label AS o (tenant, project, question, item, label, source, confidence, revision)
+SELECT DISTINCT ON (tenant, project, question, item) *
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::smallint[], $7::double precision[],
+            $8::bigint[]) AS h (tenant, project, question, item, label, source, confidence, revision)
+ORDER BY tenant, project, question, item, revision DESC
+ON CONFLICT (tenant, project, question, item) DO UPDATE SET
+    label = excluded.label, source = excluded.source, confidence = excluded.confidence, revision = excluded.revision
+WHERE o.revision < excluded.revision
 
 -- name: items_to_featurise
 SELECT i.tenant, i.project, i.item, i.content, i.body, i.blob, i.feature_tries
@@ -250,6 +279,9 @@ SELECT * FROM training_run WHERE tenant = $1 AND project = $2 AND run = $3
 
 -- name: run_for_update
 SELECT * FROM training_run WHERE tenant = $1 AND project = $2 AND run = $3 FOR UPDATE
+
+-- name: active_run
+SELECT * FROM training_run WHERE tenant = $1 AND project = $2 AND state IN (1, 2) FOR UPDATE
 
 -- name: runs
 SELECT * FROM training_run WHERE tenant = $1 AND project = $2 AND run < $3 ORDER BY run DESC LIMIT $4
