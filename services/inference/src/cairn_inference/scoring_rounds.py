@@ -60,10 +60,16 @@ if TYPE_CHECKING:  # the stubs alone know of asynchronous clients
 _log = get_logger(__name__)
 Floats = NDArray[np.float64]
 
+_AWAY: tuple[type[BaseException], ...] = (grpc.aio.AioRpcError, *OUTAGES)
+"""Consensus, the model files or the database do not answer, or not in time."""
+
 _ROUTE_BATCH = 1000
 _POSTERIOR_BATCH = 5000
 _WORTH_TELLING = 0.05
 """A priority that moved less is not announced: every announcement is a write in every service."""
+
+_REST = 4.0
+"""How many times as long as it took to fail a project rests: it takes a fifth of the time from the others at most."""
 
 _NOTHING_PASSES = 2.0
 """Stands for a threshold that no score reaches."""
@@ -91,19 +97,32 @@ class ScoringRounds:
         self._considered: dict[tuple[str, str], tuple[tuple[int, ...], int]] = {}
         """What was the case at the last look, and how many validation items were settled: consensus is not asked
         again each second."""
+        self._rests_until: dict[tuple[str, str], float] = {}
+        """Of projects that failed: until when, on the loop's clock, they are passed over."""
 
     async def step(self) -> int:
-        """One batch of work for each project; how many items were taken up."""
+        """One batch of work for each project that is not at rest; how many items were taken up.
+
+        No project holds up the others: one that fails, with a damaged model file or by a statement that takes too
+        long, rests so long that it has a small share of the time.
+        """
         done = await self._release_overdue()
+        clock = asyncio.get_running_loop().time
         for project in await self._store.projects_with_work(self._database):
+            began, place = clock(), (project.tenant, project.id)
+            if began < self._rests_until.get(place, 0.0):
+                continue
             try:
                 done += await self._advance(project)
-            except grpc.aio.AioRpcError as error:  # consensus is away: this project waits, the others go on
-                _log.warning("round.postponed", project=project.id, code=error.code().name)
-            except OUTAGES:
-                raise
-            except Exception as error:  # a damaged model file, say: one project must not hold up the others
+            except _AWAY as error:
+                _log.warning("round.postponed", tenant=project.tenant, project=project.id, error=repr(error))
+            except Exception as error:
                 _log.error("round.failed", tenant=project.tenant, project=project.id, exc_info=error)
+            else:
+                continue
+            self._rests_until[place] = clock() + _REST * (clock() - began)
+            # A lost database is no project's failure: it ends the step.
+            await self._store.answers(self._database)
         return done
 
     async def _advance(self, project: Project) -> int:

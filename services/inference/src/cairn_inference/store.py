@@ -97,6 +97,10 @@ class InferenceStore:
         """Take up the labels of another question; drop scores, and retire the serving version."""
         await tx.execute(SQL.route_question, project.tenant, project.id, project.routed_question, question)
 
+    async def answers(self, reader: Reader) -> None:
+        """Raise one of OUTAGES unless the database answers."""
+        await reader.fetchval("SELECT 1")
+
     async def projects_with_work(self, reader: Reader) -> list[Project]:
         """Every project with a serving version."""
         return [_project(row) for row in await reader.fetch(SQL.projects_with_work)]
