@@ -8,7 +8,6 @@ import grpc
 import pytest
 
 from cairn.consensus.v1 import consensus_pb2 as pb
-from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceStub
 from cairn_consensus import states
 from cairn_kit.testing import World, eventually
 

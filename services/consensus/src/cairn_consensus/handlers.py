@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -29,6 +28,7 @@ from cairn.events.v1.consensus_events_pb2 import ReliabilitiesRefitted
 from cairn.events.v1.inference_events_pb2 import ROUTE_AUTO, ItemsRouted, ItemsScored
 from cairn.label.v1.label_value_pb2 import Answer
 from cairn_consensus.announcing import announce_all
+from cairn_consensus.computing import Computing
 from cairn_consensus.config import ConsensusSettings
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
 from cairn_consensus.domain.project_state import Announcement, ProjectState, Reached, State, Vote, pack
@@ -49,7 +49,10 @@ from cairn_kit.events import Event, NotYet, Received, announce
 from cairn_kit.rpc import once
 
 M = TypeVar("M", ItemsImported, AnnotationSubmitted, ItemsScored, ItemsRouted, LabelCorrected)
-Groups = dict[ProjectKey, list[Received[M]]]
+T = TypeVar("T")
+
+_AT_ONCE = 1000
+"""Items announced and written in one go: between two of them others have their turn."""
 
 
 class Handlers:
@@ -66,7 +69,8 @@ class Handlers:
         self._store = store
         self._omitted_answers = omitted_answers
         self._settings = settings
-        self._states = States(store)
+        self._computing = Computing(store, settings.statement_timeout)
+        self._states = States(store, self._computing)
 
     # --- events
 
@@ -279,10 +283,12 @@ class Handlers:
         cause: Received[Any] | None = None,
     ) -> list[Announcement]:
         """Fit everything, keep the fit, and say what changed by it."""
-        fitted = await asyncio.to_thread(state.refit)
+
+        def fit() -> tuple[bytes, bytes, int]:
+            return pack(state.refit()), state.digest(), state.labelers()
+
+        fitted, digest, labelers = await self._computing.result(tx, fit)
         said = await self._decide(tx, key, state, sorted(state.items), judge)
-        digest = state.digest()
-        labelers = state.labelers()
         await self._store.save_refit(
             tx,
             key,
@@ -290,7 +296,7 @@ class Handlers:
             votes=state.votes,
             labelers=labelers,
             changed_items=len(said),
-            state=pack(fitted),
+            state=fitted,
             state_sha256=digest,
         )
         name = f"projects/{key.project}"
@@ -315,30 +321,38 @@ class Handlers:
         causes: Mapping[ItemKey, Received[Any]] | None = None,
     ) -> list[Announcement]:
         """Judge items, keep what was decided, and announce it."""
-        said = [found for item in items if (found := judge(item)) is not None]
-        if not said:
-            return said
-        announce_all(tx, key, state, said, causes or {})
-        await self._save_items(tx, key, state, [one.item for one in said])
-        decided = [
-            DecisionRow(one.item, QuestionId(d.answer.question), d.answer, d.confidence)
-            for one in said
-            for d in getattr(one, "decisions", ())
-        ]
-        if decided:
-            await self._store.save_decisions(tx, key, decided)
+
+        def judged() -> list[Announcement]:
+            return [found for item in items if (found := judge(item)) is not None]
+
+        said = await self._computing.result(tx, judged)
+        for part in _parts(said):
+            announce_all(tx, key, state, part, causes or {})
+            await self._save_items(tx, key, state, [one.item for one in part])
+            decided = [
+                DecisionRow(one.item, QuestionId(d.answer.question), d.answer, d.confidence)
+                for one in part
+                for d in getattr(one, "decisions", ())
+            ]
+            if decided:
+                await self._store.save_decisions(tx, key, decided)
         return said
 
     async def _save_items(
         self, tx: Transaction, key: ProjectKey, state: ProjectState, items: Sequence[ItemKey]
     ) -> None:
-        rows = [
-            ItemRow(name, item.state, item.revision, item.answers_wanted, item.auto, item.concluded)
-            for name in items
-            for item in (state.items[name],)
-        ]
-        if rows:
+        for part in _parts(items):
+            rows = [
+                ItemRow(name, item.state, item.revision, item.answers_wanted, item.auto, item.concluded)
+                for name in part
+                for item in (state.items[name],)
+            ]
             await self._store.save_items(tx, key, rows)
+
+
+def _parts(many: Sequence[T]) -> Iterator[Sequence[T]]:
+    """All of them, in order, so many at once."""
+    return (many[start : start + _AT_ONCE] for start in range(0, len(many), _AT_ONCE))
 
 
 def _votes(event: Received[AnnotationSubmitted], omitted: Mapping[UUID, Sequence[Answer]]) -> list[Vote]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 
 from cairn.annotation.v1.annotation_store_pb2 import Project
+from cairn_consensus.computing import Computing
 from cairn_consensus.domain.ids import ItemKey
 from cairn_consensus.domain.project_state import ProjectState, unpack
 from cairn_consensus.store import ConsensusStore, Everything, ProjectKey
@@ -15,8 +16,9 @@ from cairn_kit.database import Transaction
 class States:
     """Who holds which project's state."""
 
-    def __init__(self, store: ConsensusStore) -> None:
+    def __init__(self, store: ConsensusStore, computing: Computing) -> None:
         self._store = store
+        self._computing = computing
         self._states: dict[ProjectKey, ProjectState] = {}
         self._locks: dict[ProjectKey, asyncio.Lock] = {}
         self._holder: dict[ProjectKey, Transaction] = {}
@@ -31,13 +33,14 @@ class States:
     async def read(self, tx: Transaction, key: ProjectKey, project: Project) -> ProjectState:
         """The project's state, changed by nobody until this transaction ends."""
         if self._holder.get(key) is not tx:
-            await self._locks.setdefault(key, asyncio.Lock()).acquire()
+            await self._computing.turn(tx, self._locks.setdefault(key, asyncio.Lock()))
             self._holder[key] = tx
             tx.after_commit(lambda: self._let_go(key))
             tx.on_rollback(lambda: self._undo(key))
         state = self._states.get(key)
         if state is None or state.project.schema_version < project.schema_version:
-            state = self._states[key] = rebuild(project, await self._store.everything(tx, key))
+            kept = await self._store.everything(tx, key)
+            state = self._states[key] = await self._computing.result(tx, lambda: rebuild(project, kept))
         state.adopt(project)
         return state
 

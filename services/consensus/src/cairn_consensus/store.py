@@ -108,6 +108,10 @@ class Everything:
 class ConsensusStore:
     """Rows in, rows out; it decides nothing."""
 
+    async def stay(self, tx: Transaction) -> None:
+        """Show that the transaction is in use."""
+        await tx.execute(SQL.stay)
+
     async def upsert_projects(
         self, tx: Transaction, projects: Sequence[tuple[ProjectKey, int, Project]]
     ) -> None:
@@ -246,10 +250,13 @@ class ConsensusStore:
         )
 
     async def everything(self, tx: Transaction, key: ProjectKey) -> Everything:
-        """All that is kept of a project, in an order that does not depend on when it came."""
+        """All that is kept of a project, in an order that does not depend on when it came.
+
+        It is read a thousand rows at a time: none is a long statement, and between two others have their turn.
+        """
         newest = await tx.fetchrow(SQL.newest_refit, *key.columns)
         return Everything(
-            votes=[_vote(row) for row in await tx.fetch(SQL.all_votes, *key.columns)],
+            votes=[_vote(row) async for row in tx.cursor(SQL.all_votes, *key.columns)],
             scores=[
                 ScoreRow(
                     row["item"],
@@ -258,11 +265,11 @@ class ConsensusStore:
                     tuple(row["probabilities"]),
                     tuple(row["class_ids"]),
                 )
-                for row in await tx.fetch(SQL.all_scores, *key.columns)
+                async for row in tx.cursor(SQL.all_scores, *key.columns)
             ],
             truths=[
                 TruthRow(row["item"], row["question"], Answer.FromString(row["answer"]))
-                for row in await tx.fetch(SQL.all_truths, *key.columns)
+                async for row in tx.cursor(SQL.all_truths, *key.columns)
             ],
             items=[
                 ItemRow(
@@ -273,11 +280,11 @@ class ConsensusStore:
                     row["auto"],
                     row["concluded"],
                 )
-                for row in await tx.fetch(SQL.all_items, *key.columns)
+                async for row in tx.cursor(SQL.all_items, *key.columns)
             ],
             decisions=[
                 DecisionRow(row["item"], row["question"], Answer.FromString(row["answer"]), row["confidence"])
-                for row in await tx.fetch(SQL.all_decisions, *key.columns)
+                async for row in tx.cursor(SQL.all_decisions, *key.columns)
             ],
             label_annotations=await tx.fetchval(
                 SQL.count_label_annotations, *key.columns, ANNOTATION_KIND_LABEL

@@ -1,3 +1,7 @@
+-- name: stay
+-- To the server a session that says nothing is idle, whatever is computed for it.
+SELECT
+
 -- name: upsert_projects
 INSERT INTO project (tenant, project, revision, body)
 SELECT DISTINCT ON (tenant, project) * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[]) AS heard (tenant, project, revision, body)
