@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -24,7 +24,6 @@ strata = st.lists(
 
 
 @given(strata, st.integers(0, 800), st.integers(0, 10))
-@settings(deadline=None)
 def test_an_allocation_spends_what_it_was_given_and_leaves_nobody_out(
     parts: list[Stratum], size: int, least: int
 ) -> None:

@@ -143,7 +143,7 @@ answers = st.lists(
 
 
 @given(answers, st.randoms())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_order_and_restarts_change_nothing(rows: list[tuple[int, int, int]], chance: object) -> None:
     shuffled = chance.sample(rows, len(rows))  # type: ignore[attr-defined]
     kinds: tuple[tuple[Any, Any], ...] = (

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -44,7 +44,6 @@ def test_certain_truth_gives_the_exact_bound(errors: list[float]) -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=5, max_size=100), st.floats(0.01, 0.4))
-@settings(deadline=None)
 def test_doubt_never_makes_the_bound_tighter(errors: list[float], doubt: float) -> None:
     certain = [float(e > 0.5) for e in errors]
     agreed = [min(max(e, doubt), 1.0) for e in certain]

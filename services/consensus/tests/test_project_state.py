@@ -54,7 +54,7 @@ votes = st.lists(
 
 
 @given(votes, st.randoms())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_same_votes_in_any_order_are_fitted_to_the_same_bits(
     rows: list[Vote], chance: random.Random
 ) -> None:
@@ -74,7 +74,7 @@ def test_the_same_votes_in_any_order_are_fitted_to_the_same_bits(
 
 
 @given(votes, votes)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_state_restored_from_its_fit_and_votes_says_the_same(
     earlier: list[Vote], later: list[Vote]
 ) -> None:

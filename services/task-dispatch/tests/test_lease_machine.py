@@ -256,7 +256,6 @@ def test_leases_keep_their_promise_in_every_order(kit):
                 settings=settings(
                     max_examples=25,
                     stateful_step_count=25,
-                    deadline=None,
                     suppress_health_check=list(HealthCheck),
                 ),
             )
