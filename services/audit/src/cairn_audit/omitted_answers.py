@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import grpc
 from google.protobuf.message import Message
 
 from cairn.annotation.v1.annotation_store_pb2 import (
@@ -19,23 +18,11 @@ from cairn.label.v1.label_value_pb2 import Answer
 from cairn_audit.domain.names import Tenant
 from cairn_kit.auth import acting_for
 from cairn_kit.database import Transaction
-from cairn_kit.events import NotYet, Received
+from cairn_kit.events import Received
+from cairn_kit.events.asking import ask
 
 if TYPE_CHECKING:  # the generated code has this class in its types only
     from cairn.annotation.v1.annotation_store_pb2_grpc import AnnotationStoreServiceAsyncStub
-
-_AT_ONCE = 8
-_LONGEST = 5.0
-"""Seconds for the reviews of one batch: its transaction is open meanwhile, though it holds nothing others wait for."""
-
-AWAY = frozenset(
-    {
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-    }
-)
-"""What a neighbour says that may well answer later."""
 
 
 class OmittedAnswers:
@@ -50,38 +37,29 @@ class OmittedAnswers:
         Raises NotYet with the reviews whose answers cannot be had now.
         """
         without: list[Received[Any]] = [event for event in events if _lacks_answers(event.decoded)]
-        gate, end = asyncio.Semaphore(_AT_ONCE), asyncio.get_running_loop().time() + _LONGEST
-        whole = await asyncio.gather(*(self._complete(event, gate, end) for event in without))
-        missing = [event for event, is_whole in zip(without, whole, strict=True) if not is_whole]
-        if missing:
-            raise NotYet("annotation-store, which keeps the answers, is away", *missing)
+        whole = await ask(
+            "annotation-store, which keeps the answers,",
+            [
+                (
+                    event,
+                    partial(
+                        self._annotations.GetAnnotation,
+                        GetAnnotationRequest(name=event.message.annotation.name),
+                    ),
+                )
+                for event in without
+            ],
+        )
+        for event, annotation in zip(without, whole, strict=True):
+            # Only what was decoded is completed: the ledger keeps the body, which stays as it was sent.
+            event.message.annotation.answers.extend(annotation.answers)
+            event.message.answers_omitted = False
 
     async def of_label(self, tenant: Tenant, revision: str) -> Answer:
         """The answer of a label's revision (`.../labels/{question}@{revision}`). Raises grpc.aio.AioRpcError."""
         with acting_for(tenant):
             label = await self._annotations.GetLabel(GetLabelRequest(name=revision))
         return label.answer
-
-    async def _complete(
-        self, event: Received[AnnotationSubmitted], gate: asyncio.Semaphore, end: float
-    ) -> bool:
-        """False while the store is away; any other refusal is raised, for waiting would not mend it."""
-        submitted = event.message
-        request = GetAnnotationRequest(name=submitted.annotation.name)
-        try:
-            async with asyncio.timeout_at(end), gate:
-                with acting_for(event.tenant):
-                    annotation = await self._annotations.GetAnnotation(request)
-        except TimeoutError:
-            return False
-        except grpc.aio.AioRpcError as error:
-            if error.code() in AWAY:
-                return False
-            raise
-        # Only what was decoded is completed: the ledger keeps the body, which stays as it was sent.
-        submitted.annotation.answers.extend(annotation.answers)
-        submitted.answers_omitted = False
-        return True
 
 
 def _lacks_answers(message: Message | None) -> bool:

@@ -24,11 +24,12 @@ from cairn.dispatch.v1.task_dispatch_pb2 import (
 from cairn_audit.domain import names
 from cairn_audit.domain.names import ItemKey, Tenant
 from cairn_audit.handlers import Handlers
-from cairn_audit.omitted_answers import AWAY, OmittedAnswers
+from cairn_audit.omitted_answers import OmittedAnswers
 from cairn_audit.store import AuditKey, AuditStore, ReviewWish, UnreadLabel
 from cairn_kit.auth import acting_for
 from cairn_kit.database import Database, Transaction
 from cairn_kit.errors import CairnError, FailedPrecondition, NotFound, from_rpc_error, from_status
+from cairn_kit.events.asking import AWAY
 from cairn_kit.telemetry import get_logger
 
 if TYPE_CHECKING:  # the generated code has this class in its types only

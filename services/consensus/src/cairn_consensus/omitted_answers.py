@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 from uuid import UUID
-
-import grpc
 
 from cairn.annotation.v1.annotation_store_pb2 import Annotation, GetAnnotationRequest
 from cairn.events.v1.annotation_store_events_pb2 import AnnotationSubmitted
 from cairn.events.v1.audit_events_pb2 import LabelCorrected
 from cairn.label.v1.label_value_pb2 import Answer
-from cairn_kit.auth import acting_for
-from cairn_kit.events import NotYet, Received
+from cairn_kit.events import Received
+from cairn_kit.events.asking import ask
 
 if TYPE_CHECKING:  # the stubs alone know of asynchronous clients
     from cairn.annotation.v1.annotation_store_pb2_grpc import AnnotationStoreServiceAsyncStub
 
-M = TypeVar("M", AnnotationSubmitted, LabelCorrected)
-
-_AT_ONCE = 8
-_LONGEST = 5.0
-"""Seconds for one annotation: a transaction is open meanwhile, though it holds nothing that others wait for."""
-
-_AWAY = frozenset(
-    {
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-    }
-)
+_KEEPER = "annotation-store, which keeps the answers,"
 
 
 class OmittedAnswers:
@@ -47,40 +33,23 @@ class OmittedAnswers:
 
         Raises NotYet with the events whose answers cannot be had now.
         """
-        read = await self._read([(e, e.message.annotation.name) for e in events if e.message.answers_omitted])
-        return {event.id: annotation.answers for event, annotation in read}
+        without = [event for event in events if event.message.answers_omitted]
+        whole = await ask(_KEEPER, [(e, self._get(e.message.annotation.name)) for e in without])
+        return {e.id: annotation.answers for e, annotation in zip(without, whole, strict=True)}
 
     async def of_corrections(self, events: Sequence[Received[LabelCorrected]]) -> dict[UUID, Answer]:
         """The answers of those corrections that came without, by the event's id; they stand in the review.
 
         Raises NotYet as above.
         """
-        read = await self._read([(e, e.message.annotation) for e in events if e.message.answer_omitted])
+        without = [event for event in events if event.message.answer_omitted]
+        reviews = await ask(_KEEPER, [(e, self._get(e.message.annotation)) for e in without])
         return {
             event.id: answer
-            for event, review in read
+            for event, review in zip(without, reviews, strict=True)
             for answer in review.answers
             if answer.question == event.message.question
         }
 
-    async def _read(self, named: Sequence[tuple[Received[M], str]]) -> list[tuple[Received[M], Annotation]]:
-        gate = asyncio.Semaphore(_AT_ONCE)
-        found = await asyncio.gather(*(self._read_one(event.tenant, name, gate) for event, name in named))
-        read = [(event, annotation) for (event, _), annotation in zip(named, found, strict=True)]
-        missing = [event for event, annotation in read if annotation is None]
-        if missing:
-            raise NotYet("annotation-store, which keeps the answers, is away", *missing)
-        return [(event, annotation) for event, annotation in read if annotation is not None]
-
-    async def _read_one(self, tenant: str, name: str, gate: asyncio.Semaphore) -> Annotation | None:
-        """None while the store is away; any other refusal is raised, for waiting would not mend it."""
-        async with gate:
-            try:
-                with acting_for(tenant):
-                    return await self._annotations.GetAnnotation(
-                        GetAnnotationRequest(name=name), timeout=_LONGEST
-                    )
-            except grpc.aio.AioRpcError as error:
-                if error.code() in _AWAY:
-                    return None
-                raise
+    def _get(self, name: str) -> Callable[[], Awaitable[Annotation]]:
+        return partial(self._annotations.GetAnnotation, GetAnnotationRequest(name=name))
