@@ -40,9 +40,9 @@ def test_rows_are_put_into_one_order() -> None:
 def test_no_votes_are_votes() -> None:
     votes = Votes.of([], [], [], classes=2, items=3)
     assert len(votes) == 0
-    assert np.array_equal(MajorityVote().fit(votes), np.full((3, 2), 0.5))
+    assert np.array_equal(MajorityVote().fit(votes).posterior, np.full((3, 2), 0.5))
 
 
 def test_a_majority_is_the_share_of_votes() -> None:
     votes = Votes.of([0, 0, 0, 1], [0, 1, 2, 0], [1, 1, 0, 0], classes=2)
-    assert MajorityVote().fit(votes).ravel() == pytest.approx([1 / 3, 2 / 3, 1.0, 0.0])
+    assert MajorityVote().fit(votes).posterior.ravel() == pytest.approx([1 / 3, 2 / 3, 1.0, 0.0])

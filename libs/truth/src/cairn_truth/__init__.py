@@ -1,13 +1,14 @@
 """Label aggregation and label statistics in pure NumPy: what answers, taken together, say, and how surely.
 
-Aggregation: `Votes`, `MajorityVote`, `DawidSkene`, `HierarchicalDawidSkene` and the live states `LiveClasses`,
-`LiveChoices`, `LiveNumbers`, `LiveTexts`. When to stop asking: `stop_rule`. When a model may answer alone:
+Aggregation of `Votes` on classes: `HierarchicalDawidSkene`, our default, and the published methods. Live states:
+`LiveClasses`, `LiveChoices`, `LiveNumbers`, `LiveTexts`. When to stop asking: `stop_rule`. When a model may answer alone:
 `thresholds`. Is it as good as we say: `audit_statistics`. All of it measured on recorded crowds: `replay`.
 """
 
 from .calibration import expected_calibration_error
 from .choices import ChosenSet, LiveChoices
-from .dawid_skene import DawidSkene, DawidSkeneFit, MajorityVote
+from .class_fit import ClassFit, ConfusionFit, SkillFit
+from .dawid_skene import DawidSkene, MajorityVote
 from .hierarchical import HierarchicalDawidSkene, HierarchicalFit, Reliabilities
 from .live import LabelerReliability, LiveClasses, Weighed
 from .numbers import LabelerError, LiveNumbers, Measured
@@ -18,8 +19,9 @@ from .votes import Votes
 __all__ = [
     "ChosenSet",
     "ChosenText",
+    "ClassFit",
+    "ConfusionFit",
     "DawidSkene",
-    "DawidSkeneFit",
     "HierarchicalDawidSkene",
     "HierarchicalFit",
     "LabelerAccuracy",
@@ -32,6 +34,7 @@ __all__ = [
     "MajorityVote",
     "Measured",
     "Reliabilities",
+    "SkillFit",
     "StopDecision",
     "StopPolicy",
     "StopReason",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .class_fit import ClassFit, ConfusionFit, log_sum, reliability_of, shares, voted_mean
 from .votes import Floats, Votes, checked_gold
 
 _COUNT_FLOOR = 1e-6
@@ -17,21 +18,12 @@ _COUNT_FLOOR = 1e-6
 class MajorityVote:
     """The share of votes on each class. Items without votes are uniform; ties are the lower class's."""
 
-    def fit(self, votes: Votes) -> Floats:
-        """Return the share of votes, ``(items, classes)``."""
-        tally = votes.tally()
-        total = tally.sum(axis=1, keepdims=True)
-        return np.where(total > 0, tally / np.maximum(total, 1.0), 1.0 / votes.classes)
-
-
-@dataclass(frozen=True)
-class DawidSkeneFit:
-    """``posterior`` (items, classes); ``confusion`` (labelers, truth, answer); ``prior`` (classes,)."""
-
-    posterior: Floats
-    confusion: Floats
-    prior: Floats
-    iterations: int
+    def fit(self, votes: Votes, *, gold: ArrayLike | None = None) -> ClassFit:
+        """Count; ``gold`` ``(items,)`` holds known classes, -1 elsewhere. Cost: one pass over the votes."""
+        posterior = clamp(shares(votes.tally()), checked_gold(gold, votes.items, votes.classes))
+        return ClassFit(
+            posterior, reliability_of(votes, posterior), voted_mean(votes, posterior), float("nan"), 1
+        )
 
 
 @dataclass(frozen=True)
@@ -46,14 +38,14 @@ class DawidSkene:
     iterations: int = 100
     tolerance: float = 1e-5
 
-    def fit(self, votes: Votes, *, gold: ArrayLike | None = None) -> DawidSkeneFit:
+    def fit(self, votes: Votes, *, gold: ArrayLike | None = None) -> ConfusionFit:
         """Fit from majority vote; ``gold`` ``(items,)`` holds known classes, -1 elsewhere."""
         known = checked_gold(gold, votes.items, votes.classes)
         incidence = votes.incidence()
         by_item = incidence.T.tocsr()
         shape = (votes.labelers, votes.classes, votes.classes)
-        posterior = clamp(MajorityVote().fit(votes), known)
-        confusion, prior, done = np.zeros(shape), np.zeros(votes.classes), 0
+        posterior = clamp(shares(votes.tally()), known)
+        confusion, prior, likely, done = np.zeros(shape), np.zeros(votes.classes), 0.0, 0
         voted = votes.per_item() > 0
         for done in range(1, self.iterations + 1):  # noqa: B007 - the count is reported
             counts = (incidence @ posterior).reshape(shape) + _COUNT_FLOOR  # labeler, answer, truth
@@ -62,12 +54,13 @@ class DawidSkene:
             prior = posterior[voted].sum(axis=0) + _COUNT_FLOOR
             prior = prior / prior.sum()
             evidence = by_item @ np.log(likelihood).reshape(-1, votes.classes)
-            fresh = clamp(softmax(np.log(prior) + evidence), known)
+            logits = np.log(prior) + evidence
+            fresh, likely = clamp(softmax(logits), known), log_sum(logits, known)
             moved = float(np.abs(fresh - posterior).max(initial=0.0))
             posterior = fresh
             if moved < self.tolerance:
                 break
-        return DawidSkeneFit(posterior, confusion, prior, done)
+        return ConfusionFit(posterior, reliability_of(votes, posterior), prior, likely, done, confusion)
 
 
 def softmax(logits: Floats) -> Floats:
