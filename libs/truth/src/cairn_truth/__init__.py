@@ -15,6 +15,7 @@ from .numbers import LabelerError, LiveNumbers, Measured
 from .stop_rule import StopDecision, StopPolicy, StopReason, Verdict
 from .texts import ChosenText, LabelerAccuracy, LiveTexts
 from .votes import Votes
+from .weighted_votes import Wawa, ZeroBasedSkill
 
 __all__ = [
     "ChosenSet",
@@ -40,6 +41,8 @@ __all__ = [
     "StopReason",
     "Verdict",
     "Votes",
+    "Wawa",
     "Weighed",
+    "ZeroBasedSkill",
     "expected_calibration_error",
 ]
