@@ -12,6 +12,7 @@ from .dawid_skene import DawidSkene, MajorityVote
 from .hierarchical import HierarchicalDawidSkene, HierarchicalFit, Reliabilities
 from .live import LabelerReliability, LiveClasses, Weighed
 from .numbers import LabelerError, LiveNumbers, Measured
+from .one_coin import OneCoinDawidSkene
 from .stop_rule import StopDecision, StopPolicy, StopReason, Verdict
 from .texts import ChosenText, LabelerAccuracy, LiveTexts
 from .votes import Votes
@@ -34,6 +35,7 @@ __all__ = [
     "LiveTexts",
     "MajorityVote",
     "Measured",
+    "OneCoinDawidSkene",
     "Reliabilities",
     "SkillFit",
     "StopDecision",

@@ -1,0 +1,51 @@
+"""Dawid & Skene with one number a labeler: how often they are right, whatever the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .class_fit import SkillFit, expected_right, log_sum, reliability_of, shares, voted_mean, weighted_tally
+from .dawid_skene import clamp, softmax
+from .votes import Votes, checked_gold
+
+_TINY = float(np.finfo(np.float64).eps)
+"""Nobody is taken to be always right or always wrong, or one vote could outlaw a class."""
+
+
+@dataclass(frozen=True)
+class OneCoinDawidSkene:
+    """The one-coin model, by expectation-maximisation (Zhang, Chen, Zhou & Jordan, JMLR 17, 2016).
+
+    Truth z of an item is drawn from the class prior p (classes,); labeler l is right with probability s_l
+    and else chooses any of the K - 1 wrong classes alike. E-step: log q(k) = log p_k + the sum of log s_l -
+    log((1 - s_l)/(K - 1)) over those who chose k. M-step: s_l is the expected share of right votes, p the
+    mean of q. Starts from majority vote and ends when the log-likelihood grows by less than ``tolerance`` a
+    vote. ``skill`` (labelers,) is s_l, nan without votes. For few answers a labeler; wrong where some
+    classes are much harder than others. Cost: ``iterations * votes``.
+    """
+
+    iterations: int = 100
+    tolerance: float = 1e-5
+
+    def fit(self, votes: Votes, *, gold: ArrayLike | None = None) -> SkillFit:
+        """Fit from majority vote; ``gold`` ``(items,)`` holds known classes, -1 elsewhere."""
+        known = checked_gold(gold, votes.items, votes.classes)
+        posterior = clamp(shares(votes.tally()), known)
+        cast = np.maximum(votes.per_labeler(), 1)
+        wrong_ways = max(votes.classes - 1, 1)
+        skill, prior = np.zeros(votes.labelers), np.zeros(votes.classes)
+        likely, done = -np.inf, 0
+        for done in range(1, self.iterations + 1):  # noqa: B007 - the count is reported
+            skill = np.clip(expected_right(votes, posterior) / cast, _TINY, 1.0 - _TINY)
+            prior = np.maximum(voted_mean(votes, posterior), _TINY)
+            wrong = np.log((1.0 - skill) / wrong_ways)
+            logits = np.log(prior) + weighted_tally(votes, (np.log(skill) - wrong)[votes.labeler])
+            posterior = clamp(softmax(logits), known)
+            before, likely = likely, log_sum(logits, known) + float(wrong[votes.labeler].sum())
+            if likely - before < self.tolerance * len(votes):
+                break
+        skill = np.where(votes.per_labeler() > 0, skill, np.nan)
+        return SkillFit(posterior, reliability_of(votes, posterior), prior, likely, done, skill)
