@@ -10,6 +10,7 @@ from .choices import ChosenSet, LiveChoices
 from .class_fit import ClassFit, ConfusionFit, SkillFit
 from .dawid_skene import DawidSkene, MajorityVote
 from .hierarchical import HierarchicalDawidSkene, HierarchicalFit, Reliabilities
+from .ibcc import IBCC
 from .live import LabelerReliability, LiveClasses, Weighed
 from .numbers import LabelerError, LiveNumbers, Measured
 from .one_coin import OneCoinDawidSkene
@@ -19,6 +20,7 @@ from .votes import Votes
 from .weighted_votes import Wawa, ZeroBasedSkill
 
 __all__ = [
+    "IBCC",
     "ChosenSet",
     "ChosenText",
     "ClassFit",
