@@ -9,6 +9,7 @@ from .calibration import expected_calibration_error
 from .choices import ChosenSet, LiveChoices
 from .class_fit import ClassFit, ConfusionFit, SkillFit
 from .dawid_skene import DawidSkene, MajorityVote
+from .glad import GLAD, GLADFit
 from .hierarchical import HierarchicalDawidSkene, HierarchicalFit, Reliabilities
 from .ibcc import IBCC
 from .live import LabelerReliability, LiveClasses, Weighed
@@ -20,12 +21,14 @@ from .votes import Votes
 from .weighted_votes import Wawa, ZeroBasedSkill
 
 __all__ = [
+    "GLAD",
     "IBCC",
     "ChosenSet",
     "ChosenText",
     "ClassFit",
     "ConfusionFit",
     "DawidSkene",
+    "GLADFit",
     "HierarchicalDawidSkene",
     "HierarchicalFit",
     "LabelerAccuracy",
