@@ -13,6 +13,7 @@ from .glad import GLAD, GLADFit
 from .hierarchical import HierarchicalDawidSkene, HierarchicalFit, Reliabilities
 from .ibcc import IBCC
 from .live import LabelerReliability, LiveClasses, Weighed
+from .mace import MACE, MACEFit
 from .numbers import LabelerError, LiveNumbers, Measured
 from .one_coin import OneCoinDawidSkene
 from .stop_rule import StopDecision, StopPolicy, StopReason, Verdict
@@ -23,6 +24,7 @@ from .weighted_votes import Wawa, ZeroBasedSkill
 __all__ = [
     "GLAD",
     "IBCC",
+    "MACE",
     "ChosenSet",
     "ChosenText",
     "ClassFit",
@@ -38,6 +40,7 @@ __all__ = [
     "LiveClasses",
     "LiveNumbers",
     "LiveTexts",
+    "MACEFit",
     "MajorityVote",
     "Measured",
     "OneCoinDawidSkene",
