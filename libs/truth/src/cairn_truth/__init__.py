@@ -9,6 +9,7 @@ from .calibration import expected_calibration_error
 from .choices import ChosenSet, LiveChoices
 from .class_fit import ClassFit, ConfusionFit, SkillFit
 from .dawid_skene import DawidSkene, MajorityVote
+from .ebcc import EBCC
 from .glad import GLAD, GLADFit
 from .hierarchical import HierarchicalDawidSkene, HierarchicalFit, Reliabilities
 from .ibcc import IBCC
@@ -22,6 +23,7 @@ from .votes import Votes
 from .weighted_votes import Wawa, ZeroBasedSkill
 
 __all__ = [
+    "EBCC",
     "GLAD",
     "IBCC",
     "MACE",
