@@ -1,10 +1,12 @@
 """Label aggregation and label statistics in pure NumPy: what answers, taken together, say, and how surely.
 
-Aggregation of `Votes` on classes: `HierarchicalDawidSkene`, our default, and the published methods. Live states:
+Aggregation of `Votes` on classes: `HierarchicalDawidSkene`, our default, and the published `MajorityVote`, `Wawa`,
+`ZeroBasedSkill`, `DawidSkene`, `OneCoinDawidSkene`, `IBCC`, `GLAD`, `MACE`, `EBCC` and `BWA`. Live states:
 `LiveClasses`, `LiveChoices`, `LiveNumbers`, `LiveTexts`. When to stop asking: `stop_rule`. When a model may answer alone:
 `thresholds`. Is it as good as we say: `audit_statistics`. All of it measured on recorded crowds: `replay`.
 """
 
+from .bwa import BWA
 from .calibration import expected_calibration_error
 from .choices import ChosenSet, LiveChoices
 from .class_fit import ClassFit, ConfusionFit, SkillFit
@@ -23,6 +25,7 @@ from .votes import Votes
 from .weighted_votes import Wawa, ZeroBasedSkill
 
 __all__ = [
+    "BWA",
     "EBCC",
     "GLAD",
     "IBCC",
