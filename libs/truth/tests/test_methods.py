@@ -126,7 +126,7 @@ def test_one_round_of_bwa_by_hand() -> None:
 def test_no_round_lowers_what_is_maximised(kind: Any) -> None:
     """Only true of the right bound for the right updates: a check of both at once."""
     votes = small_crowd(seed=1)[0]
-    reached = [kind(iterations=n, tolerance=0).fit(votes).log_likelihood for n in range(1, 8)]
+    reached = [kind(iterations=n, tolerance=0).fit(votes).log_likelihood for n in range(1, 5)]
     assert np.diff(reached).min() > -1e-6 * abs(reached[0])
     assert reached[-1] > reached[0]
 
@@ -284,6 +284,7 @@ DIFFERENT = {
 SLOW = {
     *(("GLAD", data) for data in ("d_possent", "rte", "s_rel", "sentiment_text", "web")),
     *(("EBCC", data) for data in ("labelme", "s_rel")),
+    ("IBCC", "s_rel"),
 }
 """Left to `python -m cairn_truth score`."""
 
