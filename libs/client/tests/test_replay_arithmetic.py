@@ -1,6 +1,7 @@
 """The parts of a replay that are pure: the question, the order, the vote, the score."""
 
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -8,8 +9,9 @@ from hypothesis import strategies as st
 
 from cairn_client.errors import InputError
 from cairn_client.replay.outcome import FinalLabel, Outcome, majority, normal, same, score
-from cairn_client.replay.question import Kind, asked_by, asked_of, class_ids
-from cairn_client.replay.recording import RecordedAnswer
+from cairn_client.replay.question import Kind, asked_by, asked_of, class_ids, unanswered_classes
+from cairn_client.replay.recording import RecordedAnswer, Recording
+from cairn_client.replay.run import ReplayOptions, truth_notes
 from cairn_client.replay.schedule import AnswerIndex, Schedule
 from cairn_client.schema import spec_from
 
@@ -62,6 +64,19 @@ def test_a_schemas_titles_may_be_what_was_recorded() -> None:
     assert asked.answer("Positive").choice == "p"
     with pytest.raises(InputError, match="'maybe' is none of the classes"):
         asked_by(schema.questions[0], ["maybe"])
+
+
+def test_a_class_that_only_the_truth_has_is_noticed() -> None:
+    labels, truth = ["pos", "neg"] * 5, ["pos", "psitive", "psitive"]
+
+    assert unanswered_classes(asked_of(labels, truth, Kind.TEXT), labels, truth) == []
+    told = answers(*((str(n), "ann", label) for n, label in enumerate(labels)))
+    recording = Recording("r", (), tuple(told), {str(n): label for n, label in enumerate(truth)})
+    asked = asked_of(labels, truth)
+    assert truth_notes(recording, asked, ReplayOptions()) == [
+        "1 label of the truth never answered by anybody (2 items): 'psitive'. Is it spelt as in the answers?"
+    ]
+    assert truth_notes(recording, asked, ReplayOptions(schema=Path("schema.yaml"))) == []
 
 
 # --- the order

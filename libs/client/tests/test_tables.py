@@ -99,7 +99,7 @@ def test_a_recording_is_a_folder_of_three_files(tmp_path: Path) -> None:
     assert recording.items[2].text == "3"
     assert (len(recording.answers), recording.duplicates, recording.recorded) == (3, 1, 4)
     assert recording.truth == {"1": "x"}
-    assert "1 answered items are not in items.csv" in recording.notes[0]
+    assert "1 answered item not in items.csv" in recording.notes[0]
 
 
 def test_a_recording_without_answers_or_with_two_truths_is_refused(tmp_path: Path) -> None:
@@ -118,9 +118,19 @@ def test_damaged_rows_of_a_recording_are_left_out_and_said(tmp_path: Path) -> No
 
     assert [(one.labeler, one.label) for one in recording.answers] == [("bob", "x")]
     assert (
-        "2 damaged rows of answers.csv were left out, such as line 2: the column 'annotator' is empty"
+        "2 damaged rows of answers.csv left out, such as line 2: the column 'annotator' is empty"
         in recording.notes[0]
     )
     written(tmp_path, "answers.csv", b"item,annotator,label\n1,,x\n")
     with pytest.raises(InputError, match="has no answers; line 2"):
         load_recording(tmp_path)
+
+
+def test_truth_of_items_that_do_not_exist_is_left_out_and_said(tmp_path: Path) -> None:
+    written(tmp_path, "answers.csv", "item,annotator,label\n1,ann,x\n")
+    written(tmp_path, "truth.csv", "item,label\n1,x\n7,x\n8,y\n")
+
+    recording = load_recording(tmp_path)
+
+    assert recording.truth == {"1": "x"}
+    assert recording.notes == ("The truth of 2 items is of no use, as nobody knows such items: '7', '8'.",)

@@ -22,6 +22,7 @@ from cairn.label.v1.label_value_pb2 import Answer
 from cairn_client.answers import answer_of, value_of
 from cairn_client.errors import InputError
 from cairn_client.schema import classes_of
+from cairn_client.words import quoted
 
 QUESTION_ID = "label"
 _CLASS_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -54,7 +55,9 @@ class Asked:
             case Kind.CHOICE:
                 ident = self.classes.get(label)
                 if ident is None:
-                    raise InputError(f"The label {label!r} is none of the classes of {self.question.id!r}.")
+                    raise InputError(
+                        f"The label {quoted(label)} is none of the classes of {self.question.id!r}."
+                    )
                 return answer_of(self.question, ident)
             case Kind.TEXT:
                 return answer_of(self.question, label)
@@ -74,7 +77,7 @@ class Asked:
 def _finite(label: str) -> float:
     number = _number(label)
     if number is None:
-        raise InputError(f"The label {label!r} is not a number.")
+        raise InputError(f"The label {quoted(label)} is not a number.")
     return number
 
 
@@ -125,9 +128,15 @@ def asked_by(question: Question, labels: Iterable[str]) -> Asked:
         classes[one.id] = one.id
     if unknown := [label for label in dict.fromkeys(labels) if classes and label not in classes]:
         raise InputError(
-            f"The recorded label {unknown[0]!r} is none of the classes of {question.id!r} in the schema."
+            f"The recorded label {quoted(unknown[0])} is none of the classes of {question.id!r} in the schema."
         )
     return Asked(question, Kind(kind), classes)
+
+
+def unanswered_classes(asked: Asked, labels: Iterable[str], truth: Iterable[str]) -> list[str]:
+    """Classes that only the truth has, and nobody ever answered: a misspelling, perhaps."""
+    given = set(labels)
+    return [label for label in dict.fromkeys(truth) if asked.kind is Kind.CHOICE and label not in given]
 
 
 def _guess(counts: Counter[str]) -> Kind:

@@ -9,6 +9,7 @@ from pathlib import Path
 from cairn_client.errors import InputError
 from cairn_client.new_items import NewItem
 from cairn_client.tables import ITEM, LABEL, LABELER, is_broken, item_records, read_csv
+from cairn_client.words import counted, first_of, quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class RecordedAnswer:
 class Recording:
     """A crowd's work. `items` are in the order of the files; every answer's item is among them.
 
+    `truth` is of these items only.
     `duplicates` counts answers that were left out because the same labeler had answered the same item before.
     `recorded` counts all, those included.
     """
@@ -65,14 +67,19 @@ def load_recording(answers: Path, items: Path | None = None, truth: Path | None 
         without = [one.item for one in kept if one.item not in contents]
         if without:
             notes.append(
-                f"{len(set(without))} answered items are not in {items.name}; their key serves as text."
+                f"{counted(len(set(without)), 'answered item')} not in {items.name}: the key serves as text."
             )
     keys = dict.fromkeys([*contents, *(one.item for one in kept)])
+    if strangers := [key for key in told if key not in keys]:
+        notes.append(
+            f"The truth of {counted(len(strangers), 'item')} is of no use, as nobody knows such items:"
+            f" {first_of(strangers)}."
+        )
     return Recording(
         name=name,
         items=tuple(contents.get(key) or NewItem(key, text=key) for key in keys),
         answers=tuple(kept),
-        truth=told,
+        truth={key: label for key, label in told.items() if key in keys},
         duplicates=duplicates,
         has_content=bool(contents),
         notes=tuple(notes),
@@ -110,7 +117,7 @@ def _read_answers(path: Path) -> tuple[list[RecordedAnswer], int, list[str]]:
     if not kept:
         raise InputError(f"{path} has no answers" + (f"; {damaged[0]}." if damaged else "."))
     notes = (
-        [f"{len(damaged):,} damaged rows of {path.name} were left out, such as {damaged[0]}."]
+        [f"{counted(len(damaged), 'damaged row')} of {path.name} left out, such as {damaged[0]}."]
         if damaged
         else []
     )
@@ -124,7 +131,7 @@ def _read_truth(path: Path) -> dict[str, str]:
     for row in table.rows:
         key, value = row.cells[item], row.cells[label]
         if truth.setdefault(key, value) != value:
-            raise InputError(f"{path}, line {row.line}: the item {key!r} has two truths.")
+            raise InputError(f"{path}, line {row.line}: the item {quoted(key)} has two truths.")
     return truth
 
 

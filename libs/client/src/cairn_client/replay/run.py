@@ -27,10 +27,11 @@ from cairn_client.names import item_key, question_of
 from cairn_client.replay.outcome import FinalLabel, Outcome, score
 from cairn_client.replay.pipeline import Pipeline
 from cairn_client.replay.player import Pace, Player, Tally
-from cairn_client.replay.question import Asked, Kind, asked_by, asked_of
+from cairn_client.replay.question import Asked, Kind, asked_by, asked_of, unanswered_classes
 from cairn_client.replay.recording import Recording
 from cairn_client.schema import ProjectSpec, load_spec
 from cairn_client.waiting import until
+from cairn_client.words import counted, first_of, quoted
 
 _ROUNDS = 40
 _SMALLEST_ROUND = 64
@@ -149,7 +150,8 @@ async def replay(
     )
     await _create(client, project, spec, given=options.project is not None)
     view.say(f"Project {project}: {asked.kind.value} question, {_policy_text(quality, routing)}.")
-    notes = [*recording.notes, *await _import(client, project, recording, view)]
+    notes = [*recording.notes, *truth_notes(recording, asked, options)]
+    notes += await _import(client, project, recording, view)
 
     pipeline = Pipeline(client, project, model=routing.enabled)
     view.stage("Routing the items", len(recording.items))
@@ -173,7 +175,7 @@ async def replay(
     view.stage("Concluding")
     concluded = await client.projects.conclude(project)
     if concluded.undecided:
-        notes.append(f"{len(concluded.undecided)} items have votes but could not be decided.")
+        notes.append(f"{counted(len(concluded.undecided), 'item')} with votes could not be decided.")
     if not await client.projects.labels_stand(project):
         notes.append("Some labels were still on their way when they were read.")
 
@@ -192,7 +194,7 @@ async def replay(
     view.stage("Reading the labels")
     labels = await read_labels(client, project, asked)
     if tally.refusals:
-        notes.append(f"{tally.refused} answers were refused, such as {tally.refusals[0]}")
+        notes.append(f"{counted(tally.refused, 'answer')} refused, such as {tally.refusals[0]}")
     outcome = Outcome(
         **score(
             kind=asked.kind,
@@ -234,6 +236,21 @@ def _policy_text(quality: QualityPolicy, routing: RoutingPolicy) -> str:
     return f"{answers}, {model}"
 
 
+def truth_notes(recording: Recording, asked: Asked, options: ReplayOptions) -> list[str]:
+    """What is odd about the truth; a class that a schema lists may well be one that nobody chose."""
+    if options.schema is not None:
+        return []
+    labels = (one.label for one in recording.answers)
+    odd = unanswered_classes(asked, labels, recording.truth.values())
+    if not odd:
+        return []
+    items = sum(label in odd for label in recording.truth.values())
+    return [
+        f"{counted(len(odd), 'label')} of the truth never answered by anybody ({counted(items, 'item')}):"
+        f" {first_of(odd)}. Is it spelt as in the answers?"
+    ]
+
+
 async def _create(client: AsyncCairn, project: str, spec: ProjectSpec, *, given: bool) -> None:
     """Create the project; one that the caller named may be there already, from a replay that was broken off."""
     try:
@@ -252,8 +269,8 @@ async def _import(client: AsyncCairn, project: str, recording: Recording, view: 
     if not result.failed:
         return []
     first = result.failures[0] if result.failures else None
-    why = f", such as {first.key!r}: {first.problem}" if first else ""
-    note = f"{result.failed} items were refused{why}"
+    why = f", such as {quoted(first.key)}: {first.problem}" if first else ""
+    note = f"{counted(result.failed, 'item')} refused{why}"
     view.say(note)
     return [note]
 
