@@ -1,6 +1,8 @@
 """Where Cairn runs is found without being told, and a token is minted without being noticed."""
 
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,13 @@ from joserfc.jwk import OKPKey
 from typer.testing import CliRunner
 
 from cairn_client.cli import app, main
-from cairn_client.errors import ProfileError
+from cairn_client.commands.connection import connect_async
+from cairn_client.errors import ProfileError, Unavailable
 from cairn_client.profile import Profile, Service, discover
 from cairn_client.tokens import Issuer, provider_of
+from cairn_client.transport import Patience
+from cairn_stack.processes import ProcessId
+from cairn_stack.state import ProcessState, ProcessStatus, StackState, StackStatus
 
 SERVICES = {service.value: f"127.0.0.1:{9000 + n}" for n, service in enumerate(Service)}
 
@@ -116,3 +122,36 @@ def test_a_token_is_minted_from_the_command_line(home: Path) -> None:
     key = OKPKey.import_key(json.loads((home / "users-1.key.json").read_text()))
     claims = jwt.decode(result.output.strip(), key, algorithms=["Ed25519"]).claims
     assert (claims["sub"], claims["roles"], claims["projects"]) == ("ann", ["labeler"], ["p"])
+
+
+def stack_was(home: Path, state: StackState, supervisor: ProcessId | None) -> None:
+    """What a supervisor wrote of itself last."""
+    store = ProcessStatus("annotation-store", ProcessState.STOPPED)
+    (home / "state.json").write_text(
+        json.dumps(StackStatus(home, state, supervisor, processes=(store,)).to_json())
+    )
+
+
+async def test_nobody_waits_for_a_local_stack_that_is_stopped(home: Path) -> None:
+    stack_was(home, StackState.STOPPED, None)
+    began = time.monotonic()
+
+    async with connect_async(home) as client:
+        with pytest.raises(Unavailable) as error:
+            await client.projects.get("p")
+
+    assert str(error.value) == f"The stack in {home} is stopped; start it with `cairn up`."
+    assert time.monotonic() - began < 20  # of the minute that an absent service is given
+
+
+@pytest.mark.parametrize("supervised", [True, False])
+async def test_what_is_no_stopped_stack_is_waited_for(home: Path, supervised: bool) -> None:
+    if supervised:
+        stack_was(home, StackState.READY, ProcessId.of(os.getpid()))
+    began = time.monotonic()
+
+    async with connect_async(home, Patience(call=0.5)) as client:
+        with pytest.raises(Unavailable, match="Cairn does not answer"):
+            await client.projects.get("p")
+
+    assert time.monotonic() - began > 0.2

@@ -20,7 +20,7 @@ from cairn.audit.v1.audit_pb2_grpc import AuditServiceStub
 from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceStub
 from cairn.dispatch.v1.task_dispatch_pb2_grpc import TaskDispatchServiceStub
 from cairn.inference.v1.inference_pb2_grpc import InferenceServiceStub
-from cairn_client.errors import CairnError, DeadlineExceeded, ProfileError, error_of_call
+from cairn_client.errors import CairnError, DeadlineExceeded, ProfileError, Unavailable, error_of_call
 from cairn_client.profile import Profile, Service
 from cairn_client.tokens import TokenProvider
 
@@ -55,18 +55,27 @@ class Patience:
 
     Every call is safe to repeat (reads are, and writes carry a request id), so all of them are repeated on
     UNAVAILABLE and RESOURCE_EXHAUSTED, with full jitter between `first_delay` and `longest_delay`, or after
-    the delay the server asked for. `call` is for the whole; `attempt` for each try.
+    the delay the server asked for. `call` is for the whole; `attempt` for each try. `in_vain` is asked when a
+    service cannot be reached: why it will not come back, or None when it may.
     """
 
     call: float = 60.0
     attempt: float = 30.0
     first_delay: float = 0.05
     longest_delay: float = 2.0
+    in_vain: Callable[[], str | None] | None = None
 
     def delay(self, tries: int, asked_for: float | None) -> float:
         """Seconds to wait after the n-th failed try, from 1."""
         ceiling = min(self.longest_delay, self.first_delay * 2 ** min(tries - 1, 20))
         return float(max(asked_for or 0.0, ceiling * random.uniform(0.5, 1.0)))
+
+    def check(self, error: CairnError) -> None:
+        """Raise Unavailable when a service is away and waiting for it is in vain."""
+        away = error.problem.code == "UNAVAILABLE" and not error.reason
+        why = self.in_vain() if away and self.in_vain is not None else None
+        if why is not None:
+            raise Unavailable(replace(error.problem, message=why))
 
 
 class _UnaryUnary(Protocol[Q, R]):
@@ -212,6 +221,8 @@ class Transport:
                 return await attempt(max(0.001, min(left, longest)))
             except grpc.RpcError as failed:
                 error = error_of_call(failed)
+                if tries == 1:
+                    self.patience.check(error)
                 if isinstance(error, DeadlineExceeded):
                     # Our own clock ended this try: what an earlier one was told says more.
                     error, over = said or error, left <= longest
@@ -247,7 +258,9 @@ class Transport:
                 return
             except CairnError as error:
                 now = time.monotonic()
-                failing_since = now if tries == 0 else failing_since
+                if tries == 0:
+                    failing_since = now
+                    self.patience.check(error)
                 tries += 1
                 if not worth_repeating(error) or now - failing_since > self.patience.call:
                     raise

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import importlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import typer
 
 from cairn_client.aio import AsyncCairn
 from cairn_client.blocking import Cairn
+from cairn_client.profile import Profile, discover
 from cairn_client.transport import Patience
 
 
@@ -27,9 +29,34 @@ def where(context: typer.Context) -> Where:
 
 def connect(context: typer.Context) -> Cairn:
     """A blocking client."""
-    return Cairn(home=where(context).home)
+    profile = discover(where(context).home)
+    return Cairn(profile=profile, patience=_unless_stopped(profile, Patience()))
 
 
 def connect_async(home: Path | None, patience: Patience | None = None) -> AsyncCairn:
     """An asyncio client."""
-    return AsyncCairn(home=home, patience=patience)
+    profile = discover(home)
+    return AsyncCairn(profile=profile, patience=_unless_stopped(profile, patience or Patience()))
+
+
+def _unless_stopped(profile: Profile, patience: Patience) -> Patience:
+    return replace(patience, in_vain=lambda: _stopped_stack(profile))
+
+
+def _stopped_stack(profile: Profile) -> str | None:
+    """That the profile is of a stack on this machine which nothing runs, so that nobody waits for it.
+
+    Asked only after a call failed: importing the stack's package takes longer than most commands.
+    """
+    file = Path(profile.source)
+    if profile.issuer_key is None or not file.is_file():
+        return None
+    try:
+        api = importlib.import_module("cairn_stack.api")
+    except ImportError:
+        return None
+    found = api.status(file.parent)
+    # A folder without processes to tell of was never a stack's: somebody copied the profile there.
+    if str(found.state) != "stopped" or not found.processes or any(one.process for one in found.processes):
+        return None
+    return f"The stack in {file.parent} is stopped; start it with `cairn up`."
