@@ -10,6 +10,7 @@ from cairn.events.v1.inference_events_pb2 import ModelPromoted, ModelVersionCrea
 from cairn.inference.v1.inference_pb2 import Evaluation, ModelVersion, Threshold
 from cairn.label.v1.label_schema_pb2 import Question
 from cairn.label.v1.label_value_pb2 import Answer
+from cairn_client.replay.outcome import Grade
 from cairn_client.report.build import Material, render
 from cairn_client.report.history import Historian, History
 
@@ -90,6 +91,8 @@ def material(history: History, **changes: object) -> Material:
         ),
         "audits": (Audit(state=2, verdict=EVIL, sampled=10, reviewed=10),),
         "has_truth": True,
+        "standing": Grade(labels=3, judged=2, right=1),
+        "by_source": {"consensus": Grade(2, 1, 1), "auto": Grade(1, 1, 0)},
         "outcome": None,
         "price": 0.05,
         "missing": (EVIL,),
@@ -164,3 +167,39 @@ def test_without_truth_or_history_there_is_still_a_page() -> None:
 
 def test_without_truth_confidence_is_shown_instead() -> None:
     assert "Confidence and coverage" in render(material(full_history(), has_truth=False))
+
+
+def words(html: str) -> str:
+    return re.sub(r"\s*(<[^>]+>\s*)+", "|", html)
+
+
+def test_accuracies_are_of_the_labels_that_stand_and_say_against_what() -> None:
+    page = words(render(material(full_history())))
+
+    assert "|50.00%|of the 2 labels with known truth are right|" in page
+    assert "|consensus|2|66.7%|100.00%|" in page
+    assert "|auto|1|33.3%|0.00%|" in page
+    assert "against the truth given to this report, which covers 2 of the 3 labels" in page
+
+
+def test_every_count_of_answers_says_what_it_counts() -> None:
+    reader = historian()
+    review = store.Annotation(kind=store.ANNOTATION_KIND_REVIEW)
+    for event in (
+        answered("a"),
+        answered("a"),
+        answered("b"),
+        record(AnnotationSubmitted(annotation=review, item="projects/p/items/c")),
+    ):
+        reader.add(event)
+
+    progress = store.ProjectProgress(items=3, labeled_items=3, annotations=4)
+    page = words(render(material(reader.history, progress=progress)))
+
+    assert "|4|answers by people, reviews included|" in page
+    assert "1.50 on average over the 2 items that people answered; reviews are not counted" in page
+    assert "|answers to find labels|3|" in page
+    assert "|reviews of labels|1|" in page
+    assert "|all answers by people|4|" in page
+    assert "|answers without reviews, per labeled item, a model&#x27;s included|1.000|" in page
+    assert "|right of known|" in page

@@ -27,6 +27,36 @@ class FinalLabel:
     confidence: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """Labels, those among them whose truth is known, and how many of those are right."""
+
+    labels: int
+    judged: int
+    right: int
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share of right labels among those with known truth; None where there are none."""
+        return self.right / self.judged if self.judged else None
+
+
+def grade(kind: Kind, labels: Mapping[str, FinalLabel], truth: Mapping[str, str]) -> Grade:
+    """Labels against the truth, by item key: what tables and reports call accuracy."""
+    known = [(label.value, truth[item]) for item, label in labels.items() if item in truth]
+    return Grade(len(labels), len(known), sum(same(kind, value, right) for value, right in known))
+
+
+def grade_by_source(
+    kind: Kind, labels: Mapping[str, FinalLabel], truth: Mapping[str, str]
+) -> dict[str, Grade]:
+    """The grades of the labels of each source that has any, in the order of SOURCE_ORDER."""
+    by_source: dict[str, dict[str, FinalLabel]] = {source: {} for source in SOURCE_ORDER}
+    for item, label in labels.items():
+        by_source.setdefault(label.source, {})[item] = label
+    return {source: grade(kind, part, truth) for source, part in by_source.items() if part}
+
+
 def same(kind: Kind, label: str | None, truth: str) -> bool:
     """Whether a label is right: equal classes; numbers that round to the same; texts equal but for case,
     punctuation and white space."""
@@ -140,25 +170,18 @@ def score(
     """The parts of an Outcome that follow from labels and truth."""
     answered = {one.item for one in answers}
     judged = [item for item in truth if item in answered or item in labels]
-    right: Counter[str] = Counter()
-    seen: Counter[str] = Counter()
-    for item in judged:
-        label = labels.get(item)
-        if label is not None:
-            seen[label.source] += 1
-            right[label.source] += same(kind, label.value, truth[item])
+    sources = grade_by_source(kind, labels, truth)
     votes = majority(kind, answers, seed)
     measured = [item for item in truth if item in votes]
-    by_source = {source: right[source] / seen[source] for source in SOURCE_ORDER if seen[source]}
-    counts = Counter(label.source for label in labels.values())
+    by_source = {source: one.right / one.judged for source, one in sources.items() if one.judged}
     return {
-        "accuracy": sum(right.values()) / len(judged) if judged else None,
+        "accuracy": grade(kind, labels, truth).right / len(judged) if judged else None,
         "accuracy_by_source": by_source,
         "majority_accuracy": _share(same(kind, votes[item], truth[item]) for item in measured),
-        "auto_labeled": counts["auto"],
+        "auto_labeled": sources["auto"].labels if "auto" in sources else 0,
         "auto_error": 1 - by_source["auto"] if "auto" in by_source else None,
         "items": items,
-        "labels_by_source": {source: counts[source] for source in SOURCE_ORDER if counts[source]},
+        "labels_by_source": {source: one.labels for source, one in sources.items()},
         "unlabeled": sum(1 for item in judged if item not in labels),
         "rmse": _rmse(kind, {item: label.value for item, label in labels.items()}, truth),
         "majority_rmse": _rmse(kind, dict(votes), truth),

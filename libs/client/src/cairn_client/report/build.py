@@ -15,8 +15,8 @@ from cairn_client.aio import AsyncCairn
 from cairn_client.answers import value_of
 from cairn_client.errors import CairnError, InputError
 from cairn_client.frames import SOURCES
-from cairn_client.names import labeler_id, last_part
-from cairn_client.replay.outcome import Outcome, same
+from cairn_client.names import item_key, labeler_id, last_part, question_of
+from cairn_client.replay.outcome import FinalLabel, Grade, Outcome, grade, grade_by_source, same
 from cairn_client.replay.question import Kind
 from cairn_client.report import figures
 from cairn_client.report.history import Historian, History
@@ -37,6 +37,10 @@ class Material:
     reliabilities: tuple[Reliability, ...]
     audits: tuple[Audit, ...]
     has_truth: bool
+    standing: Grade
+    """The labels that stand for the question, the corrections by audits among them."""
+    by_source: Mapping[str, Grade]
+    """The same labels by their source."""
     outcome: Outcome | None
     price: float
     missing: tuple[str, ...]
@@ -51,13 +55,15 @@ async def write_report(
     truth: Mapping[str, str] | None = None,
     outcome: Outcome | None = None,
     price: float = 0.0,
-) -> None:
+) -> Material:
     """Write a project's report. `truth` ({item key: class id or value}) adds accuracies; `price` is of one answer.
 
+    Returns what it was made of, for whoever shows the same figures elsewhere.
     Raises NotFound for an unknown project, InputError for an unknown question.
     """
     material = await gather(client, project, question, truth or {}, outcome, price)
     _write(file, render(material))
+    return material
 
 
 def _write(file: Path, text: str) -> None:
@@ -83,9 +89,13 @@ async def gather(
     def is_right(key: str, label: Label) -> bool | None:
         if key not in truth:
             return None
-        value = value_of(label.answer)
-        return same(kind, None if value is None else str(value), truth[key])
+        return same(kind, _value(label), truth[key])
 
+    labels = {
+        item_key(label.name): FinalLabel(_value(label), SOURCES[label.source], label.confidence)
+        async for label in client.labels(project)
+        if question_of(label.name) == asked.id
+    }
     historian = Historian(last_part(found.name), asked.id, is_right)
     missing: list[str] = []
     history, reliabilities, audits = historian.history, [], []
@@ -110,10 +120,17 @@ async def gather(
         tuple(reliabilities),
         tuple(audits),
         bool(truth),
+        grade(kind, labels, truth),
+        grade_by_source(kind, labels, truth),
         outcome,
         price,
         tuple(missing),
     )
+
+
+def _value(label: Label) -> str | None:
+    value = value_of(label.answer)
+    return None if value is None else str(value)
 
 
 def _question(project: Project, wanted: str) -> Question:
@@ -142,12 +159,17 @@ def _tiles(material: Material) -> list[tuple[str, str]]:
     last = history.points[-1] if history.points else None
     tiles = [("of the items are labeled", percent(progress.labeled_items / max(1, progress.items)))]
     if material.outcome is not None and material.outcome.accuracy is not None:
-        tiles.append(("of the labels are right", percent(material.outcome.accuracy)))
-    elif material.has_truth and last is not None and last.judged:
-        tiles.append(("of the labels with known truth are right", percent(last.right / last.judged)))
+        tiles.append(("of the items with known truth have a right label", percent(material.outcome.accuracy)))
+    elif material.standing.judged:
+        tiles.append(
+            (
+                f"of the {material.standing.judged:,} labels with known truth are right",
+                percent(material.standing.accuracy, 2),
+            )
+        )
     elif last is not None:
         tiles.append(("mean confidence of the labels", percent(last.confidence)))
-    tiles.append(("answers by people", f"{progress.annotations:,}"))
+    tiles.append(("answers by people, reviews included", f"{progress.annotations:,}"))
     if material.outcome is not None:
         outcome = material.outcome
         share = outcome.answers_used / max(1, outcome.answers_recorded)
@@ -165,13 +187,19 @@ def _cards(material: Material) -> list[Card]:
     if history.points:
         plot = figures.progress_figure(history, material.progress.items, with_truth=material.has_truth)
         note = (
-            "Against the recorded truth." if material.has_truth else "No truth was given: confidence instead."
+            "Against the truth given to this report."
+            if material.has_truth
+            else "No truth was given: confidence instead."
         )
         quality = "Accuracy" if material.has_truth else "Confidence"
         cards.append(Card(f"{quality} and coverage", note, (Html(plot),)))
     cards.append(_sources(material))
     if history.answers_per_item:
-        note = f"{history.answers / max(1, len(history.answers_per_item)):.2f} on average."
+        asked = len(history.answers_per_item)
+        note = (
+            f"{history.answers / asked:.2f} on average over the {asked:,} items that people answered;"
+            " reviews are not counted, and on some of these a model's label may stand."
+        )
         cards.append(Card("Answers per item", note, (Html(figures.redundancy_figure(history)),)))
     cards.append(_cost(material))
     if history.versions:
@@ -183,19 +211,21 @@ def _cards(material: Material) -> list[Card]:
 
 
 def _sources(material: Material) -> Card:
-    progress, outcome = material.progress, material.outcome
-    counts = {
-        "consensus": progress.consensus_items,
-        "auto": progress.auto_items,
-        "audit": progress.corrected_items,
-        "gold": progress.gold_items,
-    }
-    rows = []
-    for source, count in counts.items():
-        accuracy = outcome.accuracy_by_source.get(source) if outcome is not None else None
-        rows.append((source, count, meter(count / max(1, progress.items)), percent(accuracy)))
-    note = "consensus: people's answers taken together; auto: a model alone; audit: a reviewer."
-    return Card("Where the labels came from", note, (table(("source", "items", "share", "accuracy"), rows),))
+    items, standing = max(1, material.progress.items), material.standing
+    rows = [
+        (source, one.labels, meter(one.labels / items), percent(one.accuracy, 2))
+        for source, one in material.by_source.items()
+    ]
+    note = (
+        "The labels that stand now, by their latest source. consensus: people's answers taken together;"
+        " auto: a model alone; audit: a reviewer's correction, in place of a label that was wrong."
+    )
+    if material.has_truth:
+        note += (
+            f" Accuracy is against the truth given to this report, which covers {standing.judged:,} of the"
+            f" {standing.labels:,} labels; what audits corrected counts as corrected."
+        )
+    return Card("Where the labels came from", note, (table(("source", "labels", "share", "accuracy"), rows),))
 
 
 def _cost(material: Material) -> Card:
@@ -203,17 +233,21 @@ def _cost(material: Material) -> Card:
     labeled = max(1, progress.labeled_items)
     rows: list[tuple[str, int | float | str]] = [
         ("answers to find labels", history.answers - history.gold_answers),
-        ("answers on gold", history.gold_answers),
-        ("reviews", history.reviews),
-        ("late answers (kept and used)", history.late),
-        ("answers per labeled item", history.answers / labeled),
+        ("answers on gold items", history.gold_answers),
+        ("reviews of labels", history.reviews),
+        ("all answers by people", history.answers + history.reviews),
+        ("  of these late (kept and used)", history.late),
+        ("answers without reviews, per labeled item, a model's included", history.answers / labeled),
     ]
     if material.outcome is not None:
         saved = material.outcome.answers_recorded - material.outcome.answers_used
         rows.append(("recorded answers not needed", saved))
     if material.price:
         rows.append(
-            (f"cost at {material.price:g} an answer", f"{material.price * progress.annotations:,.2f}")
+            (
+                f"cost at {material.price:g} an answer, reviews included",
+                f"{material.price * progress.annotations:,.2f}",
+            )
         )
         rows.append(("cost per labeled item", f"{material.price * progress.annotations / labeled:,.4f}"))
     return Card("Cost", "What people were asked for.", (table(("", ""), rows),))
@@ -267,12 +301,13 @@ def _labeler_cards(reliabilities: tuple[Reliability, ...]) -> list[Card]:
         )
         for one in sorted(people, key=lambda one: -one.votes)[:_MOST_LABELERS]
     ]
-    listed = table(("labeler", "answers", "expected accuracy", "95% interval", "gold right"), rows)
+    listed = table(("labeler", "answers", "expected accuracy", "95% interval", "right of known"), rows)
     note = (
         f"The {len(rows)} busiest of {len(people):,}."
         if len(people) > len(rows)
         else f"{len(people):,} labelers."
     )
+    note += " Right of known: answers to items whose truth gold or a reviewer's correction has told."
     cards = []
     if measured:
         plot = figures.reliability_figure([(o.accuracy, o.accuracy_low, o.accuracy_high) for o in measured])
