@@ -1,13 +1,26 @@
-"""The demonstration's images are real PNG files and its crowd errs as it says."""
+"""The demonstration's images are real PNG files, its crowd errs as it says, and it tells what it came to."""
 
+import asyncio
 import io
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
+from scipy.stats import hypergeom
 
+from cairn.annotation.v1.annotation_store_pb2 import ProjectProgress
+from cairn.audit.v1.audit_pb2 import AUDIT_STATE_FAILED, Audit
+from cairn.dispatch.v1.task_dispatch_pb2 import Queue
+from cairn_client.aio import AsyncCairn
+from cairn_client.commands import watching
+from cairn_client.commands.demo import result_table
+from cairn_client.commands.watching import Board, LiveBoard
 from cairn_client.demo.crowd import LEAST_CARE, MOST_CARE, crowd, error_model
 from cairn_client.demo.digits import load_digits, png
+from cairn_client.demo.loop import ALPHA, AUDITED, Demonstrated
+from cairn_client.replay.outcome import FinalLabel, Grade
+from cairn_truth.audit_statistics import StratumFindings, estimate_error
 
 
 def test_a_png_has_the_pixels_it_was_made_of() -> None:
@@ -35,3 +48,72 @@ def test_the_crowd_errs_as_stated() -> None:
     assert people[5].answer("i1", "3") == people[5].answer("i1", "3")
     assert "27 labelers" in error_model(30, 3)
     assert "3 spammers" in error_model(30, 3)
+
+
+def shown(renderable: object) -> str:
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(renderable)
+    return " ".join(console.export_text().replace("│", " ").split())
+
+
+def test_the_audit_is_large_enough_to_show_the_bound_in_most_runs() -> None:
+    def shows(wrong: int) -> bool:
+        found = estimate_error([StratumFindings("all", 1797, AUDITED, wrong)], confidence=0.95)
+        return found.upper <= ALPHA
+
+    allowed = max(wrong for wrong in range(AUDITED) if shows(wrong))
+
+    assert hypergeom.cdf(allowed, 1797, round(0.035 * 1797), AUDITED) > 0.98
+
+
+def test_the_result_is_that_of_the_report_and_tells_the_verdict_of_the_audit() -> None:
+    truth = {"a": "1", "b": "2", "c": "3", "d": "4"}
+    before = {"a": FinalLabel("1", "consensus"), "b": FinalLabel("2", "auto"), "c": FinalLabel("8", "auto")}
+    audit = Audit(state=AUDIT_STATE_FAILED, sampled=3, reviewed=3, verdict="at most 8.00% was not shown.")
+    standing = {"consensus": Grade(1, 1, 1), "auto": Grade(1, 1, 1), "audit": Grade(1, 1, 1)}
+
+    told = shown(
+        result_table(Demonstrated(labels=before, audit=audit), Grade(3, 3, 3), standing, truth, 0.08, 1.0)
+    )
+
+    assert "items labeled 3 of 4" in told
+    assert "accuracy of the labels that stand 100.00%" in told
+    assert "before the audit corrected any 66.67%" in told
+    assert "by the model alone (1 items) 100.00%" in told
+    assert "corrected by the audit (1 items) 100.00%" in told
+    assert "model alone before the audit: true error 50.00% of 2, bound 8%" in told
+    assert "failed: at most 8.00% was not shown." in told
+
+
+def test_no_labeled_item_is_shown_as_waiting_for_consensus() -> None:
+    board = Board("digits")
+    board.progress = ProjectProgress(items=10, labeled_items=8)
+    board.queue = Queue(filled_tasks=5)
+
+    assert "waiting for consensus 2" in shown(board)
+
+    board.progress.labeled_items = 10
+
+    assert "waiting for consensus 0" in shown(board)
+
+
+async def test_where_no_terminal_is_every_stage_and_now_and_then_the_progress_is_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(watching, "_LINE_EVERY", 0.0)
+    board = LiveBoard(AsyncCairn(addresses="localhost:1", token="t"), "digits")
+
+    board.stage("Importing", 3)
+
+    assert capsys.readouterr().err == "Importing\n"
+
+    board.advance(2)
+    board._board.progress = ProjectProgress(items=3, labeled_items=1)
+    lines = asyncio.create_task(board._lines())
+    told = ""
+    while "\n" not in told:
+        await asyncio.sleep(0)
+        told += capsys.readouterr().err
+    lines.cancel()
+
+    assert told.startswith("Importing 2 of 3; 1 of 3 items labeled\n")

@@ -13,20 +13,22 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from cairn.audit.v1.audit_pb2 import AuditState
 from cairn_client.commands.connection import connect_async, where
 from cairn_client.commands.replaying import stack_home
 from cairn_client.commands.screen import err, out, tell
 from cairn_client.commands.watching import LiveBoard
 from cairn_client.demo.crowd import crowd, error_model
-from cairn_client.demo.digits import Digits, load_digits
-from cairn_client.demo.loop import ALPHA, PROJECT, QUESTION, Demonstrated, demonstrate
+from cairn_client.demo.digits import load_digits
+from cairn_client.demo.loop import ALPHA, AUDITED, PROJECT, QUESTION, Demonstrated, demonstrate
 from cairn_client.errors import InputError
-from cairn_client.replay.outcome import FinalLabel, majority
+from cairn_client.replay.outcome import Grade, grade, grade_by_source, majority
 from cairn_client.replay.question import Kind
-from cairn_client.report.build import write_report
+from cairn_client.report.build import Material, write_report
 
 _FIXED = 5
 """What the answers are compared with: so many for every item, the usual practice."""
+_SOURCES = {"consensus": "by people", "auto": "by the model alone", "audit": "corrected by the audit"}
 
 
 def demo(
@@ -34,7 +36,7 @@ def demo(
     report: Annotated[Path, typer.Option(help="Where the HTML report goes.")] = Path("demo-report.html"),
     labelers: Annotated[int, typer.Option(help="People in the simulated crowd.", min=8, max=500)] = 30,
     spammers: Annotated[int, typer.Option(help="Of these, who answer at random.", min=0)] = 3,
-    audited: Annotated[int, typer.Option("--audit", help="Labels to audit at the end.", min=0)] = 150,
+    audited: Annotated[int, typer.Option("--audit", help="Labels to audit at the end.", min=0)] = AUDITED,
     alpha: Annotated[
         float, typer.Option(help="Most error among automatic labels.", min=0.0, max=0.5)
     ] = ALPHA,
@@ -61,9 +63,10 @@ def demo(
         )
     )
     people = crowd(labelers, spammers, seed)
+    _when_piped(not here, "Starting a private stack")
     with stack_home(where(context).home, private=not here) as home:
 
-        async def run() -> tuple[Demonstrated, float]:
+        async def run() -> tuple[Demonstrated, Material, float]:
             began = time.monotonic()
             async with connect_async(home) as client:
                 project = f"{PROJECT}-{int(time.time())}" if here else PROJECT
@@ -79,48 +82,62 @@ def demo(
                         seed=seed,
                     )
                 took = time.monotonic() - began
-                await write_report(client, project, report, truth=digits.truth, question=QUESTION)
-                return done, took
+                material = await write_report(client, project, report, truth=digits.truth, question=QUESTION)
+                return done, material, took
 
-        done, took = asyncio.run(run())
+        done, material, took = asyncio.run(run())
         out.line()
-        out.print(_table(done, digits, alpha, took))
+        out.print(result_table(done, material.standing, material.by_source, digits.truth, alpha, took))
         tell(f"Report: {escape(str(report))}")
+        _when_piped(not here, "Stopping the private stack")
 
 
-def _table(done: Demonstrated, digits: Digits, alpha: float, took: float) -> Table:
-    truth, labels = digits.truth, done.labels
+def _when_piped(private: bool, text: str) -> None:
+    """What the private stack's spinner says, where no terminal shows it."""
+    if private and not err.is_terminal:
+        tell(f"{text}.")
+
+
+def result_table(
+    done: Demonstrated,
+    standing: Grade,
+    by_source: Mapping[str, Grade],
+    truth: Mapping[str, str],
+    alpha: float,
+    took: float,
+) -> Table:
+    """What the demonstration came to. `standing` and `by_source` are the report's: the labels after the audit."""
     table = Table(show_header=False, min_width=70)
     table.add_column()
     table.add_column(justify="right")
-    auto = {key: label for key, label in labels.items() if label.source == "auto"}
-    people = {key: label for key, label in labels.items() if label.source == "consensus"}
     votes = majority(Kind.CHOICE, done.answers, seed=0)
     right = sum(votes[key] == truth[key] for key in votes)
     fixed = _FIXED * len(truth)
-    table.add_row("items labeled", f"{len(labels):,} of {len(truth):,}")
-    table.add_row("accuracy of the labels", _accuracy(labels, truth))
-    table.add_row(f"  by people ({len(people):,} items)", _accuracy(people, truth))
-    table.add_row(f"  by the model alone ({len(auto):,} items)", _accuracy(auto, truth))
-    wrong = sum(label.value != truth[key] for key, label in auto.items())
-    error = f"{wrong / len(auto):.2%}, bound {alpha:.0%}" if auto else "–"
-    table.add_row("  true error of the model's labels", error)
+    table.add_row("items labeled", f"{standing.labels:,} of {len(truth):,}")
+    table.add_row("accuracy of the labels that stand", _accuracy(standing))
+    for source, name in _SOURCES.items():
+        if source in by_source:
+            table.add_row(f"  {name} ({by_source[source].labels:,} items)", _accuracy(by_source[source]))
+    table.add_row("  before the audit corrected any", _accuracy(grade(Kind.CHOICE, done.labels, truth)))
+    auto = grade_by_source(Kind.CHOICE, done.labels, truth).get("auto")
+    table.add_row(
+        "model alone before the audit: true error",
+        f"{1 - auto.right / auto.judged:.2%} of {auto.labels:,}, bound {alpha:.0%}" if auto else "–",
+    )
     table.add_row(
         "majority vote of the same answers", f"{right / max(1, len(votes)):.2%} of {len(votes):,} items"
     )
-    table.add_row("answers bought", f"{len(done.answers):,}")
+    table.add_row("answers bought (reviews not counted)", f"{len(done.answers):,}")
     table.add_row(f"  of what {_FIXED} answers an item would cost", f"{len(done.answers) / fixed:.1%}")
     if done.audit is not None:
-        audit = done.audit
+        state = AuditState.Name(done.audit.state).removeprefix("AUDIT_STATE_").lower()
         table.add_row(
-            f"audit of {audit.reviewed} labels (the truth as expert)",
-            f"error {audit.error_estimate:.2%} [{audit.error_low:.2%}, {audit.error_high:.2%}]",
+            f"audit of {done.audit.sampled:,} labels (truth as expert)",
+            escape(f"{state}: {done.audit.verdict}"),
         )
     table.add_row("seconds", f"{took:.0f}")
     return table
 
 
-def _accuracy(labels: Mapping[str, FinalLabel], truth: Mapping[str, str]) -> str:
-    if not labels:
-        return "–"
-    return f"{sum(label.value == truth[key] for key, label in labels.items()) / len(labels):.2%}"
+def _accuracy(found: Grade) -> str:
+    return "–" if found.accuracy is None else f"{found.accuracy:.2%}"

@@ -22,12 +22,13 @@ from cairn.inference.v1.inference_pb2 import Routing, RoutingState
 from cairn_client.aio import AsyncCairn
 from cairn_client.commands.connection import connect_async, where
 from cairn_client.commands.projects import progress_table
-from cairn_client.commands.screen import out
+from cairn_client.commands.screen import out, tell
 from cairn_client.errors import CairnError, NotFound
 from cairn_client.names import last_part
 
 _ROUTING_EVERY = 1.0
 _AGAIN = 0.5
+_LINE_EVERY = 10.0
 
 
 def watch(
@@ -62,7 +63,8 @@ class LiveBoard:
     async def __aenter__(self) -> LiveBoard:
         self._live.start()
         self._tasks = [
-            asyncio.create_task(follow()) for follow in (self._progress, self._queue, self._routing)
+            asyncio.create_task(follow())
+            for follow in (self._progress, self._queue, self._routing, self._lines)
         ]
         return self
 
@@ -107,10 +109,18 @@ class LiveBoard:
                 self._board.routing.CopyFrom(await self._client.models.routing(self._name))
             await asyncio.sleep(_ROUTING_EVERY)
 
+    async def _lines(self) -> None:
+        """Where no terminal draws the board, a line now and then says that the work goes on."""
+        while not out.is_terminal:
+            await asyncio.sleep(_LINE_EVERY)
+            tell(escape(self._board.line()))
+
     def stage(self, text: str, total: int | None = None) -> None:
         """Say what goes on."""
         self._board.stage, self._board.total = text, total
         self._board.done = 0
+        if not out.is_terminal:
+            tell(escape(self._board.line()))
 
     def advance(self, done: int, note: str = "") -> None:
         """Say how far it has come."""
@@ -144,16 +154,27 @@ class Board:
         if self.routing.stop_reason:
             lines += [Text(""), Text(self.routing.stop_reason, style="dim")]
         if self.stage:
-            count = f" {self.done:,}" + (f" of {self.total:,}" if self.total else "") if self.done else ""
-            lines += [Text(""), Text(f"{self.stage}{count}", style="cyan")]
+            lines += [Text(""), Text(self._stage(), style="cyan")]
         return Panel(Group(*lines), title=escape(self.name))
 
+    def line(self) -> str:
+        """The board in a line."""
+        items, labeled = self.progress.items, self.progress.labeled_items
+        parts = [self._stage(), f"{labeled:,} of {items:,} items labeled" if items else ""]
+        return "; ".join(part for part in parts if part)
+
+    def _stage(self) -> str:
+        count = f" {self.done:,}" + (f" of {self.total:,}" if self.total else "") if self.done else ""
+        return f"{self.stage}{count}"
+
     def _queue_table(self) -> Table:
+        # Dispatch counts the reviews that were answered among its filled tasks; a labeled item waits for nothing.
+        unlabeled = max(0, self.progress.items - self.progress.labeled_items)
         return _facts(
             ("answers wanted now", self.queue.open_slots),
             ("leases live", self.queue.live_leases),
             ("tasks open", self.queue.open_tasks),
-            ("waiting for consensus", self.queue.filled_tasks),
+            ("waiting for consensus", min(self.queue.filled_tasks, unlabeled)),
             ("reviews open", self.queue.open_reviews),
         )
 
