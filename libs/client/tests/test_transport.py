@@ -29,6 +29,7 @@ from cairn_client import (
     Profile,
     Unavailable,
 )
+from cairn_client.errors import FieldViolation, Problem
 
 QUICK = Patience(call=2.0, attempt=1.0, first_delay=0.01, longest_delay=0.02)
 
@@ -265,7 +266,7 @@ async def test_what_is_refused_for_good_is_not_repeated_and_tells_everything(ser
     assert [(v.field, v.description) for v in error.value.violations] == [
         ("project.schema", "needs a question")
     ]
-    assert str(error.value) == "It is SCHEMA_INVALID. (project.schema: needs a question)"
+    assert str(error.value) == "It is SCHEMA_INVALID (project.schema: needs a question)."
 
 
 async def test_pages_are_one_iteration(served: Served) -> None:
@@ -362,3 +363,15 @@ def test_the_blocking_client_has_the_same_calls_errors_and_iterators(blocking: C
     assert (
         next(iter(blocking.labels("p"))).name == "projects/p/items/0/labels/q"
     )  # left in the middle: no harm
+
+
+def test_each_problem_is_said_once_and_without_an_empty_name() -> None:
+    twice = (
+        FieldViolation("text", "it is long; expected less."),
+        FieldViolation("", "the item is large."),
+    )
+
+    assert (
+        str(Problem("", "", "Refused: text: it is long; expected less.", {}, twice))
+        == "Refused: text: it is long; expected less (the item is large)."
+    )

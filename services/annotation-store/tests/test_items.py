@@ -61,6 +61,17 @@ def test_a_bad_item_is_refused_at_its_path(item: pb.Item, path: str, rules: Sche
     assert [violation.field for violation in error.violations] == [path]
 
 
+def test_what_is_too_long_is_said_once(rules: SchemaRules) -> None:
+    text = check_item(pb.Item(key="k", text="x" * 10_000_000), rules, {})
+    metadata = {str(i): "y" * 4000 for i in range(64)}
+    whole = check_item(pb.Item(key="k", text="x", metadata=metadata), rules, {})
+
+    assert isinstance(text, InvalidArgument)
+    assert isinstance(whole, InvalidArgument)
+    assert [one.field for one in text.violations] == ["text"]
+    assert str(whole).startswith("The item is refused: the item has 25")
+
+
 def test_an_item_learns_its_size_from_its_picture(rules: SchemaRules) -> None:
     blobs = {SHA: PICTURE}
     item = normalised(pb.Item(key="k", blob=v.BlobRef(sha256=SHA)), blobs)

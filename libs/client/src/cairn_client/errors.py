@@ -21,6 +21,9 @@ class FieldViolation:
     field: str
     description: str
 
+    def __str__(self) -> str:
+        return f"{self.field}: {self.description}" if self.field else self.description
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -37,8 +40,9 @@ class Problem:
     retry_after: float | None = None
 
     def __str__(self) -> str:
-        told = "; ".join(f"{v.field}: {v.description}" for v in self.violations)
-        return f"{self.message} ({told})" if told and told not in self.message else self.message
+        told = [str(violation) for violation in self.violations]
+        more = "; ".join(one.rstrip(".") for one in dict.fromkeys(told) if one not in self.message)
+        return f"{self.message.rstrip('.')} ({more})." if more else self.message
 
 
 class CairnError(Exception):

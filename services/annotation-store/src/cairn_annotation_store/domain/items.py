@@ -110,15 +110,16 @@ def check_item(item: pb.Item, schema: SchemaRules, blobs: Mapping[str, BlobFacts
     _check_measures(item, blobs, report)
     _check_metadata(item, report)
     size = item.ByteSize()
-    if size > MAX_ITEM_BYTES:
+    if size > MAX_ITEM_BYTES and not report:  # else what is too long has been named
         report.add(
             "", f"the item has {size} bytes", f"at most {MAX_ITEM_BYTES}: put large content into a blob"
         )
     if report:
         violations = report.violations()
         first = violations[0]
+        where = f"{first.field}: " if first.field else ""
         return InvalidArgument(
-            "ITEM_INVALID", f"The item is refused: {first.field}: {first.description}", violations=violations
+            "ITEM_INVALID", f"The item is refused: {where}{first.description}", violations=violations
         )
     if item.gold_answers:
         facts = facts_of(item, blob_text_length(item, blobs))
