@@ -171,7 +171,7 @@ def test_the_command_takes_a_project_from_file_to_file(home: Path, tmp_path: Pat
 
     assert "Created moods" in run(home, "project", "create", "moods", "-f", schema).stdout
     refused = run(home, "import", "moods", items, code=1)
-    assert "1 items written, 0 there already, 1 refused" in refused.stdout
+    assert "1 item written, 0 there already, 1 refused" in refused.stdout
     assert "not valid Unicode" in refused.stderr
     assert "moods" in run(home, "project", "list").stdout
     assert json.loads(run(home, "project", "show", "moods", "--json").stdout)["progress"]["items"] == "1"

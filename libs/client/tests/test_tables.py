@@ -134,3 +134,23 @@ def test_truth_of_items_that_do_not_exist_is_left_out_and_said(tmp_path: Path) -
 
     assert recording.truth == {"1": "x"}
     assert recording.notes == ("The truth of 2 items is of no use, as nobody knows such items: '7', '8'.",)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('{"key": "b", "text": NaN}', "line 2: 'text' is NaN; expected a string"),
+        ('{"key": "b", "text": 5}', "line 2: 'text' is 5; expected a string"),
+        ('{"key": true, "text": "x"}', "line 2: 'key' is true; expected a string"),
+        ('{"key": "", "text": "x"}', "line 2: the key is empty"),
+    ],
+)
+def test_what_is_no_string_in_json_lines_is_refused_with_its_line(
+    tmp_path: Path, line: str, told: str
+) -> None:
+    file = written(tmp_path, "a.jsonl", '{"key": 1, "text": null}\n' + line)
+
+    with pytest.raises(InputError) as error:
+        list(item_records(file))
+
+    assert f"{file}, {told}" in str(error.value)

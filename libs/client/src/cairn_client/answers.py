@@ -31,6 +31,7 @@ from cairn.label.v1.label_value_pb2 import (
     RankingTier,
 )
 from cairn_client.errors import InputError
+from cairn_client.words import quoted, shortened
 
 _FIELD_OF_KIND = {"keypoints": "skeletons"}
 """Where the answer's field is not named as its question's kind."""
@@ -67,7 +68,9 @@ def answer_of(question: Question, value: object) -> Answer:
     try:
         return _answer(question.id, kind, value)
     except (TypeError, ValueError, AttributeError, json_format.ParseError):
-        raise InputError(f"{value!r} is not an answer to {question.id!r}, which asks for {kind}.") from None
+        raise InputError(
+            f"{shortened(repr(value))} is not an answer to {question.id!r}, which asks for {kind}."
+        ) from None
 
 
 def _answer(ident: str, kind: str, value: Any) -> Answer:
@@ -117,7 +120,7 @@ def answers_of(
     questions = {question.id: question for question in schema.questions}
     for ident in values_by_question:
         if ident not in questions:
-            raise InputError(f"The project has no question {ident!r}; it has {', '.join(questions)}.")
+            raise InputError(f"The project has no question {quoted(ident)}; it has {', '.join(questions)}.")
     return [answer_of(questions[ident], value) for ident, value in values_by_question.items()]
 
 

@@ -10,6 +10,7 @@ import re
 from urllib.parse import quote, unquote
 
 from cairn_client.errors import InputError
+from cairn_client.words import quoted
 
 _PROJECT_ID = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _LONGEST_KEY = 256
@@ -21,7 +22,7 @@ def project_name(project: str) -> str:
     ident = project.removeprefix("projects/")
     if not _PROJECT_ID.fullmatch(ident):
         raise InputError(
-            f"{project!r} cannot be a project's id: use 1 to 63 of a-z, 0-9 and -, beginning with a letter."
+            f"{quoted(project)} cannot be a project's id: use 1 to 63 of a-z, 0-9 and -, beginning with a letter."
         )
     return f"projects/{ident}"
 
@@ -32,9 +33,9 @@ def item_id(key: str) -> str:
     try:
         encoded = quote(key, safe="")
     except UnicodeEncodeError:
-        raise InputError(f"The item key {key!r} is not valid Unicode.") from None
+        raise InputError(f"The item key {quoted(key)} is not valid Unicode.") from None
     if not 1 <= len(encoded) <= _LONGEST_KEY:
-        raise InputError(f"An item key must have 1 to {_LONGEST_KEY} characters, but {key[:40]!r} does not.")
+        raise InputError(f"An item key must have 1 to {_LONGEST_KEY} characters, but {quoted(key)} does not.")
     return encoded
 
 
@@ -59,9 +60,9 @@ def labeler_name(labeler: str) -> str:
     try:
         encoded = quote(labeler, safe="@+")
     except UnicodeEncodeError:
-        raise InputError(f"The labeler {labeler!r} is not valid Unicode.") from None
+        raise InputError(f"The labeler {quoted(labeler)} is not valid Unicode.") from None
     if len(encoded) > _LONGEST_LABELER:
-        raise InputError(f"A labeler's id must have at most {_LONGEST_LABELER} characters: {labeler[:40]!r}")
+        raise InputError(f"A labeler's id must have at most {_LONGEST_LABELER} characters: {quoted(labeler)}")
     return f"labelers/{encoded}"
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from cairn.annotation.v1.annotation_store_pb2 import Item
 from cairn_client.errors import InputError
+from cairn_client.pictures import check_picture
+from cairn_client.words import quoted, shortened
 
 KEY_COLUMNS = ("key", "item", "id")
 _KNOWN = frozenset(
@@ -45,16 +47,18 @@ class NewItem:
         return self.path is not None or self.data is not None
 
     def content(self) -> tuple[bytes, str]:
-        """The bytes to upload and their media type. Raises InputError when the file cannot be read."""
+        """The bytes to upload and their media type. Raises InputError when the file cannot be read, or is
+        no picture though its name says so."""
         media_type = self.media_type
         if self.data is not None:
             return self.data, media_type or "application/octet-stream"
         if self.path is None:
-            raise InputError(f"The item {self.key!r} has neither a file nor bytes to upload.")
+            raise InputError(f"The item {quoted(self.key)} has neither a file nor bytes to upload.")
         try:
             data = self.path.read_bytes()
         except OSError as error:
             raise InputError(f"{self.path} cannot be read: {error.strerror}.") from None
+        check_picture(self.path, data)
         return data, media_type or media_type_of(self.path)
 
 
@@ -90,14 +94,16 @@ def new_item(record: ItemLike) -> NewItem | Item:
         return record
     if isinstance(record, tuple):
         if len(record) != 2:
-            raise InputError(f"An item given as a tuple must be (key, text), not {record!r:.80}.")
+            raise InputError(f"An item given as a tuple must be (key, text), not {shortened(repr(record))}.")
         return NewItem(str(record[0]), text=str(record[1]))
     if not isinstance(record, Mapping):
-        raise InputError(f"{record!r:.80} is not an item: give a NewItem, a dict, or (key, text).")
-    named = next((column for column in KEY_COLUMNS if record.get(column) is not None), None)
+        raise InputError(f"{shortened(repr(record))} is not an item: give a NewItem, a dict, or (key, text).")
+    named = next((column for column in KEY_COLUMNS if _is_filled(record.get(column))), None)
+    if named is None and any(column in record for column in KEY_COLUMNS):
+        raise InputError("The item's key is empty.")
     if named is None:
         raise InputError(
-            f"An item needs a 'key' (or 'item', or 'id'), but this one has {', '.join(map(str, record))}."
+            f"An item needs a 'key' (or 'item', or 'id'), but this one has {shortened(', '.join(map(str, record)))}."
         )
     # A table's cells are text: a column that is called `gold` there is somebody's own, and kept as such.
     nested = {name: value for name in _NESTED if isinstance(value := record.get(name), Mapping)}
@@ -118,6 +124,10 @@ def new_item(record: ItemLike) -> NewItem | Item:
         candidates=nested.get("candidates", {}),
         priority=float(record.get("priority") or 0.0),
     )
+
+
+def _is_filled(value: object) -> bool:
+    return value is not None and str(value) != ""
 
 
 def _is_nan(value: object) -> bool:

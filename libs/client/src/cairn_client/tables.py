@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from cairn_client.errors import InputError
+from cairn_client.pictures import IMAGE_SUFFIXES
+from cairn_client.words import shortened
 
 csv.field_size_limit(64 * 1024 * 1024)  # a 10 MB text is the server's to refuse, not the reader's
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 
 ITEM = ("item", "key", "id")
 LABELER = ("annotator", "labeler", "worker", "user")
 LABEL = ("label", "answer", "truth")
+
+_NO_KEY = "object has no 'key' (or 'item', or 'id')"
+_STRINGS = (*ITEM, "text", "path", "media_type")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,20 +134,29 @@ def item_records(path: Path | str) -> Iterator[dict[str, Any]]:
 
     A `path` column is meant relative to the file. Raises InputError when the source has no items' keys.
     """
+    return (record for _, record in placed_records(path))
+
+
+def placed_records(path: Path | str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The same, each with where it stands: file and line, or the image's own file."""
     source = Path(path)
     if source.is_dir():
         yield from _files_of(source)
     elif source.suffix.lower() in (".jsonl", ".ndjson"):
         for line, record in read_jsonl(source):
             if not any(record.get(name) not in (None, "") for name in ITEM):
-                raise InputError(f"{source}, line {line}: the object has no 'key' (or 'item', or 'id').")
-            yield _with_path(record, source.parent)
+                wrong = "key is empty" if any(name in record for name in ITEM) else _NO_KEY
+                raise InputError(f"{source}, line {line}: the {wrong}.")
+            for name in _STRINGS:
+                _check_string(f"{source}, line {line}", name, record.get(name))
+            yield f"{source}, line {line}", _with_path(record, source.parent)
     elif source.suffix.lower() in (".csv", ".tsv", ".txt", "") and source.exists():
         table = read_csv(source)
         key = table.column(ITEM)
         for row in table.rows:
             filled = {name: cell for name, cell in row.cells.items() if cell != "" or name == "text"}
-            yield _with_path({**filled, "key": row.cells[key]}, source.parent)
+            record = _with_path({**filled, "key": row.cells[key]}, source.parent)
+            yield f"{source}, line {row.line}", record
     elif not source.exists():
         raise InputError(f"There is no file {source}.")
     else:
@@ -153,12 +165,22 @@ def item_records(path: Path | str) -> Iterator[dict[str, Any]]:
         )
 
 
-def _files_of(folder: Path) -> Iterator[dict[str, Any]]:
+def _check_string(where: str, name: str, value: object) -> None:
+    """JSON has other things than strings, and `NaN` where a program had nothing to say."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if value is None or isinstance(value, str) or (name in ITEM and whole):
+        return
+    raise InputError(
+        f"{where}: {name!r} is {shortened(json.dumps(value))}; expected a string, in double quotes."
+    )
+
+
+def _files_of(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     found = False
     for file in sorted(folder.rglob("*")):
         if file.is_file() and file.suffix.lower() in IMAGE_SUFFIXES:
             found = True
-            yield {"key": file.relative_to(folder).as_posix(), "path": str(file)}
+            yield str(file), {"key": file.relative_to(folder).as_posix(), "path": str(file)}
     if not found:
         raise InputError(f"The folder {folder} has no images ({', '.join(IMAGE_SUFFIXES)}).")
 

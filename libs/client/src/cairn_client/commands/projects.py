@@ -20,8 +20,9 @@ from cairn_client.errors import CairnError, InputError
 from cairn_client.names import item_key, last_part
 from cairn_client.profile import ALL_ROLES, discover
 from cairn_client.schema import classes_of, load_spec
-from cairn_client.tables import item_records, read_csv
+from cairn_client.tables import placed_records, read_csv
 from cairn_client.tokens import Issuer
+from cairn_client.words import counted, quoted, shortened
 
 project = typer.Typer(help="Create, list, show and conclude projects.", no_args_is_help=True)
 
@@ -111,17 +112,15 @@ def conclude(
     with connect(context) as cairn, err.status("Weighing the answers"):
         concluded = cairn.projects.conclude(name)
     say(
-        f"Concluded {escape(name)}: {_count(concluded.votes, 'vote')} by people,"
-        f" {_count(concluded.announced_labels, 'label')} new or changed."
+        f"Concluded {escape(name)}: {counted(concluded.votes, 'vote')} by people,"
+        f" {counted(concluded.announced_labels, 'label')} new or changed."
     )
     for one in concluded.undecided[:_SHOWN_FAILURES]:
-        tell(f"[yellow]without a label[/] {escape(item_key(one.item))}: {escape(one.reason.message)}")
+        tell(
+            f"[yellow]without a label[/] {escape(shortened(item_key(one.item)))}: {escape(one.reason.message)}"
+        )
     if len(concluded.undecided) > _SHOWN_FAILURES:
         tell(f"... and {len(concluded.undecided) - _SHOWN_FAILURES:,} more.")
-
-
-def _count(number: int, of: str) -> str:
-    return f"{number:,} {of}" if number == 1 else f"{number:,} {of}s"
 
 
 def progress_table(progress: ProjectProgress) -> Table:
@@ -164,18 +163,20 @@ def import_items(
     with connect(context) as cairn:
         found = cairn.projects.get(name)
         truth = {} if gold is None else _gold(gold, [question.id for question in found.schema.questions])
+        placed = list(placed_records(source))
         records = [
             {**record, "gold": truth[key]} if (key := str(record["key"])) in truth else record
-            for record in map(_keyed, item_records(source))
+            for record in (_keyed(record) for _, record in placed)
         ]
         with RichScreen() as screen:
             screen.stage(f"Importing {source.name}", len(records))
             result = cairn.import_items(name, records, progress=screen.advance)
-    say(f"{result.created:,} items written, {result.unchanged:,} there already, {result.failed:,} refused.")
+    say(
+        f"{counted(result.created, 'item')} written, {result.unchanged:,} there already, {result.failed:,} refused."
+    )
     for failure in result.failures[:_SHOWN_FAILURES]:
-        tell(
-            f"[red]refused[/] item {failure.place + 1} {escape(failure.key)}: {escape(str(failure.problem))}"
-        )
+        where, key = placed[failure.place][0], f" ({quoted(failure.key)})" if failure.key else ""
+        tell(f"[red]refused[/] {escape(f'{where}{key}: {failure.problem}')}")
     if result.failed > _SHOWN_FAILURES:
         tell(f"... and {result.failed - _SHOWN_FAILURES:,} more.")
     if result.failed:
@@ -215,7 +216,7 @@ def export(
         screen.stage(f"Exporting {name}", 1)
         done = cairn.export(name, file, format=format, include_annotations=annotations)
         screen.advance(1)
-    say(f"{done.exported_labels:,} labels written to {escape(str(file))}.")
+    say(f"{counted(done.exported_labels, 'label')} written to {escape(str(file))}.")
 
 
 def token(

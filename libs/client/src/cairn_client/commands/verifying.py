@@ -15,6 +15,7 @@ from cairn_client.blocking import Cairn
 from cairn_client.commands.connection import connect
 from cairn_client.commands.screen import say, tell
 from cairn_client.errors import CairnError, InputError
+from cairn_client.words import quoted
 
 LEDGER_FILE, CHECKPOINT_FILE, KEY_FILE = "ledger.bin", "checkpoint.txt", "ledger.key"
 
@@ -127,4 +128,4 @@ def _key(text: str) -> ledger.VerifierKey:
     try:
         return ledger.VerifierKey.parse(text.strip())
     except (ledger.LedgerError, ValueError) as error:
-        raise InputError(f"{text[:60]!r} is not a verifier key: {error}") from None
+        raise InputError(f"{quoted(text)} is not a verifier key: {error}") from None
