@@ -95,11 +95,39 @@ def test_a_project_may_be_said_by_a_dict_or_a_file_and_its_questions_by_a_messag
         ),
         (
             "questions:\n- id: q\n  text:\nquality:\n  min_answers: two\n",
-            "line 5: 'min_answers' is not as it should",
+            "line 5: 'min_answers' is 'two'; expected a whole number.",
         ),
         ("questions:\n- id: q\n  text:\n  id: r\n", "line 4: 'id' is given twice"),
         ("questions:\n- id: q\n  choice: [a,\n", "line 4: expected"),
         ("quality: {}\n", "line 1: a schema must say 'questions:'"),
+        (
+            "questions:\n- id: q\n  choice: [a]\n",
+            "line 3: question 'q': there must be at least 2 classes, but there is 1.",
+        ),
+        (
+            "questions:\n- id: q\n  choice: [a, {b: 1}, 3]\n",
+            "line 3: question 'q': class 2, {'b': 1}, has no 'id'",
+        ),
+        (
+            "questions:\n- id: q\n  number: {min: 1}\n",
+            "line 3: question 'q': there is no setting 'min'; did you mean 'minimum'?",
+        ),
+        (
+            "questions:\n- id: q\n  choice:\n  - {id: a, tilte: A}\n  - b\n",
+            "line 4: question 'q': class 'a': there is no setting 'tilte'; did you mean 'title'?",
+        ),
+        (
+            "questions:\n- id: q\n  choice: [a, b c]\n",
+            "line 3: question 'q': class 'b c': 'id' is 'b c'; expected 1 to 64 of A-Z, a-z, 0-9, _, . and -.",
+        ),
+        (
+            "questions:\n- id: a question\n  text:\n",
+            "line 2: question 'a question': 'id' is 'a question'; expected 1 to 64",
+        ),
+        (
+            "questions:\n- id: q\n  text: {max_length: x}\n",
+            "line 3: question 'q': 'max_length' is 'x'; expected a whole number.",
+        ),
         ("questions: 5\n", "line 1: 'questions' must be a list"),
     ],
 )

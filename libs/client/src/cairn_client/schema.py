@@ -25,18 +25,20 @@ a `Project` or
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from cairn.annotation.v1.annotation_store_pb2 import Project, QualityPolicy, RoutingPolicy
 from cairn.label.v1.label_schema_pb2 import LabelClass, LabelSchema, Question
 from cairn_client.located import Document, Path_, parse_document, read_document
+from cairn_client.settings import check_settings, meant
+from cairn_client.words import quoted, shortened
 
 M = TypeVar("M", bound=Message)
 
@@ -109,7 +111,7 @@ def _friendly(document: Document) -> ProjectSpec:
         raise document.error((), "a schema must say 'questions:' followed by a list of them.")
     for key in told:
         if key not in _OF_PROJECT:
-            raise document.error((key,), f"there is no setting {key!r}{_meant(key, _OF_PROJECT)}")
+            raise document.error((key,), f"there is no setting {key!r}{meant(key, _OF_PROJECT)}")
     questions = told["questions"]
     if not isinstance(questions, list) or not questions:
         raise document.error(("questions",), "'questions' must be a list of at least one question.")
@@ -138,7 +140,7 @@ def _question(document: Document, path: Path_, told: Any) -> Question:
     known = (*_PLAIN, "when", "condition", *KINDS)
     for key in told:
         if key not in known:
-            raise document.error((*path, key), f"question {ident!r} has no {key!r}{_meant(key, known)}")
+            raise document.error((*path, key), f"question {ident!r} has no {key!r}{meant(key, known)}")
     if len(kinds) != 1:
         found = "none" if not kinds else " and ".join(map(repr, kinds))
         raise document.error(
@@ -160,6 +162,9 @@ def _kind(document: Document, path: Path_, kind: str, told: Any, ident: str) -> 
     """The settings of a question's kind, in the contract's form."""
     if kind in _WITH_CLASSES and isinstance(told, list):
         told = {"classes": told}
+        # The contract's form has one step more to each class; its line is the same.
+        short, n = dict(document.lines), len(path)
+        document.lines.update({(*path, "classes", *at[n:]): short[at] for at in short if at[:n] == path})
         entries: Path_ = path
     else:
         entries = (*path, "classes")
@@ -176,7 +181,7 @@ def _kind(document: Document, path: Path_, kind: str, told: Any, ident: str) -> 
     if kind in _WITH_CLASSES and "classes" in told:
         if not isinstance(told["classes"], list):
             raise document.error(entries, f"question {ident!r}: the classes must be a list.")
-        classes = [_class(document, (*entries, n), one) for n, one in enumerate(told["classes"])]
+        classes = [_class(document, (*entries, n), one, ident) for n, one in enumerate(told["classes"])]
         seen: set[str] = set()
         for place, one in enumerate(classes):
             if one["id"] in seen:
@@ -188,10 +193,11 @@ def _kind(document: Document, path: Path_, kind: str, told: Any, ident: str) -> 
     return dict(told)
 
 
-def _class(document: Document, path: Path_, told: Any) -> dict[str, Any]:
-    if isinstance(told, dict):
-        if "id" not in told:
-            raise document.error(path, "this class has no 'id'.")
+def _class(document: Document, path: Path_, told: Any, question: str) -> dict[str, Any]:
+    if isinstance(told, dict | list):
+        if "id" not in told or isinstance(told, list):
+            which = f"question {quoted(question)}: class {int(path[-1]) + 1}, {shortened(repr(told))},"
+            raise document.error(path, f"{which} has no 'id'; write a class as its id, or as {{id: ...}}.")
         return {**told, "id": document.text((*path, "id"), told["id"])}
     ident = document.text(path, told)
     return {"id": ident}
@@ -241,10 +247,8 @@ def _is_number(text: str) -> bool:
 def _parse(document: Document, path: Path_, told: Any, into: M) -> M:
     if not isinstance(told, dict):
         raise document.error(path, f"{path[-1] if path else 'this'} must be settings with names.")
+    check_settings(document, path, told, cast(Descriptor, into.DESCRIPTOR))
     for name, value in told.items():
-        if name not in into.DESCRIPTOR.fields_by_name and name not in _json_names(into):
-            near = _meant(name, tuple(into.DESCRIPTOR.fields_by_name))
-            raise document.error((*path, name), f"there is no setting {name!r}{near}")
         try:
             json_format.ParseDict({name: value}, into)
         except json_format.ParseError as error:
@@ -252,17 +256,8 @@ def _parse(document: Document, path: Path_, told: Any, into: M) -> M:
     return into
 
 
-def _json_names(message: Message) -> set[str]:
-    return {one.json_name for one in message.DESCRIPTOR.fields}
-
-
 def _plain(error: Exception) -> str:
     return str(error).rstrip(".") + "."
-
-
-def _meant(word: str, known: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(word, known, 1)
-    return f"; did you mean {near[0]!r}?" if near else "."
 
 
 def classes_of(question: Question) -> list[LabelClass]:
