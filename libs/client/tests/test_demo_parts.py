@@ -14,7 +14,7 @@ from cairn.audit.v1.audit_pb2 import AUDIT_STATE_FAILED, Audit
 from cairn.dispatch.v1.task_dispatch_pb2 import Queue
 from cairn_client.aio import AsyncCairn
 from cairn_client.commands import watching
-from cairn_client.commands.demo import result_table
+from cairn_client.commands.demo import _when_piped, result_table
 from cairn_client.commands.watching import Board, LiveBoard
 from cairn_client.demo.crowd import LEAST_CARE, MOST_CARE, crowd, error_model
 from cairn_client.demo.digits import load_digits, png
@@ -81,7 +81,7 @@ def test_the_result_is_that_of_the_report_and_tells_the_verdict_of_the_audit() -
     assert "before the audit corrected any 66.67%" in told
     assert "by the model alone (1 items) 100.00%" in told
     assert "corrected by the audit (1 items) 100.00%" in told
-    assert "model alone before the audit: true error 50.00% of 2, bound 8%" in told
+    assert "model's true error before the audit 50.00% of 2, bound 8%" in told
     assert "failed: at most 8.00% was not shown." in told
 
 
@@ -95,6 +95,15 @@ def test_no_labeled_item_is_shown_as_waiting_for_consensus() -> None:
     board.progress.labeled_items = 10
 
     assert "waiting for consensus 0" in shown(board)
+
+
+def test_where_no_terminal_is_the_private_stacks_start_and_stop_are_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _when_piped(True, "Stopping the private stack")
+    _when_piped(False, "Nothing, as the stack is not ours")
+
+    assert capsys.readouterr().err == "Stopping the private stack.\n"
 
 
 async def test_where_no_terminal_is_every_stage_and_now_and_then_the_progress_is_a_line(

@@ -108,7 +108,7 @@ def result_table(
 ) -> Table:
     """What the demonstration came to. `standing` and `by_source` are the report's: the labels after the audit."""
     table = Table(show_header=False, min_width=70)
-    table.add_column()
+    table.add_column(no_wrap=True)
     table.add_column(justify="right")
     votes = majority(Kind.CHOICE, done.answers, seed=0)
     right = sum(votes[key] == truth[key] for key in votes)
@@ -121,7 +121,7 @@ def result_table(
     table.add_row("  before the audit corrected any", _accuracy(grade(Kind.CHOICE, done.labels, truth)))
     auto = grade_by_source(Kind.CHOICE, done.labels, truth).get("auto")
     table.add_row(
-        "model alone before the audit: true error",
+        "model's true error before the audit",
         f"{1 - auto.right / auto.judged:.2%} of {auto.labels:,}, bound {alpha:.0%}" if auto else "–",
     )
     table.add_row(
