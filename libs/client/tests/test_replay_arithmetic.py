@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cairn_client.commands.replaying import outcome_rows
 from cairn_client.errors import InputError
 from cairn_client.replay.outcome import FinalLabel, Outcome, majority, normal, same, score
 from cairn_client.replay.question import Kind, asked_by, asked_of, class_ids, unanswered_classes
@@ -216,3 +217,12 @@ def test_the_json_object_has_the_promised_names_in_order() -> None:
     ]
     assert told["detail"]["majority_rmse"] == 2.0
     assert told["auto_error"] is None
+
+
+def test_one_label_is_shown_as_one() -> None:
+    told = answers(("1", "a", "x"))
+    labels = {"1": FinalLabel("x", "consensus")}
+    parts = score(kind=Kind.CHOICE, items=1, answers=told, truth={"1": "x"}, labels=labels, seed=3)
+    outcome = Outcome(**parts, answers_used=1, answers_recorded=1, alpha=0.05, seconds=1.5, seed=3)
+
+    assert "  from consensus (1 label)" in [title for title, _ in outcome_rows(outcome)]

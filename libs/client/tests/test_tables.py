@@ -45,6 +45,7 @@ def test_a_missing_column_is_named_with_those_there_are(tmp_path: Path) -> None:
     ("data", "told"),
     [
         ("item,text\n1,a,b\n", "line 2: 3 fields; the header has 2"),
+        ("item,text\n1\n", "line 2: 1 field; the header has 2"),
         ('item,text\n1,"a\n2,b\n', "Is a double quote missing?"),
         ("item,item\n1,2\n", "the column 'item' twice"),
         ("", "is empty"),

@@ -14,7 +14,7 @@ from typing import Any
 
 from cairn_client.errors import InputError
 from cairn_client.pictures import IMAGE_SUFFIXES
-from cairn_client.words import shortened
+from cairn_client.words import counted, shortened
 
 csv.field_size_limit(64 * 1024 * 1024)  # a 10 MB text is the server's to refuse, not the reader's
 
@@ -91,7 +91,7 @@ def read_csv(path: Path | str) -> Table:
             elif cells:
                 if len(cells) != len(header):
                     raise InputError(
-                        f"{file}, line {reader.line_num}: {len(cells)} fields; the header has {len(header)}."
+                        f"{file}, line {reader.line_num}: {counted(len(cells), 'field')}; the header has {len(header)}."
                         " A field that contains a comma must be in double quotes."
                     )
                 rows.append(Row(reader.line_num, dict(zip(header, cells, strict=True))))

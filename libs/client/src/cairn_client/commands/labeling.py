@@ -14,6 +14,7 @@ from cairn_client.commands.connection import connect
 from cairn_client.commands.screen import out, say
 from cairn_client.errors import CairnError
 from cairn_client.labeling import LabelingSession
+from cairn_client.words import counted
 
 
 def label(
@@ -43,6 +44,6 @@ def label(
             reviews=reviews,
         )
         count = session.run()
-    say(f"{count} answers given. Thank you." if count != 1 else "1 answer given. Thank you.")
+    say(f"{counted(count, 'answer')} given. Thank you.")
     if count and not reviews:
         say(f"When nobody will answer any more: cairn project conclude {escape(name)}")

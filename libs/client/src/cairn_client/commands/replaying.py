@@ -25,6 +25,7 @@ from cairn_client.replay.question import Kind
 from cairn_client.replay.recording import Recording, load_recording
 from cairn_client.replay.run import Replayed, ReplayOptions, replay
 from cairn_client.transport import Patience
+from cairn_client.words import counted
 
 _PATIENT = Patience(call=300.0)
 """A service that is killed during a replay comes back; the replay waits for it."""
@@ -99,7 +100,8 @@ def replay_command(
     )
     covered = f", {len(recording.truth):,} of known truth" if recording.truth else ", no truth"
     tell(
-        f"[bold]{escape(recording.name)}[/]: {len(recording.items):,} items, {recording.recorded:,} answers{covered}"
+        f"[bold]{escape(recording.name)}[/]: {counted(len(recording.items), 'item')},"
+        f" {counted(recording.recorded, 'answer')}{covered}"
     )
     with stack_home(where(context).home, private=stack) as home:
         done = asyncio.run(_run(home, recording, options, report))
@@ -169,7 +171,9 @@ def _tell(done: Replayed, as_json: Path | None, report: Path | None) -> None:
 def outcome_table(done: Replayed) -> Table:
     """The result of a replay."""
     outcome = done.outcome
-    table = Table(title=f"{outcome.items:,} items, seed {outcome.seed}", show_header=False, min_width=60)
+    table = Table(
+        title=f"{counted(outcome.items, 'item')}, seed {outcome.seed}", show_header=False, min_width=60
+    )
     table.add_column()
     table.add_column(justify="right")
     for title, value in outcome_rows(outcome):
@@ -184,7 +188,7 @@ def outcome_rows(outcome: Outcome) -> Iterator[tuple[str, str]]:
     yield "accuracy of the labels", _percent(outcome.accuracy)
     for source, accuracy in outcome.accuracy_by_source.items():
         count = outcome.labels_by_source.get(source, 0)
-        yield f"  from {source} ({count:,} labels)", _percent(accuracy)
+        yield f"  from {source} ({counted(count, 'label')})", _percent(accuracy)
     if outcome.unlabeled:
         yield "  without a label (count as wrong)", f"{outcome.unlabeled:,}"
     yield "majority vote on all answers", _percent(outcome.majority_accuracy)

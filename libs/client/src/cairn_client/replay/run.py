@@ -168,7 +168,7 @@ async def replay(
         pipeline,
         seed=options.seed,
         pace=pace,
-        on_progress=lambda tally: view.advance(tally.used, f"{len(tally.answered_items):,} items"),
+        on_progress=lambda tally: view.advance(tally.used, counted(len(tally.answered_items), "item")),
     )
     tally = await player.play()
 
@@ -298,7 +298,7 @@ async def audit_by_truth(
     seed: int,
 ) -> Audit:
     """A sampling audit whose reviewer is the known truth: an oracle, and said to be one."""
-    view.say(f"Audit: {sample} labels are judged by the known truth, which stands in for an expert.")
+    view.say(f"Audit of {counted(sample, 'label')} by the known truth, which stands in for an expert.")
     audit = await client.audits.create(
         project, sample, question=asked.question.id, max_error=max_error, seed=seed + 1
     )
@@ -317,7 +317,9 @@ async def audit_by_truth(
         return audit.reviewed if audit.state == AUDIT_STATE_REVIEWING else -1
 
     if not await until(judge, lambda reviewed: reviewed < 0, _AUDIT_PATIENCE):
-        view.say(f"The audit could not be finished: {audit.reviewed} of {audit.sampled} labels were judged.")
+        view.say(
+            f"The audit could not be finished: {audit.reviewed} of {counted(audit.sampled, 'label')} judged."
+        )
         return await client.audits.cancel(audit.name)
 
     async def corrected() -> int:
