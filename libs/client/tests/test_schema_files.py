@@ -128,6 +128,10 @@ def test_a_project_may_be_said_by_a_dict_or_a_file_and_its_questions_by_a_messag
             "questions:\n- id: q\n  text: {max_length: x}\n",
             "line 3: question 'q': 'max_length' is 'x'; expected a whole number.",
         ),
+        (
+            f"questions:\n- id: q\n  {'k' * 300}: 1\n  text:\n",
+            f"line 3: question 'q' has no '{'k' * 79}…'.",
+        ),
         ("questions: 5\n", "line 1: 'questions' must be a list"),
     ],
 )

@@ -111,7 +111,7 @@ def _friendly(document: Document) -> ProjectSpec:
         raise document.error((), "a schema must say 'questions:' followed by a list of them.")
     for key in told:
         if key not in _OF_PROJECT:
-            raise document.error((key,), f"there is no setting {key!r}{meant(key, _OF_PROJECT)}")
+            raise document.error((key,), f"there is no setting {quoted(str(key))}{meant(key, _OF_PROJECT)}")
     questions = told["questions"]
     if not isinstance(questions, list) or not questions:
         raise document.error(("questions",), "'questions' must be a list of at least one question.")
@@ -121,7 +121,7 @@ def _friendly(document: Document) -> ProjectSpec:
     ids = [question.id for question in schema.questions]
     for place, ident in enumerate(ids):
         if ident in ids[:place]:
-            raise document.error(("questions", place), f"two questions have the id {ident!r}.")
+            raise document.error(("questions", place), f"two questions have the id {quoted(ident)}.")
     return ProjectSpec(
         schema,
         _parse(document, ("quality",), _with_durations(told.get("quality")), QualityPolicy()),
@@ -140,12 +140,14 @@ def _question(document: Document, path: Path_, told: Any) -> Question:
     known = (*_PLAIN, "when", "condition", *KINDS)
     for key in told:
         if key not in known:
-            raise document.error((*path, key), f"question {ident!r} has no {key!r}{meant(key, known)}")
+            raise document.error(
+                (*path, key), f"question {quoted(ident)} has no {quoted(str(key))}{meant(key, known)}"
+            )
     if len(kinds) != 1:
         found = "none" if not kinds else " and ".join(map(repr, kinds))
         raise document.error(
             path,
-            f"question {ident!r} must have exactly one kind, such as 'choice' or 'text', but has {found}.",
+            f"question {quoted(ident)} must have exactly one kind, such as 'choice' or 'text', but has {found}.",
         )
     exact: dict[str, Any] = {key: told[key] for key in _PLAIN if key in told}
     exact["id"] = ident
@@ -171,22 +173,22 @@ def _kind(document: Document, path: Path_, kind: str, told: Any, ident: str) -> 
     if kind == "rating" and not isinstance(told, dict):
         low, dots, high = document.text(path, told).partition("..")
         if not dots or not low.strip().lstrip("-").isdigit() or not high.strip().lstrip("-").isdigit():
-            raise document.error(path, f"question {ident!r}: write a rating as '1..5'.")
+            raise document.error(path, f"question {quoted(ident)}: write a rating as '1..5'.")
         return {"minimum": int(low), "maximum": int(high)}
     if told is None:
         told = {}
     if not isinstance(told, dict):
         shape = "a list of classes" if kind in _WITH_CLASSES else "its settings"
-        raise document.error(path, f"question {ident!r}: {kind!r} must be followed by {shape}.")
+        raise document.error(path, f"question {quoted(ident)}: {kind!r} must be followed by {shape}.")
     if kind in _WITH_CLASSES and "classes" in told:
         if not isinstance(told["classes"], list):
-            raise document.error(entries, f"question {ident!r}: the classes must be a list.")
+            raise document.error(entries, f"question {quoted(ident)}: the classes must be a list.")
         classes = [_class(document, (*entries, n), one, ident) for n, one in enumerate(told["classes"])]
         seen: set[str] = set()
         for place, one in enumerate(classes):
             if one["id"] in seen:
                 raise document.error(
-                    (*entries, place), f"question {ident!r} has the class {one['id']!r} twice."
+                    (*entries, place), f"question {quoted(ident)} has the class {quoted(one['id'])} twice."
                 )
             seen.add(one["id"])
         return {**told, "classes": classes}

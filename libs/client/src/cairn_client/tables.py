@@ -14,7 +14,7 @@ from typing import Any
 
 from cairn_client.errors import InputError
 from cairn_client.pictures import IMAGE_SUFFIXES
-from cairn_client.words import counted, shortened
+from cairn_client.words import counted, quoted, shortened
 
 csv.field_size_limit(64 * 1024 * 1024)  # a 10 MB text is the server's to refuse, not the reader's
 
@@ -51,7 +51,7 @@ class Table:
         near = [close for name in names for close in difflib.get_close_matches(name, self.columns, 1)]
         meant = f" Did you mean {near[0]!r} to be it?" if near else ""
         raise InputError(
-            f"{self.path} has no column {wanted}; it has {', '.join(map(repr, self.columns))}.{meant}"
+            f"{self.path} has no column {wanted}; it has {', '.join(map(quoted, self.columns))}.{meant}"
         )
 
     def has(self, names: Sequence[str]) -> bool:
@@ -105,7 +105,7 @@ def read_csv(path: Path | str) -> Table:
 def _check_header(file: Path, header: list[str]) -> None:
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
-        raise InputError(f"{file} has the column {twice[0]!r} twice.")
+        raise InputError(f"{file} has the column {quoted(twice[0])} twice.")
 
 
 def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
