@@ -21,6 +21,7 @@ from cairn_client.replay.question import Kind
 from cairn_client.report import figures
 from cairn_client.report.history import Historian, History
 from cairn_client.report.page import Card, Html, meter, page, percent, table
+from cairn_client.words import counted
 
 _MOST_LABELERS = 100
 _KINDS = {kind.value: kind for kind in Kind}
@@ -305,7 +306,7 @@ def _labeler_cards(reliabilities: tuple[Reliability, ...]) -> list[Card]:
     note = (
         f"The {len(rows)} busiest of {len(people):,}."
         if len(people) > len(rows)
-        else f"{len(people):,} labelers."
+        else f"{counted(len(people), 'labeler')}."
     )
     note += " Right of known: answers to items whose truth gold or a reviewer's correction has told."
     cards = []
