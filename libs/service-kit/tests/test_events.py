@@ -16,6 +16,7 @@ from cairn_kit.events.dead_letters import list_dead_letters, request_replay
 from cairn_kit.events.relay import republish
 from cairn_kit.testing import World, eventually
 
+UNPUBLISHED = "SELECT count(*) FROM outbox WHERE published_at IS NULL"
 EFFECTS = "SELECT what FROM effect ORDER BY place"
 HEADERS = {
     "ce-id": "0192f0c0-0000-7000-8000-000000000001",
@@ -284,6 +285,8 @@ async def test_a_refill_of_the_stream_that_was_broken_off_is_begun_again(
         async with service.database.transaction() as tx:
             announce(tx, make_annotation("first"))
         await eventually(lambda: effects(service), ["first"])
+        # From here on only a refill brings what was published before.
+        await eventually(lambda: service.database.fetchval(UNPUBLISHED), 0)
 
         broken_off = []
 
