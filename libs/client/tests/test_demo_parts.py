@@ -20,7 +20,7 @@ from cairn_client.demo.crowd import LEAST_CARE, MOST_CARE, crowd, error_model
 from cairn_client.demo.digits import load_digits, png
 from cairn_client.demo.loop import ALPHA, AUDITED, Demonstrated
 from cairn_client.replay.outcome import FinalLabel, Grade
-from cairn_truth.audit_statistics import StratumFindings, estimate_error
+from cairn_truth.quality.audit_statistics import StratumFindings, estimate_error
 
 
 def test_a_png_has_the_pixels_it_was_made_of() -> None:

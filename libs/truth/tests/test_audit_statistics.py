@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from cairn_truth.audit_statistics import (
+from cairn_truth.quality.audit_statistics import (
     Stratum,
     StratumFindings,
     Verdict,

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cairn_truth import LiveChoices, LiveNumbers, LiveTexts
-from cairn_truth.numbers import probability_of_step, probability_within
-from cairn_truth.texts import normalise
+from cairn_truth.values.numbers import probability_of_step, probability_within
+from cairn_truth.values.texts import normalise
 
 
 def test_sets_are_found_class_by_class() -> None:

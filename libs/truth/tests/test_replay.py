@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cairn_truth.__main__ import main, read_folder
-from cairn_truth.replay import Recorded, majority_accuracy, replay
-from cairn_truth.stop_rule import StopPolicy
+from cairn_truth.measured.replay import Recorded, majority_accuracy, replay
+from cairn_truth.routing.stop_rule import StopPolicy
 
 DATA = Path(os.environ.get("CAIRN_DATA", Path(__file__).parents[4] / "shared" / "data"))
 

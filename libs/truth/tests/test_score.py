@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from cairn_truth.__main__ import main
-from cairn_truth.replay import Recorded
-from cairn_truth.score import METHODS, macro_f1, score
+from cairn_truth.measured.replay import Recorded
+from cairn_truth.measured.score import METHODS, macro_f1, score
 
 
 def folder(place: Path, answers: list[str], truths: list[str]) -> Path:

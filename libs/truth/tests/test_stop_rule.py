@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cairn_truth import StopPolicy, StopReason, Verdict
-from cairn_truth.stop_rule import decide, expected_gain
+from cairn_truth.routing.stop_rule import decide, expected_gain
 
 
 def say(confidence: float, answers: int, **policy: object) -> tuple[Verdict, int, StopReason | None]:

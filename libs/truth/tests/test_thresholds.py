@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from cairn_truth.thresholds import (
+from cairn_truth.routing.thresholds import (
     choose_threshold,
     choose_thresholds_per_class,
     clopper_pearson_lower,

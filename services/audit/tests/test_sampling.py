@@ -29,7 +29,7 @@ from cairn_audit.domain.verdict import (
     in_words,
     phase_after,
 )
-from cairn_truth.thresholds import clopper_pearson_upper
+from cairn_truth.routing.thresholds import clopper_pearson_upper
 
 AUTO, CONSENSUS = LABEL_SOURCE_AUTO, LABEL_SOURCE_CONSENSUS
 

@@ -6,23 +6,23 @@ Aggregation of `Votes` on classes: `HierarchicalDawidSkene`, our default, and th
 `thresholds`. Is it as good as we say: `audit_statistics`. All of it measured on recorded crowds: `replay`.
 """
 
-from .bwa import BWA
-from .calibration import expected_calibration_error
-from .choices import ChosenSet, LiveChoices
-from .class_fit import ClassFit, ConfusionFit, SkillFit
-from .dawid_skene import DawidSkene, MajorityVote
-from .ebcc import EBCC
-from .glad import GLAD, GLADFit
-from .hierarchical import HierarchicalDawidSkene, HierarchicalFit, Reliabilities
-from .ibcc import IBCC
-from .live import LabelerReliability, LiveClasses, Weighed
-from .mace import MACE, MACEFit
-from .numbers import LabelerError, LiveNumbers, Measured
-from .one_coin import OneCoinDawidSkene
-from .stop_rule import StopDecision, StopPolicy, StopReason, Verdict
-from .texts import ChosenText, LabelerAccuracy, LiveTexts
-from .votes import Votes
-from .weighted_votes import Wawa, ZeroBasedSkill
+from .classes.bwa import BWA
+from .classes.choices import ChosenSet, LiveChoices
+from .classes.class_fit import ClassFit, ConfusionFit, SkillFit
+from .classes.dawid_skene import DawidSkene, MajorityVote
+from .classes.ebcc import EBCC
+from .classes.glad import GLAD, GLADFit
+from .classes.hierarchical import HierarchicalDawidSkene, HierarchicalFit, Reliabilities
+from .classes.ibcc import IBCC
+from .classes.live_classes import LabelerReliability, LiveClasses, Weighed
+from .classes.mace import MACE, MACEFit
+from .classes.one_coin import OneCoinDawidSkene
+from .classes.votes import Votes
+from .classes.weighted_votes import Wawa, ZeroBasedSkill
+from .routing.calibration import expected_calibration_error
+from .routing.stop_rule import StopDecision, StopPolicy, StopReason, Verdict
+from .values.numbers import LabelerError, LiveNumbers, Measured
+from .values.texts import ChosenText, LabelerAccuracy, LiveTexts
 
 __all__ = [
     "BWA",

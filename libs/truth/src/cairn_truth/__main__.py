@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .replay import Recorded, replay
-from .score import Score, score
-from .stop_rule import StopPolicy
-from .votes import Votes
+from .classes.votes import Votes
+from .measured.replay import Recorded, replay
+from .measured.score import Score, score
+from .routing.stop_rule import StopPolicy
 
 
 class NoClassesError(ValueError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from cairn_kit.settings import ChassisSettings
-from cairn_truth.replay import FIRST_REFIT, REFIT_GROWTH
+from cairn_truth.measured.replay import FIRST_REFIT, REFIT_GROWTH
 
 
 class ConsensusSettings(ChassisSettings):

@@ -52,7 +52,7 @@ from cairn_kit.database import Database, Transaction
 from cairn_kit.database.pool import OUTAGES
 from cairn_kit.events import announce
 from cairn_kit.telemetry.logs import get_logger
-from cairn_truth.thresholds import ThresholdDecision
+from cairn_truth.routing.thresholds import ThresholdDecision
 
 if TYPE_CHECKING:  # the stubs alone know of asynchronous clients
     from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceAsyncStub

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from cairn.annotation.v1.annotation_store_pb2 import LabelSource
-from cairn_truth.audit_statistics import Stratum as Lot
-from cairn_truth.audit_statistics import StratumFindings, acceptance_plan, allocate, estimate_error
+from cairn_truth.quality.audit_statistics import Stratum as Lot
+from cairn_truth.quality.audit_statistics import StratumFindings, acceptance_plan, allocate, estimate_error
 
 BAND_EDGES = (0.0, 0.5, 0.8, 0.9, 0.97, 1.0)
 """Bands of confidence: [0, 0.5), ..., [0.97, 1]. Narrow where most labels are."""

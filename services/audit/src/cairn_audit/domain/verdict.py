@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from cairn.annotation.v1.annotation_store_pb2 import LABEL_SOURCE_AUTO, LabelSource
-from cairn_truth.audit_statistics import StratumFindings, estimate_error
+from cairn_truth.quality.audit_statistics import StratumFindings, estimate_error
 
 
 class AuditPhase(Enum):

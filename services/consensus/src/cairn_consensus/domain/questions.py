@@ -22,11 +22,11 @@ from cairn_truth import (
     StopDecision,
     StopPolicy,
     Weighed,
-    numbers,
 )
-from cairn_truth.hierarchical import ALGORITHM, VERSION
-from cairn_truth.stop_rule import decide
-from cairn_truth.texts import normalise
+from cairn_truth.classes.hierarchical import ALGORITHM, VERSION
+from cairn_truth.routing.stop_rule import decide
+from cairn_truth.values import numbers
+from cairn_truth.values.texts import normalise
 
 _SHOWN = 0.001
 """Classes less probable than this are left out of a posterior."""

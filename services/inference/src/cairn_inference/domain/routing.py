@@ -1,6 +1,6 @@
 """Where an item goes: to a model alone, or to people, and how soon.
 
-The bound is `cairn_truth.thresholds`'; here it is decided when to spend on it and what follows.
+The bound is `cairn_truth.routing.thresholds`'; here it is decided when to spend on it and what follows.
 
     OFF       the project has no question that can be routed, or does not want it
     LEARNING  --a validation round passes--> AUTO
@@ -19,7 +19,13 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from cairn_truth.thresholds import ThresholdDecision, choose_threshold, model_errors, score_drift, spend
+from cairn_truth.routing.thresholds import (
+    ThresholdDecision,
+    choose_threshold,
+    model_errors,
+    score_drift,
+    spend,
+)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -141,7 +147,7 @@ def _foreseen_errors(evidence: Evidence, rate: float) -> Floats:
 
 
 def _counted(error: Floats, prior: Floats, rate: float) -> Floats:
-    """How probably an answer is wrong if the model errs at ``rate``, by Bayes' rule (see cairn_truth.thresholds)."""
+    """How probably an answer is wrong if the model errs at ``rate``, by Bayes' rule (see cairn_truth.routing.thresholds)."""
     error, prior = np.clip(error, 1e-12, 1.0 - 1e-12), np.clip(prior, 1e-9, 1.0 - 1e-9)
     odds = error / (1.0 - error) * (1.0 - prior) / prior
     return np.asarray(rate * odds / (rate * odds + 1.0 - rate))

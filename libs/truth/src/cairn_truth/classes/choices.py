@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .hierarchical import HierarchicalDawidSkene
-from .live import LabelerReliability, LiveClasses, ModelTest, Weighed
+from .live_classes import LabelerReliability, LiveClasses, ModelTest, Weighed
 
 NOTHING = ""
 """Stands for the empty set; no class id is empty."""

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .calibration import expected_calibration_error
-from .hierarchical import HierarchicalDawidSkene
-from .live import LiveClasses
-from .stop_rule import StopPolicy, Verdict, decide
-from .votes import Votes
+from ..classes.hierarchical import HierarchicalDawidSkene
+from ..classes.live_classes import LiveClasses
+from ..classes.votes import Votes
+from ..routing.calibration import expected_calibration_error
+from ..routing.stop_rule import StopPolicy, Verdict, decide
 
 MODEL_PREFIX = "models/"
 """Labelers so named are models: their votes count towards no floor or cap."""

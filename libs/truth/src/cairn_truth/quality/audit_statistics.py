@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from .thresholds import clopper_pearson_lower, clopper_pearson_upper
+from ..routing.thresholds import clopper_pearson_lower, clopper_pearson_upper
 
 _EQUAL_FRACTIONS = 0.02
 """Sampling fractions within 2 % of each other differ by rounding alone."""

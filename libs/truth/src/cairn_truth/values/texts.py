@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from .live import Weighed
+from ..classes.live_classes import Weighed
 
 _ACCURACY, _STRENGTH = 0.7, 10.0
 """A crowd nobody knows yet, in answers."""

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from .live import Weighed
-from .votes import Floats
+from ..classes.live_classes import Weighed
+from ..classes.votes import Floats
 
 VERSION = "2"
 """Changes whenever the same answers may give another estimate; it is written into every label's provenance."""

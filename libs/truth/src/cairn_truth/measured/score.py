@@ -10,18 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .bwa import BWA
-from .calibration import expected_calibration_error
-from .dawid_skene import DawidSkene, MajorityVote
-from .ebcc import EBCC
-from .glad import GLAD
-from .hierarchical import HierarchicalDawidSkene
-from .ibcc import IBCC
-from .mace import MACE
-from .one_coin import OneCoinDawidSkene
+from ..classes.bwa import BWA
+from ..classes.dawid_skene import DawidSkene, MajorityVote
+from ..classes.ebcc import EBCC
+from ..classes.glad import GLAD
+from ..classes.hierarchical import HierarchicalDawidSkene
+from ..classes.ibcc import IBCC
+from ..classes.mace import MACE
+from ..classes.one_coin import OneCoinDawidSkene
+from ..classes.votes import Floats, Votes
+from ..classes.weighted_votes import Wawa, ZeroBasedSkill
+from ..routing.calibration import expected_calibration_error
 from .replay import Recorded
-from .votes import Floats, Votes
-from .weighted_votes import Wawa, ZeroBasedSkill
 
 DEFAULT = HierarchicalDawidSkene.__name__
 

@@ -1,0 +1,1 @@
+"""Votes on classes joined: the published methods, our default, and its live state."""

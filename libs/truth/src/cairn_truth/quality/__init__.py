@@ -1,0 +1,1 @@
+"""How good it is: agreement, sampling audits, suspicion, and the forensics of labelers."""

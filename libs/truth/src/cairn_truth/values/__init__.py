@@ -1,0 +1,1 @@
+"""Answers of one value: numbers and ratings, rankings and preferences, text."""
