@@ -1,0 +1,242 @@
+"""What all live states of answers other than classes share: who answered what, what is known, what was fitted.
+
+A kind of answer says how answers to one item are joined (`_join`) and what all answers teach of their labelers
+(`_learn`); the rest is here, once. Everything is handed on in the order of names, so that the same answers in any
+order of arrival give the same state bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+from scipy import special
+
+from .classes.votes import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One answer's part in a joined value.
+
+    ``agreement``: how alike the answer and the value are, 0..1, by the kind's own measure. ``weight``: the answer's
+    share of the value, 0..1; the shares on an item sum to one, or to less where a prior has a share.
+    """
+
+    labeler: str
+    agreement: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class LabelerAccuracy:
+    """A labeler's chance to be right with its 95 % credible interval, over ``votes`` answers."""
+
+    labeler: str
+    votes: int
+    accuracy: float
+    low: float
+    high: float
+
+
+class Joined(Protocol):
+    """What joining answers gives, whatever the kind: each has a ``value`` of its own kind beside these."""
+
+    @property
+    def confidence(self) -> float:
+        """Expected quality of the value, 0..1: the chance that it is right where right and wrong are all there is,
+        the expected agreement with the truth (by the kind's measure) elsewhere."""
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """What each answer contributed, heaviest first."""
+
+
+A = TypeVar("A")
+"""An answer."""
+J = TypeVar("J", bound=Joined)
+"""Answers joined."""
+R = TypeVar("R")
+"""What is known of a labeler."""
+
+
+class Answered(NamedTuple, Generic[A]):
+    """One item's answers, by labeler, and its truth where that is known."""
+
+    item: str
+    votes: Sequence[tuple[str, A]]
+    truth: A | None
+
+
+class LiveAnswers(ABC, Generic[A, J, R]):
+    """Live state of a question: `add` or `update` answers, `refit` labelers, read what the answers say.
+
+    `fit` does the three at once. What a refit learns is arrays by name (``self._fitted``), those of labelers with a row
+    for each of ``self._labelers``; before the first refit there are none, and every labeler is the crowd's average.
+    """
+
+    def __init__(self) -> None:
+        self.refits = 0
+        self.refit_votes = 0
+        self.votes = 0
+        """Answers held."""
+        self._answers: dict[str, dict[str, A]] = {}
+        self._gold: dict[str, A] = {}
+        self._counts: dict[str, int] = {}
+        self._labelers: tuple[str, ...] = ()
+        self._rows: dict[str, int] = {}
+        self._fitted: Mapping[str, Floats] = {}
+        self._last: tuple[str, J] | None = None
+
+    # --- what a kind of answer says
+
+    @abstractmethod
+    def _checked(self, answer: A) -> A:
+        """Return the answer as it is kept. Raises ValueError naming the element that is wrong, and what is right."""
+
+    @abstractmethod
+    def _join(self, votes: Sequence[tuple[str, A]]) -> J:
+        """Join the answers (none, one or more; by labeler) to one item."""
+
+    @abstractmethod
+    def _known(self, truth: A, votes: Sequence[tuple[str, A]]) -> J:
+        """Return the truth as a joined value of confidence 1; its evidence is agreement with it, of weight 0."""
+
+    @abstractmethod
+    def _learn(self, answered: Sequence[Answered[A]], labelers: tuple[str, ...]) -> Mapping[str, Floats]:
+        """Fit to all answers. ``labelers`` are all who answered, by name."""
+
+    @abstractmethod
+    def reliability(self, labeler: str) -> R:
+        """Return what is known of a labeler; the crowd's average for one never fitted."""
+
+    # --- what came in
+
+    def add(self, item: str, labeler: str, answer: A) -> None:
+        """Add an answer, or replace this labeler's earlier one. Raises ValueError for one that cannot be."""
+        checked = self._checked(answer)
+        answers = self._answers.setdefault(item, {})
+        if labeler not in answers:
+            self._counts[labeler] = self._counts.get(labeler, 0) + 1
+            self.votes += 1
+        answers[labeler] = checked
+        self._last = None
+
+    def update(self, item: str, labeler: str, answer: A) -> J:
+        """Add an answer and return what the item's answers say now, reliabilities as they stand."""
+        self.add(item, labeler, answer)
+        return self.posterior(item)
+
+    def withdraw(self, item: str, labeler: str) -> None:
+        """Take back a labeler's answer to an item, if there is one."""
+        if self._answers.get(item, {}).pop(labeler, None) is None:
+            return
+        self.votes -= 1
+        self._counts[labeler] -= 1
+        if not self._counts[labeler]:
+            del self._counts[labeler]
+        if not self._answers[item]:
+            del self._answers[item]
+        self._last = None
+
+    def know(self, item: str, truth: A | None) -> None:
+        """Clamp an item to a known value (gold, a correction), or free it again with None."""
+        if truth is None:
+            self._gold.pop(item, None)
+        else:
+            self._gold[item] = self._checked(truth)
+        self._last = None
+
+    # --- what it says
+
+    def posterior(self, item: str) -> J:
+        """Return what an item's answers say, reliabilities as they stand."""
+        if self._last is None or self._last[0] != item:
+            votes, truth = self.votes_on(item), self._gold.get(item)
+            self._last = (item, self._join(votes) if truth is None else self._known(truth, votes))
+        return self._last[1]
+
+    def votes_on(self, item: str) -> Sequence[tuple[str, A]]:
+        """Return ``(labeler, answer)`` of each answer to an item, by labeler."""
+        answers = self._answers.get(item, {})
+        return [(who, answers[who]) for who in sorted(answers)]
+
+    def labelers(self) -> list[str]:
+        """Return the labelers who answered, by name."""
+        return sorted(self._counts)
+
+    def items(self) -> Iterable[str]:
+        """Return the items that have an answer."""
+        return self._answers.keys()
+
+    # --- reconcile, save, restore
+
+    def refit(self) -> None:
+        """Fit everybody's reliability to all answers; what follows no longer depends on their order of arrival."""
+        names, labelers = sorted(self._answers), tuple(sorted(self._counts))
+        answered = [Answered(name, self.votes_on(name), self._gold.get(name)) for name in names]
+        self._adopt(labelers, self._learn(answered, labelers))
+        self.refits += 1
+        self.refit_votes = self.votes
+
+    def fit(
+        self, answers: Mapping[str, Mapping[str, A]], gold: Mapping[str, A] | None = None
+    ) -> dict[str, J]:
+        """Add all answers (item to labeler to answer), refit, and return what each item's say."""
+        for item, votes in answers.items():
+            for labeler, answer in votes.items():
+                self.add(item, labeler, answer)
+        for item, truth in (gold or {}).items():
+            self.know(item, truth)
+        self.refit()
+        return {item: self.posterior(item) for item in answers}
+
+    def save(self) -> bytes:
+        """Return the fitted state as bytes (NumPy .npz, no pickle): all but the answers, which are the caller's."""
+        buffer = io.BytesIO()
+        arrays = {f"fitted.{name}": array for name, array in self._fitted.items()}
+        labelers = np.array(self._labelers, dtype=np.str_)
+        refits = np.array([self.refits, self.refit_votes], dtype=np.int64)
+        np.savez(buffer, labelers=labelers, refits=refits, **arrays)  # type: ignore[arg-type]
+        return buffer.getvalue()
+
+    def restore(self, saved: bytes) -> None:
+        """Adopt a saved fit; the answers are added by `update` as ever. Raises ValueError if it is none."""
+        with np.load(io.BytesIO(saved), allow_pickle=False) as arrays:
+            if not {"labelers", "refits"} <= set(arrays.files):
+                raise ValueError(
+                    "the saved state has no labelers or refits; expected one of this kind's save()"
+                )
+            fitted = {n.removeprefix("fitted."): arrays[n] for n in arrays.files if n.startswith("fitted.")}
+            labelers = tuple(str(name) for name in arrays["labelers"])
+            self.refits, self.refit_votes = (int(n) for n in arrays["refits"])
+        self._adopt(labelers, fitted)
+
+    def digest(self) -> bytes:
+        """Return the SHA-256 of the fitted state: equal digests weigh every answer equally."""
+        sha = hashlib.sha256("\n".join(self._labelers).encode())
+        for name in sorted(self._fitted):
+            sha.update(name.encode())
+            sha.update(np.ascontiguousarray(self._fitted[name], dtype="<f8").tobytes())
+        return sha.digest()
+
+    def _adopt(self, labelers: tuple[str, ...], fitted: Mapping[str, Floats]) -> None:
+        """Take a fit into use; a kind that derives more from it does so after calling this."""
+        self._labelers, self._fitted = labelers, fitted
+        self._rows = {labeler: row for row, labeler in enumerate(labelers)}
+        self._last = None
+
+    def _of(self, labeler: str, name: str, otherwise: float) -> float:
+        """Return a labeler's entry of a fitted array ``(labelers,)``; ``otherwise`` for one never fitted."""
+        row = self._rows.get(labeler)
+        return otherwise if row is None else float(self._fitted[name][row])
+
+    def _accuracy(self, labeler: str, accuracy: float, seen: float) -> LabelerAccuracy:
+        """Return an accuracy, learnt from so many judgements, with its interval (Jeffreys)."""
+        low, high = special.betaincinv(accuracy * seen + 0.5, (1.0 - accuracy) * seen + 0.5, [0.025, 0.975])
+        return LabelerAccuracy(labeler, self._counts.get(labeler, 0), accuracy, float(low), float(high))
