@@ -96,6 +96,21 @@ bench: setup ## Replay recorded crowds beside majority vote (needs the folder CA
 	  then CAIRN_DATA="$(CAIRN_DATA)" $(BIN)/python -m cairn_truth replay $(CROWDS) $(ARGS); \
 	  else echo "bench: no recorded crowds at $(CAIRN_DATA); say where they are: make bench CAIRN_DATA=/path"; fi
 
+.venv-peers/.ready: .venv/.ready tests/benchmarks/truth/peers.lock
+	@test -x .venv-peers/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-peers
+	@$(BIN)/uv pip sync --quiet --python .venv-peers/bin/python --require-hashes tests/benchmarks/truth/peers.lock
+	@touch $@
+
+.PHONY: bench-truth
+bench-truth: .venv-peers/.ready ## Measure libs/truth beside its peers on recorded answers: make bench-truth ARGS="--data DIR"
+	@CAIRN_DATA="$(CAIRN_DATA)" PYTHONPATH=libs/truth/src:. .venv-peers/bin/python -m tests.benchmarks.truth $(ARGS)
+
+.PHONY: lock-peers
+lock-peers: setup # Compile what bench-truth measures against
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-annotate --no-header --override tests/benchmarks/truth/peers.overrides \
+	  tests/benchmarks/truth/peers.in -o tests/benchmarks/truth/peers.lock
+
 .PHONY: lock
 lock: setup ## Compile requirements.in into requirements.lock, with hashes for every platform
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -103,4 +118,4 @@ lock: setup ## Compile requirements.in into requirements.lock, with hashes for e
 
 .PHONY: clean
 clean: ## Remove .venv and caches
-	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf .venv .venv-peers .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
