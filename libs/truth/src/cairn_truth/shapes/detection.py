@@ -26,7 +26,7 @@ _STRENGTH = 10.0
 _MOST_ALARM = 0.25
 """What fools more than a quarter of the crowd is an object, as far as the crowd can tell."""
 
-_BOUND = 0.002
+BOUND = 0.002
 _ROUNDS = 100
 _SETTLED = 1e-7
 
@@ -139,7 +139,7 @@ def _maximised(
 ) -> tuple[Detectors, Mapping[str, float]]:
     each = averages["marks"]
     recall, mean_recall, real_rate = _rates(
-        seen, real, old.recall, old.real_rate, RECALL, each * (1.0 - ALARM) / RECALL, 1.0 - _BOUND
+        seen, real, old.recall, old.real_rate, RECALL, each * (1.0 - ALARM) / RECALL, 1.0 - BOUND
     )
     alarm, mean_alarm, distractor_rate = _rates(
         seen, 1.0 - real, old.alarm, old.distractor_rate, ALARM, each, _MOST_ALARM
@@ -152,14 +152,14 @@ def _maximised(
     fresh = Detectors(
         real_rate=real_rate,
         distractor_rate=distractor_rate,
-        recall=np.maximum(recall, alarm + _BOUND),  # a mark never speaks against an object
+        recall=np.maximum(recall, alarm + BOUND),  # a mark never speaks against an object
         alarm=alarm,
-        accuracy=np.clip(accuracy, max(1.0 / seen.kinds, _BOUND), 1.0 - _BOUND),
+        accuracy=np.clip(accuracy, max(1.0 / seen.kinds, BOUND), 1.0 - BOUND),
     )
     return fresh, {
         "recall": mean_recall,
         "alarm": mean_alarm,
-        "accuracy": float(np.clip(mean_accuracy, _BOUND, 1.0 - _BOUND)),
+        "accuracy": float(np.clip(mean_accuracy, BOUND, 1.0 - BOUND)),
         "marks": each,
     }
 
@@ -173,7 +173,7 @@ def _rates(
     marked = np.bincount(seen.labeler, weights=share[seen.candidate], minlength=seen.labelers)
     shown = np.bincount(seen.answer_labeler, weights=there[seen.answer_item], minlength=seen.labelers)
     mean = (marked.sum() + _STRENGTH * usual) / (shown.sum() + _STRENGTH)
-    mean = float(np.clip(mean, _BOUND, most))
-    own = np.clip((marked + _STRENGTH * mean) / (shown + _STRENGTH), _BOUND, min(2.0 * most, 1.0 - _BOUND))
+    mean = float(np.clip(mean, BOUND, most))
+    own = np.clip((marked + _STRENGTH * mean) / (shown + _STRENGTH), BOUND, min(2.0 * most, 1.0 - BOUND))
     fresh = (there.sum() + _STRENGTH * usual_rate) / (seen.items + _STRENGTH)
     return own, mean, float(fresh)

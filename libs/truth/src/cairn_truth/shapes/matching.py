@@ -37,14 +37,16 @@ def assigned(similarity: Floats, least: float) -> tuple[Ints, Ints]:
     return rows[kept].astype(np.int64), columns[kept].astype(np.int64)
 
 
-def overlapping(bounds: Floats, owner: Ints) -> tuple[Ints, Ints]:
-    """Return the pairs of objects of different owners whose bounds ``(n, 4)`` (x0, y0, x1, y1) meet, as two columns.
+def overlapping(bounds: Floats, owner: Ints, group: Ints) -> tuple[Ints, Ints]:
+    """Return the pairs of objects of one group and different owners whose bounds meet, as two columns.
 
-    A sweep over x; cost n log n plus the pairs that meet in x.
+    ``bounds (n, 4)`` x0, y0, x1, y1; ``owner``, ``group`` ``(n,)``, the item of each. A sweep over x; cost n log n
+    plus the pairs that meet in x.
     """
-    order = np.lexsort((np.arange(owner.size), bounds[:, 0]))
-    left_edge = bounds[order, 0]
-    ends = np.searchsorted(left_edge, bounds[order, 2], side="right")
+    _, rank = np.unique(bounds[:, [0, 2]], return_inverse=True)
+    begin, end = (group[:, None] * (2 * owner.size) + rank.reshape(-1, 2)).T
+    order = np.argsort(begin, kind="stable")
+    ends = np.searchsorted(begin[order], end[order], side="right")
     following = np.maximum(ends - np.arange(owner.size) - 1, 0)
     found: list[tuple[Ints, Ints]] = []
     start = 0

@@ -10,10 +10,10 @@ spread learnt for everybody at once from the answers alone, and from known truth
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, ClassVar, Generic, cast
 
 import numpy as np
 from scipy import special
@@ -21,81 +21,27 @@ from scipy import special
 from ..classes.votes import Floats
 from ..live_answers import Answered, Evidence, LiveAnswers
 from . import detection
-from .attributes import Attributes, checked_attributes, joined_attributes
+from .attributes import Attributes, AttributeValue, checked_attributes, joined_attributes
+from .found import TRUTH, Candidates, Lists, Places
+from .joined import AnObject, JoinedObject, JoinedObjects, LabelerDetection, O, expected_f1, soft_f1
 from .matching import Ints, matched, overlapping
 
-
-class AnObject(Protocol):
-    """What all shapes have (frozen dataclasses all): a class, empty where there are none, and attributes."""
-
-    @property
-    def class_id(self) -> str:
-        """The id of the class."""
-
-    @property
-    def attributes(self) -> Attributes:
-        """Further facts."""
-
-
-O = TypeVar("O", bound=AnObject)  # noqa: E741 - an object
-"""A shape."""
-
-
-@dataclass(frozen=True, slots=True)
-class JoinedObject(Generic[O]):
-    """One object as joined, and the chances that make up its confidence.
-
-    ``exists``: that there is such an object; ``class_right``: that it has this class, if it exists; ``place_right``:
-    that it is as alike to the true one as the question's tolerance asks, if it exists. ``labelers``: who marked it.
-    """
-
-    object: O
-    exists: float
-    class_right: float
-    place_right: float
-    labelers: tuple[str, ...]
-
-    @property
-    def confidence(self) -> float:
-        """The chance that all is right: there is such an object, of this class, here."""
-        return self.exists * self.class_right * self.place_right
-
-
-@dataclass(frozen=True, slots=True)
-class JoinedObjects(Generic[O]):
-    """One item's objects joined.
-
-    ``value``: the objects more likely there than not, from the top to the bottom. ``confidence``: their expected F1
-    (an object counts if it exists, has this class, and lies within the tolerance); where there are none, the chance
-    that there is nothing. ``objects`` has the chances of each of ``value``; ``doubtful`` the candidates left out.
-    """
-
-    value: tuple[O, ...]
-    confidence: float
-    evidence: tuple[Evidence, ...]
-    objects: tuple[JoinedObject[O], ...]
-    doubtful: tuple[JoinedObject[O], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LabelerDetection:
-    """A labeler of objects, over ``votes`` answers.
-
-    ``recall``: chance to mark an object that is there; ``false_alarms``: objects an item marked that are not;
-    ``class_accuracy``: chance of the right class; ``spread``: usual distance from the true shape (root mean square),
-    in the kind's unit (for most kinds one less the likeness, such as 1 - IoU).
-    """
-
-    labeler: str
-    votes: int
-    recall: float
-    false_alarms: float
-    class_accuracy: float
-    spread: float
-
+__all__ = [
+    "AnObject",
+    "AttributeValue",
+    "Attributes",
+    "JoinedObject",
+    "JoinedObjects",
+    "LabelerDetection",
+    "LiveObjects",
+    "O",
+]
 
 _OTHER_CLASS = 0.8
 """Two objects of different classes are so much less alike: neighbours sort by class, a slip of class still matches."""
+
+_ONE_OBJECT = 0.7
+"""Two shapes are rather one object from this share of the tolerance on: both of them miss the truth."""
 
 _SPREAD_STRENGTH = 10.0
 """Objects of the crowd's spread that a labeler's own spread starts from."""
@@ -113,7 +59,7 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
 
     ``tolerance``: likeness to the truth from which on a place is right (such as .5 IoU). ``classes``: how many the
     question has; at least as many as were ever named count. A kind fills `_checked_object`, `_bounds`, `_similarity`
-    and `_place`, and may fill `_deviation` and `_learn_places`.
+    and `_place` (or `_places`, for many at once), and may fill `_squared_distance` and `_learn_places`.
     """
 
     dimensions: ClassVar[float] = 4.0
@@ -126,9 +72,7 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
         if not 0.0 < tolerance < 1.0:
             raise ValueError(f"tolerance is {tolerance}; expected a likeness between 0 and 1")
         if classes < 0:
-            raise ValueError(
-                f"classes is {classes}; expected a number of classes, or 0 where it is not known"
-            )
+            raise ValueError(f"classes is {classes}; expected how many there are, 0 where it is not known")
         super().__init__()
         self.tolerance = tolerance
         self._classes = classes
@@ -151,15 +95,21 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
     def _place(
         self, objects: Sequence[O], precision: Floats, corpus: Mapping[str, Floats]
     ) -> tuple[O, Floats]:
-        """Return one shape for objects that are one, and each one's share of it ``(n,)``, summing to at most one.
+        """Return one shape for two or more that are one, and each one's share of it ``(n,)``, at most one in sum.
 
         ``precision (n,)`` is each labeler's own, one over the squared spread; ``corpus`` what `_learn_places` learnt,
         and more. Class and attributes of the result are seen to elsewhere.
         """
 
-    def _deviation(self, objects: Sequence[O], joined: Sequence[O]) -> Floats:
-        """Return each object's squared distance ``(n,)`` from the one beside it, in squared units of spread."""
-        return np.square(1.0 - self._similarity(objects, joined))
+    def _places(
+        self, groups: Sequence[Sequence[O]], precision: Sequence[Floats], corpus: Mapping[str, Floats]
+    ) -> Sequence[tuple[O, Floats]]:
+        """Return `_place` of each group."""
+        return [self._place(group, p, corpus) for group, p in zip(groups, precision, strict=True)]
+
+    def _squared_distance(self, likeness: Floats) -> Floats:
+        """Return the squared distance, in squared units of spread, at which two shapes are so alike."""
+        return np.square(1.0 - likeness)
 
     def _learn_places(self, clusters: Sequence[Sequence[O]]) -> Mapping[str, Floats]:
         """Return what all matched objects teach of places as such; each cluster has two objects or more."""
@@ -171,53 +121,61 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
         kept = []
         for number, given in enumerate(answer):
             try:
-                kept.append(
-                    _with(self._checked_object(given), attributes=checked_attributes(given.attributes))
-                )
-            except ValueError as wrong:
+                attributes = checked_attributes(given.attributes)
+                kept.append(_with(self._checked_object(given), attributes=attributes))
+            except (ValueError, TypeError, AttributeError) as wrong:
                 raise ValueError(f"object {number}: {wrong}") from None
         return tuple(kept)
 
     def _join(self, votes: Sequence[tuple[str, tuple[O, ...]]]) -> JoinedObjects[O]:
         if not votes:
             return JoinedObjects((), 0.0, (), (), ())
-        found = self._matched(votes)
-        crowd = self._detectors([who for who, _ in votes])
-        seen = self._sightings([found], [np.arange(len(votes))], len(votes))
+        who = [name for name, _ in votes]
+        found = self._matched(Lists.of([answer for _, answer in votes], [0] * len(votes), range(len(votes))))
+        crowd = self._detectors(who)
+        seen = found.sightings(1, len(votes), self._kinds())
         exists = detection.existence(seen, crowd)
-        class_chance = detection.class_chance(seen, crowd.accuracy)
-        candidates = [
-            self._candidate(votes, found, cluster, float(exists[cluster]), class_chance, crowd.accuracy)
-            for cluster in range(found.clusters)
-        ]
-        order = self._reading_order([c.joined.object for c in candidates])
-        taken = [candidates[k] for k in order if candidates[k].joined.exists >= 0.5]
+        joined, share, alike = self._joined(
+            found, exists, detection.class_chance(seen, crowd.accuracy), crowd, who
+        )
+        order = self._reading_order([one.object for one in joined])
+        taken = [k for k in order if exists[k] >= 0.5]
         hidden = float(detection.unseen(seen, crowd.real_rate, crowd.recall)[0])
         return JoinedObjects(
-            value=tuple(c.joined.object for c in taken),
-            confidence=_expected_f1([c.joined for c in taken], exists, hidden),
-            evidence=self._evidence(votes, taken, crowd),
-            objects=tuple(c.joined for c in taken),
-            doubtful=tuple(candidates[k].joined for k in order if candidates[k].joined.exists < 0.5),
+            value=tuple(joined[k].object for k in taken),
+            confidence=expected_f1([joined[k] for k in taken], exists, hidden),
+            evidence=_evidence(votes, found, (exists >= 0.5)[found.cluster], share, alike, crowd),
+            objects=tuple(joined[k] for k in taken),
+            doubtful=tuple(joined[k] for k in order if exists[k] < 0.5),
         )
 
     def _known(self, truth: tuple[O, ...], votes: Sequence[tuple[str, tuple[O, ...]]]) -> JoinedObjects[O]:
-        found = self._matched([*votes, ("", truth)])
-        marked = defaultdict(list)
-        for which, cluster in enumerate(found.cluster):
-            marked[int(cluster)].append(which)
-        objects, agreement = [], np.zeros(len(votes))
-        for place, true in zip(np.flatnonzero(found.owner == len(votes)), truth, strict=True):
-            others = [k for k in marked[int(found.cluster[place])] if k != place]
-            who = tuple(votes[int(found.owner[k])][0] for k in others)
-            objects.append(JoinedObject(true, 1.0, 1.0, 1.0, who))
-            if others:
-                alike = self._similarity([found.objects[int(k)] for k in others], [true] * len(others))
-                same = np.array([found.objects[k].class_id == true.class_id for k in others])
-                agreement[found.owner[others]] += alike * same
-        shares = _soft_f1(agreement, [len(answer) for _, answer in votes], len(truth))
-        evidence = tuple(Evidence(who, a, 0.0) for (who, _), a in zip(votes, shares, strict=True))
-        return JoinedObjects(truth, 1.0, evidence, tuple(objects), ())
+        answers = [truth, *(answer for _, answer in votes)]
+        found = self._matched(Lists.of(answers, [0] * len(answers), [TRUTH, *range(len(votes))]))
+        true = np.flatnonzero(
+            found.labeler == TRUTH
+        )  # the first of their clusters, as theirs is the first answer
+        shape = dict(zip(found.cluster[true].tolist(), true.tolist(), strict=True))
+        pairs = [(k, shape[c]) for k, c in enumerate(found.cluster.tolist()) if shape.get(c, k) != k]
+        alike = np.zeros(len(votes))
+        marked: dict[int, list[str]] = {}
+        if pairs:
+            left, right = [found.objects[k] for k, _ in pairs], [found.objects[t] for _, t in pairs]
+            same = [a.class_id == b.class_id for a, b in zip(left, right, strict=True)]
+            for (k, t), likeness in zip(pairs, self._similarity(left, right) * same, strict=True):
+                alike[found.labeler[k]] += likeness
+                marked.setdefault(t, []).append(votes[int(found.labeler[k])][0])
+        agreement = soft_f1(alike, [len(answer) for _, answer in votes], len(truth))
+        return JoinedObjects(
+            value=truth,
+            confidence=1.0,
+            evidence=tuple(Evidence(who, a, 0.0) for (who, _), a in zip(votes, agreement, strict=True)),
+            objects=tuple(
+                JoinedObject(found.objects[t], 1.0, 1.0, 1.0, tuple(marked.get(t, ())))
+                for t in sorted(true.tolist(), key=lambda t: _position(found.objects[t], truth))
+            ),
+            doubtful=(),
+        )
 
     def reliability(self, labeler: str) -> LabelerDetection:
         """Return what is known of a labeler; the crowd's average for one never fitted."""
@@ -231,25 +189,83 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
             spread=float(self._spread([labeler])[0]),
         )
 
-    # --- matching
+    # --- candidates
 
-    def _matched(self, votes: Sequence[tuple[str, Sequence[O]]], *, clamped: bool = False) -> _Found[O]:
-        objects = [one for _, answer in votes for one in answer]
-        owner = np.repeat(np.arange(len(votes)), [len(answer) for _, answer in votes])
-        if not objects:
-            return _Found(objects, owner, np.zeros(0, dtype=np.int64), 0, clamped)
-        left, right = overlapping(self._bounds(objects), owner)
-        one, other = [objects[i] for i in left], [objects[i] for i in right]
+    def _matched(self, lists: Lists[O]) -> Candidates[O]:
+        if not lists.objects:
+            return Candidates.of(lists, np.zeros(0, dtype=np.int64))
+        left, right = overlapping(self._bounds(lists.objects), lists.answer, lists.item[lists.answer])
+        one, other = [lists.objects[k] for k in left.tolist()], [lists.objects[k] for k in right.tolist()]
         alike = self._similarity(one, other) if one else np.zeros(0)
         same = np.array([a.class_id == b.class_id for a, b in zip(one, other, strict=True)], dtype=bool)
-        cluster = matched(
-            owner, left, right, np.where(same, alike, alike * _OTHER_CLASS), self._least_alike()
-        )
-        return _Found(objects, owner, cluster, int(cluster.max()) + 1, clamped)
+        alike = np.where(same, alike, alike * _OTHER_CLASS)
+        return Candidates.of(lists, matched(lists.answer, left, right, alike, _ONE_OBJECT * self.tolerance))
 
-    def _least_alike(self) -> float:
-        """Likeness from which on two objects are rather one: less than the tolerance, as both of them miss the truth."""
-        return 0.7 * self.tolerance
+    def _located(
+        self, groups: Sequence[Sequence[O]], spread: Floats, corpus: Mapping[str, Floats]
+    ) -> tuple[Sequence[O], Floats]:
+        """Return one shape for each group, and the share in it of each mark; ``spread (marks,)`` of its labeler."""
+        ends = np.cumsum([len(group) for group in groups])[:-1]
+        precision = np.split(1.0 / spread**2, ends)
+        several = [k for k, group in enumerate(groups) if len(group) > 1]
+        placed = self._places([groups[k] for k in several], [precision[k] for k in several], corpus)
+        shapes, shares = [group[0] for group in groups], [np.ones(len(group)) for group in groups]
+        for k, (shape, share) in zip(several, placed, strict=True):
+            shapes[k], shares[k] = shape, share
+        return shapes, np.concatenate([np.zeros(0), *shares])
+
+    def _joined(
+        self,
+        found: Candidates[O],
+        exists: Floats,
+        class_chance: Floats,
+        crowd: detection.Detectors,
+        who: Sequence[str],
+    ) -> tuple[Sequence[JoinedObject[O]], Floats, Floats]:
+        """Return each candidate joined, and each mark's share of it and likeness to it (0 for another class)."""
+        if not found.objects:
+            return [], np.zeros(0), np.zeros(0)
+        marks = list(pairwise(found.first.tolist()))
+        groups = [found.objects[low:high] for low, high in marks]
+        spread = self._spread(who)[found.labeler]
+        weight = (np.log(crowd.accuracy) - np.log1p(-crowd.accuracy))[found.labeler]
+        weight = np.maximum(weight, detection.BOUND)
+        places, share = self._located(groups, spread, self._fitted)
+        shapes = []
+        for place, group, (low, high) in zip(places, groups, marks, strict=True):
+            best = min((-class_chance[low + k], one.class_id) for k, one in enumerate(group))[1]
+            attributes = joined_attributes([one.attributes for one in group], weight[low:high])
+            shapes.append(_with(place, class_id=best, attributes=attributes))
+        beside = [shapes[c] for c in found.cluster.tolist()]
+        alike = self._similarity(found.objects, beside)
+        same = np.array([a.class_id == b.class_id for a, b in zip(found.objects, beside, strict=True)])
+        top = np.maximum.reduceat(class_chance, found.first[:-1])
+        place_right = self._place_right(alike, spread, found.first[:-1])
+        joined = [
+            JoinedObject(
+                object=shape,
+                exists=float(exists[c]),
+                class_right=float(top[c]),
+                place_right=float(place_right[c]),
+                labelers=tuple(who[k] for k in found.labeler[low:high]),
+            )
+            for c, (shape, (low, high)) in enumerate(zip(shapes, marks, strict=True))
+        ]
+        return joined, share, alike * same
+
+    def _place_right(self, alike: Floats, spread: Floats, first: Ints) -> Floats:
+        """Return the chance ``(clusters,)`` that each joined place is within the tolerance.
+
+        ``alike (marks,)``: each mark's likeness to its joined shape; ``first``: the first mark of each cluster. The
+        squared distance of the joined shape from the truth is chi-squared with `dimensions` degrees of freedom, its
+        size one over the sum of precisions, times how hard the object has proved to be: an F distribution.
+        """
+        marks = np.diff([*first, alike.size])
+        freedom = _CLUSTER_FREEDOM + marks - 1.0
+        misfit = np.add.reduceat(self._squared_distance(alike) / spread**2, first)
+        square = (_CLUSTER_FREEDOM + misfit) / freedom / np.add.reduceat(1.0 / spread**2, first)
+        most = self._squared_distance(np.array([self.tolerance]))
+        return np.asarray(special.fdtr(self.dimensions, freedom, most / square))
 
     def _reading_order(self, objects: Sequence[O]) -> list[int]:
         if not objects:
@@ -257,64 +273,6 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
         bounds = self._bounds(objects)
         key = [(bounds[k, 1], bounds[k, 0], objects[k].class_id, k) for k in range(len(objects))]
         return [k for *_, k in sorted(key)]
-
-    # --- one candidate
-
-    def _candidate(
-        self,
-        votes: Sequence[tuple[str, Sequence[O]]],
-        found: _Found[O],
-        cluster: int,
-        exists: float,
-        class_chance: Floats,
-        accuracy: Floats,
-    ) -> _Candidate[O]:
-        marks = np.flatnonzero(found.cluster == cluster)
-        objects, owners = [found.objects[int(k)] for k in marks], found.owner[marks]
-        spread = self._spread([votes[int(k)][0] for k in owners])
-        shape, share = self._place(objects, 1.0 / spread**2, self._fitted)
-        chance = class_chance[marks]
-        class_id = min((-c, o.class_id) for c, o in zip(chance, objects, strict=True))[1]
-        weight = np.log(accuracy[owners] / (1.0 - accuracy[owners]))
-        attributes = joined_attributes([o.attributes for o in objects], weight)
-        joined = _with(shape, class_id=class_id, attributes=attributes)
-        place = self._place_right(self._deviation(objects, [joined] * len(objects)), spread)
-        who = tuple(votes[int(k)][0] for k in owners)
-        told = JoinedObject(joined, exists, float(chance.max()), place, who)
-        alike = self._similarity(objects, [joined] * len(objects))
-        right = np.array([o.class_id == class_id for o in objects])
-        return _Candidate(told, owners, share, alike * right)
-
-    def _place_right(self, deviation: Floats, spread: Floats) -> float:
-        """Return the chance that the joined place is within the tolerance.
-
-        The squared distance of the joined place from the truth is chi-squared with `dimensions` degrees of freedom,
-        its size one over the sum of precisions, times how hard this object has proved to be: an F distribution.
-        """
-        freedom = _CLUSTER_FREEDOM + deviation.size - 1.0
-        hardness = (_CLUSTER_FREEDOM + float((deviation / spread**2).sum())) / freedom
-        square = hardness / float((1.0 / spread**2).sum())
-        return float(special.fdtr(self.dimensions, freedom, (1.0 - self.tolerance) ** 2 / square))
-
-    def _evidence(
-        self,
-        votes: Sequence[tuple[str, Sequence[O]]],
-        taken: Sequence[_Candidate[O]],
-        crowd: detection.Detectors,
-    ) -> tuple[Evidence, ...]:
-        alike, weight = np.zeros(len(votes)), np.zeros(len(votes))
-        for candidate in taken:
-            alike[candidate.owners] += candidate.alike
-            weight[candidate.owners] += candidate.share / len(taken)
-        if not taken:  # that there is nothing is said by those who would have seen it
-            weight = -np.log1p(-crowd.recall)
-            weight = weight / weight.sum()
-        agreement = _soft_f1(alike, [len(answer) for _, answer in votes], len(taken))
-        parts = [
-            Evidence(who, a, float(min(w, 1.0)))
-            for (who, _), a, w in zip(votes, agreement, weight, strict=True)
-        ]
-        return tuple(sorted(parts, key=lambda part: (-part.weight, part.labeler)))
 
     # --- labelers
 
@@ -326,11 +284,11 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
         else:
             real, distractor, recall, alarm, accuracy = (float(r) for r in rates[:5])
         return detection.Detectors(
-            real,
-            distractor,
-            np.array([self._of(who, "recall", recall) for who in labelers]),
-            np.array([self._of(who, "alarm", alarm) for who in labelers]),
-            np.array([self._of(who, "accuracy", accuracy) for who in labelers]),
+            real_rate=real,
+            distractor_rate=distractor,
+            recall=np.array([self._of(who, "recall", recall) for who in labelers]),
+            alarm=np.array([self._of(who, "alarm", alarm) for who in labelers]),
+            accuracy=np.array([self._of(who, "accuracy", accuracy) for who in labelers]),
         )
 
     def _spread(self, labelers: Sequence[str]) -> Floats:
@@ -338,56 +296,26 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
         crowd = self.first_spread if rates is None else float(rates[5])
         return np.array([self._of(who, "spread", crowd) for who in labelers])
 
-    def _sightings(
-        self, found: Sequence[_Found[O]], who: Sequence[Ints], labelers: int
-    ) -> detection.Sightings:
-        """Return the items' marks as columns; an owner after the last of an item's labelers ``who`` is its truth."""
-        named = sorted({one.class_id for each in found for one in each.objects})
-        number = {name: k for k, name in enumerate(named)}
-        first = np.cumsum([0, *(each.clusters for each in found)])
-        candidate = _joined_columns([each.cluster + f for each, f in zip(found, first[:-1], strict=True)])
-        kind = np.array([number[one.class_id] for each in found for one in each.objects], dtype=np.int64)
-        labeler = _joined_columns(
-            [np.append(rows, -1)[each.owner] for each, rows in zip(found, who, strict=True)]
-        )
-        marks = labeler >= 0
-        clamped = np.repeat([each.clamped for each in found], np.diff(first))
-        known = np.where(clamped, 0.0, np.nan)
-        known_kind = np.full(known.size, -1, dtype=np.int64)
-        known[candidate[~marks]] = 1.0
-        known_kind[candidate[~marks]] = kind[~marks]
-        kinds = 0.0 if "rates" not in self._fitted else self._fitted["rates"][6]
-        return detection.Sightings(
-            items=len(found),
-            labelers=labelers,
-            kinds=max(self._classes, len(named), int(kinds), 1),
-            answer_item=np.repeat(np.arange(len(found)), [rows.size for rows in who]),
-            answer_labeler=_joined_columns(who),
-            item=np.repeat(np.arange(len(found)), np.diff(first)),
-            candidate=candidate[marks],
-            labeler=labeler[marks],
-            kind=kind[marks],
-            known=known,
-            known_kind=known_kind,
-        )
-
-    # --- learning
+    def _kinds(self) -> int:
+        rates = self._fitted.get("rates")
+        return self._classes if rates is None else max(self._classes, int(rates[6]))
 
     def _learn(
         self, answered: Sequence[Answered[tuple[O, ...]]], labelers: tuple[str, ...]
     ) -> Mapping[str, Floats]:
         rows = {who: row for row, who in enumerate(labelers)}
-        found, who = [], []
-        self._fitted = {}  # what is learnt depends on the answers alone
-        for item in answered:
-            truth = [] if item.truth is None else [("", item.truth)]
-            found.append(self._matched([*item.votes, *truth], clamped=item.truth is not None))
-            who.append(np.array([rows[name] for name, _ in item.votes], dtype=np.int64))
-        seen = self._sightings(found, who, len(labelers))
+        answers: list[tuple[O, ...]] = []
+        item: list[int] = []
+        labeler: list[int] = []
+        for number, (_, votes, truth) in enumerate(answered):
+            answers += [answer for _, answer in votes] + ([] if truth is None else [truth])
+            labeler += [rows[who] for who, _ in votes] + ([] if truth is None else [TRUTH])
+            item += [number] * (len(labeler) - len(item))
+        found = self._matched(Lists.of(answers, item, labeler))
+        seen = found.sightings(len(answered), len(labelers), self._classes)
         crowd, average = detection.fit(seen)
-        exists = detection.existence(seen, crowd)
-        places = _matched_places(found, who, exists)
-        corpus = dict(self._learn_places([place.objects for place in places if len(place.objects) > 1]))
+        places = Places.of(found, detection.existence(seen, crowd))
+        corpus = dict(self._learn_places([group for group in places.groups if len(group) > 1]))
         spread, usual = self._learn_spread(places, len(labelers), corpus)
         rates = [crowd.real_rate, crowd.distractor_rate]
         rates += [average["recall"], average["alarm"], average["accuracy"], usual, float(seen.kinds)]
@@ -401,7 +329,7 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
         }
 
     def _learn_spread(
-        self, places: Sequence[_Matched[O]], labelers: int, corpus: Mapping[str, Floats]
+        self, places: Places[O], labelers: int, corpus: Mapping[str, Floats]
     ) -> tuple[Floats, float]:
         """Return each labeler's spread and the crowd's.
 
@@ -409,103 +337,57 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
         its expected square is the labeler's spread squared times one less the share.
         """
         spread, usual = np.full(labelers, self.first_spread), self.first_spread
-        if not places:
+        if not places.groups:
             return spread, usual
-        row = np.concatenate([place.rows for place in places])
-        exists = np.repeat([place.exists for place in places], [place.rows.size for place in places])
-        objects = [one for place in places for one, _ in zip(place.objects, place.rows, strict=False)]
+        objects = [one for group in places.groups for one in group]
+        size = [len(group) for group in places.groups]
+        known = np.repeat([truth is not None for truth in places.truth], size)
         for _ in range(_ROUNDS):
-            joined, shares = [], []
-            for place in places:
-                shape, share = place.truth, np.zeros(place.rows.size)
-                if shape is None:
-                    shape, share = self._place(place.objects, 1.0 / spread[place.rows] ** 2, corpus)
-                joined += [shape] * place.rows.size
-                shares.append(share)
-            square = exists * self._deviation(objects, joined)
-            free = exists * (1.0 - np.concatenate(shares))
+            shapes, share = self._located(places.groups, spread[places.labeler], corpus)
+            against = [
+                shape if truth is None else truth for shape, truth in zip(shapes, places.truth, strict=True)
+            ]
+            beside = [shape for shape, n in zip(against, size, strict=True) for _ in range(n)]
+            square = places.weight * self._squared_distance(self._similarity(objects, beside))
+            free = places.weight * np.where(known, 1.0, 1.0 - share)
             first = _SPREAD_STRENGTH * self.first_spread**2
             usual = float(np.sqrt((square.sum() + first) / (free.sum() + _SPREAD_STRENGTH)))
-            own = np.bincount(row, weights=square, minlength=labelers) + _SPREAD_STRENGTH * usual**2
-            seen = np.bincount(row, weights=free, minlength=labelers) + _SPREAD_STRENGTH
-            spread = np.maximum(np.sqrt(own / seen), _LEAST_SPREAD)
-        return spread, max(usual, _LEAST_SPREAD)
+            own = np.bincount(places.labeler, weights=square, minlength=labelers)
+            seen = np.bincount(places.labeler, weights=free, minlength=labelers)
+            spread = np.sqrt((own + _SPREAD_STRENGTH * usual**2) / (seen + _SPREAD_STRENGTH))
+            spread, usual = np.maximum(spread, _LEAST_SPREAD), max(usual, _LEAST_SPREAD)
+        return spread, usual
 
 
-@dataclass(frozen=True)
-class _Found(Generic[O]):
-    """One item's objects, whose each is (by place in the list of answers), and the cluster of each."""
-
-    objects: Sequence[O]
-    owner: Ints
-    cluster: Ints
-    clusters: int
-    clamped: bool
-
-
-@dataclass(frozen=True)
-class _Candidate(Generic[O]):
-    """A joined object with whose marks it was made of, their shares, and how like it they are."""
-
-    joined: JoinedObject[O]
-    owners: Ints
-    share: Floats
-    alike: Floats
-
-
-@dataclass(frozen=True)
-class _Matched(Generic[O]):
-    """Objects that are one, their labelers' rows, the chance that it exists, and its true shape if that is known."""
-
-    objects: Sequence[O]
-    rows: Ints
-    exists: float
-    truth: O | None
+def _evidence(
+    votes: Sequence[tuple[str, Sequence[O]]],
+    found: Candidates[O],
+    taken: np.ndarray[Any, np.dtype[np.bool_]],
+    share: Floats,
+    alike: Floats,
+    crowd: detection.Detectors,
+) -> tuple[Evidence, ...]:
+    """Return each answer's part: its soft F1 with the joined objects, and its mean share of their places."""
+    objects = np.unique(found.cluster[taken]).size
+    likeness: Floats = np.bincount(found.labeler, weights=alike * taken, minlength=len(votes)).astype(
+        np.float64
+    )
+    if objects:
+        weight = np.bincount(found.labeler, weights=share * taken, minlength=len(votes)) / objects
+    else:  # that there is nothing is said by those who would have seen it
+        weight = -np.log1p(-crowd.recall)
+        weight = weight / weight.sum()
+    agreement = soft_f1(likeness, [len(answer) for _, answer in votes], objects)
+    parts = [
+        Evidence(who, a, float(min(w, 1.0))) for (who, _), a, w in zip(votes, agreement, weight, strict=True)
+    ]
+    return tuple(sorted(parts, key=lambda part: (-part.weight, part.labeler)))
 
 
-def _matched_places(found: Sequence[_Found[O]], who: Sequence[Ints], exists: Floats) -> Sequence[_Matched[O]]:
-    """Return the clusters that teach something of places: two marks or more, or one and the truth."""
-    places, first = [], 0
-    for each, rows in zip(found, who, strict=True):
-        order = np.argsort(each.cluster, kind="stable")
-        members = np.split(order, np.cumsum(np.bincount(each.cluster, minlength=each.clusters))[:-1])
-        for cluster, marks in enumerate(members[: each.clusters]):
-            people = marks[each.owner[marks] < rows.size]
-            true = marks[each.owner[marks] == rows.size]
-            if people.size and marks.size > 1:
-                truth = each.objects[int(true[0])] if true.size else None
-                objects = [each.objects[int(k)] for k in people]
-                places.append(
-                    _Matched(objects, rows[each.owner[people]], float(exists[first + cluster]), truth)
-                )
-        first += each.clusters
-    return places
-
-
-def _joined_columns(columns: Sequence[Ints]) -> Ints:
-    return np.concatenate([np.zeros(0, dtype=np.int64), *columns])
+def _position(shape: O, among: Sequence[O]) -> int:
+    return next(k for k, one in enumerate(among) if one is shape)
 
 
 def _with(shape: O, **fields: object) -> O:
     """Return the shape with other fields; all shapes are frozen dataclasses, which a protocol cannot say."""
     return cast(O, replace(cast(Any, shape), **fields))
-
-
-def _soft_f1(alike: Floats, given: Sequence[int], joined: int) -> list[float]:
-    """Return each answer's likeness summed over its objects as an F1 against so many; 1 where both have none."""
-    return [
-        float(min(2.0 * a / (n + joined), 1.0)) if n + joined else 1.0
-        for a, n in zip(alike, given, strict=True)
-    ]
-
-
-def _expected_f1(taken: Sequence[JoinedObject[O]], exists: Floats, hidden: float) -> float:
-    """Return the expected F1: twice the expected hits over what is given and what is expected to be there.
-
-    ``exists`` of all candidates, ``hidden`` how many objects nobody marked; where nothing is given, F1 is one if
-    nothing is there and zero else.
-    """
-    if not taken:
-        return float(np.prod(1.0 - exists) * np.exp(-hidden))
-    hits = sum(one.confidence for one in taken)
-    return float(min(2.0 * hits / (len(taken) + float(exists.sum()) + hidden), 1.0))
