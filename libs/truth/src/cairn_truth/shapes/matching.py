@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, sparse
-from scipy.sparse import csgraph
+from scipy import optimize
 
 from ..classes.votes import Floats
 
@@ -80,38 +79,48 @@ def matched(owner: Ints, left: Ints, right: Ints, similarity: Floats, least: flo
     two objects of different owners are (each pair once; 0 where it is not told), and ``least`` the similarity above
     which two are rather one object than two.
     """
-    alike = similarity > least
-    links = sparse.coo_matrix(
-        (np.ones(int(alike.sum())), (left[alike], right[alike])), (owner.size, owner.size)
-    )
-    parts, part = csgraph.connected_components(links, directed=False)
-    cluster = np.arange(owner.size)
-    size = np.bincount(part, minlength=parts)
-    if int(size.max(initial=0)) > 1:
-        members = np.split(np.argsort(part, kind="stable"), np.cumsum(size)[:-1])
-        told = np.argsort(part[left], kind="stable")
-        inside = told[(part[left] == part[right])[told]]
-        count = np.bincount(part[left[inside]], minlength=parts)
-        pairs = np.split(inside, np.cumsum(count)[:-1])
-        for objects, pair in zip(members, pairs, strict=True):
-            if objects.size > 1:
-                gain = np.full((objects.size, objects.size), -least)
-                one, other = np.searchsorted(objects, left[pair]), np.searchsorted(objects, right[pair])
-                gain[one, other] = gain[other, one] = similarity[pair] - least
-                cluster[objects] = objects[_clustered(gain, owner[objects])]
-    first, numbered = np.unique(cluster, return_inverse=True)
-    lowest = np.full(first.size, owner.size)
-    np.minimum.at(lowest, numbered, np.arange(owner.size))
-    return np.argsort(np.argsort(lowest))[numbered]
+    alike = np.flatnonzero(similarity > least)
+    part = _connected(owner.size, left[alike].tolist(), right[alike].tolist())
+    cluster = part.copy()
+    size, links = np.bincount(part), np.bincount(part[left[alike]], minlength=owner.size)
+    # Where all are like all, no two are of one owner, and there is nothing to decide.
+    open_parts = np.flatnonzero(links[: size.size] < size * (size - 1) // 2)
+    if open_parts.size:
+        inside = np.flatnonzero(part[left] == part[right])
+        inside = inside[np.argsort(part[left[inside]], kind="stable")]
+        begin, end = (np.searchsorted(part[left[inside]], open_parts, side=s) for s in ("left", "right"))
+        by_part = np.argsort(part, kind="stable")
+        low, high = (np.searchsorted(part[by_part], open_parts, side=s) for s in ("left", "right"))
+        for k in range(open_parts.size):
+            objects, pair = by_part[low[k] : high[k]], inside[begin[k] : end[k]]
+            gain = np.full((objects.size, objects.size), -least)
+            one, other = np.searchsorted(objects, left[pair]), np.searchsorted(objects, right[pair])
+            gain[one, other] = gain[other, one] = similarity[pair] - least
+            cluster[objects] = objects[_clustered(gain, owner[objects])]
+    _renumber(cluster)  # named by first members, and so in their order
+    return np.unique(cluster, return_inverse=True)[1]
+
+
+def _connected(size: int, left: list[int], right: list[int]) -> Ints:
+    """Return the first object ``(size,)`` of the connected part that each is in (union by least, path halving)."""
+    parent = list(range(size))
+
+    def root(k: int) -> int:
+        while parent[k] != k:
+            parent[k] = parent[parent[k]]
+            k = parent[k]
+        return k
+
+    for one, other in zip(left, right, strict=True):
+        a, b = root(one), root(other)
+        if a != b:
+            parent[max(a, b)] = min(a, b)
+    return np.array([root(k) for k in range(size)], dtype=np.int64)
 
 
 def _clustered(gain: Floats, owner: Ints) -> Ints:
     """Return the cluster of each of a few objects, by the number of one of its members; ``gain (m, m)`` of pairs."""
-    owners, count = np.unique(owner, return_counts=True)
-    apart = gain + np.where(owner[:, None] == owner[None, :], np.inf, 0.0)
-    if count.max() == 1 and float(apart.min()) > 0.0:
-        return np.zeros(owner.size, dtype=np.int64)
-    lists = [np.flatnonzero(owner == who) for who in owners]
+    lists = [np.flatnonzero(owner == who) for who in np.unique(owner)]
     agreeing = np.array([float(np.maximum(np.delete(gain[mine], mine, axis=1), 0.0).sum()) for mine in lists])
     cluster = np.full(owner.size, -1, dtype=np.int64)
     for place in np.argsort(-agreeing, kind="stable"):  # who agrees most with everybody lays the ground
