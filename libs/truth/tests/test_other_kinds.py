@@ -1,16 +1,14 @@
-"""Sets of classes, numbers and text."""
+"""Sets of classes and text."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cairn_truth import LiveChoices, LiveNumbers, LiveTexts
-from cairn_truth.values.numbers import probability_of_step, probability_within
+from cairn_truth import LiveChoices, LiveTexts
 from cairn_truth.values.texts import normalise
 
 
@@ -39,79 +37,6 @@ def test_that_nothing_applies_is_an_answer() -> None:
     assert said.confidence > 0.8
     live.know("a", ["x"])
     assert live.posterior("a").classes == ("x",)
-
-
-def test_numbers_outvote_a_slip_and_learn_biases() -> None:
-    chance = np.random.default_rng(0)
-    live, truth = LiveNumbers(100.0, 50.0), chance.uniform(0, 100, 200)
-    bias, spread = [0.0, 8.0, -5.0, 0.0], [2.0, 2.0, 2.0, 15.0]
-    for i, x in enumerate(truth):
-        for who in range(4):
-            slip = 60.0 if chance.random() < 0.02 else 0.0
-            live.update(f"i{i}", f"l{who}", x + bias[who] + spread[who] * chance.normal() + slip)
-    live.refit()
-    estimate = np.array([live.posterior(f"i{i}").value for i in range(200)])
-    mean = np.array([np.mean([v for _, v in live.votes_on(f"i{i}")]) for i in range(200)])
-    off = float(np.mean(estimate - truth))  # a bias that all share cannot be told from the truth
-    # Where two of four slipped at once nobody can tell; 19 of 20 estimates are near.
-    error, plain = np.abs(estimate - off - truth), np.abs(mean - truth - np.mean(mean - truth))
-    assert np.quantile(error, 0.95) < 0.4 * np.quantile(plain, 0.95)
-    for who in range(3):
-        assert live.reliability(f"l{who}").bias + off == pytest.approx(bias[who], abs=1.5)
-    assert live.reliability("l3").spread > 3 * live.reliability("l0").spread
-    sd = np.array([live.posterior(f"i{i}").sd for i in range(200)])
-    assert 0.85 < np.mean(np.abs(estimate - off - truth) < 2 * sd) <= 1.0
-
-
-@pytest.mark.parametrize("slip", [1e3, 1e6, 1e100, 1e308, -1e308])
-def test_one_gross_slip_spoils_nobody_elses_numbers(slip: float) -> None:
-    chance, truth = np.random.default_rng(2), np.random.default_rng(3).uniform(10, 20, 100)
-    lives = [LiveNumbers(), LiveNumbers()]
-    for i, x in enumerate(truth):
-        for who in range(5):
-            said = x + 0.3 * chance.normal()
-            for live in lives:
-                live.update(f"i{i}", f"l{who}", said)
-    lives[1].update("i7", "l2", slip)
-    for live in lives:
-        live.refit()
-    clean, spoiled = (np.array([live.posterior(f"i{i}").value for i in range(100)]) for live in lives)
-    assert np.abs(spoiled - clean).max() < 0.2
-    assert lives[1].reliability("l2").spread < 3 * lives[0].reliability("l2").spread
-    assert all(
-        lives[1].posterior(f"i{i}").sd == pytest.approx(lives[0].posterior(f"i{i}").sd, rel=0.3)
-        for i in range(100)
-        if i != 7
-    )
-
-
-def test_equal_answers_are_sure_and_finite() -> None:
-    live = LiveNumbers()
-    for i in range(5):
-        for who in "abc":
-            live.update(f"i{i}", who, 4.0)
-    live.refit()
-    assert all(live.posterior(f"i{i}").value == pytest.approx(4.0) for i in range(5))
-    live.update("i0", "c", 1e200)
-    live.refit()
-    assert all(live.posterior(f"i{i}").value == pytest.approx(4.0) for i in range(1, 5))
-    assert np.isfinite(live.posterior("i0").sd)
-
-
-def test_a_number_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="value is nan"):
-        LiveNumbers().update("a", "ann", float("nan"))
-
-
-def test_chances_of_a_measured_value() -> None:
-    live = LiveNumbers(4.0, 3.0)
-    for who in "abc":
-        live.update("i", who, 4.0)
-    said = live.posterior("i")
-    steps = [probability_of_step(said, step) for step in range(-10, 20)]
-    assert sum(steps) == pytest.approx(1.0)
-    assert max(steps) == probability_of_step(said, 4)
-    assert probability_within(said, 2 * said.sd) == pytest.approx(0.954, abs=0.001)
 
 
 def test_text_is_compared_as_the_question_says() -> None:
@@ -148,7 +73,6 @@ def test_order_and_restarts_change_nothing(rows: list[tuple[int, int, int]], cha
     shuffled = chance.sample(rows, len(rows))  # type: ignore[attr-defined]
     kinds: tuple[tuple[Any, Any], ...] = (
         (LiveChoices, lambda c: [["x"], ["y"], ["x", "y"], []][c]),
-        (LiveNumbers, float),
         (LiveTexts, lambda c: f"text {c}"),
     )
     for make, value in kinds:

@@ -1,313 +1,217 @@
-"""Numbers and ratings: every labeler has a bias and a spread, and now and then a slip of the pen.
+"""Numbers and ratings: labelers differ in level, scale and care, and now and then their pen slips.
 
-``y[item, labeler] = x[item] + bias[labeler] + spread[labeler] * t``, t Student with few degrees of freedom, so that a
-gross error is outvoted rather than averaged in. Biases are drawn around zero and spreads around the crowd's, both with
-strengths in votes; true values are drawn around their mean. Fitted by iterated weighted least squares (the EM of
-Lange, Little & Taylor 1989) from item medians, over answers in the order of names: the same answers, the same bits.
+`LiveNumbers` keeps the live state; the model and its fit are in `congeneric`. A value is never further from the plain
+mean than what answers show of their labelers: where all are alike, it is the plain mean.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
-from ..classes.live_classes import Weighed
 from ..classes.votes import Floats
+from ..live_answers import Answered, Evidence, LiveAnswers
+from .congeneric import Estimates, estimate, fit
+from .number_crowd import Labelers, Population, Rows
 
-VERSION = "2"
+ALGORITHM = "Congeneric"
+
+VERSION = "3"
 """Changes whenever the same answers may give another estimate; it is written into every label's provenance."""
-
-_FREEDOM = 4.0
-"""Degrees of freedom: an answer six spreads away weighs an eighth of a good one."""
-
-_BIAS_STRENGTH = 5.0
-_SPREAD_STRENGTH = 5.0
-_ROUNDS = 30
-_SETTLED = 1e-9
-_SMALLEST = 1e-6
-"""Spread below which all answers count as equal, in units of the crowd's."""
-
-_GROSS = 1e4
-"""An answer so many spreads from all others is moved to there before it is squared: it weighs nothing as it is."""
 
 _LARGEST = 1e100
 """Larger numbers count as this one: their squares have no place in a double."""
 
-_WINSOR = 4.0
-"""Spreads beyond which a deviation counts as just that: hardly any of a normal crowd's, all of a slip's."""
+_NOISE_STRENGTH = 5.0
+"""Answers as which the expected spread counts beside that of an item's own, before the first refit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """An estimate, its posterior standard deviation, and the number of answers behind it."""
+    """An estimate of an item, in the question's unit.
+
+    ``sd``: of what an endless crowd of such labelers would say, around ``value``. ``truth_sd``: of the truth, whose level
+    and scale may differ from the crowd's as a labeler's do, until known items show them. ``answers``: how many there are.
+    ``confidence``: the chance that the truth is within the question's tolerance.
+    """
 
     value: float
     sd: float
     answers: int
+    confidence: float
+    truth_sd: float
+    evidence: tuple[Evidence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class LabelerError:
-    """A labeler's bias and spread, both in the question's unit, over ``votes`` answers."""
+    """How a labeler errs, over ``votes`` answers: ``bias`` and ``spread`` in the question's unit, at the mean value;
+    ``slope``, by how much their answer rises when the crowd's rises by one: 0 for one who does not look.
+    """
 
     labeler: str
     votes: int
     bias: float
     spread: float
+    slope: float
 
 
-@dataclass(frozen=True)
-class _Crowd:
-    """Fitted state: ``mean`` and ``sd`` of true values, ``noise`` of the crowd, each labeler's bias and spread."""
-
-    mean: float
-    sd: float
-    noise: float
-    labelers: tuple[str, ...]
-    bias: Floats
-    spread: Floats
-
-
-class LiveNumbers:
+class LiveNumbers(LiveAnswers[float, Measured, LabelerError]):
     """Live estimates of a question answered with numbers; items and labelers by name.
 
-    ``scale`` is the width of the range of answers (1 where it is not known): before anybody has answered, values
-    are taken to spread over a quarter of it and answers to miss by an eighth.
+    ``low`` and ``high`` are the ends of the range, where there are ends: answers are within, and so are values.
+    ``tolerance``: how far from the truth still counts as right; by default half the standard deviation of the values,
+    half of what tells one item from another. Before the first refit a value is the plain mean, and answers are taken to
+    miss by an eighth of the range (of 1, where it is not known), unless those on the item show another spread.
     """
 
-    def __init__(self, scale: float = 1.0, centre: float = 0.0) -> None:
-        if not scale > 0.0:
-            raise ValueError(f"scale is {scale}; expected above 0")
-        self.refits = 0
-        self.refit_votes = 0
-        self._scale = scale
-        self._answers: dict[str, dict[str, float]] = {}
-        self._gold: dict[str, float] = {}
-        self._counts: dict[str, int] = {}
-        self._adopt(_Crowd(centre, scale / 4.0, scale / 8.0, (), np.zeros(0), np.zeros(0)))
-
-    @property
-    def votes(self) -> int:
-        """Answers held."""
-        return sum(self._counts.values())
+    def __init__(
+        self, low: float | None = None, high: float | None = None, tolerance: float | None = None
+    ) -> None:
+        if low is not None and high is not None and not low < high:
+            raise ValueError(f"low is {low} and high is {high}; expected low below high")
+        if tolerance is not None and not tolerance >= 0.0:
+            raise ValueError(f"tolerance is {tolerance}; expected 0 or more")
+        self._low = -_LARGEST if low is None else max(low, -_LARGEST)
+        self._high = _LARGEST if high is None else min(high, _LARGEST)
+        both = low is not None and high is not None
+        self._scale = self._high - self._low if both else 1.0
+        self._centre = self._low + self._scale / 2.0 if both else min(max(0.0, self._low), self._high)
+        self._tolerance = tolerance
+        self._crowd: Population | None = None
+        super().__init__()
 
     @property
     def value_sd(self) -> float:
         """How much true values differ from item to item, in the question's unit."""
-        return self._crowd.sd
+        return self._scale / 4.0 if self._crowd is None else self._crowd.sd
 
-    def update(self, item: str, labeler: str, value: float) -> Measured:
-        """Add an answer, or replace this labeler's earlier one. Raises ValueError if it is not finite."""
-        if not np.isfinite(value):
-            raise ValueError(f"value is {value}; expected a finite number")
-        answers = self._answers.setdefault(item, {})
-        if labeler not in answers:
-            self._counts[labeler] = self._counts.get(labeler, 0) + 1
-        answers[labeler] = float(min(max(value, -_LARGEST), _LARGEST))
-        return self.posterior(item)
-
-    def know(self, item: str, truth: float | None) -> None:
-        """Clamp an item to a known value, or free it again with None."""
-        if truth is None:
-            self._gold.pop(item, None)
-        else:
-            self._gold[item] = float(truth)
-
-    def posterior(self, item: str) -> Measured:
-        """Return the estimate of an item; the mean of all values where nobody has answered."""
-        votes = self.votes_on(item)
-        if item in self._gold:
-            return Measured(self._gold[item], 0.0, len(votes))
-        if not votes:
-            return Measured(self._crowd.mean, self._crowd.sd, 0)
-        value, weight = self._solve(votes)
-        precision = 1.0 / self._crowd.sd**2 + float(weight.sum())
-        return Measured(value, precision**-0.5, len(votes))
-
-    def votes_on(self, item: str) -> Sequence[tuple[str, float]]:
-        """Return ``(labeler, value)`` of each answer on an item, by labeler."""
-        answers = self._answers.get(item, {})
-        return [(who, answers[who]) for who in sorted(answers)]
-
-    def weigh(self, item: str) -> list[Weighed]:
-        """Return each answer's share of the estimate, heaviest first."""
-        votes = self.votes_on(item)
-        if not votes:
-            return []
-        _, weight = self._solve(votes)
-        share = weight / (weight.sum() + 1.0 / self._crowd.sd**2)
-        parts = [Weighed(who, 0, float(s)) for (who, _), s in zip(votes, share, strict=True)]
-        return sorted(parts, key=lambda part: (-part.weight, part.labeler))
+    @property
+    def tolerance(self) -> float:
+        """How far from the truth counts as right, in the question's unit."""
+        return self.value_sd / 2.0 if self._tolerance is None else self._tolerance
 
     def reliability(self, labeler: str) -> LabelerError:
-        """Return a labeler's bias and spread; the crowd's for one never fitted."""
-        bias, spread = self._of(labeler)
-        return LabelerError(labeler, self._counts.get(labeler, 0), bias, spread)
+        """Return how a labeler errs; as the crowd does where never fitted."""
+        votes = self._counts.get(labeler, 0)
+        if self._crowd is None:
+            return LabelerError(labeler, votes, 0.0, self._scale / 8.0, 1.0)
+        own = self._own.take(self._rows_of([labeler]))
+        return LabelerError(labeler, votes, float(own.bias[0]), float(own.spread[0]), float(own.slope[0]))
 
-    def labelers(self) -> list[str]:
-        """Return the labelers who answered, by name."""
-        return sorted(self._counts)
+    def _checked(self, answer: float) -> float:
+        value = float(answer)
+        if not np.isfinite(value):
+            raise ValueError(f"value is {answer}; expected a finite number")
+        value = min(max(value, -_LARGEST), _LARGEST)
+        if not self._low <= value <= self._high:
+            raise ValueError(f"value is {answer}; expected a number in {self._low:g}..{self._high:g}")
+        return value
 
-    def items(self) -> Sequence[str]:
-        """Return the items that have an answer."""
-        return list(self._answers)
-
-    def refit(self) -> None:
-        """Fit biases, spreads and true values to all answers; independent of the order they came in."""
-        names, labelers = sorted(self._answers), tuple(sorted(self._counts))
-        place = {who: i for i, who in enumerate(labelers)}
-        rows = [(i, place[who], y) for i, name in enumerate(names) for who, y in self.votes_on(name)]
-        self.refits += 1
-        self.refit_votes = self.votes
-        if not rows:
-            return
-        item = np.array([r[0] for r in rows])
-        labeler = np.array([r[1] for r in rows])
-        answer = np.array([r[2] for r in rows])
-        known = np.array([self._gold.get(name, np.nan) for name in names])
-        self._adopt(_fit(item, labeler, answer, known, labelers, self._scale))
-
-    def save(self) -> bytes:
-        """Return the fitted state as bytes (NumPy .npz, no pickle)."""
-        crowd, buffer = self._crowd, io.BytesIO()
-        np.savez(
-            buffer,
-            crowd=np.array([crowd.mean, crowd.sd, crowd.noise]),
-            labelers=np.array(crowd.labelers, dtype=np.str_),
-            bias=crowd.bias,
-            spread=crowd.spread,
-            refits=np.array([self.refits, self.refit_votes], dtype=np.int64),
+    def _join(self, votes: Sequence[tuple[str, float]]) -> Measured:
+        if not votes:
+            mean = self._centre if self._crowd is None else self._crowd.mean
+            return Measured(self._inside(mean), self.value_sd, 0, 0.0, self.value_sd)
+        answers = np.array([value for _, value in votes])
+        if self._crowd is None:
+            told = self._cold(answers)
+        else:
+            own = self._own.take(self._rows_of([who for who, _ in votes]))
+            told = estimate(np.zeros(len(votes), dtype=np.int64), answers, own, 1, self._crowd)
+        value, truth_sd = self._inside(float(told.value[0])), float(told.truth_variance[0]) ** 0.5
+        return Measured(
+            value,
+            float(told.variance[0]) ** 0.5,
+            len(votes),
+            _chance_within(truth_sd, self.tolerance),
+            truth_sd,
+            self._evidence(votes, value, told.weight),
         )
-        return buffer.getvalue()
 
-    def restore(self, saved: bytes) -> None:
-        """Adopt a saved fit; the answers are added by `update` as ever."""
-        with np.load(io.BytesIO(saved), allow_pickle=False) as arrays:
-            mean, sd, noise = (float(v) for v in arrays["crowd"])
-            labelers = tuple(str(name) for name in arrays["labelers"])
-            self.refits, self.refit_votes = (int(n) for n in arrays["refits"])
-            self._adopt(_Crowd(mean, sd, noise, labelers, arrays["bias"], arrays["spread"]))
+    def _cold(self, answers: Floats) -> Estimates:
+        """Return the plain mean, before anything is known of anybody."""
+        expected = _NOISE_STRENGTH * (self._scale / 8.0) ** 2
+        mean = float(np.sum(answers / answers.size))
+        seen = float(np.sum((answers - mean) ** 2))
+        noise = (expected + seen) / (_NOISE_STRENGTH + answers.size - 1)
+        variance = np.array([noise / answers.size])
+        return Estimates(np.array([mean]), variance, variance, np.full(answers.size, 1.0 / answers.size))
 
-    def digest(self) -> bytes:
-        """Return the SHA-256 of the fitted state."""
-        crowd = self._crowd
-        sha = hashlib.sha256("\n".join(crowd.labelers).encode())
-        for array in (np.array([crowd.mean, crowd.sd, crowd.noise]), crowd.bias, crowd.spread):
-            sha.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
-        return sha.digest()
+    def _known(self, truth: float, votes: Sequence[tuple[str, float]]) -> Measured:
+        return Measured(truth, 0.0, len(votes), 1.0, 0.0, self._evidence(votes, truth, np.zeros(len(votes))))
 
-    def _adopt(self, crowd: _Crowd) -> None:
+    def _learn(self, answered: Sequence[Answered[float]], labelers: tuple[str, ...]) -> Mapping[str, Floats]:
+        if not labelers:
+            return {}
+        place = {who: row for row, who in enumerate(labelers)}
+        item = np.repeat(np.arange(len(answered)), [len(one.votes) for one in answered])
+        labeler = np.array([place[who] for one in answered for who, _ in one.votes], dtype=np.int64)
+        answer = np.array([value for one in answered for _, value in one.votes])
+        known = np.array([np.nan if one.truth is None else one.truth for one in answered])
+        crowd, own = fit(item, labeler, answer, known, len(labelers), self._scale)
+        return {"crowd": crowd.as_array(), **own.as_arrays()}
+
+    def _adopt(self, labelers: tuple[str, ...], fitted: Mapping[str, Floats]) -> None:
+        crowd = own = None
+        if fitted:
+            try:
+                crowd, own = Population.of_array(fitted["crowd"]), Labelers.of_arrays(fitted)
+            except (KeyError, ValueError) as error:
+                raise ValueError(
+                    "the saved state is not one of numbers; expected one of this kind's save()"
+                ) from error
+        super()._adopt(labelers, fitted)
         self._crowd = crowd
-        self._rows = {who: i for i, who in enumerate(crowd.labelers)}
+        if crowd is not None and own is not None:
+            self._own = own.beside(crowd.stranger())
 
-    def _of(self, labeler: str) -> tuple[float, float]:
-        row = self._rows.get(labeler)
-        if row is None:
-            return 0.0, self._crowd.noise
-        return float(self._crowd.bias[row]), float(self._crowd.spread[row])
+    def _rows_of(self, labelers: Sequence[str]) -> Rows:
+        """Return rows of ``self._own``; the last one, the stranger's, for those never fitted."""
+        return np.array([self._rows.get(who, len(self._rows)) for who in labelers], dtype=np.int64)
 
-    def _solve(self, votes: Sequence[tuple[str, float]]) -> tuple[float, Floats]:
-        """Return the estimate from these answers and the precision each brought."""
-        errors = [self._of(who) for who, _ in votes]
-        shifted = np.array([y - bias for (_, y), (bias, _) in zip(votes, errors, strict=True)])
-        precision = np.array([1.0 / spread**2 for _, spread in errors])
-        value = float(np.median(shifted))
-        weight = precision
-        for _ in range(10):
-            weight = precision * (_FREEDOM + 1.0) / (_FREEDOM + (shifted - value) ** 2 * precision)
-            total = float(weight.sum()) + 1.0 / self._crowd.sd**2
-            value = (float(weight @ shifted) + self._crowd.mean / self._crowd.sd**2) / total
-        return value, weight
+    def _inside(self, value: float) -> float:
+        return min(max(value, self._low), self._high)
+
+    def _evidence(
+        self, votes: Sequence[tuple[str, float]], value: float, weight: Floats
+    ) -> tuple[Evidence, ...]:
+        """Agreement is one at the value, a half at the tolerance from it, and falls on with the distance."""
+        near = self.tolerance
+        parts = [
+            Evidence(who, 1.0 if said == value else near / (near + abs(said - value)), float(share))
+            for (who, said), share in zip(votes, weight, strict=True)
+        ]
+        return tuple(sorted(parts, key=lambda part: (-part.weight, part.labeler)))
 
 
 def probability_within(measured: Measured, tolerance: float) -> float:
     """Return the chance that the truth lies within ``tolerance`` of the estimate (normal posterior)."""
-    if measured.sd == 0.0:
-        return 1.0
-    return float(special.erf(tolerance / measured.sd / np.sqrt(2.0)))
+    return _chance_within(measured.truth_sd, tolerance)
 
 
-def probability_of_step(measured: Measured, step: int) -> float:
-    """Return the chance that the truth rounds to ``step``, for answers on an ordered scale of whole numbers."""
-    if measured.sd == 0.0:
-        return 1.0
-    high, low = (step + 0.5 - measured.value) / measured.sd, (step - 0.5 - measured.value) / measured.sd
-    return float(special.ndtr(high) - special.ndtr(low))
+def probability_of_step(
+    measured: Measured, step: int, low: int | None = None, high: int | None = None
+) -> float:
+    """Return the chance that the truth is at ``step`` of an ordered scale of whole numbers, from ``low`` to ``high``.
 
-
-def _fit(
-    item: NDArray[np.int64],
-    labeler: NDArray[np.int64],
-    answer: Floats,
-    known: Floats,
-    labelers: tuple[str, ...],
-    scale: float,
-) -> _Crowd:
-    items, people = known.size, len(labelers)
-    per_item = np.bincount(item, minlength=items)
-    ends = np.cumsum(per_item)
-    value = np.array(
-        [np.median(answer[e - n : e]) if n else 0.0 for e, n in zip(ends, per_item, strict=True)]
-    )
-    value = np.where(np.isnan(known), value, known)
-    given = np.bincount(labeler, minlength=people)
-    middle = float(np.median(answer))
-    width = _typical(answer - middle, scale)
-    answer = np.clip(answer, middle - _GROSS * width, middle + _GROSS * width)
-    floor = max(width, 1e-12) * _SMALLEST
-    noise = max(float(np.sqrt(np.mean(_winsorised(answer - value[item], scale) ** 2))), floor)
-    mean, sd = _mean_and_sd(value, scale)
-    sd = max(sd, floor)
-    bias, spread = np.zeros(people), np.full(people, noise)
-    for _ in range(_ROUNDS):
-        residual = answer - value[item] - bias[labeler]
-        robust = (_FREEDOM + 1.0) / (_FREEDOM + (residual / spread[labeler]) ** 2)
-        precision = robust / spread[labeler] ** 2
-        total = np.bincount(item, weights=precision, minlength=items) + 1.0 / sd**2
-        said = np.bincount(item, weights=precision * (answer - bias[labeler]), minlength=items)
-        fresh = np.where(np.isnan(known), (said + mean / sd**2) / total, known)
-        off = np.bincount(labeler, weights=robust * (answer - fresh[item]), minlength=people)
-        bias = off / (np.bincount(labeler, weights=robust, minlength=people) + _BIAS_STRENGTH)
-        # What the estimate itself may be wrong by belongs to no labeler, and is added back to the residual.
-        doubt = np.where(np.isnan(known), 1.0 / total, 0.0)[item]
-        square = robust * (answer - fresh[item] - bias[labeler]) ** 2 + doubt
-        spread = np.sqrt(
-            (np.bincount(labeler, weights=square, minlength=people) + _SPREAD_STRENGTH * noise**2)
-            / (given + _SPREAD_STRENGTH)
-        )
-        spread = np.maximum(spread, floor)
-        noise = max(float(np.sqrt(square.mean())), floor)
-        mean, sd = _mean_and_sd(fresh, scale)
-        sd = max(float(np.sqrt(sd**2 + np.mean(1.0 / total))), floor)
-        moved = float(np.abs(fresh - value).max())
-        value = fresh
-        if moved < _SETTLED * max(sd, floor):
-            break
-    return _Crowd(mean, sd, noise, labelers, bias, spread)
-
-
-def _typical(deviation: Floats, scale: float) -> float:
-    """Return the size of a usual deviation, whatever the size of up to a tenth of them.
-
-    Where nine of ten are 0 it is the least of the others, but at most ``scale``; 0 if there is none.
+    The truth's normal posterior is cut half way between steps (the cumulative model of McCullagh 1980); the steps at the
+    ends hold all that is beyond. Raises ValueError for a step that is not on the scale.
     """
-    size = np.abs(deviation)
-    usual = max(1.4826 * float(np.median(size)), float(np.quantile(size, 0.9)) / 1.645)
-    return usual or (float(np.min(size[size > 0.0], initial=scale)) if size.any() else 0.0)
+    if (low is not None and step < low) or (high is not None and step > high):
+        raise ValueError(f"step is {step}; expected a step in {low}..{high}")
+    below = 0.0 if step == low else _chance_below(measured, step - 0.5)
+    upto = 1.0 if step == high else _chance_below(measured, step + 0.5)
+    return max(upto - below, 0.0)
 
 
-def _winsorised(deviation: Floats, scale: float) -> Floats:
-    most = _WINSOR * _typical(deviation, scale)
-    return np.clip(deviation, -most, most)
+def _chance_below(measured: Measured, limit: float) -> float:
+    if measured.truth_sd == 0.0:
+        return float(limit > measured.value)
+    return float(special.ndtr((limit - measured.value) / measured.truth_sd))
 
 
-def _mean_and_sd(values: Floats, scale: float) -> tuple[float, float]:
-    middle = float(np.median(values))
-    near = middle + _winsorised(values - middle, scale)
-    return float(near.mean()), float(near.std())
+def _chance_within(sd: float, tolerance: float) -> float:
+    return 1.0 if sd == 0.0 else float(special.erf(tolerance / sd / np.sqrt(2.0)))

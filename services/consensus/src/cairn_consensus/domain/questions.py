@@ -287,57 +287,62 @@ class ChoicesState(FittedState):
 class NumberState(FittedState):
     """A number in a range, or a step of a scale."""
 
-    algorithm = "RobustBiasSpread"
+    algorithm = numbers.ALGORITHM
     algorithm_version = numbers.VERSION
 
     def __init__(self, question: Question) -> None:
         super().__init__(question)
         self._rating = question.WhichOneof("kind") == "rating"
         self._whole = self._rating or question.number.whole
-        low, high = _range(question)
-        known = low is not None and high is not None and high > low
-        self._low, self._high = low, high
-        scale, centre = (
-            (high - low, (high + low) / 2) if known and low is not None and high is not None else (1.0, 0.0)
-        )
-        self._live: LiveNumbers = LiveNumbers(scale, centre)
+        self._low, self._high = _range(question)
+        if self._low is not None and self._high is not None and not self._low < self._high:
+            self._low = self._high = None
+        # Right means: the very step of a scale, or within half of what tells one item from another.
+        tolerance = 0.5 if self._whole else None
+        self._live: LiveNumbers = LiveNumbers(self._low, self._high, tolerance)
 
     def vote(self, item: ItemKey, labeler: LabelerName, answer: Answer) -> None:
-        self._live.update(item, labeler, _number(answer))
+        self._live.update(item, labeler, self._inside(_number(answer)))
 
     def know(self, item: ItemKey, truth: Answer) -> None:
         if truth.WhichOneof("value") in ("number", "rating"):
-            self._live.know(item, _number(truth))
+            self._live.know(item, self._inside(_number(truth)))
+
+    def _inside(self, value: float) -> float:
+        """A value of an answer that was given while the range was another."""
+        value = value if self._low is None else max(value, self._low)
+        return value if self._high is None else min(value, self._high)
 
     def leading(self, item: ItemKey) -> Leading | None:
         if not self._live.votes_on(item):
             return None
         measured = self._live.posterior(item)
-        value = measured.value
-        if self._low is not None:
-            value = max(value, self._low)
-        if self._high is not None:
-            value = min(value, self._high)
-        confidence = numbers.probability_within(measured, self._tolerance())
+        if not self._whole:
+            return Leading(Answer(question=self.id, number=measured.value), measured.confidence)
+        step = round(measured.value)
+        low, high = (None if end is None else round(end) for end in (self._low, self._high))
+        confidence = numbers.probability_of_step(measured, step, low, high)
         if self._rating:
-            return Leading(Answer(question=self.id, rating=round(value)), confidence)
-        return Leading(
-            Answer(question=self.id, number=float(round(value)) if self._whole else value), confidence
-        )
-
-    def _tolerance(self) -> float:
-        """Right means: the very step of a scale, or within half of what tells one item from another."""
-        return 0.5 if self._whole else self._live.value_sd / 2.0
+            return Leading(Answer(question=self.id, rating=step), confidence)
+        return Leading(Answer(question=self.id, number=float(step)), confidence)
 
     def parts(self, item: ItemKey) -> list[Part]:
-        lead, near = self._live.posterior(item).value, self._tolerance()
-        said = {who: (f"{value:g}", abs(value - lead) <= near) for who, value in self._live.votes_on(item)}
-        return _parts(self._live.weigh(item), said)
+        measured, near = self._live.posterior(item), self._live.tolerance
+        said = dict(self._live.votes_on(item))
+        return [
+            Part(
+                LabelerName(part.labeler),
+                f"{said[part.labeler]:g}",
+                part.weight,
+                abs(said[part.labeler] - measured.value) <= near,
+            )
+            for part in measured.evidence
+        ]
 
     def fill(self, posterior: Posterior, item: ItemKey) -> None:
         measured = self._live.posterior(item)
         posterior.estimate = measured.value
-        posterior.standard_deviation = measured.sd
+        posterior.standard_deviation = measured.truth_sd
 
     def reliabilities(self) -> list[Reliability]:
         known = [self._live.reliability(labeler) for labeler in self._live.labelers()]
