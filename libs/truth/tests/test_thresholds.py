@@ -16,7 +16,6 @@ from cairn_truth.routing.thresholds import (
     clopper_pearson_lower,
     clopper_pearson_upper,
     model_errors,
-    score_drift,
     spend,
     upper_bound,
 )
@@ -134,11 +133,3 @@ def test_bad_numbers_are_named() -> None:
         choose_threshold([0.5, float("nan")], [0, 0], alpha=0.1, delta=0.1)
     with pytest.raises(ValueError, match=r"error_probability\[0\] is 2"):
         choose_threshold([0.5], [2], alpha=0.1, delta=0.1)
-
-
-def test_drift_is_found_when_there_is_some_and_seldom_when_not() -> None:
-    chance = np.random.default_rng(0)
-    assert score_drift(chance.random(500), chance.random(500) ** 1.5).drifted
-    quiet = [score_drift(chance.random(200), chance.random(300)).drifted for _ in range(200)]
-    assert sum(quiet) <= 2
-    assert not score_drift([0.1] * 10, [0.9] * 10).drifted

@@ -1,34 +1,43 @@
 """When a model may answer alone: thresholds on its score with a bound on the error they let through.
 
 The promise is about every item ever labeled by a model in a project: its error rate is at most ``alpha`` with
-confidence ``1 - delta``. Three things keep it:
+confidence ``1 - delta``. It is kept by a wager against the hypothesis "more than ``alpha`` of them are wrong"
+(testing by betting: Shafer 2021; Waudby-Smith & Ramdas 2024). Validation items are looked at in the order of their
+scores, highest first. Each pays ``(1 - r) / (1 - alpha)`` if the model was right and ``r / alpha`` if it was wrong, for
+a rate ``r`` below ``alpha`` that is bet on. If the mean error rate of the items seen is above ``alpha``, the wealth
+is on average not above the first stake, at whatever point one stops (the logarithm of an item's mean payment is
+concave in its error rate, so that a mixture of easy and hard items pays no more than equal ones); hence it ever
+reaches ``1 / delta`` with probability at most ``delta`` (Ville 1939). A threshold passes if the wealth there is so high.
 
-* thresholds are tried in an order fixed without looking at the truth, safest first, until one fails
-  (fixed-sequence testing, Maurer, Hothorn & Lehmacher 1995), so trying many costs no confidence;
-* round ``k`` of a project may only fail with probability ``delta_k = 6 delta / (pi^2 k^2)``, which sums to
-  ``delta`` over all rounds;
-* the truth of a validation item is a posterior, not a fact. Each answer adds its probability of being wrong
-  to the error count, which is then rounded up. Under the hypothesis tested the sum has the mean of the
-  binomial count and less spread (it is the count's conditional expectation), so the exact binomial test stays
-  valid; with certain truth it is the Clopper-Pearson bound to the last digit.
+What follows:
 
-How uncertain truth counts is the caller's choice. Given only the probability, by people's votes, that each
-answer is wrong, the worst is assumed: the model's agreement with people proves nothing, so each agreement
-still counts as that much of an error. Given also the class prior behind those posteriors (`prior_error`), the
-model and people are taken to err independently given the truth; a hypothesised error rate then says, by
-Bayes' rule, how likely each answer is wrong *if the model errs at that rate*, and an item nobody looked at
-says nothing.
+* all thresholds may be tried, not only those down to the first failure: trying many costs nothing;
+* the wager goes on in the next round, from the validation items that were let through before (`LetThrough`): a look
+  costs nothing, and the promise is about all that was ever let through, whichever model answered;
+* how much a score exaggerates is of no weight, only the order it gives;
+* uncertain truth is paid by its likelihood ratio: people's errors cost power, not validity.
+
+How uncertain truth counts is the caller's choice. Given only the probability, by people's votes, that each answer is
+wrong, the worst is assumed: the model's agreement with people proves nothing, so each agreement still counts as that
+much of an error. Given also the error before anybody answered (`prior_error`), the model and people are taken to err
+independently given the truth; by Bayes' rule an answer then pays what people's votes say of it, and an item nobody
+looked at pays 1.
+
+What it leans on: the validation sample is a uniform one of the pool, never trained on; and when a retrained model is
+judged on items seen before, those seen without being let through speak, if anything, against it. That last point is
+an argument, not a proof: it is measured, with retraining, in the benchmark of thresholds.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
+
+from .wager import Evidence, Wager, check_probability, finite, log_wealth, probabilities, refuted_rate
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -36,14 +45,8 @@ Ints = NDArray[np.int64]
 _NEVER = math.inf
 """The threshold that no score reaches: the model may not answer at all."""
 
-_GRID_GROWTH = 1.05
-"""Each tested threshold selects 5 % more items than the one before: finer steps gain nothing measurable."""
-
-_FIRST_TEST = 20.0
-"""Fewer items pass at no alpha below 0.13 even without an error (delta = 0.05)."""
-
-_SEQUENCES = 2
-"""One sequence trusts the model's view of its own errors; a second one hedges. Simulated: more cost power."""
+_STEPS = 1.05
+"""The evidence of a decision is told at selections that grow by 5 %: every one is tried, but not every one listed."""
 
 
 def clopper_pearson_upper(errors: int, n: int, delta: float) -> float:
@@ -53,7 +56,7 @@ def clopper_pearson_upper(errors: int, n: int, delta: float) -> float:
     ``delta``. Nothing seen (``n == 0``) bounds nothing: 1.0.
     """
     _check_counts(errors, n)
-    _check_probability("delta", delta)
+    check_probability("delta", delta)
     if errors >= n:
         return 1.0
     return float(special.betaincinv(errors + 1, n - errors, 1.0 - delta))
@@ -63,18 +66,19 @@ def clopper_pearson_lower(errors: int, n: int, delta: float) -> float:
     """Return the exact lower confidence bound of a binomial proportion: below it with probability <=
     delta."""
     _check_counts(errors, n)
-    _check_probability("delta", delta)
+    check_probability("delta", delta)
     if errors == 0:
         return 0.0
     return float(special.betaincinv(errors, n - errors + 1, delta))
 
 
 def spend(delta: float, round_number: int) -> float:
-    """Return round ``k``'s share of the error budget, ``6 delta / (pi^2 k^2)``; rounds count from 1.
+    """Return round ``k``'s share of an error budget, ``6 delta / (pi^2 k^2)``; rounds count from 1.
 
-    The shares of all rounds that will ever be held sum to ``delta``, however many there are.
+    The shares of all rounds that will ever be held sum to ``delta``, however many there are. For rounds that do not
+    go on from each other: those that hand on what was let through (`LetThrough`) need not share.
     """
-    _check_probability("delta", delta)
+    check_probability("delta", delta)
     if round_number < 1:
         raise ValueError(f"round_number is {round_number}; rounds count from 1")
     return 6.0 * delta / (math.pi**2 * round_number**2)
@@ -105,34 +109,36 @@ def model_errors(posterior: ArrayLike, predicted: ArrayLike) -> tuple[Floats, Fl
 def upper_bound(error_probability: ArrayLike, delta: float, *, prior_error: ArrayLike | None = None) -> float:
     """Return the upper bound on the error rate of a population of which these items are a random sample.
 
-    It is the rate ``r`` at which ``P(Binomial(n, r) <= K) = delta``, ``K`` being the uncertain error count.
-    With probabilities of 0 and 1 only it equals `clopper_pearson_upper`.
+    Without ``prior_error`` the uncertain errors are added and rounded up: with probabilities of 0 and 1 only it equals
+    `clopper_pearson_upper`. With it, it is the least rate against which the wager is won (see the module).
     """
-    _check_probability("delta", delta)
-    error = _probabilities("error_probability", error_probability)
-    return _upper_bound(error, _evidence(error, prior_error), delta)
+    check_probability("delta", delta)
+    error = probabilities("error_probability", error_probability)
+    if prior_error is not None:
+        return refuted_rate(Evidence.of(error, prior_error), delta, error.size)
+    count = math.ceil(float(error.sum()) - 1e-6)  # A sum of certainties must not gain an error from rounding.
+    return clopper_pearson_upper(min(count, error.size), error.size, delta)
 
 
-def _upper_bound(error: Floats, odds: Floats | None, delta: float) -> float:
-    def excess(rate: float) -> float:
-        return _p_value(float(_error_if(rate, error, odds).sum()), error.size, rate) - delta
+@dataclass(frozen=True, slots=True)
+class LetThrough:
+    """The validation items that would be labeled by now, had they not been taken for validation.
 
-    if odds is None:  # The count does not depend on the rate: no search.
-        return clopper_pearson_upper(min(_round_up(float(error.sum())), error.size), error.size, delta)
-    # The count, rounded up, jumps with the rate: bisect for the smallest rate from which every larger is
-    # refuted.
-    low, high = 0.0, 1.0
-    for _ in range(50):
-        middle = (low + high) / 2.0
-        low, high = (middle, high) if excess(middle) > 0.0 else (low, middle)
-    return high
+    A validation item goes the way of any other: when its score reaches the threshold in force, the answer of that
+    version is the one it is judged by ever after. ``error_probability`` ``(m,)`` and ``prior_error`` ``(m,)`` speak
+    of these answers, as for `choose_threshold`.
+    """
+
+    error_probability: ArrayLike = field(default_factory=lambda: np.zeros(0))
+    prior_error: ArrayLike | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TestedThreshold:
-    """One step of the fixed sequence: what ``score >= threshold`` selected and what could be said of it.
+    """A threshold that was tried: how many further items it selected, and what could be said of all then let through.
 
-    ``expected_errors`` are those people's votes speak of; ``p_value`` is of the hypothesis "error > alpha".
+    ``expected_errors`` are those people's votes speak of; ``p_value`` is of the hypothesis "error > alpha", the
+    inverse of the wealth.
     """
 
     threshold: float
@@ -146,8 +152,9 @@ class TestedThreshold:
 class ThresholdDecision:
     """The lowest threshold that passed, with its evidence; ``threshold`` is ``inf`` when none did.
 
-    ``coverage`` is the share of the validation items it selects, ``upper_bound`` the bound on its error rate
-    at confidence ``1 - delta`` (1.0 when nothing passed).
+    ``selected`` validation items are let through by it, beside those let through before; ``coverage`` is the share of
+    all of them together, ``expected_errors`` theirs, and ``upper_bound`` the bound on their error rate at confidence
+    ``1 - delta`` (1.0 when nothing passed).
     """
 
     threshold: float
@@ -172,56 +179,87 @@ def choose_threshold(
     alpha: float,
     delta: float,
     prior_error: ArrayLike | None = None,
+    earlier: LetThrough | None = None,
+    pool_items: int | None = None,
+    planned_items: int | None = None,
 ) -> ThresholdDecision:
     """Find the lowest score at which the model may answer alone, for one round.
 
     ``scores`` ``(n,)`` are the model's scores of its own answers on a uniform random sample of the pool,
     truth unseen; ``error_probability`` ``(n,)`` is the probability, by people's answers alone, that each is
     wrong (0 or 1 when the truth is known); ``prior_error`` ``(n,)`` the same before anybody answered, from
-    `model_errors` (None: assume the worst, see the module). ``delta`` is this round's share, from `spend`.
+    `model_errors` (None: assume the worst, see the module). ``earlier`` holds the validation items that earlier rounds
+    have let through, which are not among the ``n``; the bound is then on all of them together, and ``delta`` the
+    project's whole, however many rounds there are. Without it, every round needs a share from `spend`.
 
-    Raises ValueError for other shapes, non-finite scores or probabilities outside [0, 1].
+    ``pool_items`` is how many items outside the sample there are (None: a stream without end). From a small pool the
+    sample takes much of what there is: few errors in it leave more in the rest. The difference of the two rates has
+    ``1 + n / pool_items`` times the variance of the sample's, and the wager must be won by that power.
+
+    ``planned_items`` is the size that the sample is to reach, for which bets are laid (None: what there is now). To
+    keep it through a project's rounds keeps the wager the very same.
+
+    Raises ValueError for other shapes, non-finite scores or probabilities outside [0, 1]. Cost: n log n.
     """
-    score = _finite("scores", scores)
-    error = _probabilities("error_probability", error_probability)
+    score, error = finite("scores", scores), probabilities("error_probability", error_probability)
     if score.shape != error.shape:
         raise ValueError(f"scores has shape {score.shape} but error_probability has {error.shape}")
-    _check_probability("alpha", alpha)
-    _check_probability("delta", delta)
-    odds = _evidence(error, prior_error)
+    check_probability("alpha", alpha)
+    check_probability("delta", delta)
+    before = Evidence.of(earlier.error_probability, earlier.prior_error) if earlier else Evidence.of([], None)
     # Ties are taken or left together, and ordered by their error only to make the sum reproducible.
     order = np.lexsort((error, -score))
-    score, error = score[order], error[order]
-    odds = None if odds is None else odds[order]
-    sizes = _grid(score)
-    starts = _starts(sizes, score, error, odds, alpha)
-    wrong = np.cumsum(_error_if(alpha, error, odds))
-    tested: list[TestedThreshold] = []
-    for start in starts:
-        for at in range(start, len(sizes)):
-            size = sizes[at]
-            p_value = _p_value(float(wrong[size - 1]), size, alpha)
-            passed = p_value <= delta / len(starts)
-            expected = float(error[:size].sum())
-            tested.append(TestedThreshold(float(score[size - 1]), size, expected, p_value, passed))
-            if not passed:
-                break
-    winners = [t for t in tested if t.passed]
-    if not winners:
-        return ThresholdDecision(_NEVER, 0.0, 1.0, 0, 0.0, alpha, delta, tuple(tested))
-    best = max(winners, key=lambda t: t.selected)
-    kept = slice(0, best.selected)
-    bound = _upper_bound(error[kept], None if odds is None else odds[kept], delta / len(starts))
+    score = score[order]
+    evidence = Evidence.of(error, prior_error).taken(order)
+    items = evidence.size + before.size
+    wager = Wager(alpha, _thinned(delta, items, pool_items), planned_items or items)
+    if not score.size:
+        return ThresholdDecision(_NEVER, 0.0, 1.0, 0, 0.0, alpha, delta, ())
+    ends = np.append(np.flatnonzero(np.diff(score) < 0), score.size - 1)
+    wealth = log_wealth(wager.paid(before).sum(axis=0) + np.cumsum(wager.paid(evidence), axis=0)[ends])
+    expected = before.error.sum() + np.cumsum(evidence.error)[ends]
+    passed = wealth >= wager.needed
+    best = int(np.flatnonzero(passed)[-1]) if passed.any() else -1
+    tested = tuple(
+        TestedThreshold(
+            threshold=float(score[ends[at]]),
+            selected=int(ends[at]) + 1,
+            expected_errors=float(expected[at]),
+            p_value=math.exp(min(0.0, -float(wealth[at]))),
+            passed=bool(passed[at]),
+        )
+        for at in _listed(ends, best)
+    )
+    if best < 0:
+        return ThresholdDecision(_NEVER, 0.0, 1.0, 0, 0.0, alpha, delta, tested)
+    selected = int(ends[best]) + 1
+    through = before.followed_by(evidence.taken(np.arange(selected)))
     return ThresholdDecision(
-        threshold=best.threshold,
-        coverage=best.selected / score.size,
-        upper_bound=min(bound, alpha),
-        selected=best.selected,
-        expected_errors=best.expected_errors,
+        threshold=float(score[selected - 1]),
+        coverage=through.size / items,
+        upper_bound=min(refuted_rate(through, wager.delta, wager.items), alpha),
+        selected=selected,
+        expected_errors=float(expected[best]),
         alpha=alpha,
         delta=delta,
-        tested=tuple(tested),
+        tested=tested,
     )
+
+
+def _thinned(delta: float, items: int, pool_items: int | None) -> float:
+    """Return the chance of failing that a wager may have when the pool is not endless."""
+    if pool_items is None:
+        return delta
+    if pool_items < 1:
+        raise ValueError(f"pool_items is {pool_items}; expected at least one item to label, or None")
+    return float(delta ** (1.0 + items / pool_items))
+
+
+def _listed(ends: Ints, best: int) -> list[int]:
+    """Return which of the tried thresholds to tell of: selections growing by `_STEPS`, and the one chosen."""
+    sizes = np.unique(np.ceil(_STEPS ** np.arange(math.log(ends[-1] + 1) / math.log(_STEPS) + 1.0)))
+    places = np.minimum(np.searchsorted(ends + 1, sizes), ends.size - 1)
+    return sorted({int(p) for p in places} | ({best} if best >= 0 else set()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,10 +294,10 @@ def choose_thresholds_per_class(
 
     Every group's error is bounded, hence so is their mixture's. Classes predicted for fewer than
     ``min_items`` validation items are tested together: alone, they could not pass at any usual alpha and
-    delta.
+    delta. For one round: the groups may be others in the next.
     """
-    score = _finite("scores", scores)
-    error = _probabilities("error_probability", error_probability)
+    score = finite("scores", scores)
+    error = probabilities("error_probability", error_probability)
     answer = np.asarray(predicted, dtype=np.int64)
     if answer.shape != score.shape or error.shape != score.shape:
         raise ValueError("scores, predicted and error_probability must have one length")
@@ -286,134 +324,6 @@ def choose_thresholds_per_class(
     return ClassThresholds(tuple(limits.tolist()), tuple(decisions))
 
 
-@dataclass(frozen=True, slots=True)
-class DriftTest:
-    """Whether new scores still look like the validation's: the largest gap of their distribution
-    functions."""
-
-    statistic: float
-    p_value: float
-    drifted: bool
-
-
-def score_drift(
-    validation_scores: ArrayLike, new_scores: ArrayLike, *, significance: float = 0.001, min_items: int = 50
-) -> DriftTest:
-    """Compare two samples of scores by the two-sample Kolmogorov-Smirnov test.
-
-    The default significance is small because the test is repeated through a project's life, and a false alarm
-    costs a validation round. Fewer than ``min_items`` on either side say nothing: no drift, p = 1.
-    """
-    old, new = _finite("validation_scores", validation_scores), _finite("new_scores", new_scores)
-    if min(old.size, new.size) < min_items:
-        return DriftTest(0.0, 1.0, False)
-    both = np.sort(np.concatenate([old, new]))
-    below_old = np.searchsorted(np.sort(old), both, side="right") / old.size
-    below_new = np.searchsorted(np.sort(new), both, side="right") / new.size
-    gap = float(np.abs(below_old - below_new).max())
-    effective = old.size * new.size / (old.size + new.size)
-    p_value = float(special.kolmogorov(math.sqrt(effective) * gap))
-    return DriftTest(gap, p_value, p_value < significance)
-
-
-def _grid(descending: Floats) -> list[int]:
-    """Return the sizes of the selections that may be tested; equal scores are never parted."""
-    n = descending.size
-    if n == 0:
-        return []
-    ends = np.append(np.flatnonzero(np.diff(descending) < 0) + 1, n)
-    sizes: list[int] = []
-    wanted = _FIRST_TEST
-    while wanted < n:
-        at = int(ends[np.searchsorted(ends, math.ceil(wanted))])
-        if not sizes or at > sizes[-1]:
-            sizes.append(at)
-        wanted *= _GRID_GROWTH
-    if not sizes or sizes[-1] < n:
-        sizes.append(n)
-    return sizes
-
-
-def _starts(
-    sizes: Sequence[int], score: Floats, error: Floats, odds: Floats | None, alpha: float
-) -> list[int]:
-    """Return where in the grid the sequences start; errors are foreseen by score, truth is not looked at.
-
-    The safest selection is the one whose foreseen errors stay most standard deviations below alpha: smaller
-    ones prove too little, larger ones hold doubtful items. How unsure people are of each item is used, for
-    that does not say whether they agree with the model. Scores may be wrong about themselves, so further
-    sequences, each with its share of delta, start at smaller selections.
-    """
-    if not sizes:
-        return []
-    doubt = np.minimum(error, 1.0 - error)
-    agree = _error_if(alpha, doubt, None if odds is None else np.minimum(odds, 1.0 / odds))
-    differ = _error_if(alpha, 1.0 - doubt, None if odds is None else np.maximum(odds, 1.0 / odds))
-    miss = np.clip(1.0 - score, 0.0, 1.0)
-    mean = (1.0 - miss) * agree + miss * differ
-    spread = mean * (1.0 - mean)
-    index = np.asarray(sizes) - 1
-    n = np.asarray(sizes, dtype=np.float64)
-    margin = (alpha * n - np.cumsum(mean)[index]) / np.sqrt(
-        alpha * (1.0 - alpha) * n + np.cumsum(spread)[index]
-    )
-    safest = int(np.argmax(margin))
-    wanted = [sizes[safest] / 2**halvings for halvings in range(_SEQUENCES)]
-    return sorted({int(np.searchsorted(sizes, w)) for w in wanted if w >= sizes[0]})
-
-
-def _evidence(error: Floats, prior_error: ArrayLike | None) -> Floats | None:
-    """Return the likelihood ratio wrong : right that people's votes give each answer, or None if unknown."""
-    if prior_error is None:
-        return None
-    prior = _probabilities("prior_error", prior_error)
-    if prior.shape != error.shape:
-        raise ValueError(f"prior_error has shape {prior.shape} but error_probability has {error.shape}")
-    prior = np.clip(prior, 1e-9, 1.0 - 1e-9)
-    sure = np.clip(error, 1e-12, 1.0 - 1e-12)
-    return np.asarray(sure / (1.0 - sure) * (1.0 - prior) / prior)
-
-
-def _error_if(rate: float, error: Floats, odds: Floats | None) -> Floats:
-    """Return the probability that each answer is wrong if answers are wrong at ``rate``."""
-    if odds is None:
-        return error
-    return np.asarray(rate * odds / (rate * odds + (1.0 - rate)))
-
-
-def _p_value(errors: float, n: int, rate: float) -> float:
-    """Return ``P(Binomial(n, rate) <= errors)``, the errors rounded up."""
-    count = _round_up(errors)
-    return 1.0 if count >= n else float(special.bdtr(count, n, rate))
-
-
-def _round_up(errors: float) -> int:
-    return math.ceil(errors - 1e-6)  # A sum of certainties must not gain an error from rounding.
-
-
-def _finite(name: str, values: ArrayLike) -> Floats:
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 1:
-        raise ValueError(f"{name} must be one-dimensional, not of shape {array.shape}")
-    bad = np.flatnonzero(~np.isfinite(array))
-    if bad.size:
-        raise ValueError(f"{name}[{bad[0]}] is {array[bad[0]]}; it must be finite")
-    return array
-
-
-def _probabilities(name: str, values: ArrayLike) -> Floats:
-    array = _finite(name, values)
-    bad = np.flatnonzero((array < 0.0) | (array > 1.0))
-    if bad.size:
-        raise ValueError(f"{name}[{bad[0]}] is {array[bad[0]]}; it must be between 0 and 1")
-    return array
-
-
 def _check_counts(errors: int, n: int) -> None:
     if not 0 <= errors <= n:
         raise ValueError(f"errors is {errors} of n = {n}; expected 0 <= errors <= n")
-
-
-def _check_probability(name: str, value: float) -> None:
-    if not 0.0 < value < 1.0:
-        raise ValueError(f"{name} is {value}; it must lie strictly between 0 and 1")

@@ -19,11 +19,11 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
+from cairn_truth.routing.drift import score_drift
 from cairn_truth.routing.thresholds import (
     ThresholdDecision,
     choose_threshold,
     model_errors,
-    score_drift,
     spend,
 )
 
