@@ -1,0 +1,275 @@
+"""Masks: a class for each pixel from everybody's rasters, and how much of it is likely right."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from cairn_truth.shapes import staple
+from cairn_truth.shapes.masks import LiveMasks, best_overlap, expected_iou, mean_iou
+from cairn_truth.shapes.raster import Grid, Mask, area, checked_mask, decoded, encoded, filled, outlines
+from libs.truth.tests.live_contract import check_live_state
+
+SIDE = 40
+Crowd = dict[str, dict[str, Mask]]
+
+
+def discs(rng: np.random.Generator, classes: int = 1) -> np.ndarray:
+    """A raster with a disc of each class, later ones on top."""
+    y, x = np.mgrid[:SIDE, :SIDE]
+    raster = np.zeros((SIDE, SIDE), dtype=np.int64)
+    for kind in range(1, classes + 1):
+        cx, cy, r = rng.uniform(12, 28), rng.uniform(12, 28), rng.uniform(6, 10)
+        raster[(x - cx) ** 2 + (y - cy) ** 2 < r * r] = kind
+    return raster
+
+
+def sloppy(raster: np.ndarray, rng: np.random.Generator, blur: float) -> np.ndarray:
+    """The raster with its edges moved to and fro, in patches as a hand does."""
+    coarse = rng.normal(scale=blur, size=(2, SIDE // 5 + 2, SIDE // 5 + 2))
+    shift = np.round(coarse.repeat(5, axis=1).repeat(5, axis=2)[:, :SIDE, :SIDE]).astype(int)
+    y, x = np.mgrid[:SIDE, :SIDE]
+    return raster[np.clip(y + shift[0], 0, SIDE - 1), np.clip(x + shift[1], 0, SIDE - 1)]
+
+
+def crowd(
+    seed: int = 0, items: int = 20, blurs: tuple[float, ...] = (0.5, 1.0, 1.0, 3.0), classes: int = 1
+) -> tuple[Crowd, dict[str, np.ndarray]]:
+    rng = np.random.default_rng(seed)
+    truth = {f"i{k}": discs(rng, classes) for k in range(items)}
+    return {
+        item: {f"w{k}": encoded(sloppy(raster, rng, blur)) for k, blur in enumerate(blurs)}
+        for item, raster in truth.items()
+    }, truth
+
+
+def test_it_is_a_live_state_like_all_others() -> None:
+    answers, _ = crowd(items=5, classes=2)
+    check_live_state(lambda: LiveMasks(2), answers, Mask(4, 4, [3], [16]))
+
+
+def test_one_answer_is_the_value_itself() -> None:
+    answers, _ = crowd(items=3)
+    for item, votes in answers.items():
+        joined = LiveMasks(1).update(item, "w0", votes["w0"])
+        assert joined.value == votes["w0"]
+        assert 0.6 < joined.confidence < 0.95
+
+
+def test_the_careful_outvote_more_of_the_sloppy_than_they_are() -> None:
+    answers, truth = crowd(items=30, blurs=(0.5, 0.5, 4.0, 4.0, 4.0))
+    ours = LiveMasks(1).fit(answers)
+    majority = {
+        item: encoded(np.sum([decoded(m) for m in votes.values()], axis=0) >= 3)
+        for item, votes in answers.items()
+    }
+    true = {item: encoded(raster) for item, raster in truth.items()}
+    mine = np.mean([mean_iou(ours[item].value, true[item]) for item in truth])  # type: ignore[arg-type]
+    theirs = np.mean([mean_iou(majority[item], true[item]) for item in truth])
+    assert mine > theirs + 0.02
+
+
+def test_confidence_is_the_overlap_with_the_truth() -> None:
+    for blurs in ((1.0, 1.0, 1.0), (2.0, 2.0, 2.0, 2.0), (0.5, 1.0, 3.0)):
+        answers, truth = crowd(items=40, blurs=blurs)
+        joined = LiveMasks(1).fit(answers)
+        got = [mean_iou(joined[item].value, encoded(truth[item])) for item in truth]  # type: ignore[arg-type]
+        said = [joined[item].confidence for item in truth]
+        assert np.mean(said) == pytest.approx(np.mean(got), abs=0.06)
+
+
+def test_more_answers_that_agree_make_it_surer() -> None:
+    mask = encoded(discs(np.random.default_rng(1)))
+    live, said = LiveMasks(1), []
+    for k in range(5):
+        said.append(live.update("i", f"w{k}", mask).confidence)
+    assert said == sorted(said)
+    assert said[-1] > 0.97
+
+
+def test_a_careful_labeler_weighs_more_and_is_known_to_be_reliable() -> None:
+    answers, _ = crowd(items=30)
+    live = LiveMasks(1)
+    joined = live.fit(answers)
+    assert live.reliability("w0").accuracy > live.reliability("w3").accuracy + 0.02
+    for found in joined.values():
+        weight = {part.labeler: part.weight for part in found.evidence}
+        assert weight["w0"] > weight["w3"]
+        assert sum(weight.values()) == pytest.approx(1.0)
+    assert live.confusion("w0").sum(axis=1) == pytest.approx(1.0)
+
+
+def test_who_marks_nothing_or_everything_is_found_out() -> None:
+    answers, truth = crowd(items=30, blurs=(1.0, 1.0, 1.0))
+    nothing, everything = (encoded(np.full((SIDE, SIDE), k)) for k in (0, 1))
+    for votes in answers.values():
+        votes["nothing"], votes["everything"] = nothing, everything
+    live = LiveMasks(1)
+    joined = live.fit(answers)
+    got = [mean_iou(joined[item].value, encoded(truth[item])) for item in truth]  # type: ignore[arg-type]
+    assert np.mean(got) > 0.85
+    assert max(live.reliability(who).accuracy for who in ("nothing", "everything")) < min(
+        live.reliability(f"w{k}").accuracy for k in range(3)
+    )
+
+
+def test_known_truths_teach_who_is_right_against_a_majority() -> None:
+    rng = np.random.default_rng(4)
+    answers: Crowd = {}
+    gold = {}
+    for k in range(12):
+        raster = discs(rng)
+        wrong = encoded(np.roll(raster, 6, axis=1))
+        answers[f"i{k}"] = {"alone": encoded(raster), "two": wrong, "three": wrong}
+        gold[f"i{k}"] = encoded(raster)
+    free = gold.pop("i11")
+    joined = LiveMasks(1).fit(answers, gold)
+    assert mean_iou(joined["i11"].value, free) > 0.95  # type: ignore[arg-type]
+
+
+def test_names_do_not_matter_but_for_ties() -> None:
+    answers, _ = crowd(items=8)
+    renamed = {
+        item: {f"z{9 - int(who[1])}": m for who, m in votes.items()} for item, votes in answers.items()
+    }
+    one, other = LiveMasks(1).fit(answers), LiveMasks(1).fit(renamed)
+    for item in answers:
+        assert one[item].value == other[item].value
+        assert one[item].confidence == pytest.approx(other[item].confidence, abs=1e-9)
+
+
+def test_classes_may_be_exchanged() -> None:
+    answers, _ = crowd(items=8, classes=2)
+    swap = np.array([0, 2, 1])
+    swapped = {
+        item: {who: encoded(swap[decoded(m)]) for who, m in votes.items()} for item, votes in answers.items()
+    }
+    one, other = LiveMasks(2).fit(answers), LiveMasks(2).fit(swapped)
+    for item in answers:
+        assert np.mean(swap[decoded(one[item].value)] == decoded(other[item].value)) > 0.999  # type: ignore[arg-type]
+
+
+def test_a_mask_of_another_size_has_no_say() -> None:
+    answers, _ = crowd(items=1)
+    live = LiveMasks(1)
+    for who, mask in answers["i0"].items():
+        live.add("i0", who, mask)
+    before = live.posterior("i0")
+    after = live.update("i0", "stray", encoded(np.ones((3, 3), dtype=int)))
+    assert after.value == before.value
+    part = next(p for p in after.evidence if p.labeler == "stray")
+    assert (part.agreement, part.weight) == (0.0, 0.0)
+    live.refit()
+
+
+def test_huge_masks_cost_their_runs() -> None:
+    side = 65535
+    row = [0, 1, 0]
+    live = LiveMasks(1)
+    began = perf_counter()
+    for k in range(5):
+        left = 1000 + k
+        kinds = row * 2000
+        lengths = [left, 30000, side - 30000 - left] * 2000
+        live.add("i", f"w{k}", Mask(side, side, [*kinds, 0], [*lengths, side * (side - 2000)]))
+    joined = live.posterior("i")
+    live.refit()
+    assert joined.value is not None
+    assert sum(joined.value.lengths) == side * side
+    assert perf_counter() - began < 5.0
+
+
+@pytest.mark.parametrize(
+    ("mask", "said"),
+    [
+        (Mask(0, 4, [0], [4]), "width is 0"),
+        (Mask(4, 70000, [0], [4]), "height is 70000"),
+        (Mask(2, 2, [0, 1], [4]), "2 class_indices and 1 lengths"),
+        (Mask(2, 2, [0, 9], [2, 2]), r"class_indices\[1\] is 9"),
+        (Mask(2, 2, [0, 1], [4, 0]), r"lengths\[1\] is 0"),
+        (Mask(2, 2, [0, 1], [2, 1]), "add up to 3; expected 4"),
+        (Mask(2, 2, [], []), "add up to 0"),
+        (Mask(2, 2, [0.5], [4]), "class_indices is float64"),  # type: ignore[list-item]
+    ],
+)
+def test_what_is_wrong_with_a_mask_is_told(mask: Mask, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        checked_mask(mask, 1)
+
+
+def test_equal_neighbours_are_one_run() -> None:
+    assert checked_mask(Mask(4, 1, [0, 1, 1, 0], [1, 1, 1, 1]), 1) == Mask(4, 1, [0, 1, 0], [1, 2, 1])
+
+
+def test_a_state_of_other_classes_is_refused() -> None:
+    answers, _ = crowd(items=2)
+    live = LiveMasks(1)
+    live.fit(answers)
+    with pytest.raises(ValueError, match="1 classes; expected 3"):
+        LiveMasks(3).restore(live.save())
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 3))
+def test_the_value_has_the_largest_expected_overlap_of_all_levels(seed: int, classes: int) -> None:
+    rng = np.random.default_rng(seed)
+    chance = rng.dirichlet(np.full(classes + 1, 0.7), size=12)
+    pixels = rng.integers(1, 50, size=12).astype(float)
+    kind, overlap = best_overlap(chance, pixels)
+    likeliest = chance.argmax(axis=1)
+    taken = np.unique(likeliest[likeliest > 0])
+    assert overlap[taken].sum() >= expected_iou(chance, pixels, likeliest)[taken].sum() - 1e-9
+    if classes == 1 and taken.size:
+        levels = [
+            expected_iou(chance, pixels, (chance[:, 1] >= level).astype(np.int64))[1]
+            for level in chance[:, 1]
+        ]
+        assert overlap[1] == pytest.approx(max(levels), abs=1e-9)
+    assert kind.shape == (12,)
+
+
+@settings(max_examples=50, deadline=None)
+@given(arrays.arrays(np.int64, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 3)))
+def test_a_raster_survives_its_run_lengths(raster: np.ndarray) -> None:
+    mask = encoded(raster)
+    assert np.array_equal(decoded(mask), raster)
+    assert mask == checked_mask(mask, 3)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10_000))
+def test_cells_hold_every_pixel_once(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rasters = [rng.integers(0, 3, size=(6, 7)) for _ in range(4)]
+    cells = staple.Cells.of([encoded(r) for r in rasters])
+    spread = np.repeat(cells.cell, cells.length)
+    for k, raster in enumerate(rasters):
+        assert np.array_equal(cells.votes[spread, k], raster.ravel())
+    assert cells.pixels.sum() == 42
+    assert len(np.unique(cells.votes, axis=0)) == len(cells.votes)
+    assert cells.weight.sum() == pytest.approx(1.0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10_000))
+def test_outlines_filled_are_what_they_were_drawn_around(seed: int) -> None:
+    field = np.random.default_rng(seed).normal(size=(9, 11))
+    grid = Grid(3.0, -2.0, 0.5, 9, 11)
+    rings = outlines(field, 0.0, grid)
+    assert np.array_equal(filled(rings, grid), field > 0.0)
+    assert sum(area(ring) for ring in rings) > 0.0
+
+
+def test_a_hole_turns_the_other_way() -> None:
+    grid = Grid.over(np.array([0.0, 0.0, 10.0, 10.0]), 50)
+    square, hole = (
+        np.array([[low, low], [high, low], [high, high], [low, high]])
+        for low, high in ((0.0, 10.0), (4.0, 6.0))
+    )
+    rings = outlines(filled([square, hole], grid).astype(float), 0.5, grid)
+    assert sorted(area(ring) for ring in rings) == pytest.approx([-4.0, 100.0], abs=0.1)
