@@ -34,13 +34,16 @@ class JoinedObject(Generic[O]):
     """One object as joined, and the chances that make up its confidence.
 
     ``exists``: that there is such an object; ``class_right``: that it has this class, if it exists; ``place_right``:
-    that it is as alike to the true one as the question's tolerance asks, if it exists. ``labelers``: who marked it.
+    that it is as alike to the true one as the question's tolerance asks, if it exists. ``distance``: how far from the
+    true place it can be expected to be (root mean square), in the unit of `LabelerDetection.spread`. ``labelers``: who
+    marked it.
     """
 
     object: O
     exists: float
     class_right: float
     place_right: float
+    distance: float
     labelers: tuple[str, ...]
 
     @property

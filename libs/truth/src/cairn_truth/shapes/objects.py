@@ -171,7 +171,7 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
             confidence=1.0,
             evidence=tuple(Evidence(who, a, 0.0) for (who, _), a in zip(votes, agreement, strict=True)),
             objects=tuple(
-                JoinedObject(found.objects[t], 1.0, 1.0, 1.0, tuple(marked.get(t, ())))
+                JoinedObject(found.objects[t], 1.0, 1.0, 1.0, 0.0, tuple(marked.get(t, ())))
                 for t in sorted(true.tolist(), key=lambda t: _position(found.objects[t], truth))
             ),
             doubtful=(),
@@ -240,21 +240,22 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
         alike = self._similarity(found.objects, beside)
         same = np.array([a.class_id == b.class_id for a, b in zip(found.objects, beside, strict=True)])
         top = np.maximum.reduceat(class_chance, found.first[:-1])
-        place_right = self._place_right(alike, spread, found.first[:-1])
+        place_right, distance = self._place_right(alike, spread, found.first[:-1])
         joined = [
             JoinedObject(
                 object=shape,
                 exists=float(exists[c]),
                 class_right=float(top[c]),
                 place_right=float(place_right[c]),
+                distance=float(distance[c]),
                 labelers=tuple(who[k] for k in found.labeler[low:high]),
             )
             for c, (shape, (low, high)) in enumerate(zip(shapes, marks, strict=True))
         ]
         return joined, share, alike * same
 
-    def _place_right(self, alike: Floats, spread: Floats, first: Ints) -> Floats:
-        """Return the chance ``(clusters,)`` that each joined place is within the tolerance.
+    def _place_right(self, alike: Floats, spread: Floats, first: Ints) -> tuple[Floats, Floats]:
+        """Return the chance ``(clusters,)`` that each joined place is within the tolerance, and its expected distance.
 
         ``alike (marks,)``: each mark's likeness to its joined shape; ``first``: the first mark of each cluster. The
         squared distance of the joined shape from the truth is chi-squared with `dimensions` degrees of freedom, its
@@ -265,7 +266,7 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
         misfit = np.add.reduceat(self._squared_distance(alike) / spread**2, first)
         square = (_CLUSTER_FREEDOM + misfit) / freedom / np.add.reduceat(1.0 / spread**2, first)
         most = self._squared_distance(np.array([self.tolerance]))
-        return np.asarray(special.fdtr(self.dimensions, freedom, most / square))
+        return special.fdtr(self.dimensions, freedom, most / square), np.sqrt(square)
 
     def _reading_order(self, objects: Sequence[O]) -> list[int]:
         if not objects:

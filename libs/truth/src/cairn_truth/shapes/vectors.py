@@ -10,7 +10,8 @@ from typing import ClassVar, Generic
 import numpy as np
 
 from ..classes.votes import Floats
-from .objects import LiveObjects, O
+from .joined import JoinedObject, O
+from .objects import LiveObjects
 from .robust import student_mean
 
 
@@ -26,6 +27,14 @@ class LiveVectors(LiveObjects[O], Generic[O]):
 
     pixels: ClassVar[bool] = False
     """Whether coordinates are positions: given in whole pixels by everybody, they are joined in whole pixels."""
+
+    def coordinate_sd(self, joined: JoinedObject[O]) -> Floats:
+        """Return how far from the true one each coordinate of a joined object can be expected to be, in its own unit.
+
+        For boxes: left, top, right and bottom edge, in pixels.
+        """
+        unit = self._units(self._vectors([joined.object]))[0]
+        return np.asarray(joined.distance * unit / self.per_coordinate)
 
     @abstractmethod
     def _vectors(self, objects: Sequence[O]) -> Floats:
