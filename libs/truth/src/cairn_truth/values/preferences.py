@@ -186,7 +186,7 @@ class LivePreferences(LiveComparisons[str, JoinedPreference]):
         probabilities = _by_name(scene, right_outcome(leads, self._habits, self.ties)[0])
         value = max(sorted(probabilities), key=lambda name: probabilities[name], default="")
         parts = [
-            Evidence(who, _agreement(answer, value), share)
+            Evidence(who, float(answer == value), share)
             for (who, answer), share in zip(votes, shares, strict=True)
         ]
         return JoinedPreference(
@@ -233,17 +233,12 @@ def _by_name(scene: _Scene, chance: Floats) -> Mapping[str, float]:
     return {name: float(p) for name, p in named.items() if not name.startswith(_UNNAMED)}
 
 
-def _agreement(answer: str, value: str) -> float:
-    """Return 1 for the same, a half if one of the two is neither, 0 for the opposite."""
-    return 1.0 if answer == value else 0.0 if answer and value else 0.5
-
-
 def _clamped(found: JoinedPreference, truth: str, votes: Sequence[tuple[str, str]]) -> JoinedPreference:
     names = {*found.candidates, "", truth}
     return JoinedPreference(
         value=truth,
         confidence=1.0,
-        evidence=tuple(Evidence(who, _agreement(answer, truth), 0.0) for who, answer in votes),
+        evidence=tuple(Evidence(who, float(answer == truth), 0.0) for who, answer in votes),
         candidates=found.candidates,
         probabilities={name: float(name == truth) for name in sorted(names)},
         lead=found.lead,

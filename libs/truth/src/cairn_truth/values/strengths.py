@@ -46,6 +46,7 @@ class Leads:
 class Strengths:
     """Posteriors of candidates within groups, ``mean`` and ``variance`` (rows,), and over all groups (everywhere,).
 
+    ``elsewhere`` (rows, 2) is mean and variance of a candidate in its group from all that other groups said;
     ``prior_mean`` and ``prior_variance`` (pairs,) are of each pair's lead, from all that other pairs said.
     """
 
@@ -53,6 +54,7 @@ class Strengths:
     variance: Floats
     across_mean: Floats
     across_variance: Floats
+    elsewhere: Floats
     prior_mean: Floats
     prior_variance: Floats
 
@@ -90,13 +92,13 @@ class Network:
             variance=1.0 / node[:, 0],
             across_mean=across[:, 1] / across[:, 0],
             across_variance=1.0 / across[:, 0],
+            elsewhere=np.stack([prior[:, 1] / prior[:, 0], 1.0 / prior[:, 0]], axis=1),
             prior_mean=left - right,
             prior_variance=variances.pair + left_variance + right_variance,
         )
 
     def learn(self, leads: Leads, strengths: Strengths, variances: Variances) -> Variances:
         """Return the variances that fit best what is believed now (a step of expectation maximisation)."""
-        _, prior = self._hear(variances)
         some = self._repeated
         pair = _share(
             variances.pair,
@@ -106,8 +108,8 @@ class Network:
         )
         strength = _share(
             variances.strength,
-            1.0 / prior[:, 0] - variances.strength,
-            strengths.mean - prior[:, 1] / prior[:, 0],
+            strengths.elsewhere[:, 1] - variances.strength,
+            strengths.mean - strengths.elsewhere[:, 0],
             strengths.variance,
         )
         across = variances.across
