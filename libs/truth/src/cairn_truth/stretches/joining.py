@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from ..classes.votes import Floats
 from .marks import Marks
 
 Chosen = NDArray[np.bool_]
+Bounds = tuple[float, float]
+K = TypeVar("K", int, str, tuple[str, str])
 
 _REACH = 0.25
 """A vote on a boundary is heard within this share of the run's length from where the posterior has it."""
@@ -116,13 +118,11 @@ def expected_f(marks: Marks, posterior: Floats, inside: Chosen, overlooked: floa
     return float(np.exp(-overlooked) * np.prod(1.0 - np.array(doubted)))
 
 
-def shared_f(
-    answer: Mapping[int, Sequence[tuple[float, float]]], value: Mapping[int, Sequence[tuple[float, float]]]
-) -> float:
-    """Return the F of two sets of stretches by class: twice the shared length over both lengths; 1 if both are empty."""
+def shared_f(answer: Mapping[K, Sequence[Bounds]], value: Mapping[K, Sequence[Bounds]]) -> float:
+    """Return the F of two sets of stretches, by line or class: twice the shared length over both; 1 if both are empty."""
     shared = both = 0.0
-    for class_id in sorted(answer.keys() | value.keys()):
-        mine, theirs = (_merged(side.get(class_id, ())) for side in (answer, value))
+    for line in sorted(answer.keys() | value.keys()):
+        mine, theirs = (_merged(side.get(line, ())) for side in (answer, value))
         both += sum(end - start for start, end in mine) + sum(end - start for start, end in theirs)
         shared += _shared_length(mine, theirs)
     return 2.0 * shared / both if both else 1.0
@@ -140,7 +140,7 @@ def _runs(marks: Marks, inside: Chosen) -> list[tuple[int, int]]:
 
 def _pieces(
     start: float, end: float, supporters: Sequence[Supporter], boundaries: Boundaries
-) -> list[tuple[float, float]]:
+) -> list[Bounds]:
     """Return the stretches that a run is, by its labelers' vote."""
     reach = _REACH * (end - start)
     split = [(_of_run(start, end, theirs), theirs[0].weight) for theirs in _by_labeler(supporters)]
@@ -164,7 +164,7 @@ def _pieces(
     return found if sound else [(start, end)]
 
 
-def _of_run(start: float, end: float, theirs: Sequence[Supporter]) -> list[tuple[float, float]]:
+def _of_run(start: float, end: float, theirs: Sequence[Supporter]) -> list[Bounds]:
     """Return a labeler's stretches that are of the run by at least half; as one where wide gaps part them."""
     own = [
         (a, b) for a, b in _merged([(s.start, s.end) for s in theirs])
@@ -174,9 +174,7 @@ def _of_run(start: float, end: float, theirs: Sequence[Supporter]) -> list[tuple
     return [(own[0][0], own[-1][1])] if own and gaps > _SEAM * (end - start) else own
 
 
-def _voted(
-    proposed: Sequence[tuple[float, float]], otherwise: float, reach: float, boundaries: Boundaries
-) -> float:
+def _voted(proposed: Sequence[Bounds], otherwise: float, reach: float, boundaries: Boundaries) -> float:
     near = [(place, weight) for place, weight in proposed if abs(place - otherwise) <= reach]
     return boundaries([place for place, _ in near], [weight for _, weight in near]) if near else otherwise
 
@@ -212,9 +210,9 @@ def _apart(found: Sequence[Found], overlap: bool) -> list[Found]:
     return apart
 
 
-def _merged(bounds: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+def _merged(bounds: Sequence[Bounds]) -> list[Bounds]:
     """Return the stretches in order, those that overlap as one; those that only touch stay two."""
-    merged: list[tuple[float, float]] = []
+    merged: list[Bounds] = []
     for start, end in sorted(bounds):
         if merged and start < merged[-1][1]:
             merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
@@ -223,7 +221,7 @@ def _merged(bounds: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return merged
 
 
-def _shared_length(mine: Sequence[tuple[float, float]], theirs: Sequence[tuple[float, float]]) -> float:
+def _shared_length(mine: Sequence[Bounds], theirs: Sequence[Bounds]) -> float:
     shared, i, j = 0.0, 0, 0
     while i < len(mine) and j < len(theirs):
         shared += max(0.0, min(mine[i][1], theirs[j][1]) - max(mine[i][0], theirs[j][0]))

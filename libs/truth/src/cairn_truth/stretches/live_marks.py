@@ -13,7 +13,7 @@ from scipy import special
 from ..classes.votes import Floats
 from ..live_answers import Answered, Evidence, Joined, LiveAnswers
 from .marking import IN, OUT, Marking, discernment, fit
-from .marks import NONE, OWN, Marks, Voters
+from .marks import NONE, OTHER, OWN, Marks, Voters
 
 A = TypeVar("A")
 J = TypeVar("J", bound=Joined)
@@ -59,7 +59,7 @@ class LiveMarks(LiveAnswers[A, J, LabelerMarks], Generic[A, J]):
             raise ValueError(f"classes is {classes}; expected at least 1")
         self.classes = classes
         self.overlap = overlap or classes == 1
-        self._marking = Marking.cold(classes)
+        self._marking = Marking.cold(classes, overlap=self.overlap)
 
     @abstractmethod
     def _marks(self, answered: Sequence[Answered[A]], voters: Voters, rows: Mapping[str, int]) -> Marks:
@@ -69,14 +69,17 @@ class LiveMarks(LiveAnswers[A, J, LabelerMarks], Generic[A, J]):
         """Return how a labeler marks; the crowd's way for one never fitted."""
         row, share = self._rows.get(labeler, -1), self._marking.share
         rates = self._marking.rates(np.array([row]))[0]
-        inside, outside = float(share.sum()), float((1.0 - share).sum())
-        hit = float(share @ rates[:, IN, OWN]) / inside
-        alarm = float((1.0 - share) @ rates[:, OUT, OWN]) / outside
-        accuracy = 2.0 * hit * inside / (inside * (1.0 + hit) + alarm * outside)
+        out = 1.0 - share if self.overlap else np.full(share.size, 1.0 - share.sum())
+        inside, hits = float(share.sum()), float(share @ rates[:, IN, OWN])
+        alarms, outside = float(out @ rates[:, OUT, OWN]), float(out.sum() if self.overlap else out[0])
+        marked = hits + alarms + float(share @ rates[:, IN, OTHER])
+        accuracy = 2.0 * hits / (inside + marked)
         seen = float(self._marking.seen[row]) if row >= 0 else 0.0
         low, high = special.betaincinv(accuracy * seen + 0.5, (1.0 - accuracy) * seen + 0.5, [0.025, 0.975])
         votes = self._counts.get(labeler, 0)
-        return LabelerMarks(labeler, votes, accuracy, float(low), float(high), 1.0 - hit, alarm)
+        return LabelerMarks(
+            labeler, votes, accuracy, float(low), float(high), 1.0 - hits / inside, alarms / outside
+        )
 
     def _learn(self, answered: Sequence[Answered[A]], labelers: tuple[str, ...]) -> Mapping[str, Floats]:
         if not answered:
@@ -85,7 +88,7 @@ class LiveMarks(LiveAnswers[A, J, LabelerMarks], Generic[A, J]):
         return fit(marks, len(labelers), self.classes, overlap=self.overlap).arrays()
 
     def _adopt(self, labelers: tuple[str, ...], fitted: Mapping[str, Floats]) -> None:
-        marking = Marking.of(fitted) if fitted else Marking.cold(self.classes)
+        marking = Marking.of(fitted) if fitted else Marking.cold(self.classes, overlap=self.overlap)
         if marking.share.shape != (self.classes,):
             raise ValueError(f"the saved state has {marking.share.size} classes; expected {self.classes}")
         super()._adopt(labelers, fitted)

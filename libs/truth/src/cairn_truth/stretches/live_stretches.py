@@ -132,4 +132,4 @@ class LiveStretches(LiveMarks[tuple[S, ...], JoinedStretches[S]], Generic[S]):
             for stretch in one.truth or ()
         ]
         known = np.array([one.truth is not None for one in answered], dtype=bool)
-        return mark_lines(Stretches.of(given), voters, Stretches.of(true), known)
+        return mark_lines(Stretches.of(given), voters, Stretches.of(true), known, overlap=self.overlap)

@@ -1,12 +1,15 @@
 """How labelers mark: what each misses and marks in vain, how much of a line is in, how alike labelers err.
 
-A slot (a cell seen as a class) is in or out. A labeler marks it with a chance that depends on that alone,
+A slot (a cell seen as a class) is in or out, and a labeler marks it with a chance that depends on that alone: the
+confusion of Dawid & Skene (1979), kept as rates per labeler and class,
 
-    P(mark | in or out, labeler, class),   mark in {nothing, another class, this class},
+    hit, other class, miss   where the slot is in;        false alarm   where it is out.
 
-the confusion of Dawid & Skene (1979) for the two states of each class. A labeler's rates lean on the crowd's for that
-class, moved by how the labeler differs from the crowd over all classes. Counts are in stretches: a cell counts by its
-length over the mean length of what anybody marked, so the prior strengths mean the same in characters and in seconds.
+Where classes may overlap, each is a two-state model of its own. Where they may not, a cell is of one class or of none,
+a mark of another class is weighed against a false alarm of that class, and slots of a cell compete. A labeler's rates
+lean on the crowd's for that class, moved by how the labeler differs from the crowd over all classes. Counts are in
+stretches: a cell counts by its length over the mean length of what anybody marked, so the strengths of priors mean the
+same in characters and in seconds.
 
 Three things are learnt that votes alone do not tell. *How much is in*: crowds overlook more than they invent, so half
 of the votes is too much to ask. *How alike labelers err*: the evidence of n answers is divided by 1 + rho (n - 1), the
@@ -21,19 +24,26 @@ where labelers change their minds, so a chain over them counts their agreement t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from scipy import special
 
 from ..classes.votes import Floats
-from .marks import MARKS, NONE, OWN, Ints, Marks
+from .marks import MARKS, NONE, OTHER, OWN, Ints, Marks
 
 OUT, IN = 0, 1
 """A slot's two states."""
 
-_STRANGERS = np.array([[0.90, 0.05, 0.05], [0.30, 0.05, 0.65]])
-"""What is believed of a crowd before anybody answered: ``(out or in, mark)``."""
+_STRANGER = np.array([0.30, 0.05, 0.65])
+"""What a labeler does with what is in, before anybody answered: nothing, another class, this class."""
+
+_STRANGERS_ALARM = 0.05
+"""The share of what is out that a labeler marks, before anybody answered."""
+
+_MOST_ALARM = 0.9
+"""Nobody marks more of what is out: some of every line is left alone."""
 
 _CROWD_STRENGTH = 5.0
 """Stretches behind that belief."""
@@ -76,11 +86,12 @@ class Marking:
     per_item: float
 
     @classmethod
-    def cold(cls, classes: int) -> Marking:
+    def cold(cls, classes: int, *, overlap: bool) -> Marking:
         """Return what is believed before the first answer."""
-        crowd = _crowd(np.zeros((classes, 2, MARKS)))
+        nothing = _Counts(np.zeros((0, classes, MARKS)), np.zeros((0, classes)), np.zeros((0, classes)))
+        likelihood, crowd = _rates(nothing, overlap)
         share = np.full(classes, _SHARE / classes)
-        return cls(np.zeros((0, classes, 2, MARKS)), crowd, share, np.zeros(0), _CORRELATION, _THRESHOLD, 1.0)
+        return cls(likelihood, crowd, share, np.zeros(0), _CORRELATION, _THRESHOLD, 1.0)
 
     def arrays(self) -> Mapping[str, Floats]:
         """Return all of it as arrays by name; `of` is the way back."""
@@ -113,80 +124,118 @@ class Marking:
 def fit(marks: Marks, labelers: int, classes: int, *, overlap: bool) -> Marking:
     """Fit by expectation-maximisation from the share of votes. Cost: rounds times entries.
 
-    ``overlap``: may a place be of two classes? If not, at most one is in, and what speaks for one speaks against others.
+    ``overlap``: may a place be of two classes?
     """
-    weight = marks.length / marks.unit
     known = ~np.isnan(marks.known)
-    # Alone on an item, a labeler agrees with the outcome whatever it is: that teaches nothing.
-    teaches = weight * ((marks.voters > 1) | known)
-    posterior = (marks.own() + 0.25) / (marks.voters + 0.5)
-    posterior = np.where(known, marks.known, posterior)
-    counts = np.zeros((labelers, classes, 2, MARKS))
-    crowd, likelihood, share = _crowd(counts.sum(axis=0)), counts, np.full(classes, _SHARE / classes)
+    posterior = np.where(known, marks.known, (marks.own() + 0.25) / (marks.voters + 0.5))
     for _ in range(_ROUNDS):
-        counts = _counts(marks, posterior, teaches, labelers, classes)
-        crowd = _crowd(counts.sum(axis=0))
-        likelihood = _own(counts, crowd)
-        share = _share(marks, posterior, weight, classes)
+        counts = _count(marks, posterior, labelers, classes, overlap)
+        likelihood, crowd = _rates(counts, overlap)
+        share = _share(marks, posterior, classes)
         fresh = _in(marks, _evidence(marks, likelihood), share, overlap)
         moved = float(np.abs(fresh - posterior).max(initial=0.0))
         posterior = fresh
         if moved < _SETTLED:
             break
-    correlation = _correlation(marks, likelihood, share)
-    per_item = (float(posterior @ np.nan_to_num(weight)) + 1.0) / (marks.items + 1.0)
-    seen = counts[:, :, IN].sum(axis=(1, 2))
+    correlation = _correlation(marks, posterior, likelihood, share)
+    per_item = (float(posterior @ marks.weight[marks.cell]) + 1.0) / (marks.items + 1.0)
+    seen = counts.inside.sum(axis=(1, 2))
     learnt = Marking(likelihood, crowd, share, seen, correlation, _THRESHOLD, per_item)
     tempered = learnt.posterior(marks, likelihood, overlap=overlap)[~known]
     best = _best_expected_f(tempered, marks.length[~known])
-    return Marking(likelihood, crowd, share, seen, correlation, best / 2.0 if best else _THRESHOLD, per_item)
+    return replace(learnt, threshold=best / 2.0) if best else learnt
 
 
-def _counts(marks: Marks, posterior: Floats, weight: Floats, labelers: int, classes: int) -> Floats:
-    """Return the expected marks ``(labelers, classes, out or in, mark)``, in stretches."""
-    at = (marks.labeler * classes + marks.class_id[marks.slot]) * MARKS + marks.mark
-    size = labelers * classes * MARKS
-    inside = np.bincount(at, (weight * posterior)[marks.slot], minlength=size)
-    outside = np.bincount(at, (weight * (1.0 - posterior))[marks.slot], minlength=size)
-    return np.asarray(
-        np.stack([outside, inside]).reshape(2, labelers, classes, MARKS).transpose(1, 2, 0, 3), np.float64
-    )
+class _Counts(NamedTuple):
+    """Expected marks in stretches: ``inside`` (labelers, classes, mark) where the class is in; where it is out,
+    ``alarms`` (labelers, classes) marked as the class, of ``outside`` (labelers, classes)."""
+
+    inside: Floats
+    alarms: Floats
+    outside: Floats
 
 
-def _crowd(counts: Floats) -> Floats:
-    """Return a crowd's rates ``(classes, out or in, mark)``: each class leans on all classes, those on a belief."""
-    belief = _STRANGERS.copy()
-    if counts.shape[0] == 1:  # There is no other class to mark.
-        belief[:, NONE] += belief[:, 1]
-        belief[:, 1] = 0.0
-    whole = _leaning(counts.sum(axis=0), belief, _CROWD_STRENGTH)
-    return _with_slips(_leaning(counts, whole, _CROWD_STRENGTH))
+def _count(marks: Marks, posterior: Floats, labelers: int, classes: int, overlap: bool) -> _Counts:
+    # Alone on an item, a labeler agrees with the outcome whatever it is: that teaches nothing.
+    weight = marks.weight * marks.teaches[marks.item]
+    within = (weight[marks.cell] * posterior)[marks.slot]
+    pair = marks.labeler * classes + marks.class_id[marks.slot]
+    size = labelers * classes
+    inside = _sums(pair * MARKS + marks.mark, within, size * MARKS).reshape(labelers, classes, MARKS)
+    out = 1.0 - posterior if overlap else _nothing(marks, posterior)[marks.cell]
+    alarm = (weight[marks.cell] * out)[marks.slot] * (marks.mark == OWN)
+    alarms = _sums(pair, alarm, size).reshape(labelers, classes)
+    # Everybody who answers an item meets all of its cells, in whatever class.
+    cells = weight if overlap else weight * _nothing(marks, posterior)
+    by_item = _sums(marks.item, cells, marks.items)
+    met = _sums(marks.voter, by_item[marks.voter_item], labelers)[:, None]
+    outside = np.maximum(met - (inside.sum(axis=2) if overlap else 0.0), 0.0) + np.zeros((labelers, classes))
+    return _Counts(inside, alarms, outside)
 
 
-def _own(counts: Floats, crowd: Floats) -> Floats:
-    """Return each labeler's rates: the crowd's for the class, moved by the labeler's departure over all classes."""
-    met = counts.sum(axis=3, keepdims=True)
-    expected = (met * crowd).sum(axis=1)
-    typical = np.where(expected.sum(axis=2, keepdims=True) > 0.0, expected, crowd.mean(axis=0))
-    typical = typical / typical.sum(axis=2, keepdims=True)
-    departure = _leaning(counts.sum(axis=1), typical, _LABELER_STRENGTH) / typical
+def _rates(counts: _Counts, overlap: bool) -> tuple[Floats, Floats]:
+    """Return each labeler's likelihood of marks ``(labelers, classes, out or in, mark)`` and the crowd's."""
+    classes = counts.alarms.shape[1]
+    belief = _STRANGER.copy()
+    if classes == 1 or overlap:  # A mark of another class is no mark.
+        belief[[NONE, OTHER]] = belief[NONE] + belief[OTHER], 0.0
+    every = _leaning(counts.inside.sum(axis=(0, 1)), belief, _CROWD_STRENGTH)
+    crowd = _leaning(counts.inside.sum(axis=0), every, _CROWD_STRENGTH)
+    own = _leaning(counts.inside, _moved(counts.inside, crowd), _LABELER_STRENGTH)
+
+    alarms, outside = counts.alarms.sum(axis=0), counts.outside.sum(axis=0)
+    wide = classes if overlap else 1
+    met = outside.sum() / classes
+    any_alarm = (alarms.sum() + _CROWD_STRENGTH * _STRANGERS_ALARM) / (met + _CROWD_STRENGTH) / classes
+    crowd_alarm = (alarms + _CROWD_STRENGTH * any_alarm) / (outside + _CROWD_STRENGTH)
+    typical = (counts.outside * crowd_alarm).sum(axis=1) + _LABELER_STRENGTH * crowd_alarm.sum() / wide
+    departure = (counts.alarms.sum(axis=1) + _LABELER_STRENGTH * crowd_alarm.sum() / wide) / typical
+    centre = crowd_alarm * departure[:, None]
+    own_alarm = (counts.alarms + _LABELER_STRENGTH * centre) / (counts.outside + _LABELER_STRENGTH)
+    return _tables(own, own_alarm, overlap), _tables(crowd[None], crowd_alarm[None], overlap)[0]
+
+
+def _moved(counts: Floats, crowd: Floats) -> Floats:
+    """Return the crowd's rates for each class, moved by each labeler's departure from them over all classes."""
+    met = counts.sum(axis=2, keepdims=True)
+    expected = (met * crowd).sum(axis=1) + _LABELER_STRENGTH * crowd.mean(axis=0)
+    typical = expected / expected.sum(axis=1, keepdims=True)
+    departure = _leaning(counts.sum(axis=1), typical, _LABELER_STRENGTH) / np.maximum(typical, _SLIP)
     centre = crowd * departure[:, None]
-    centre = centre / centre.sum(axis=3, keepdims=True)
-    return _with_slips(_leaning(counts, centre, _LABELER_STRENGTH))
+    return np.asarray(centre / centre.sum(axis=2, keepdims=True))
+
+
+def _tables(inside: Floats, alarm: Floats, overlap: bool) -> Floats:
+    """Return ``(labelers, classes, out or in, mark)`` of rates where a class is in, and of false alarms."""
+    whole = alarm.sum(axis=1, keepdims=True)
+    if overlap:
+        alarm = np.minimum(alarm, _MOST_ALARM)
+        others = np.zeros_like(alarm)
+    else:
+        alarm = alarm * np.minimum(1.0, _MOST_ALARM / whole)
+        others = np.minimum(whole, _MOST_ALARM) - alarm
+    outside = np.stack([1.0 - alarm - others, others, alarm], axis=2)
+    tables = np.stack([outside, inside], axis=2)
+    return np.asarray((1.0 - _SLIP) * tables + _SLIP / MARKS)
+
+
+def _sums(group: Ints, values: Floats, groups: int) -> Floats:
+    return np.bincount(group, values, minlength=groups).astype(np.float64)
 
 
 def _leaning(counts: Floats, centre: Floats, strength: float) -> Floats:
     return np.asarray((counts + strength * centre) / (counts.sum(axis=-1, keepdims=True) + strength))
 
 
-def _with_slips(rates: Floats) -> Floats:
-    return np.asarray((1.0 - _SLIP) * rates + _SLIP / MARKS)
-
-
-def _share(marks: Marks, posterior: Floats, weight: Floats, classes: int) -> Floats:
-    inside = np.bincount(marks.class_id, weight * posterior, minlength=classes)
-    whole = np.bincount(marks.class_id, weight, minlength=classes)
+def _share(marks: Marks, posterior: Floats, classes: int) -> Floats:
+    inside = _sums(marks.class_id, marks.weight[marks.cell] * posterior, classes)
+    whole = float(marks.weight.sum())
     return np.asarray((inside + _SHARE_STRENGTH * _SHARE / classes) / (whole + _SHARE_STRENGTH))
+
+
+def _nothing(marks: Marks, posterior: Floats) -> Floats:
+    """Return the chance of each cell to be of no class, where it is of one at most."""
+    return np.asarray(np.maximum(1.0 - _sums(marks.cell, posterior, marks.start.size), 0.0))
 
 
 def _spoken(marks: Marks, likelihood: Floats) -> Floats:
@@ -196,37 +245,43 @@ def _spoken(marks: Marks, likelihood: Floats) -> Floats:
 
 
 def _evidence(marks: Marks, likelihood: Floats) -> Floats:
-    return np.asarray(np.bincount(marks.slot, _spoken(marks, likelihood), minlength=marks.slots), np.float64)
+    return _sums(marks.slot, _spoken(marks, likelihood), marks.slots)
 
 
 def _in(marks: Marks, evidence: Floats, share: Floats, overlap: bool) -> Floats:
     """Return each slot's chance to be in, from the evidence: alone, or as one at most of its cell's classes."""
-    odds = np.clip(special.logit(share)[marks.class_id] + evidence, -_CERTAIN, _CERTAIN)
+    out = 1.0 - share if overlap else max(1.0 - float(share.sum()), _SLIP)
+    odds = np.clip(np.log(share / out)[marks.class_id] + evidence, -_CERTAIN, _CERTAIN)
     if overlap:
         posterior = special.expit(odds)
     else:
         ratio = np.exp(odds)
-        posterior = ratio / (1.0 + np.bincount(marks.cell, ratio, minlength=marks.start.size))[marks.cell]
+        posterior = ratio / (1.0 + _sums(marks.cell, ratio, marks.start.size))[marks.cell]
     return np.where(np.isnan(marks.known), posterior, marks.known)
 
 
-def _correlation(marks: Marks, likelihood: Floats, share: Floats) -> float:
-    """Return the rho by which each labeler's marks are best foretold from the marks of the others on the item."""
-    told = (marks.voters > 1)[marks.slot] & np.isnan(marks.known)[marks.slot]
+def _correlation(marks: Marks, posterior: Floats, likelihood: Floats, share: Floats) -> float:
+    """Return the rho by which each labeler's marks are best foretold from the marks of the others on the item.
+
+    Each cell is foretold once, as its likeliest class, and counts by its length, as one stretch at most.
+    """
+    most = np.zeros(marks.start.size)
+    np.maximum.at(most, marks.cell, posterior)
+    asked = (marks.voters > 1) & np.isnan(marks.known) & (posterior >= most[marks.cell])
+    told = asked[marks.slot]
     slot, labeler, mark = marks.slot[told], marks.labeler[told], marks.mark[told]
     spoken = _spoken(marks, likelihood)
-    others = (np.bincount(marks.slot, spoken, minlength=marks.slots)[marks.slot] - spoken)[told]
+    others = (_evidence(marks, likelihood)[marks.slot] - spoken)[told]
     if not others.size:
         return _CORRELATION
     class_id = marks.class_id[slot]
     prior, beyond = special.logit(share)[class_id], marks.voters[slot] - 2
     outside, inside = (likelihood[labeler, class_id, state, mark] for state in (OUT, IN))
+    weight = np.minimum(marks.weight[marks.cell[slot]], 1.0)
     belief = -0.5 * ((_CORRELATIONS - _CORRELATION) / _CORRELATION) ** 2
     for i, rho in enumerate(_CORRELATIONS):
         chance = special.expit(prior + others / (1.0 + rho * beyond))
-        belief[i] += float(
-            np.log(outside + chance * (inside - outside)) @ (np.minimum(marks.length[slot] / marks.unit, 1.0))
-        )
+        belief[i] += float(np.log(outside + chance * (inside - outside)) @ weight)
     return float(_CORRELATIONS[belief.argmax()])
 
 

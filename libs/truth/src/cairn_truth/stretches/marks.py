@@ -43,12 +43,12 @@ class Stretches:
 
 @dataclass(frozen=True)
 class Marks:
-    """Entries ``(n,)``, slots ``(slots,)`` and cells ``(cells,)``; all counted from 0 and in order of item.
+    """Entries ``(n,)``, slots ``(slots,)``, cells ``(cells,)``, answers ``(answers,)``; all counted from 0, by item.
 
-    Entries: ``slot``, ``labeler``, ``mark`` (`NONE`, `OTHER`, `OWN`). Slots: ``cell``, ``class_id``, ``length`` (in the
-    line's unit), ``voters`` (labelers who answered the item), ``known`` (1 in, 0 out, nan where truth is unknown).
-    Cells: ``start``, ``end``. ``items`` answered, those without a mark included. ``unit``: the mean length of a
-    stretch that somebody marked (that is true, if nobody did), nan without one.
+    Entries: ``slot``, ``labeler``, ``mark`` (`NONE`, `OTHER`, `OWN`). Slots: ``cell``, ``class_id``, ``voters``
+    (labelers who answered the item), ``known`` (1 in, 0 out, nan where truth is unknown). Cells: ``item``, ``start``,
+    ``end`` (in the line's unit), ``weight`` (length over the mean length of a stretch that somebody marked). Answers:
+    ``voter_item`` and ``voter``. ``teaches`` ``(items,)``: is there more than one answer, or a known truth?
     """
 
     slot: Ints
@@ -56,13 +56,25 @@ class Marks:
     mark: Ints
     cell: Ints
     class_id: Ints
-    length: Floats
     voters: Ints
     known: Floats
+    item: Ints
     start: Floats
     end: Floats
-    items: int
-    unit: float
+    weight: Floats
+    voter_item: Ints
+    voter: Ints
+    teaches: NDArray[np.bool_]
+
+    @property
+    def items(self) -> int:
+        """The number of items answered, those without a mark included."""
+        return int(self.teaches.size)
+
+    @property
+    def length(self) -> Floats:
+        """The length of each slot in the line's unit, ``(slots,)``."""
+        return (self.end - self.start)[self.cell]
 
     @property
     def slots(self) -> int:
@@ -127,10 +139,13 @@ class _Lines:
         )
 
 
-def mark_lines(stretches: Stretches, voters: Voters, truth: Stretches, known: NDArray[np.bool_]) -> Marks:
+def mark_lines(
+    stretches: Stretches, voters: Voters, truth: Stretches, known: NDArray[np.bool_], *, overlap: bool
+) -> Marks:
     """Cut every item's line, from 0 to a little beyond the last bound in use, and write down who marked what.
 
     ``truth``: the true stretches (their ``labeler`` is not read) of the items that are ``known`` ``(items,)``.
+    ``overlap``: may a place be of two classes? If so, marks of another class are none of this one's concern.
     """
     lengths = stretches.end - stretches.start if stretches.item.size else truth.end - truth.start
     unit = float(lengths.mean()) if lengths.size else float("nan")
@@ -162,9 +177,12 @@ def mark_lines(stretches: Stretches, voters: Voters, truth: Stretches, known: ND
     voter = voters.find(stretches.item, stretches.labeler)
     row = _starts(pair_rows)[np.searchsorted(pairs, key)] + voter - _starts(per_item)[stretches.item]
     own = _covered(_starts(row_cells)[row], begin, stop, entry_row.size)
-    voter_cells = lines.cells[voters.item]
-    anything = _covered(_starts(voter_cells)[voter], begin, stop, int(voter_cells.sum()))
-    other = anything[_starts(voter_cells)[row_voter][entry_row] + within]
+    if overlap:
+        other = np.zeros(own.size, dtype=np.int64)
+    else:
+        voter_cells = lines.cells[voters.item]
+        anything = _covered(_starts(voter_cells)[voter], begin, stop, int(voter_cells.sum()))
+        other = np.where(anything[_starts(voter_cells)[row_voter][entry_row] + within], OTHER, NONE)
 
     slot_pair = np.repeat(np.arange(pairs.size), pair_slots)
     cell = lines.first[pair_item][slot_pair] + _within(pair_slots)
@@ -173,16 +191,18 @@ def mark_lines(stretches: Stretches, voters: Voters, truth: Stretches, known: ND
     return Marks(
         slot=pair_first[row_pair][entry_row] + within,
         labeler=voters.labeler[row_voter][entry_row],
-        mark=np.where(own, OWN, np.where(other, OTHER, NONE)),
+        mark=np.where(own, OWN, other),
         cell=cell,
         class_id=(pairs % classes)[slot_pair],
-        length=(lines.end - lines.start)[cell],
         voters=per_item[pair_item][slot_pair],
         known=np.where(known[pair_item][slot_pair], inside.astype(np.float64), np.nan),
+        item=np.repeat(np.arange(items), lines.cells),
         start=lines.start,
         end=lines.end,
-        items=items,
-        unit=unit,
+        weight=(lines.end - lines.start) / unit,
+        voter_item=voters.item,
+        voter=voters.labeler,
+        teaches=(per_item > 1) | known,
     )
 
 
@@ -197,6 +217,8 @@ def _covered(first: Ints, begin: Ints, stop: Ints, size: int) -> NDArray[np.bool
 
 def _rank(item: Ints, bound: Floats, wanted_item: Ints, wanted: Floats) -> Ints:
     """Return the place within its item of each wanted bound, which is there; ``item``, ``bound`` are sorted."""
+    if not wanted.size:
+        return np.zeros(0, dtype=np.int64)
     order = np.lexsort(
         (
             np.concatenate([np.zeros(item.size), np.ones(wanted.size)]),

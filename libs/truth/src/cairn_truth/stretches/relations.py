@@ -121,25 +121,38 @@ class LiveRelations(LiveMarks[tuple[Relation, ...], JoinedRelations]):
     ) -> Marks:
         slots: list[tuple[int, int, int, float]] = []
         entries: list[tuple[int, int, int]] = []
-        cells = 0
-        for one in answered:
+        item: list[int] = []
+        for number, one in enumerate(answered):
             for group in _groups(_links(one.votes, one.truth or ())):
                 drawn = {link.labeler: link.classes for link in group}
                 for class_id in sorted({class_id for link in group for class_id in link.classes}):
                     known = float("nan") if one.truth is None else float(class_id in drawn.get(_TRUTH, ()))
                     for row, (who, _) in enumerate(one.votes):
-                        entries.append((len(slots), rows[who], _mark(drawn.get(row, ()), class_id)))
-                    slots.append((cells, class_id, len(one.votes), known))
-                    # The way back is a place, too, and nobody drew that: what is not linked has to be met somewhere.
-                    entries += [(len(slots), rows[who], NONE) for who, _ in one.votes]
-                    slots.append((cells + 1, class_id, len(one.votes), known * 0.0))
-                cells += 2
-        slot, labeler, mark = np.array(entries, dtype=np.int64).reshape(-1, 3).T
+                        mark = _mark(drawn.get(row, ()), class_id, self.overlap)
+                        entries.append((len(slots), rows[who], mark))
+                    slots.append((len(item), class_id, len(one.votes), known))
+                # The way back is a place, too, that nobody marks: what is not linked has to be met somewhere.
+                item += [number, number]
+        slot, labeler, mark_ = np.array(entries, dtype=np.int64).reshape(-1, 3).T
         columns = np.array(slots, dtype=np.float64).reshape(-1, 4).T
         cell, class_id_, asked = columns[:3].astype(np.int64)
-        ones, place = np.ones(len(slots)), np.arange(cells, dtype=np.float64)
+        place = np.arange(len(item), dtype=np.float64)
+        known_ = np.array([one.truth is not None for one in answered], dtype=bool)
         return Marks(
-            slot, labeler, mark, cell, class_id_, ones, asked, columns[3], place, place + 1, voters.items, 1.0
+            slot=slot,
+            labeler=labeler,
+            mark=mark_,
+            cell=cell,
+            class_id=class_id_,
+            voters=asked,
+            known=columns[3],
+            item=np.array(item, dtype=np.int64),
+            start=place,
+            end=place + 1.0,
+            weight=np.ones(len(item)),
+            voter_item=voters.item,
+            voter=voters.labeler,
+            teaches=(np.bincount(voters.item, minlength=voters.items) > 1) | known_,
         )
 
 
@@ -199,8 +212,10 @@ def _overlaps(spans: Sequence[Span]) -> Floats:
     return np.where(same, shared / (length[:, None] + length - shared), 0.0)
 
 
-def _mark(drawn: Sequence[int], class_id: int) -> int:
-    return OWN if class_id in drawn else OTHER if drawn else NONE
+def _mark(drawn: Sequence[int], class_id: int, several: bool) -> int:
+    if class_id in drawn:
+        return OWN
+    return OTHER if drawn and not several else NONE
 
 
 def _joined(group: Sequence[_Link], class_id: int, weights: Floats) -> Relation:
