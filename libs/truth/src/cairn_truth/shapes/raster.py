@@ -250,3 +250,46 @@ def _crossing_points(height: Floats, edge: Ints) -> Floats:
     # Kept off the corners, so that rings that only touch there stay apart.
     share = np.clip(one / (one - other), 1e-3, 1.0 - 1e-3)
     return np.stack([column + np.where(down, 0.0, share), row + np.where(down, share, 0.0)], axis=1)
+
+
+def simplified(ring: Floats, tolerance: float) -> Floats:
+    """Return a ring on fewer of its points, none of the others further than ``tolerance`` from it.
+
+    Ramer (1972) and Douglas & Peucker (1973), between the two points furthest apart from the first and each other. A
+    ring that would then meet itself is left as it is.
+    """
+    middle = int(np.square(ring - ring[0]).sum(axis=1).argmax())
+    closed = np.concatenate([ring, ring[:1]])
+    kept = {0, middle}
+    pending = [(0, middle), (middle, len(ring))]
+    while pending:
+        low, high = pending.pop()
+        if high - low < 2:
+            continue
+        along = closed[high] - closed[low]
+        off = closed[low + 1 : high] - closed[low]
+        length = float(np.hypot(*along))
+        distance = (
+            np.abs(off[:, 0] * along[1] - off[:, 1] * along[0]) / length if length else np.hypot(*off.T)
+        )
+        furthest = int(distance.argmax())
+        if distance[furthest] > tolerance:
+            at = low + 1 + furthest
+            kept.add(at)
+            pending += [(low, at), (at, high)]
+    fewer = ring[sorted(kept)]
+    return fewer if len(fewer) > 2 and not meets_itself(fewer) else ring
+
+
+def meets_itself(ring: Floats) -> bool:
+    """Return whether two edges of a ring that are not neighbours cross; cost is the square of its points."""
+    start, end = ring, np.roll(ring, -1, axis=0)
+
+    def side(of: Floats) -> Floats:
+        """On which side of each edge (row) each point (column) is."""
+        along, off = (end - start)[:, None, :], of[None, :, :] - start[:, None, :]
+        return np.asarray(np.sign(along[..., 0] * off[..., 1] - along[..., 1] * off[..., 0]))
+
+    first, second = side(start), side(end)
+    astride = first * second < 0.0
+    return bool((astride & astride.T).any())
