@@ -1,0 +1,249 @@
+"""May this lot be delivered? Acceptance sampling by attributes, in the manner of ISO 2859-1, exact for finite lots.
+
+A lot of ``N`` labels is accepted with at most ``c`` wrong ones among ``n`` drawn without replacement. Of the four numbers
+that fix a plan two belong to the producer (a lot no worse than the acceptable quality ``aql`` is refused with chance at
+most ``producer_risk``) and two to the consumer (a lot no better than the limiting quality ``limit`` is accepted with
+chance at most ``consumer_risk``). The tables of ISO 2859-1 fix the first two and leave the others to the code letter;
+here all four are kept, by the smallest sample that can (Guenther 1969), with the hypergeometric law in place of its
+limits. A second sample where the first leaves doubt (Dodge & Romig 1941) keeps both risks with fewer checks on average.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from ..classes.votes import Floats
+
+Ints = NDArray[np.int64]
+
+_FIRST_SHARES = (0.4, 0.5, 0.6, 0.67, 0.75)
+"""First samples tried, as shares of the single plan's: outside these double plans do not gain."""
+
+
+@dataclass(frozen=True, slots=True)
+class SinglePlan:
+    """Draw ``sample`` of ``lot`` labels; accept with at most ``accept`` wrong ones among them."""
+
+    lot: int
+    sample: int
+    accept: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.accept <= self.sample <= self.lot or self.lot < 1:
+            raise ValueError(
+                f"expected 0 <= accept ({self.accept}) <= sample ({self.sample}) <= lot ({self.lot}), lot >= 1"
+            )
+
+    def acceptance(self, error: ArrayLike) -> Floats:
+        """Return the chance that a lot of this share of wrong labels is accepted: the operating characteristic.
+
+        ``error`` any shape, 0..1; the lot holds the nearest whole number of wrong labels. Raises ValueError outside.
+        """
+        return _at_most(self.accept, self.lot, _wrong(error, self.lot), self.sample)
+
+    def checks(self, error: ArrayLike) -> Floats:
+        """Return the expected number of labels looked at: the sample."""
+        return np.full(np.shape(np.asarray(error)), float(self.sample))
+
+    def average_outgoing_error(self, error: ArrayLike) -> Floats:
+        """Return the error delivered on average: what is found is put right, and refused lots are looked at whole."""
+        wrong = _wrong(error, self.lot)
+        return _delivered(self.accept, self.lot, wrong, self.sample) / self.lot
+
+    def outgoing_limit(self) -> tuple[float, float]:
+        """Return the largest average outgoing error (AOQL) and the incoming error that it comes of."""
+        return _limit(self)
+
+
+@dataclass(frozen=True, slots=True)
+class DoublePlan:
+    """Draw ``first``: at most ``accept_first`` wrong accept, ``refuse_first`` or more refuse the lot; else draw ``second``
+    more: at most ``accept_total`` wrong ones in both accept.
+    """
+
+    lot: int
+    first: int
+    accept_first: int
+    refuse_first: int
+    second: int
+    accept_total: int
+
+    def __post_init__(self) -> None:
+        numbers = 0 <= self.accept_first < self.refuse_first <= self.accept_total + 1
+        if not numbers or min(self.first, self.second) < 1 or self.first + self.second > self.lot:
+            raise ValueError(
+                f"expected 0 <= accept_first ({self.accept_first}) < refuse_first ({self.refuse_first}) <= accept_total "
+                f"({self.accept_total}) + 1, first ({self.first}) and second ({self.second}) >= 1, "
+                f"together <= lot ({self.lot})"
+            )
+
+    def acceptance(self, error: ArrayLike) -> Floats:
+        """Return the chance that a lot of this share of wrong labels is accepted. Raises ValueError outside 0..1."""
+        wrong = _wrong(error, self.lot)
+        chance = _at_most(self.accept_first, self.lot, wrong, self.first)
+        for seen in range(self.accept_first + 1, self.refuse_first):
+            left = np.maximum(wrong - seen, 0)
+            rest = _at_most(self.accept_total - seen, self.lot - self.first, left, self.second)
+            chance = chance + _exactly(seen, self.lot, wrong, self.first) * rest
+        return np.minimum(chance, 1.0)
+
+    def checks(self, error: ArrayLike) -> Floats:
+        """Return the expected number of labels looked at, both samples whole."""
+        wrong = _wrong(error, self.lot)
+        again = np.zeros(wrong.shape)
+        for seen in range(self.accept_first + 1, self.refuse_first):
+            again = again + _exactly(seen, self.lot, wrong, self.first)
+        return np.asarray(self.first + self.second * again)
+
+    def average_outgoing_error(self, error: ArrayLike) -> Floats:
+        """Return the error delivered on average: what is found is put right, and refused lots are looked at whole."""
+        wrong = _wrong(error, self.lot)
+        delivered = _delivered(self.accept_first, self.lot, wrong, self.first)
+        for seen in range(self.accept_first + 1, self.refuse_first):
+            left = np.maximum(wrong - seen, 0)
+            rest = _delivered(self.accept_total - seen, self.lot - self.first, left, self.second)
+            delivered = delivered + _exactly(seen, self.lot, wrong, self.first) * rest
+        return np.asarray(delivered / self.lot)
+
+    def outgoing_limit(self) -> tuple[float, float]:
+        """Return the largest average outgoing error (AOQL) and the incoming error that it comes of."""
+        return _limit(self)
+
+
+def single_plan(
+    lot: int, *, aql: float, limit: float, producer_risk: float = 0.05, consumer_risk: float = 0.1
+) -> SinglePlan:
+    """Return the plan with the smallest sample that keeps both risks; the whole lot where nothing less does.
+
+    ``aql`` and ``limit`` (LTPD, RQL) are shares of wrong labels, ``0 <= aql < limit <= 1``; a lot holds whole labels:
+    ``floor(aql * lot)`` wrong ones must pass, ``ceil(limit * lot)`` must not. Raises ValueError where these are one
+    number, so that no plan can tell them apart. Cost: ``c log(lot)`` hypergeometric sums.
+    """
+    good, bad = _qualities(lot, aql, limit, producer_risk, consumer_risk)
+    for accept in range(good + 1):
+        sample = _smallest(lot, bad, accept, consumer_risk)
+        if float(_at_most(accept, lot, np.array(good), sample)) >= 1.0 - producer_risk:
+            return SinglePlan(lot, sample, accept)
+    return SinglePlan(lot, lot, good)
+
+
+def double_plan(
+    lot: int, *, aql: float, limit: float, producer_risk: float = 0.05, consumer_risk: float = 0.1
+) -> DoublePlan | SinglePlan:
+    """Return the double plan, second sample as large as the first or twice it, that looks at fewest labels at ``aql``.
+
+    Arguments and errors as for `single_plan`, whose plan is returned where no double plan of these looks at fewer.
+    """
+    good, bad = _qualities(lot, aql, limit, producer_risk, consumer_risk)
+    single = single_plan(lot, aql=aql, limit=limit, producer_risk=producer_risk, consumer_risk=consumer_risk)
+    best: DoublePlan | SinglePlan = single
+    fewest = float(single.sample)
+    for share in _FIRST_SHARES:
+        first = math.ceil(single.sample * share)
+        for times in (1, 2):
+            plan = _cheapest(
+                lot, first, first * times, single.accept, (good, bad), (producer_risk, consumer_risk)
+            )
+            if plan is not None and float(plan.checks(good / lot)) < fewest:
+                best, fewest = plan, float(plan.checks(good / lot))
+    return best
+
+
+def _cheapest(
+    lot: int, first: int, second: int, accept: int, qualities: tuple[int, int], risks: tuple[float, float]
+) -> DoublePlan | None:
+    """Return the plan of these samples that seldom draws the second; None if none keeps both risks."""
+    if first + second > lot:
+        return None
+    good, bad = qualities
+    best: DoublePlan | None = None
+    for total in range(max(accept, 1), accept + 4):
+        for least in range(total):
+            for refuse in range(least + 2, total + 2):
+                plan = DoublePlan(lot, first, least, refuse, second, total)
+                kept = float(plan.acceptance(bad / lot)) <= risks[1]
+                kept = kept and float(plan.acceptance(good / lot)) >= 1.0 - risks[0]
+                if kept and (best is None or float(plan.checks(good / lot)) < float(best.checks(good / lot))):
+                    best = plan
+    return best
+
+
+def _qualities(
+    lot: int, aql: float, limit: float, producer_risk: float, consumer_risk: float
+) -> tuple[int, int]:
+    """Return how many wrong labels must pass and how many must not. Raises ValueError."""
+    if lot < 1:
+        raise ValueError(f"lot is {lot}; expected at least one label")
+    for name, risk in (("producer_risk", producer_risk), ("consumer_risk", consumer_risk)):
+        if not 0.0 < risk < 1.0:
+            raise ValueError(f"{name} is {risk}; expected strictly between 0 and 1")
+    if not 0.0 <= aql < limit <= 1.0:
+        raise ValueError(f"expected 0 <= aql ({aql}) < limit ({limit}) <= 1")
+    good, bad = math.floor(aql * lot + 1e-9), math.ceil(limit * lot - 1e-9)
+    if good >= bad:
+        raise ValueError(
+            f"aql {aql} and limit {limit} are both {good} of {lot} labels: no sample tells them apart"
+        )
+    return good, bad
+
+
+def _smallest(lot: int, bad: int, accept: int, risk: float) -> int:
+    """Return the smallest sample with at most ``risk`` of no more than ``accept`` among ``bad`` wrong ones."""
+    low, high = min(accept + 1, lot), lot
+    while low < high:
+        middle = (low + high) // 2
+        if float(_at_most(accept, lot, np.array(bad), middle)) <= risk:
+            high = middle
+        else:
+            low = middle + 1
+    return high
+
+
+def _wrong(error: ArrayLike, lot: int) -> Ints:
+    share = np.asarray(error, dtype=np.float64)
+    bad = np.flatnonzero(~((share >= 0.0) & (share <= 1.0)))
+    if bad.size:
+        raise ValueError(f"error, element {bad[0]}: {share.flat[bad[0]]} is not a share in 0..1")
+    return np.asarray(np.rint(share * lot), dtype=np.int64)
+
+
+def _at_most(errors: int, lot: int, wrong: Ints, sample: int) -> Floats:
+    """Return P(a sample holds at most so many of the ``wrong`` ones), for each: the hypergeometric law."""
+    total = np.zeros(wrong.shape)
+    for seen in range(min(errors, sample) + 1):
+        total = total + _exactly(seen, lot, wrong, sample)
+    return np.minimum(total, 1.0)
+
+
+def _exactly(seen: int, lot: int, wrong: Ints, sample: int) -> Floats:
+    able = (seen <= wrong) & (sample - seen <= lot - wrong) & (0 <= seen <= sample)
+    inside = np.where(able, wrong, min(max(seen, 0), lot))
+    left = np.where(able, sample - seen, 0)
+    ways = _log_ways(inside, np.where(able, seen, 0)) + _log_ways(lot - inside, left)
+    whole = _log_ways(np.asarray(lot), np.asarray(sample))
+    return np.where(able, np.exp(ways - whole), 0.0)
+
+
+def _log_ways(n: Ints, k: Ints) -> Floats:
+    return np.asarray(special.gammaln(n + 1.0) - special.gammaln(k + 1.0) - special.gammaln(n - k + 1.0))
+
+
+def _delivered(errors: int, lot: int, wrong: Ints, sample: int) -> Floats:
+    """Return the expected number of wrong labels left in lots accepted with at most so many found."""
+    total = np.zeros(wrong.shape)
+    for seen in range(min(errors, sample) + 1):
+        total = total + _exactly(seen, lot, wrong, sample) * np.maximum(wrong - seen, 0)
+    return total
+
+
+def _limit(plan: SinglePlan | DoublePlan) -> tuple[float, float]:
+    """Search all numbers of wrong labels, or a thousand of them where there are more."""
+    wrong = np.unique(np.linspace(0, plan.lot, min(plan.lot + 1, 1001)).astype(np.int64)) / plan.lot
+    outgoing = plan.average_outgoing_error(wrong)
+    worst = int(outgoing.argmax())
+    return float(outgoing[worst]), float(wrong[worst])
