@@ -145,7 +145,7 @@ spans = st.builds(lambda start, size: Span(start, start + size), st.integers(0, 
 relations = st.builds(Relation, spans, spans, st.integers(0, 1))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.lists(relations, max_size=5).map(tuple), min_size=1, max_size=5), st.booleans())
 def test_any_answers_give_sound_relations(said: Sequence[Answer], several: bool) -> None:
     live = LiveRelations(2, several=several)

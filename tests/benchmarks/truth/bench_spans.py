@@ -48,6 +48,7 @@ def rows(data: Path) -> Rows:
     ):
         best = max((one[measure], name) for name, one in reached.items() if name != score_spans.DEFAULT)
         yield Row(f"{CROWD}: {what}", "F1", ours[measure], *best)
+    yield from _fewer_answers(answers, truth)
     yield from _calibration(answers, truth)
     yield from _speed(answers)
 
@@ -68,6 +69,28 @@ def _median_labeler(answers: Answers, truth: Mapping[str, Value]) -> float:
         for who, said in votes.items():
             theirs.setdefault(who, {})[item] = said
     return median(judge(said, {item: truth[item] for item in said})["f1"] for said in theirs.values())
+
+
+def _fewer_answers(answers: Answers, truth: Mapping[str, Value]) -> Rows:
+    """Yield the characters found from the answers of some labelers of each item, drawn five times."""
+    for each in (2, 3, 5):
+        reached: dict[str, list[float]] = {
+            name: [] for name in METHODS if name not in {"ExactVote", "HMMCrowd"}
+        }
+        for seed in range(5):
+            chance = np.random.default_rng(seed)
+            some = {
+                item: {who: votes[who] for who in chance.permutation(sorted(votes))[:each]}
+                for item, votes in answers.items()
+            }
+            for name, runs in reached.items():
+                runs.append(judge(METHODS[name](some), truth)["f1"])
+        ours = reached.pop(score_spans.DEFAULT)
+        best = max((float(np.mean(runs)), name) for name, runs in reached.items())
+        spread = max(ours) - min(ours)
+        yield Row(
+            f"{CROWD}: characters, {each} answers an item", "F1", float(np.mean(ours)), *best, spread=spread
+        )
 
 
 def _published(place: Path) -> Mapping[str, Mapping[str, Value]]:

@@ -22,9 +22,6 @@ Chosen = NDArray[np.bool_]
 Bounds = tuple[float, float]
 K = TypeVar("K", int, str, tuple[str, str])
 
-_REACH = 0.25
-"""A vote on a boundary is heard within this share of the run's length from where the posterior has it."""
-
 _SEAM = 0.1
 """Gaps of at most this share of a run, taken together, are seams between its pieces; wider ones the cells decide."""
 
@@ -94,13 +91,12 @@ def found_stretches(
 ) -> list[Found]:
     """Return the stretches of one item's value, in order of start, end, class."""
     found: list[Found] = []
+    starts, ends, classes = (np.array([s[column] for s in supporters]) for column in range(3))
     for first, stop in _runs(marks, inside):
         class_id, length = int(marks.class_id[first]), marks.length[first:stop]
         start, end = float(marks.start[marks.cell[first]]), float(marks.end[marks.cell[stop - 1]])
         chance = float(posterior[first:stop] @ length / length.sum())
-        there = [
-            i for i, s in enumerate(supporters) if s.class_id == class_id and s.start < end and s.end > start
-        ]
+        there = np.flatnonzero((classes == class_id) & (starts < end) & (ends > start)).tolist()
         for a, b in _pieces(start, end, [supporters[i] for i in there], boundaries):
             found.append(Found(a, b, class_id, chance, _nearest(a, b, there, supporters)))
     return _apart(sorted(found, key=lambda one: (one.start, one.end, one.class_id)), overlap)
@@ -142,14 +138,13 @@ def _pieces(
     start: float, end: float, supporters: Sequence[Supporter], boundaries: Boundaries
 ) -> list[Bounds]:
     """Return the stretches that a run is, by its labelers' vote."""
-    reach = _REACH * (end - start)
     split = [(_of_run(start, end, theirs), theirs[0].weight) for theirs in _by_labeler(supporters)]
     split = [(pieces, weight) for pieces, weight in split if pieces]
     if not split:
         return [(start, end)]
     count = int(most_named([len(pieces) for pieces, _ in split], [weight for _, weight in split]))
-    first = _voted([(pieces[0][0], weight) for pieces, weight in split], start, reach, boundaries)
-    last = _voted([(pieces[-1][1], weight) for pieces, weight in split], end, reach, boundaries)
+    first = _voted([(pieces[0][0], weight) for pieces, weight in split], start, end - start, boundaries)
+    last = _voted([(pieces[-1][1], weight) for pieces, weight in split], end, end - start, boundaries)
     agreed = [(pieces, weight) for pieces, weight in split if len(pieces) == count]
     weights = [weight for _, weight in agreed]
     bounds = [first]
@@ -175,6 +170,7 @@ def _of_run(start: float, end: float, theirs: Sequence[Supporter]) -> list[Bound
 
 
 def _voted(proposed: Sequence[Bounds], otherwise: float, reach: float, boundaries: Boundaries) -> float:
+    """Return the boundary voted for, of votes within ``reach``; one further away is meant for something else."""
     near = [(place, weight) for place, weight in proposed if abs(place - otherwise) <= reach]
     return boundaries([place for place, _ in near], [weight for _, weight in near]) if near else otherwise
 

@@ -106,9 +106,13 @@ class Marking:
 
     @classmethod
     def of(cls, arrays: Mapping[str, Floats]) -> Marking:
-        """Return what `arrays` gave."""
-        correlation, threshold, per_item = (float(number) for number in arrays["numbers"])
-        likelihood, crowd, share, seen = (arrays[name] for name in ("likelihood", "crowd", "share", "seen"))
+        """Return what `arrays` gave. Raises ValueError if it is something else."""
+        names = ("likelihood", "crowd", "share", "seen", "numbers")
+        missing = [name for name in names if name not in arrays]
+        if missing:
+            raise ValueError(f"the saved state has no {missing[0]}; expected one of how labelers mark")
+        likelihood, crowd, share, seen, numbers = (arrays[name] for name in names)
+        correlation, threshold, per_item = (float(number) for number in numbers)
         return cls(likelihood, crowd, share, seen, correlation, threshold, per_item)
 
     def rates(self, rows: Ints) -> Floats:
