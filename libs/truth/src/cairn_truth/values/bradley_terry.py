@@ -40,6 +40,9 @@ _HABIT_VARIANCES = np.array([0.1, 0.25, 0.5])
 _LARGEST = 25.0
 """Squared log-odds no variance exceeds, for where nobody ever says neither there is no limit to how seldom."""
 
+_LEAST_CARE = 0.5
+"""Average care in a round, below which it is not made the unit: a crowd that only guesses has none."""
+
 _ROUNDS = 100
 _SETTLED = 1e-3
 """Log-odds by which no lead moves any more; far below what an answer is worth."""
@@ -342,7 +345,7 @@ def _learn_habits(comparisons: Comparisons, leads: Leads, habits: Habits) -> Hab
     square = bend[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(-1, 3, 3)
     covariance = np.asarray(np.linalg.inv(square + np.diag(1.0 / habits.variance)), dtype=np.float64)
     step = np.einsum("lij,lj->li", covariance, slope - (habits.mean - habits.crowd) / habits.variance)
-    return _learn_crowd(habits.mean + np.clip(step, -_LONGEST_STEP, _LONGEST_STEP), covariance, habits)
+    return _learn_crowd(habits.mean + np.clip(step, -_LONGEST_STEP, _LONGEST_STEP), covariance)
 
 
 def _points(leads: Leads) -> Floats:
@@ -352,11 +355,18 @@ def _points(leads: Leads) -> Floats:
     return np.asarray((leads.mean[:, :, None] + spread).transpose(1, 0, 2))
 
 
-def _learn_crowd(mean: Floats, covariance: Floats, habits: Habits) -> Habits:
-    """Return habits with the population that fits them; its care stays 1, which is what log-odds are measured in."""
+def _learn_crowd(mean: Floats, covariance: Floats) -> Habits:
+    """Return habits with the population that fits them.
+
+    Log-odds are measured in the care of the crowd's average, which is therefore kept at 1; what labelers are divided
+    by here, leads and strengths regain in the next round.
+    """
     people = mean.shape[0]
+    average = (1.0 + mean[:, 0].sum()) / (1.0 + people)
+    unit = np.array([1.0 / max(average, _LEAST_CARE), 1.0, 1.0])
+    mean, covariance = mean * unit, covariance * unit[:, None] * unit
     crowd = mean.sum(axis=0) / (people + 1.0)
     crowd[0] = 1.0
     off = (mean - crowd) ** 2 + np.diagonal(covariance, axis1=1, axis2=2)
-    variance = np.minimum((_STRENGTH * _HABIT_VARIANCES + off.sum(axis=0)) / (_STRENGTH + people), _LARGEST)
-    return Habits(mean, covariance, crowd, variance)
+    variance = (_STRENGTH * _HABIT_VARIANCES + off.sum(axis=0)) / (_STRENGTH + people)
+    return Habits(mean, covariance, crowd, np.minimum(variance, _LARGEST))
