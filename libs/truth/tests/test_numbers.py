@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cairn_truth.measured.score_numbers import DEFAULT, METHODS, judge, read
 from cairn_truth.values.numbers import (
     LiveNumbers,
     Measured,
@@ -311,6 +312,33 @@ def test_names_of_labelers_mean_nothing(rows: list[tuple[int, int, int]], names:
     other = fitted(as_answers([(i, names[who], said) for i, who, said in rows]))
     for item, one in fitted(as_answers(rows)).items():
         assert other[item].value == pytest.approx(one.value, rel=1e-4, abs=1e-3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_measured_alike(method: str) -> None:
+    crowd = simulate(care=0.8)
+    found = judge(METHODS[method](crowd.answers), crowd.truth)
+    assert next(iter(METHODS)) == DEFAULT
+    assert next(iter(found)) == "rmse"
+    assert found["mae"] < found["rmse"] < 6.0
+    assert found["correlation"] > 0.9
+    assert METHODS[method]({"a": {"x": 2.0, "y": 2.0}}) == {"a": pytest.approx(2.0)}
+
+
+def test_published_weights_beat_the_mean_where_labelers_differ_in_care() -> None:
+    crowd = simulate(care=0.8)
+    error = {method: judge(METHODS[method](crowd.answers), crowd.truth)["rmse"] for method in METHODS}
+    assert max(error["LFC-N"], error["CATD"], error[DEFAULT]) < error["Mean"]
+
+
+def test_what_cannot_be_read_or_judged_is_named() -> None:
+    assert read(" 2.5") == 2.5
+    for cell in ("", "two", "nan", "inf"):
+        with pytest.raises(ValueError, match="expected a finite number"):
+            read(cell)
+    with pytest.raises(ValueError, match="no item has a value and a truth"):
+        judge({"a": 1.0}, {"b": 1.0})
+    assert judge({"a": 1.0, "b": 1.0}, {"a": 1.0, "b": 3.0})["correlation"] == 0.0
 
 
 @pytest.mark.data
