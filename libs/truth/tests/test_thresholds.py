@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from cairn_truth.routing.thresholds import (
+    LetThrough,
     choose_threshold,
     choose_thresholds_per_class,
     clopper_pearson_lower,
@@ -19,6 +20,7 @@ from cairn_truth.routing.thresholds import (
     spend,
     upper_bound,
 )
+from cairn_truth.routing.wager import fewest_items
 
 
 @given(st.integers(1, 500), st.floats(0, 1), st.floats(0.001, 0.5))
@@ -133,3 +135,124 @@ def test_bad_numbers_are_named() -> None:
         choose_threshold([0.5, float("nan")], [0, 0], alpha=0.1, delta=0.1)
     with pytest.raises(ValueError, match=r"error_probability\[0\] is 2"):
         choose_threshold([0.5], [2], alpha=0.1, delta=0.1)
+
+
+def _retrained(chance: np.random.Generator, items: int, accuracy: float) -> tuple[np.ndarray, np.ndarray]:
+    """A model's scores and errors; hard items are hard for every model, a better one errs on fewer of them."""
+    ease = np.random.default_rng(7).random(items)  # the same items, whichever model looks at them
+    wrong = chance.random(items) > accuracy + (1 - accuracy) * np.minimum(1, 1.6 * ease)
+    return ease + 0.2 * chance.normal(size=items), wrong.astype(np.float64)
+
+
+@pytest.mark.parametrize(("people_err", "pool_items"), [(0.0, None), (0.1, None), (0.0, 1000)])
+def test_with_retraining_all_that_was_ever_let_through_keeps_the_promise(
+    people_err: float, pool_items: int | None
+) -> None:
+    alpha, delta, runs, items, sampled = 0.1, 0.1, 60, 6000, 1000
+    broken, covered = 0, 0.0
+    for seed in range(runs):
+        chance = np.random.default_rng(seed)
+        everything = chance.permutation(items)[: sampled + (pool_items or items - sampled)]
+        sample, pool = everything[:sampled], everything[sampled:]
+        waiting, open_items, errors = np.ones(sampled, bool), np.ones(pool.size, bool), 0.0
+        seen, before = np.zeros(0), np.zeros(0)
+        for accuracy in (0.3, 0.5, 0.6, 0.7):
+            score, wrong = _retrained(chance, items, accuracy)
+            votes = np.where(chance.random(sampled) < people_err, 1 - wrong[sample], wrong[sample])
+            doubt = np.where(votes == 1, 1 - people_err, people_err)
+            prior = np.full(sampled, 0.5)
+            decision = choose_threshold(
+                score[sample][waiting],
+                doubt[waiting],
+                alpha=alpha,
+                delta=delta,
+                prior_error=prior[waiting],
+                earlier=LetThrough(seen, before),
+                pool_items=pool_items,
+            )
+            through = waiting & (score[sample] >= decision.threshold)
+            seen = np.concatenate([seen, doubt[through]])
+            before = np.concatenate([before, prior[through]])
+            waiting &= ~through
+            auto = open_items & (score[pool] >= decision.threshold)
+            errors += wrong[pool][auto].sum()
+            open_items &= ~auto
+        labeled = int((~open_items).sum())
+        broken += bool(labeled and errors / labeled > alpha)
+        covered += labeled / pool.size
+    assert broken / runs <= delta
+    assert covered / runs > 0.25
+
+
+def test_what_was_let_through_before_counts_with_what_comes() -> None:
+    score, wrong = np.linspace(1.0, 0.0, 400), np.zeros(400)
+    alone = choose_threshold(score, wrong, alpha=0.05, delta=0.1)
+    good = choose_threshold(score[:60], wrong[:60], alpha=0.05, delta=0.1, earlier=LetThrough(np.zeros(340)))
+    assert good.coverage == alone.coverage == 1.0
+    assert good.upper_bound == pytest.approx(alone.upper_bound)
+    assert good.selected == 60
+    bad = choose_threshold(score, wrong, alpha=0.05, delta=0.1, earlier=LetThrough(np.ones(60)))
+    assert not bad.allows_any, "60 errors are not outweighed by 400 right answers"
+
+
+def test_a_failure_on_the_way_down_is_no_end() -> None:
+    wrong = np.zeros(600)
+    wrong[[0, 1, 2, 30, 40]] = 1.0  # a model that is too sure of a few
+    decision = choose_threshold(np.linspace(1.0, 0.0, 600), wrong, alpha=0.05, delta=0.1)
+    assert decision.coverage == 1.0
+    assert any(not step.passed for step in decision.tested)
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 50), st.sampled_from([0.02, 0.05, 0.1]))
+def test_only_the_order_of_scores_matters(seed: int, alpha: float) -> None:
+    score, wrong = _pool(seed, 800)
+    once = choose_threshold(score, wrong, alpha=alpha, delta=0.1)
+    order = np.random.default_rng(seed).permutation(800)
+    again = choose_threshold(np.log(score[order]) * 5.0, wrong[order], alpha=alpha, delta=0.1)
+    assert (once.selected, once.upper_bound) == (again.selected, again.upper_bound)
+
+
+def test_a_small_pool_asks_for_more_evidence() -> None:
+    score, wrong = _pool(3, 1500)
+    endless = choose_threshold(score, wrong, alpha=0.1, delta=0.1)
+    small = choose_threshold(score, wrong, alpha=0.1, delta=0.1, pool_items=1500)
+    huge = choose_threshold(score, wrong, alpha=0.1, delta=0.1, pool_items=10**9)
+    assert small.selected < huge.selected == endless.selected
+    with pytest.raises(ValueError, match="pool_items is 0"):
+        choose_threshold(score, wrong, alpha=0.1, delta=0.1, pool_items=0)
+
+
+@given(st.floats(0.01, 0.3), st.floats(0.001, 0.3))
+def test_the_fewest_items_are_as_many_as_pass_without_an_error(alpha: float, delta: float) -> None:
+    least = fewest_items(alpha, delta)
+    for items, passes in ((least, True), (least - 1, False)):
+        decision = choose_threshold([0.9] * items, [0.0] * items, alpha=alpha, delta=delta)
+        assert decision.allows_any == passes
+    assert least < 1.5 * math.log(delta) / math.log1p(-alpha) + 3
+
+
+def test_the_more_people_err_the_less_is_proven_but_never_too_much() -> None:
+    score, wrong = _pool(5, 3000)
+    reached = []
+    for people_err in (0.0, 0.05, 0.2, 0.5):
+        votes = np.where(np.random.default_rng(1).random(3000) < people_err, 1 - wrong, wrong)
+        doubt = np.where(votes == 1, 1 - people_err, people_err)
+        prior = np.full(3000, 0.5)
+        reached.append(choose_threshold(score, doubt, alpha=0.1, delta=0.1, prior_error=prior).coverage)
+    assert reached == sorted(reached, reverse=True)
+    assert reached[1] > 0.8 * reached[0]
+    assert reached[3] == 0.0
+
+
+def test_classes_that_model_and_people_both_mistake_prove_nothing_by_agreement() -> None:
+    chance = np.random.default_rng(0)
+    truth = chance.integers(0, 40, 4000)
+    twin = truth ^ 1
+    answer = np.where(chance.random(4000) < 0.1, twin, truth)
+    vote = np.where(chance.random(4000) < 0.1, twin, truth)
+    posterior = np.full((4000, 40), 1e-9)
+    posterior[np.arange(4000), vote] = 0.9
+    posterior[np.arange(4000), vote ^ 1] = 0.1
+    error, prior = model_errors(posterior, answer)
+    assert upper_bound(error, 0.1, prior_error=prior) > 0.1

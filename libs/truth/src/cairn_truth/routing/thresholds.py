@@ -88,8 +88,11 @@ def model_errors(posterior: ArrayLike, predicted: ArrayLike) -> tuple[Floats, Fl
     """Return ``(error_probability, prior_error)``, each ``(n,)``, of a model's answers on the validation
     sample.
 
-    ``posterior`` ``(n, classes)`` is the truth by people's votes alone, ``predicted`` ``(n,)`` the model's
-    class. The prior of a class is its mean posterior over the sample, which is a random one.
+    ``posterior`` ``(n, classes)`` is the truth by people's votes alone, ``predicted`` ``(n,)`` the model's class. The prior
+    of a class is its mean posterior over the sample, which is a random one. Which class is the truth where the model errs
+    is not known, and people may mistake just the classes that the model mistakes: the worst is taken, the class that
+    people's votes speak for most, by their likelihood. ``prior_error`` is that class's prior against the model's; between
+    two classes it is the other's prior, and where nobody answered it equals ``error_probability``.
     """
     truth = np.asarray(posterior, dtype=np.float64)
     answer = np.asarray(predicted, dtype=np.int64)
@@ -102,8 +105,13 @@ def model_errors(posterior: ArrayLike, predicted: ArrayLike) -> tuple[Floats, Fl
     if answer.min() < 0 or answer.max() >= truth.shape[1]:
         raise ValueError(f"predicted holds classes outside 0..{truth.shape[1] - 1}")
     rows = np.arange(answer.size)
-    prior = np.clip(truth.mean(axis=0), 1e-6, 1.0 - 1e-6)
-    return np.clip(1.0 - truth[rows, answer], 0.0, 1.0), 1.0 - prior[answer]
+    likelihood = truth / np.clip(truth.mean(axis=0), 1e-6, None)
+    mine = np.maximum(likelihood[rows, answer], 1e-12)
+    likelihood[rows, answer] = 0.0
+    odds = likelihood.max(axis=1) / mine
+    error = np.clip(1.0 - truth[rows, answer], 0.0, 1.0)
+    sure = np.clip(error, 1e-12, 1.0 - 1e-12)
+    return error, 1.0 / (1.0 + odds * (1.0 - sure) / sure)
 
 
 def upper_bound(error_probability: ArrayLike, delta: float, *, prior_error: ArrayLike | None = None) -> float:
