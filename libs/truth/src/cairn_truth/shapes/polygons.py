@@ -144,7 +144,7 @@ def traced(field: Floats, grid: Grid) -> Polygon | None:
 
 
 def _points(ring: Floats, grid: Grid) -> tuple[float, ...]:
-    return tuple(float(v) for v in simplified(ring, grid.step / 8.0).ravel())
+    return tuple(float(v) for v in simplified(ring, grid.step / 4.0).ravel())
 
 
 def _region_iou(one: Bools, other: Bools) -> float:

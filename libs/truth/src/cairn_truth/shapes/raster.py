@@ -255,30 +255,39 @@ def _crossing_points(height: Floats, edge: Ints) -> Floats:
 def simplified(ring: Floats, tolerance: float) -> Floats:
     """Return a ring on fewer of its points, none of the others further than ``tolerance`` from it.
 
-    Ramer (1972) and Douglas & Peucker (1973), between the two points furthest apart from the first and each other. A
-    ring that would then meet itself is left as it is.
+    A ring that would then meet itself is left as it is.
     """
     middle = int(np.square(ring - ring[0]).sum(axis=1).argmax())
     closed = np.concatenate([ring, ring[:1]])
-    kept = {0, middle}
-    pending = [(0, middle), (middle, len(ring))]
+    halves = thinned(closed[: middle + 1], tolerance), thinned(closed[middle:], tolerance) + middle
+    fewer = ring[np.concatenate([halves[0][:-1], halves[1][:-1]])]
+    return fewer if len(fewer) > 2 and not meets_itself(fewer) else ring
+
+
+def thinned(line: Floats, tolerance: float) -> Ints:
+    """Return which points ``(kept,)`` of a line ``(n, 2)`` show it to within ``tolerance``, both ends among them.
+
+    Ramer (1972), Douglas & Peucker (1973).
+    """
+    kept = {0, len(line) - 1}
+    pending = [(0, len(line) - 1)]
     while pending:
         low, high = pending.pop()
         if high - low < 2:
             continue
-        along = closed[high] - closed[low]
-        off = closed[low + 1 : high] - closed[low]
-        length = float(np.hypot(*along))
-        distance = (
-            np.abs(off[:, 0] * along[1] - off[:, 1] * along[0]) / length if length else np.hypot(*off.T)
-        )
+        along = line[high] - line[low]
+        off = line[low + 1 : high] - line[low]
+        length = float(np.hypot(along[0], along[1]))
+        if length:
+            distance = np.abs(off[:, 0] * along[1] - off[:, 1] * along[0]) / length
+        else:
+            distance = np.hypot(off[:, 0], off[:, 1])
         furthest = int(distance.argmax())
         if distance[furthest] > tolerance:
             at = low + 1 + furthest
             kept.add(at)
             pending += [(low, at), (at, high)]
-    fewer = ring[sorted(kept)]
-    return fewer if len(fewer) > 2 and not meets_itself(fewer) else ring
+    return np.array(sorted(kept), dtype=np.int64)
 
 
 def meets_itself(ring: Floats) -> bool:
