@@ -6,17 +6,21 @@ who agree are very probably right. That none of the candidates is right is one m
 
 from __future__ import annotations
 
-import hashlib
-import io
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
 from ..classes.live_classes import Weighed
+from ..classes.votes import Floats
+from ..live_answers import Answered, Evidence, LabelerAccuracy, LiveAnswers
+
+VERSION = "2"
+"""Changes whenever the same answers may give another text; it is written into every label's provenance."""
+
+ALGORITHM = "OneCoinDawidSkene on exact text"
 
 _ACCURACY, _STRENGTH = 0.7, 10.0
 """A crowd nobody knows yet, in answers."""
@@ -28,25 +32,25 @@ _ROUNDS = 50
 _SETTLED = 1e-6
 _BOUND = 1e-3
 
+__all__ = ["ChosenText", "LabelerAccuracy", "LiveTexts", "normalise"]
+
 
 @dataclass(frozen=True, slots=True)
 class ChosenText:
-    """The most probable answer as it was most often written, and the chance that it is right."""
+    """The most probable answer as it was most often written, and the chance that it is right.
+
+    ``candidates`` are the distinct answers as compared, with their chances, the most probable first.
+    """
 
     text: str
     confidence: float
     candidates: tuple[tuple[str, float], ...]
+    evidence: tuple[Evidence, ...] = ()
 
-
-@dataclass(frozen=True, slots=True)
-class LabelerAccuracy:
-    """A labeler's chance to be right with its 95 % credible interval, over ``votes`` answers."""
-
-    labeler: str
-    votes: int
-    accuracy: float
-    low: float
-    high: float
+    @property
+    def value(self) -> str:
+        """The text, by the name that all kinds share."""
+        return self.text
 
 
 def normalise(text: str, *, fold_case_and_space: bool = True) -> str:
@@ -55,158 +59,144 @@ def normalise(text: str, *, fold_case_and_space: bool = True) -> str:
     return " ".join(composed.casefold().split()) if fold_case_and_space else composed
 
 
-class LiveTexts:
-    """Live posteriors of a question answered with text; items and labelers by name."""
+def as_text(answer: object) -> str:
+    """Return an answer that is a string UTF-8 can write; raises ValueError for any other."""
+    if not isinstance(answer, str):
+        raise ValueError(f"the answer is {type(answer).__name__} {answer!r:.40}; expected a string")
+    for place, letter in enumerate(answer):
+        if "\ud800" <= letter <= "\udfff":
+            raise ValueError(
+                f"character {place} of the answer is half a surrogate pair; expected Unicode text"
+            )
+    return answer
+
+
+class LiveTexts(LiveAnswers[str, ChosenText, LabelerAccuracy]):
+    """Live posteriors of a question answered with text that is right or wrong as a whole: identifiers, short words.
+
+    ``fold_case_and_space`` takes answers that differ only in these for the same.
+    """
 
     def __init__(self, *, fold_case_and_space: bool = True) -> None:
-        self.refits = 0
-        self.refit_votes = 0
+        super().__init__()
         self._fold = fold_case_and_space
-        self._answers: dict[str, dict[str, str]] = {}
-        self._gold: dict[str, str] = {}
-        self._counts: dict[str, int] = {}
-        self._right: dict[str, tuple[float, float]] = {}
-        self._crowd = _ACCURACY
-
-    @property
-    def votes(self) -> int:
-        """Answers held."""
-        return sum(self._counts.values())
-
-    def update(self, item: str, labeler: str, text: str) -> ChosenText:
-        """Add an answer, or replace this labeler's earlier one, and return what the item's text now is."""
-        answers = self._answers.setdefault(item, {})
-        if labeler not in answers:
-            self._counts[labeler] = self._counts.get(labeler, 0) + 1
-        answers[labeler] = text
-        return self.posterior(item)
-
-    def know(self, item: str, truth: str | None) -> None:
-        """Clamp an item to a known text, or free it again with None."""
-        if truth is None:
-            self._gold.pop(item, None)
-        else:
-            self._gold[item] = truth
-
-    def posterior(self, item: str) -> ChosenText:
-        """Return the most probable text; empty with confidence 0 where nobody has answered."""
-        if item in self._gold:
-            return ChosenText(self._gold[item], 1.0, ((self._gold[item], 1.0),))
-        chances = self._chances(item)
-        if not chances:
-            return ChosenText("", 0.0, ())
-        best = max(chances, key=lambda key: chances[key])
-        ranked = sorted(chances.items(), key=lambda pair: (-pair[1], pair[0]))
-        return ChosenText(self._as_written(item, best), chances[best], tuple(ranked))
-
-    def votes_on(self, item: str) -> Sequence[tuple[str, str]]:
-        """Return ``(labeler, text)`` of each answer on an item, by labeler."""
-        answers = self._answers.get(item, {})
-        return [(who, answers[who]) for who in sorted(answers)]
 
     def weigh(self, item: str) -> list[Weighed]:
         """Return each answer's log-likelihood ratio for the leading text, heaviest first."""
-        chances = self._chances(item)
-        if not chances:
+        votes = self.votes_on(item)
+        if not votes:
             return []
-        best = max(chances, key=lambda key: chances[key])
+        best = self._key(self.posterior(item).text)
         parts = []
-        for who, text in self.votes_on(item):
-            p = self._accuracy(who)
-            weight = float(np.log(p / ((1.0 - p) * _SAME_MISTAKE)))
+        for who, text in votes:
+            weight = evidence_of(self._right(who))
             parts.append(Weighed(who, 0, weight if self._key(text) == best else -weight))
         return sorted(parts, key=lambda part: (-abs(part.weight), part.labeler))
 
     def reliability(self, labeler: str) -> LabelerAccuracy:
         """Return how often a labeler is right; the crowd's accuracy for one never fitted."""
-        p = self._accuracy(labeler)
-        seen = self._right.get(labeler, (0.0, 0.0))[1] + _STRENGTH
-        low, high = special.betaincinv(p * seen + 0.5, (1.0 - p) * seen + 0.5, [0.025, 0.975])
-        return LabelerAccuracy(labeler, self._counts.get(labeler, 0), p, float(low), float(high))
+        seen = self._of(labeler, "seen", 0.0) + _STRENGTH
+        return self._accuracy(labeler, self._right(labeler), seen)
 
-    def labelers(self) -> list[str]:
-        """Return the labelers who answered, by name."""
-        return sorted(self._counts)
+    def _checked(self, answer: str) -> str:
+        return as_text(answer)
 
-    def items(self) -> Sequence[str]:
-        """Return the items that have an answer."""
-        return list(self._answers)
+    def _join(self, votes: Sequence[tuple[str, str]]) -> ChosenText:
+        keyed = [(self._key(text), text) for _, text in votes]
+        return chosen(votes, keyed, np.array([self._right(who) for who, _ in votes]))
 
-    def refit(self) -> None:
-        """Fit accuracies to all answers; independent of the order they came in."""
-        self._right, self._crowd = {}, _ACCURACY
-        names = sorted(self._answers)
-        before: dict[str, float] = {}
-        for _ in range(_ROUNDS):
-            right = dict.fromkeys(sorted(self._counts), 0.0)
-            for name in names:
-                chances = self._chances(name)
-                for who, text in self.votes_on(name):
-                    right[who] += chances.get(self._key(text), 0.0)
-            total = sum(right.values())
-            self._crowd = (total + _STRENGTH * _ACCURACY) / (self.votes + _STRENGTH)
-            self._right = {who: (r, float(self._counts[who])) for who, r in right.items()}
-            if all(abs(r - before.get(who, -1.0)) < _SETTLED for who, r in right.items()):
-                break
-            before = right
-        self.refits += 1
-        self.refit_votes = self.votes
+    def _known(self, truth: str, votes: Sequence[tuple[str, str]]) -> ChosenText:
+        key = self._key(truth)
+        evidence = tuple(Evidence(who, float(self._key(text) == key), 0.0) for who, text in votes)
+        return ChosenText(truth, 1.0, ((key, 1.0),), evidence)
 
-    def save(self) -> bytes:
-        """Return the fitted state as bytes (NumPy .npz, no pickle)."""
-        buffer, names = io.BytesIO(), sorted(self._right)
-        np.savez(
-            buffer,
-            labelers=np.array(names, dtype=np.str_),
-            right=np.array([self._right[n] for n in names]).reshape(-1, 2),
-            crowd=np.array([self._crowd]),
-            refits=np.array([self.refits, self.refit_votes], dtype=np.int64),
-        )
-        return buffer.getvalue()
-
-    def restore(self, saved: bytes) -> None:
-        """Adopt a saved fit; the answers are added by `update` as ever."""
-        with np.load(io.BytesIO(saved), allow_pickle=False) as arrays:
-            pairs = zip(arrays["labelers"], arrays["right"], strict=True)
-            self._right = {str(name): (float(r[0]), float(r[1])) for name, r in pairs}
-            self._crowd = float(arrays["crowd"][0])
-            self.refits, self.refit_votes = (int(n) for n in arrays["refits"])
-
-    def digest(self) -> bytes:
-        """Return the SHA-256 of the fitted state."""
-        names = sorted(self._right)
-        sha = hashlib.sha256("\n".join(names).encode())
-        sha.update(np.array([[*self._right[n]] for n in names], dtype="<f8").tobytes())
-        sha.update(np.array([self._crowd], dtype="<f8").tobytes())
-        return sha.digest()
+    def _learn(self, answered: Sequence[Answered[str]], labelers: tuple[str, ...]) -> Mapping[str, Floats]:
+        keyed = [
+            ([(who, self._key(text)) for who, text in votes], None if truth is None else self._key(truth))
+            for _, votes, truth in answered
+        ]
+        return fit_accuracies(keyed, labelers)
 
     def _key(self, text: str) -> str:
         return normalise(text, fold_case_and_space=self._fold)
 
-    def _accuracy(self, labeler: str) -> float:
-        right, seen = self._right.get(labeler, (0.0, 0.0))
-        p = (right + _STRENGTH * self._crowd) / (seen + _STRENGTH)
-        return min(max(p, _BOUND), 1.0 - _BOUND)
+    def _right(self, labeler: str) -> float:
+        crowd = float(self._fitted["crowd"][0]) if self._fitted else _ACCURACY
+        return self._of(labeler, "accuracy", crowd)
 
-    def _chances(self, item: str) -> dict[str, float]:
-        """Return each candidate's probability; what is missing to one is that none of them is right."""
-        if item in self._gold:
-            return {self._key(self._gold[item]): 1.0}
-        votes = [(who, self._key(text)) for who, text in self.votes_on(item)]
-        keys = sorted({key for _, key in votes})
-        if not keys:
-            return {}
-        hits = np.array([np.log(self._accuracy(who)) for who, _ in votes])
-        misses = np.array([np.log((1.0 - self._accuracy(who)) * _SAME_MISTAKE) for who, _ in votes])
-        logs = [float(np.where([key == said for _, said in votes], hits, misses).sum()) for key in keys]
-        # None of them: one of all the strings that nobody wrote, so that one answer alone is as sure as its labeler.
-        unsaid = max(1.0 + 1.0 / _SAME_MISTAKE - len(keys), 1.0)
-        logs.append(float(misses.sum() + np.log(unsaid)))
-        top = max(logs)
-        mass = np.exp(np.array(logs) - top)
-        mass = mass / mass.sum()
-        return {key: float(p) for key, p in zip(keys, mass, strict=False)}
 
-    def _as_written(self, item: str, key: str) -> str:
-        forms = Counter(text for _, text in self.votes_on(item) if self._key(text) == key)
-        return min(forms, key=lambda form: (-forms[form], form)) if forms else key
+def evidence_of(accuracy: float) -> float:
+    """Return the nats by which one answer speaks for what it says."""
+    return float(np.log(accuracy / ((1.0 - accuracy) * _SAME_MISTAKE)))
+
+
+def chances(keys: Sequence[str], accuracy: Floats) -> dict[str, float]:
+    """Return each distinct key's probability; what is missing to one is that none of them is right.
+
+    ``accuracy`` ``(answers,)`` is that of whoever gave each key.
+    """
+    distinct = sorted(set(keys))
+    if not distinct:
+        return {}
+    place = {key: i for i, key in enumerate(distinct)}
+    hits, misses = np.log(accuracy), np.log((1.0 - accuracy) * _SAME_MISTAKE)
+    gains = np.bincount([place[key] for key in keys], weights=hits - misses, minlength=len(distinct))
+    # None of them: one of all the strings that nobody wrote, so that one answer alone is as sure as its labeler.
+    unsaid = max(1.0 + 1.0 / _SAME_MISTAKE - len(distinct), 1.0)
+    logs = np.append(gains, np.log(unsaid))
+    mass = np.exp(logs - logs.max())
+    return dict(zip(distinct, (mass / mass.sum()).tolist(), strict=False))
+
+
+def chosen(
+    votes: Sequence[tuple[str, str]], keyed: Sequence[tuple[str, str]], accuracy: Floats
+) -> ChosenText:
+    """Return the most probable of the answers; empty with confidence 0 where nobody has answered.
+
+    ``keyed`` holds each answer as compared and as written, ``accuracy`` ``(answers,)`` its labeler's.
+    """
+    ranked = sorted(
+        chances([key for key, _ in keyed], accuracy).items(), key=lambda pair: (-pair[1], pair[0])
+    )
+    if not ranked:
+        return ChosenText("", 0.0, ())
+    best, chance = ranked[0]
+    forms = Counter(text for key, text in keyed if key == best)
+    nats = [
+        max(evidence_of(p), 0.0) if key == best else 0.0 for (key, _), p in zip(keyed, accuracy, strict=True)
+    ]
+    total = sum(nats) or 1.0
+    evidence = [
+        Evidence(who, float(key == best), w / total)
+        for (who, _), (key, _), w in zip(votes, keyed, nats, strict=True)
+    ]
+    evidence.sort(key=lambda part: (-part.weight, part.labeler))
+    text = min(forms, key=lambda form: (-forms[form], form))
+    return ChosenText(text, chance, tuple(ranked), tuple(evidence))
+
+
+def fit_accuracies(
+    keyed: Sequence[tuple[Sequence[tuple[str, str]], str | None]], labelers: tuple[str, ...]
+) -> Mapping[str, Floats]:
+    """Learn how often each labeler is right, from each item's ``(labeler, key)`` and the truth's key if known.
+
+    Returns ``accuracy`` and ``seen`` (answers), both ``(labelers,)``, and the ``crowd``'s accuracy ``(1,)``.
+    """
+    row = {who: i for i, who in enumerate(labelers)}
+    rows = [np.array([row[who] for who, _ in votes], dtype=np.int64) for votes, _ in keyed]
+    everybody = np.concatenate([np.zeros(0, dtype=np.int64), *rows])
+    seen = np.bincount(everybody, minlength=len(labelers)).astype(np.float64)
+    accuracy, crowd = np.full(len(labelers), _ACCURACY), _ACCURACY
+    for _ in range(_ROUNDS):
+        said = [np.zeros(0)]
+        for (votes, truth), who in zip(keyed, rows, strict=True):
+            keys = [key for _, key in votes]
+            found = chances(keys, accuracy[who]) if truth is None else {truth: 1.0}
+            said.append(np.array([found.get(key, 0.0) for key in keys]))
+        right = np.bincount(everybody, weights=np.concatenate(said), minlength=len(labelers))
+        crowd = float((right.sum() + _STRENGTH * _ACCURACY) / (seen.sum() + _STRENGTH))
+        before = accuracy
+        accuracy = np.clip((right + _STRENGTH * crowd) / (seen + _STRENGTH), _BOUND, 1.0 - _BOUND)
+        if np.abs(accuracy - before).max(initial=0.0) < _SETTLED:
+            break
+    return {"accuracy": accuracy, "seen": seen, "crowd": np.array([crowd])}
