@@ -95,7 +95,9 @@ def test_it_is_the_same_in_milliseconds() -> None:
         )
 
 
-@pytest.mark.parametrize("wrong", [Segment(-0.1, 1.0), Segment(1.0, 1.0), Segment(0.0, float("inf"))])
+@pytest.mark.parametrize(
+    "wrong", [Segment(-0.1, 1.0), Segment(1.0, 1.0), Segment(0.0, float("inf")), Segment(0.0, 1e300)]
+)
 def test_what_is_no_segment_is_refused_by_its_number(wrong: Segment) -> None:
     with pytest.raises(ValueError, match=r"stretch 1 is .*expected 0 <= start < end"):
         LiveSegments(1).add("i", "a", (Segment(0.0, 1.0), wrong))

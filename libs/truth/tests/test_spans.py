@@ -258,6 +258,26 @@ def test_a_known_truth_teaches() -> None:
     assert live.posterior(item).chances == (1.0,) * len(truth[item])
 
 
+def test_names_of_labelers_and_items_do_not_matter() -> None:
+    answers, _ = span_crowd(items=30, miss=0.3)
+    plain = LiveSpans(1).fit(answers)
+    other = LiveSpans(1).fit(
+        {i[::-1]: {w[::-1]: a for w, a in votes.items()} for i, votes in answers.items()}
+    )
+    for item in answers:
+        assert other[item[::-1]].value == plain[item].value
+        assert other[item[::-1]].confidence == pytest.approx(plain[item].confidence, abs=1e-6)
+        weight = {part.labeler[::-1]: part.weight for part in other[item[::-1]].evidence}
+        assert weight == pytest.approx({part.labeler: part.weight for part in plain[item].evidence}, abs=1e-6)
+
+
+def test_an_answer_said_twice_is_said_once() -> None:
+    once, twice = LiveSpans(1), LiveSpans(1)
+    once.add("i", "a", (Span(3, 9), Span(20, 30)))
+    twice.add("i", "a", (Span(20, 30), Span(3, 9), Span(3, 9), Span(22, 25)))
+    assert once.posterior("i").value == twice.posterior("i").value == (Span(3, 9), Span(20, 30))
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -266,6 +286,7 @@ def test_a_known_truth_teaches() -> None:
         (Span(0, 2), Span(0.5, 2)),  # type: ignore[arg-type]
         (Span(0, float("nan")),),  # type: ignore[arg-type]
         (Span(0, float("inf")),),  # type: ignore[arg-type]
+        (Span(0, 2**60),),
         (Span(0, 2, -1),),
         (Span(0, 2, 1),),
     ],

@@ -168,7 +168,7 @@ def _by_slot(
     voters = Voters(columns[:, 0], columns[:, 1], len(items), max(len(labelers), 1))
     marks = mark_lines(given, voters, nothing, np.zeros(len(items), dtype=bool), overlap=True)
     if not marks.slots:
-        return {item: () for item in items}
+        return dict.fromkeys(items, ())
     values: dict[str, list[tuple[int, int, str]]] = {item: [] for item in items}
     inside = np.flatnonzero((posterior_of(marks) > threshold) & (marks.own() > 0))
     for slot in inside:

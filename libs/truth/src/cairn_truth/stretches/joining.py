@@ -74,9 +74,12 @@ def chosen(marks: Marks, posterior: Floats, threshold: float, *, overlap: bool) 
     """
     above = (posterior > threshold) & (marks.own() > 0)
     if not overlap:
-        most = np.zeros(marks.start.size)
-        np.maximum.at(most, marks.cell, posterior)
-        above &= posterior >= most[marks.cell]
+        best = np.lexsort((-posterior, marks.cell))  # stable: of equals the first class
+        first = np.ones(best.size, dtype=bool)
+        first[1:] = np.diff(marks.cell[best]) != 0
+        likeliest = np.zeros(best.size, dtype=bool)
+        likeliest[best[first]] = True
+        above &= likeliest
     return above
 
 

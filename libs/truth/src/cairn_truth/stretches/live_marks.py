@@ -37,7 +37,7 @@ class LabelerMarks:
 
 
 @dataclass(frozen=True, slots=True)
-class Weighed(Generic[A]):
+class Weighed:
     """One item's answers as marks: each slot's ``posterior``, each answer's ``weights``, and how many true things to
     expect that nobody marked, ``overlooked``."""
 
@@ -94,7 +94,7 @@ class LiveMarks(LiveAnswers[A, J, LabelerMarks], Generic[A, J]):
         super()._adopt(labelers, fitted)
         self._marking = marking
 
-    def _weighed(self, votes: Sequence[tuple[str, A]]) -> Weighed[A]:
+    def _weighed(self, votes: Sequence[tuple[str, A]]) -> Weighed:
         """Return what one item's answers, at least one, say together."""
         marking = self._marking
         rates = marking.rates(np.array([self._rows.get(who, -1) for who, _ in votes]))

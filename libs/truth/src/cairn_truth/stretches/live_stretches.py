@@ -19,6 +19,9 @@ from .joining import Found, Supporter, chosen, expected_f, found_stretches, shar
 from .live_marks import LiveMarks, heaviest_first
 from .marks import Marks, Stretches, Voters, mark_lines
 
+_FURTHEST = 2.0**53
+"""Further on, a double cannot tell neighbours apart."""
+
 
 class Stretch(Protocol):
     """A stretch of a line, of a class."""
@@ -68,8 +71,8 @@ class LiveStretches(LiveMarks[tuple[S, ...], JoinedStretches[S]], Generic[S]):
     def _checked(self, answer: tuple[S, ...]) -> tuple[S, ...]:
         for i, stretch in enumerate(answer):
             start, end = self._bounds(stretch)
-            if not 0.0 <= start < end < np.inf:
-                raise ValueError(f"stretch {i} is [{start}, {end}); expected 0 <= start < end, both finite")
+            if not 0.0 <= start < end <= _FURTHEST:
+                raise ValueError(f"stretch {i} is [{start}, {end}); expected 0 <= start < end <= 2^53")
             if not 0 <= stretch.class_id < self.classes:
                 raise ValueError(
                     f"stretch {i} is of class {stretch.class_id}; expected one in 0..{self.classes - 1}"

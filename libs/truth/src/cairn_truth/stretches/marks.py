@@ -22,6 +22,9 @@ NONE, OTHER, OWN = 0, 1, 2
 
 MARKS = 3
 
+_CLASSES = 2**31
+"""More than anybody has classes: item and class are one number."""
+
 
 @dataclass(frozen=True)
 class Stretches:
@@ -157,53 +160,99 @@ def mark_lines(
         items,
         beyond=unit,
     )
-    classes = 1 + max(stretches.class_id.max(initial=0), truth.class_id.max(initial=0))
-    key = stretches.item * classes + stretches.class_id
-    true_key = truth.item * classes + truth.class_id
-    pairs = np.unique(np.concatenate([key, true_key]))
-    pair_item = pairs // classes
-    pair_slots = lines.cells[pair_item]
-    pair_first = _starts(pair_slots)
-
-    per_item = np.bincount(voters.item, minlength=items)
-    pair_rows = per_item[pair_item]
-    row_pair = np.repeat(np.arange(pairs.size), pair_rows)
-    row_voter = _starts(per_item)[pair_item][row_pair] + _within(pair_rows)
-    row_cells = pair_slots[row_pair]
-    entry_row = np.repeat(np.arange(row_pair.size), row_cells)
-    within = _within(row_cells)
-
-    begin, stop = lines.places(stretches)
-    voter = voters.find(stretches.item, stretches.labeler)
-    row = _starts(pair_rows)[np.searchsorted(pairs, key)] + voter - _starts(per_item)[stretches.item]
-    own = _covered(_starts(row_cells)[row], begin, stop, entry_row.size)
-    if overlap:
-        other = np.zeros(own.size, dtype=np.int64)
-    else:
-        voter_cells = lines.cells[voters.item]
-        anything = _covered(_starts(voter_cells)[voter], begin, stop, int(voter_cells.sum()))
-        other = np.where(anything[_starts(voter_cells)[row_voter][entry_row] + within], OTHER, NONE)
-
-    slot_pair = np.repeat(np.arange(pairs.size), pair_slots)
-    cell = lines.first[pair_item][slot_pair] + _within(pair_slots)
-    true_begin, true_stop = lines.places(truth)
-    inside = _covered(pair_first[np.searchsorted(pairs, true_key)], true_begin, true_stop, slot_pair.size)
+    rows = _Rows.of(lines, stretches, truth, voters)
+    own, other = rows.marked(lines, stretches, voters, overlap=overlap)
     return Marks(
-        slot=pair_first[row_pair][entry_row] + within,
-        labeler=voters.labeler[row_voter][entry_row],
-        mark=np.where(own, OWN, other),
-        cell=cell,
-        class_id=(pairs % classes)[slot_pair],
-        voters=per_item[pair_item][slot_pair],
-        known=np.where(known[pair_item][slot_pair], inside.astype(np.float64), np.nan),
+        slot=rows.slot,
+        labeler=voters.labeler[rows.voter][rows.entry],
+        mark=np.where(own, OWN, np.where(other, OTHER, NONE)),
+        cell=rows.cell,
+        class_id=rows.pair_class[rows.slot_pair],
+        voters=rows.per_item[rows.pair_item][rows.slot_pair],
+        known=np.where(known[rows.pair_item][rows.slot_pair], rows.true(lines, truth), np.nan),
         item=np.repeat(np.arange(items), lines.cells),
         start=lines.start,
         end=lines.end,
         weight=(lines.end - lines.start) / unit,
         voter_item=voters.item,
         voter=voters.labeler,
-        teaches=(per_item > 1) | known,
+        teaches=(rows.per_item > 1) | known,
     )
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """How slots and entries are laid out. A *pair* is an item with a class in use on it; its slots are the item's cells
+    in order. A *row* is a pair as one of the item's voters marked it; its entries are the pair's slots in order.
+
+    Pairs: ``pair_item``, ``pair_class``, ``pair_rows`` (how many). Slots: ``slot_pair``, ``cell``. Rows: ``voter`` (an
+    answer), ``row_cells``. Entries: ``entry`` (their row), ``within`` (place in the row), ``slot``. ``per_item`` answers.
+    """
+
+    pair_item: Ints
+    pair_class: Ints
+    pair_rows: Ints
+    pair_slots: Ints
+    slot_pair: Ints
+    cell: Ints
+    voter: Ints
+    row_cells: Ints
+    entry: Ints
+    within: Ints
+    slot: Ints
+    per_item: Ints
+
+    @classmethod
+    def of(cls, lines: _Lines, stretches: Stretches, truth: Stretches, voters: Voters) -> _Rows:
+        pairs = np.unique(np.concatenate([_pair(stretches), _pair(truth)]))
+        pair_item, pair_class = pairs // _CLASSES, pairs % _CLASSES
+        pair_slots = lines.cells[pair_item]
+        slot_pair = np.repeat(np.arange(pairs.size), pair_slots)
+        per_item = np.bincount(voters.item, minlength=voters.items)
+        pair_rows = per_item[pair_item]
+        row_pair = np.repeat(np.arange(pairs.size), pair_rows)
+        row_cells = pair_slots[row_pair]
+        entry, within = np.repeat(np.arange(row_pair.size), row_cells), _within(row_cells)
+        return cls(
+            pair_item=pair_item,
+            pair_class=pair_class,
+            pair_rows=pair_rows,
+            pair_slots=pair_slots,
+            slot_pair=slot_pair,
+            cell=lines.first[pair_item][slot_pair] + _within(pair_slots),
+            voter=_starts(per_item)[pair_item][row_pair] + _within(pair_rows),
+            row_cells=row_cells,
+            entry=entry,
+            within=within,
+            slot=_starts(pair_slots)[row_pair][entry] + within,
+            per_item=per_item,
+        )
+
+    def marked(
+        self, lines: _Lines, stretches: Stretches, voters: Voters, *, overlap: bool
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return which entries are marked as the row's class, and which as any (none, if classes may overlap)."""
+        begin, stop = lines.places(stretches)
+        voter = voters.find(stretches.item, stretches.labeler)
+        row = _starts(self.pair_rows)[self._pairs(stretches)] + voter - _starts(self.per_item)[stretches.item]
+        own = _covered(_starts(self.row_cells)[row], begin, stop, self.entry.size)
+        if overlap:
+            return own, np.zeros_like(own)
+        cells = lines.cells[voters.item]
+        anything = _covered(_starts(cells)[voter], begin, stop, int(cells.sum()))
+        return own, anything[_starts(cells)[self.voter][self.entry] + self.within]
+
+    def true(self, lines: _Lines, truth: Stretches) -> Floats:
+        """Return 1 for slots in a true stretch, 0 for others."""
+        first = _starts(self.pair_slots)[self._pairs(truth)]
+        return _covered(first, *lines.places(truth), self.slot_pair.size).astype(np.float64)
+
+    def _pairs(self, stretches: Stretches) -> Ints:
+        return np.searchsorted(self.pair_item * _CLASSES + self.pair_class, _pair(stretches))
+
+
+def _pair(stretches: Stretches) -> Ints:
+    return stretches.item * _CLASSES + stretches.class_id
 
 
 def _covered(first: Ints, begin: Ints, stop: Ints, size: int) -> NDArray[np.bool_]:

@@ -27,6 +27,9 @@ VERSION = "1"
 _TRUTH = -1
 """The truth's number among labelers."""
 
+_FURTHEST = 2**53
+"""Further on, a double cannot tell neighbours apart."""
+
 _SAME = 0.5
 """Two spans may be the same thing when they share at least half of the shorter one."""
 
@@ -79,10 +82,10 @@ class LiveRelations(LiveMarks[tuple[Relation, ...], JoinedRelations]):
                     f"relation {i} is of class {relation.class_id}; expected one in 0..{self.classes - 1}"
                 )
             for name, span in (("source", relation.source), ("target", relation.target)):
-                if not 0 <= span.start < span.end < np.inf or span.class_id < 0:
+                if not 0 <= span.start < span.end <= _FURTHEST or span.class_id < 0:
                     raise ValueError(
                         f"relation {i}, {name} is [{span.start}, {span.end}) of class {span.class_id}; "
-                        "expected 0 <= start < end and a class of at least 0"
+                        "expected 0 <= start < end <= 2^53 and a class of at least 0"
                     )
         bare = {Relation(_bare(r.source), _bare(r.target), r.class_id) for r in answer}
         return tuple(sorted(bare, key=_in_order))
