@@ -40,6 +40,10 @@ _HABIT_VARIANCES = np.array([0.1, 0.25, 0.5])
 _LARGEST = 25.0
 """Squared log-odds no variance exceeds, for where nobody ever says neither there is no limit to how seldom."""
 
+_CENTRED = np.array([1.0, 4.0, 1.0])
+"""Labelers without habits that are added to the crowd: where one candidate is always at the left, it is rather better
+than everybody leaning."""
+
 _LEAST_CARE = 0.5
 """Average care in a round, below which it is not made the unit: a crowd that only guesses has none."""
 
@@ -75,11 +79,13 @@ class Habits:
 
     def of(self, labeler: Rows) -> tuple[Floats, Floats]:
         """Return mean ``(n, 3)`` and covariance ``(n, 3, 3)`` by row; -1 is a stranger: the population."""
-        mean = np.tile(self.crowd, (labeler.size, 1))
-        covariance = np.tile(np.diag(self.variance), (labeler.size, 1, 1))
-        known = labeler >= 0
-        mean[known], covariance[known] = self.mean[labeler[known]], self.covariance[labeler[known]]
-        return mean, covariance
+        covariance = np.concatenate([self.covariance, np.diag(self.variance)[None]])
+        return self.means(labeler), covariance[labeler]
+
+    def means(self, labeler: Rows) -> Floats:
+        """Return means ``(n, 3)`` by row; -1 is a stranger."""
+        # The crowd is the last row, which is what -1 means.
+        return np.concatenate([self.mean, self.crowd[None]])[labeler]
 
     def crowd_of(self, labelers: int) -> Habits:
         """Return so many labelers of whom nothing is known but that they are of this crowd."""
@@ -156,33 +162,29 @@ def find_leads(
     steps: int,
 ) -> Leads:
     """Return each pair's posterior, normal at its mode, by Newton steps from ``start`` (pairs, 2)."""
-    pairs, mean = prior_mean.size, start.copy()
-    pair, habit = comparisons.pair, habits.of(comparisons.labeler)[0]
-    care, lean = habit[:, 0], comparisons.placed * habit[:, 1]
-    scale = comparisons.weight * care
-    precision = np.stack([1.0 / prior_variance, np.full(pairs, 1.0 / alike_variance)], axis=1)
-    centre = np.stack([prior_mean, np.zeros(pairs)], axis=1)
-    said = _indicators(comparisons.outcome)
-    covariance = np.zeros((pairs, 2, 2))
+    pairs, pair = prior_mean.size, comparisons.pair
+    care, lean, neither = habits.means(comparisons.labeler).T
+    lean, scale = comparisons.placed * lean, comparisons.weight * care
+    said, said_neither = _indicators(comparisons.outcome)
+    u, t = start.T.copy()
+    # One sum for all five columns: of a few pairs, sums cost more to call than to do.
+    cell = (np.arange(5)[:, None] * pairs + pair).ravel()
     for step in range(steps + 1):
-        half = (care * mean[pair, 0] + lean) / 2.0
-        first, second, *spread = _moments(
-            *chances(half, care * mean[pair, 1] + habit[:, 2], comparisons.ties)
-        )
-        pull = [scale * (said[0] - first), scale * (said[1] - second)]
-        gradient = summed(pair, pull, pairs) - precision * (mean - centre)
-        curve = summed(pair, [scale * care * part for part in spread], pairs)
-        uu, ut, tt = curve[:, 0] + precision[:, 0], curve[:, 1], curve[:, 2] + precision[:, 1]
+        chance = chances((care * u[pair] + lean) / 2.0, care * t[pair] + neither, comparisons.ties)
+        first, second, a, b, c = _moments(*chance)
+        columns = np.concatenate([said - first, said_neither - second, care * a, care * b, care * c])
+        sums = np.bincount(cell, (columns.reshape(5, -1) * scale).ravel(), 5 * pairs).reshape(5, pairs)
+        pull_u, pull_t = sums[0] - (u - prior_mean) / prior_variance, sums[1] - t / alike_variance
+        uu, ut, tt = sums[2] + 1.0 / prior_variance, sums[3], sums[4] + 1.0 / alike_variance
         determinant = uu * tt - ut**2
-        covariance[:, 0, 0], covariance[:, 1, 1] = tt / determinant, uu / determinant
-        covariance[:, 0, 1] = covariance[:, 1, 0] = -ut / determinant
         if step == steps:
             break
-        move = (covariance @ gradient[:, :, None])[:, :, 0]
-        mean += np.clip(move, -_LONGEST_STEP, _LONGEST_STEP)
+        move = np.stack([tt * pull_u - ut * pull_t, uu * pull_t - ut * pull_u]) / determinant
+        u, t = np.stack([u, t]) + np.clip(move, -_LONGEST_STEP, _LONGEST_STEP)
         if np.abs(move).max(initial=0.0) < _AT_MODE:
             break
-    return Leads(mean, covariance)
+    covariance = np.stack([tt, -ut, -ut, uu], axis=1).reshape(-1, 2, 2) / determinant[:, None, None]
+    return Leads(np.stack([u, t], axis=1), covariance)
 
 
 def find_lead(
@@ -365,7 +367,7 @@ def _learn_crowd(mean: Floats, covariance: Floats) -> Habits:
     average = (1.0 + mean[:, 0].sum()) / (1.0 + people)
     unit = np.array([1.0 / max(average, _LEAST_CARE), 1.0, 1.0])
     mean, covariance = mean * unit, covariance * unit[:, None] * unit
-    crowd = mean.sum(axis=0) / (people + 1.0)
+    crowd = mean.sum(axis=0) / (people + _CENTRED)
     crowd[0] = 1.0
     off = (mean - crowd) ** 2 + np.diagonal(covariance, axis1=1, axis2=2)
     variance = (_STRENGTH * _HABIT_VARIANCES + off.sum(axis=0)) / (_STRENGTH + people)

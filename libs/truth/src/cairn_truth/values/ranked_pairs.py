@@ -13,6 +13,12 @@ from .comparisons import LEFT, NEITHER, RIGHT, Rows
 Tiers = tuple[tuple[str, ...], ...]
 """Candidates, best first; those of one tier share a place."""
 
+_MOST_MOVES = 10
+"""Rounds of moving candidates: an order by strengths needs one or two."""
+
+_NOTHING = 1e-12
+"""Agreement that is rounding, and not worth a move or a tie."""
+
 
 def places(ranking: Tiers, candidates: Sequence[str], top: bool) -> Floats:
     """Return each candidate's place ``(candidates,)``, 0 the best; of one not placed nan, or with ``top`` below all."""
@@ -52,7 +58,7 @@ def best_tiers(better: Floats, strength: Floats, candidates: Sequence[str]) -> t
     """Return the tiers that agree with most pairs, expectedly, and with what share of them.
 
     ``better[a, b]`` (candidates, candidates) is the probability that a is better than b; what is left of 1 is that
-    neither is. The order is that of ``strength`` with neighbours swapped while that gains (a local optimum of
+    neither is. The order is that of ``strength`` with candidates moved while that gains (a local optimum of
     Kemeny's); given the order, the cuts between tiers are the best there are, by dynamic programming.
     """
     order = _gained(better, sorted(range(len(candidates)), key=lambda i: (-strength[i], candidates[i])))
@@ -66,13 +72,18 @@ def best_tiers(better: Floats, strength: Floats, candidates: Sequence[str]) -> t
 
 
 def _gained(better: Floats, order: list[int]) -> list[int]:
-    for _ in order:
-        swapped = False
-        for i in range(len(order) - 1):
-            a, b = order[i], order[i + 1]
-            if better[b, a] > better[a, b]:
-                order[i], order[i + 1], swapped = b, a, True
-        if not swapped:
+    """Return the order after moving candidates, each to where it agrees with most, while that gains; a round each."""
+    for _ in range(_MOST_MOVES):
+        before = list(order)
+        for candidate in before:
+            others = np.array([other for other in order if other != candidate], dtype=np.int64)
+            above, below = better[others, candidate], better[candidate, others]
+            agreed = np.append(0.0, np.cumsum(above - below))
+            at = order.index(candidate)
+            place = int(np.argmax(agreed))
+            if agreed[place] > agreed[at] + _NOTHING:
+                order = [*others[:place].tolist(), candidate, *others[place:].tolist()]
+        if order == before:
             break
     return order
 
@@ -87,7 +98,7 @@ def _cuts(gain: Floats) -> tuple[list[int], float]:
         start = np.arange(end)
         tier = total[end, end] - total[start, end] - total[end, start] + total[start, start]
         # From the last on: where nothing is gained, a tier is one candidate.
-        found = end - 1 - int(np.argmax((best[:end] + tier)[::-1] - 1e-12 * np.arange(end)))
+        found = end - 1 - int(np.argmax((best[:end] + tier)[::-1] - _NOTHING * np.arange(end)))
         best[end], came[end] = best[found] + tier[found], found
     cuts = [size]
     while cuts[-1] > 0:
