@@ -94,7 +94,7 @@ def _fewer_answers(answers: Answers, truth: Mapping[str, Value]) -> Rows:
 
 
 def _published(place: Path) -> Mapping[str, Mapping[str, Value]]:
-    """Return what Nguyen et al. (2017) published for the same items: learnt from thousands of abstracts more."""
+    """Return what Nguyen et al. (2017) published for the same items; from which answers they learnt is not recorded."""
     file = place / "original" / "PICO-annos-crowdsourcing-agg.json"
     found: dict[str, dict[str, Value]] = {}
     for line in file.read_text().splitlines() if file.is_file() else ():
