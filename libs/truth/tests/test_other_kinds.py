@@ -1,15 +1,12 @@
-"""Sets of classes and text."""
+"""Sets of classes."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cairn_truth import LiveChoices, LiveTexts
-from cairn_truth.values.texts import normalise
+from cairn_truth import LiveChoices
 
 
 def test_sets_are_found_class_by_class() -> None:
@@ -39,26 +36,6 @@ def test_that_nothing_applies_is_an_answer() -> None:
     assert live.posterior("a").classes == ("x",)
 
 
-def test_text_is_compared_as_the_question_says() -> None:
-    assert normalise("  Zaun\u00f6nig  X ") == normalise("zauno\u0308nig x")
-    assert normalise("A b", fold_case_and_space=False) != normalise("a b", fold_case_and_space=False)
-
-
-def test_two_who_wrote_the_same_beat_one_who_is_always_wrong() -> None:
-    live = LiveTexts()
-    for i in range(30):
-        live.update(f"i{i}", "ann", f"word {i}")
-        live.update(f"i{i}", "bob", f"Word  {i}")
-        live.update(f"i{i}", "cid", f"noise {i} {i}")
-    live.refit()
-    said = live.posterior("i7")
-    assert said.text == "Word  7" or said.text == "word 7"
-    assert said.confidence > 0.95
-    assert live.reliability("ann").accuracy > 0.9 > 0.3 > live.reliability("cid").accuracy
-    alone = live.update("new", "cid", "who knows")
-    assert alone.confidence < 0.6  # that none of the answers is right is a possibility, too
-
-
 answers = st.lists(
     st.tuples(st.integers(0, 5), st.integers(0, 4), st.integers(0, 3)),
     min_size=1,
@@ -71,22 +48,18 @@ answers = st.lists(
 @settings(max_examples=25)
 def test_order_and_restarts_change_nothing(rows: list[tuple[int, int, int]], chance: object) -> None:
     shuffled = chance.sample(rows, len(rows))  # type: ignore[attr-defined]
-    kinds: tuple[tuple[Any, Any], ...] = (
-        (LiveChoices, lambda c: [["x"], ["y"], ["x", "y"], []][c]),
-        (LiveTexts, lambda c: f"text {c}"),
-    )
-    for make, value in kinds:
-        lives = []
-        for order in (rows, shuffled):
-            live = make()
-            for item, labeler, c in order:
-                live.update(f"i{item}", f"l{labeler}", value(c))
-            live.refit()
-            lives.append(live)
-        again = make()
-        for item, labeler, c in shuffled:
-            again.update(f"i{item}", f"l{labeler}", value(c))
-        again.restore(lives[0].save())
-        for other in (lives[1], again):
-            assert other.digest() == lives[0].digest()
-            assert all(other.posterior(i) == lives[0].posterior(i) for i in lives[0].items())
+    sets = [["x"], ["y"], ["x", "y"], []]
+    lives = []
+    for order in (rows, shuffled):
+        live = LiveChoices()
+        for item, labeler, c in order:
+            live.update(f"i{item}", f"l{labeler}", sets[c])
+        live.refit()
+        lives.append(live)
+    again = LiveChoices()
+    for item, labeler, c in shuffled:
+        again.update(f"i{item}", f"l{labeler}", sets[c])
+    again.restore(lives[0].save())
+    for other in (lives[1], again):
+        assert other.digest() == lives[0].digest()
+        assert all(other.posterior(i) == lives[0].posterior(i) for i in lives[0].items())

@@ -18,15 +18,14 @@ from cairn_truth import (
     LiveChoices,
     LiveClasses,
     LiveNumbers,
-    LiveTexts,
     StopDecision,
     StopPolicy,
     Weighed,
 )
-from cairn_truth.classes.hierarchical import ALGORITHM, VERSION
+from cairn_truth.classes.blocks import ALGORITHM, VERSION
 from cairn_truth.routing.stop_rule import decide
-from cairn_truth.values import numbers
-from cairn_truth.values.texts import normalise
+from cairn_truth.values import numbers, transcripts
+from cairn_truth.values.transcripts import LiveTranscripts
 
 _SHOWN = 0.001
 """Classes less probable than this are left out of a posterior."""
@@ -125,7 +124,7 @@ class QuestionState(ABC):
 class FittedState(QuestionState):
     """A kind of answer that can be joined: what one of truth's live states knows of it."""
 
-    _live: LiveChoices | LiveClasses | LiveNumbers | LiveTexts
+    _live: LiveChoices | LiveClasses | LiveNumbers | LiveTranscripts
 
     def refit(self) -> None:
         self._live.refit()
@@ -355,16 +354,24 @@ class NumberState(FittedState):
 
 
 class TextState(FittedState):
-    """A string, compared exactly."""
+    """A string: right or wrong as a whole where people agree word for word, else voted on word by word.
 
-    algorithm = "OneCoinDawidSkene on exact text"
+    Sure means, then, a low expected word error rate.
+    """
+
+    algorithm = transcripts.ALGORITHM
+    algorithm_version = transcripts.VERSION
 
     def __init__(self, question: Question) -> None:
         super().__init__(question)
-        self._live: LiveTexts = LiveTexts(fold_case_and_space=question.text.fold_case_and_space)
+        text = question.text
+        # What must match a pattern is one of the answers: put together of several it need not match.
+        self._live: LiveTranscripts = LiveTranscripts(
+            fold_case_and_space=text.fold_case_and_space, whole=bool(text.pattern)
+        )
 
     def vote(self, item: ItemKey, labeler: LabelerName, answer: Answer) -> None:
-        self._live.update(item, labeler, answer.text)
+        self._live.add(item, labeler, answer.text)
 
     def know(self, item: ItemKey, truth: Answer) -> None:
         if truth.WhichOneof("value") == "text":
@@ -373,17 +380,15 @@ class TextState(FittedState):
     def leading(self, item: ItemKey) -> Leading | None:
         if not self._live.votes_on(item):
             return None
-        chosen = self._live.posterior(item)
-        return Leading(Answer(question=self.id, text=chosen.text), chosen.confidence)
+        joined = self._live.posterior(item)
+        return Leading(Answer(question=self.id, text=joined.text), joined.confidence)
 
     def parts(self, item: ItemKey) -> list[Part]:
-        fold = self.question.text.fold_case_and_space
-        lead = normalise(self._live.posterior(item).text, fold_case_and_space=fold)
-        said = {
-            who: (text, normalise(text, fold_case_and_space=fold) == lead)
-            for who, text in self._live.votes_on(item)
-        }
-        return _parts(self._live.weigh(item), said)
+        said = dict(self._live.votes_on(item))
+        return [
+            Part(LabelerName(part.labeler), said[part.labeler], part.weight, part.agreement == 1.0)
+            for part in self._live.posterior(item).evidence
+        ]
 
     def fill(self, posterior: Posterior, item: ItemKey) -> None:
         return  # the leading answer and its confidence say it all
