@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cairn_truth.measured import score_masks
 from cairn_truth.shapes.polygons import LivePolygons, Polygon, polygon_iou, rings
 from cairn_truth.shapes.raster import area, meets_itself, simplified
 from libs.truth.tests.live_contract import check_live_state
 
+DATA = Path(os.environ.get("CAIRN_DATA", Path(__file__).parents[4] / "shared" / "data"))
 Crowd = dict[str, dict[str, tuple[Polygon, ...]]]
 
 
@@ -226,3 +232,61 @@ def test_points_on_a_line_are_left_out() -> None:
         ]
     )
     assert len(simplified(square, 1e-6)) == 4
+
+
+@pytest.mark.parametrize(
+    "cell", ["0,0 4,0 4,4 0,4", "[[0,0],[4,0],[4,4],[0,4]]", "[[[0,0],[4,0],[4,4],[0,4]]]"]
+)
+def test_a_cell_is_read_in_any_of_its_forms(cell: str) -> None:
+    (one,) = score_masks.read(cell)
+    assert one.outline == (0, 0, 4, 0, 4, 4, 0, 4)
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [("0,0 4,0", "polygon 0: .*4 numbers"), ("0,0 4 4,4", "point 1 is '4'"), ("[[0,0],[1]]", "in JSON")],
+)
+def test_what_is_wrong_with_a_cell_is_told(cell: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        score_masks.read(cell)
+
+
+def test_every_scored_method_joins_a_crowd_and_ours_is_the_best() -> None:
+    rng = np.random.default_rng(6)
+    shapes = {f"i{k}": blob(60, 60, 25, seed=k) for k in range(8)}
+    answers = {
+        item: {f"w{k}": (Polygon("", drawn(shape, rng, 0.12)),) for k in range(3)}
+        for item, shape in shapes.items()
+    }
+    truth = {item: (Polygon("", flat(shape)),) for item, shape in shapes.items()}
+    got = {name: score_masks.judge(method(answers), truth) for name, method in score_masks.METHODS.items()}
+    assert min(of["iou"] for of in got.values()) > 0.6
+    assert got[score_masks.DEFAULT]["iou"] > got["PixelMajority"]["iou"] - 0.005
+    assert got[score_masks.DEFAULT]["iou"] > got["MedoidAnswer"]["iou"]
+    assert got[score_masks.DEFAULT]["f1"] == 1.0
+
+
+def test_an_outline_through_pixels_takes_them_in() -> None:
+    (square,) = score_masks.read("0,0 4,0 4,4 0,4")
+    assert score_masks.region((square,), score_masks.grid_around([square])).sum() == 25
+    assert score_masks.overlap((square,), ()) == 0.0
+    assert score_masks.overlap((), ()) == 1.0
+
+
+@pytest.mark.data
+def test_consensus_of_readers_is_no_further_from_another_than_majority_is() -> None:
+    path = DATA / "lidc_nodule_polygons" / "polygons.csv"
+    if not path.exists():
+        pytest.skip(f"no {path}; set CAIRN_DATA to where the recorded answers are")
+    with path.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    items: dict[str, dict[str, tuple[Polygon, ...]]] = {}
+    for line in lines:
+        items.setdefault(line["item"], {})[line["annotator"]] = score_masks.read(line["polygon"])
+    four = {item: votes for item, votes in sorted(items.items()) if len(votes) == 4}
+    some = {item: four[item] for item in list(four)[::24]}
+    three = {item: {who: votes[who] for who in sorted(votes)[:3]} for item, votes in some.items()}
+    other = {item: votes[max(votes)] for item, votes in some.items()}
+    ours = score_masks.judge(score_masks.live_polygons(three), other)["iou"]
+    assert ours > score_masks.judge(score_masks.pixel_majority(three), other)["iou"] - 0.01
+    assert ours > score_masks.judge(score_masks.first_answer(three), other)["iou"] + 0.01

@@ -56,10 +56,10 @@ class LivePolygons(LiveObjects[Polygon]):
     """Live state of a question answered with polygons; likeness is intersection over union, holes being outside."""
 
     def _checked_object(self, given: Polygon) -> Polygon:
-        outline = _checked_ring("the outline", given.outline)
+        outline = check_ring("the outline", given.outline)
         if not (np.ptp(outline[0::2]) > 0.0 and np.ptp(outline[1::2]) > 0.0):
             raise ValueError("the outline has no area; expected points that are not on one line")
-        holes = tuple(_checked_ring(f"hole {k}", hole) for k, hole in enumerate(given.holes))
+        holes = tuple(check_ring(f"hole {k}", hole) for k, hole in enumerate(given.holes))
         return Polygon(given.class_id, outline, holes, given.attributes)
 
     def _bounds(self, objects: Sequence[Polygon]) -> Floats:
@@ -77,13 +77,11 @@ class LivePolygons(LiveObjects[Polygon]):
         grid = Grid.over(_around(objects), SIDE)
         regions = [filled(rings(one), grid) for one in objects]
         distance = np.stack([signed_distance(region) for region in regions])
-        size = np.array([region.sum() for region in regions], dtype=np.float64)
-        # Edges that deviate by d all around a region of area A and perimeter P change it by d P / A; for a disc
-        # P / A is 2 / radius.
-        radius = np.sqrt(max(float(share @ size), 1.0) / np.pi)
+        # Area over perimeter: an edge that is off by d all around changes the overlap by d over this.
+        depth = np.array([(away > 0.0).sum() / max((away == 0.5).sum(), 1) for away in distance])
         for _ in range(_ROUNDS):
-            deviation = np.sqrt(1.0 / float(share @ precision)) * radius / 2.0
-            field = mean_distance(distance, share, REACH * deviation)
+            deviation = float(share @ depth) * float(share @ precision) ** -0.5
+            field = mean_distance(distance, share, deviation)
             off = np.array([1.0 - _region_iou(region, field > 0.0) for region in regions])
             weight = precision * (_FREEDOM + 1.0) / (_FREEDOM + off**2 * precision)
             share = weight / weight.sum()
@@ -125,10 +123,14 @@ def signed_distance(region: Bools) -> Floats:
     return np.asarray(np.where(region, inside - 0.5, 0.5 - outside), dtype=np.float64)
 
 
-def mean_distance(distance: Floats, share: Floats, reach: float) -> Floats:
-    """Return the average ``(rows, columns)`` of distances ``(n, rows, columns)``, each counted up to some reach."""
+def mean_distance(distance: Floats, share: Floats, deviation: float) -> Floats:
+    """Return the average ``(rows, columns)`` of distances ``(n, rows, columns)``, each counted up to `REACH` deviations.
+
+    It is smoothed by one ``deviation`` (in steps), as finer turns of an edge than hands agree on are those of hands.
+    """
     # Below a step the grid shows no distances, only sides.
-    return np.asarray(np.tensordot(share, np.tanh(distance / max(reach, 1.0)), axes=1))
+    field = np.tensordot(share, np.tanh(distance / max(REACH * deviation, 1.0)), axes=1)
+    return np.asarray(ndimage.gaussian_filter(field, deviation), dtype=np.float64)
 
 
 def traced(field: Floats, grid: Grid) -> Polygon | None:
@@ -161,7 +163,8 @@ def _same_place(one: Polygon, other: Polygon) -> bool:
     return one.outline == other.outline and one.holes == other.holes
 
 
-def _checked_ring(name: str, ring: Sequence[float]) -> tuple[float, ...]:
+def check_ring(name: str, ring: Sequence[float]) -> tuple[float, ...]:
+    """Return the points of a ring as they are kept. Raises ValueError telling what is wrong with them."""
     if len(ring) % 2 or len(ring) < 6:
         raise ValueError(f"{name} is {len(ring)} numbers; expected x and y of three points or more")
     for number, value in enumerate(ring):
