@@ -17,9 +17,10 @@ design effect of cluster samples (Kish 1965), with rho the one by which the mark
 those of the others. *The threshold*: the expected F of what is chosen is greatest when it is half of that F (Lipton,
 Elkan & Naryanaswamy 2014, "Optimal thresholding of classifiers to maximize F1 measure").
 
-Cells are not chained, as HMM-crowd (Nguyen et al. 2017) and BSC (Simpson & Gurevych 2019) chain tokens: chained, they
-gave fewer of the true characters of the recorded crowd (`measured.score_spans` holds both). The likely reason, not
-shown: cells are cut where labelers change their minds, so a chain counts their agreement twice.
+Cells are not chained, as HMM-crowd (Nguyen et al. 2017) and BSC (Simpson & Gurevych 2019) chain tokens: chained as in
+the former (`HMMCrowd` in `measured.score_spans`) they gave fewer of the true characters of the recorded crowd, except
+where an item has one answer. The likely reason, not shown: cells are cut where labelers change their minds, so a chain
+counts their agreement twice.
 """
 
 from __future__ import annotations
