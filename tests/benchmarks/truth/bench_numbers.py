@@ -11,12 +11,16 @@ import numpy as np
 from cairn_truth import LiveNumbers, expected_calibration_error
 from cairn_truth.measured.score_numbers import METHODS, judge
 from cairn_truth.values.numbers import probability_within
+from cairn_truth.values.ordinals import LiveRatings
 from tests.benchmarks.truth.rows import Absent, Row, Rows, folder, seconds
 
 Answers = dict[str, dict[str, float]]
 
 RECORDED = ("snow_anger", "snow_valence", "web", "s_rel")
 """Real numbers, and steps of scales taken for numbers."""
+
+SCALES = {"web": (0, 4), "s_rel": (0, 3)}
+"""Those that are steps, with the ends of their scales."""
 
 
 def rows(data: Path) -> Rows:
@@ -29,6 +33,8 @@ def rows(data: Path) -> Rows:
             continue
         found += 1
         yield from _errors(name, answers, truth)
+        if name in SCALES:
+            yield from _steps(name, answers, truth)
     if (data / "lidc_nodule_polygons").is_dir():
         yield _held_out_reader(data / "lidc_nodule_polygons" / "polygons.csv")
     yield from _made()
@@ -58,6 +64,23 @@ def _errors(name: str, answers: Answers, truth: Mapping[str, float]) -> Rows:
         said.extend(probability_within(found[item], near) for item in both)
         right.extend((error <= near).tolist())
     yield Row(f"{name}: calibration error of confidence", "", expected_calibration_error(said, right))
+
+
+def _steps(name: str, answers: Answers, truth: Mapping[str, float]) -> Rows:
+    steps = {item: {who: int(v) for who, v in votes.items()} for item, votes in answers.items()}
+    found = LiveRatings(*SCALES[name]).fit(steps)
+    plain = METHODS["Mean"](answers)
+    both = [item for item in found if item in truth]
+    right = [found[item].value == truth[item] for item in both]
+    rounded = float(np.mean([round(plain[item]) == truth[item] for item in both]))
+    yield Row(
+        f"{name}: steps that are right", "", float(np.mean(right)), rounded, "rounded mean", least=rounded
+    )
+    error = judge({item: found[item].expected for item in both}, truth)["rmse"]
+    theirs = judge(plain, truth)["rmse"]
+    yield Row(f"{name}: RMSE of expected steps", "", error, theirs, "plain mean", most=theirs)
+    said = [found[item].confidence for item in both]
+    yield Row(f"{name}: calibration error of steps", "", expected_calibration_error(said, right))
 
 
 def _held_out_reader(file: Path) -> Row:
