@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -16,7 +16,10 @@ from cairn_truth.quality.audit_statistics import (
     acceptance_plan,
     allocate,
     estimate_error,
+    hypergeometric_bounds,
+    strata_by_error,
 )
+from cairn_truth.quality.unequal_sampling import estimate_unequal, inclusion_chances
 
 strata = st.lists(
     st.tuples(st.integers(0, 2000), st.floats(0, 1)).map(lambda p: p), min_size=1, max_size=6
@@ -46,7 +49,7 @@ def test_the_interval_covers_the_truth_at_least_as_often_as_it_says(
     drawn = allocate([Stratum(str(i), n, g) for i, (n, g) in enumerate(zip(sizes, guess, strict=True))], 300)
     truth = sum(wrong) / sum(sizes)
     covered = 0
-    for _ in range(400):
+    for _ in range(200):
         found = [
             StratumFindings(str(i), n, drawn[str(i)], int(chance.hypergeometric(w, n - w, drawn[str(i)])))
             for i, (n, w) in enumerate(zip(sizes, wrong, strict=True))
@@ -54,14 +57,67 @@ def test_the_interval_covers_the_truth_at_least_as_often_as_it_says(
         said = estimate_error(found)
         covered += said.lower <= truth <= said.upper
         assert said.lower <= said.estimate <= said.upper
-    assert covered / 400 >= 0.95
+    assert covered >= stats.binom.ppf(0.01, 200, 0.95)  # 95 %, but for luck
 
 
-def test_one_stratum_is_clopper_pearson() -> None:
-    said = estimate_error([StratumFindings("all", 100_000, 200, 7)])
+def test_one_stratum_of_a_large_population_is_clopper_pearson() -> None:
+    said = estimate_error([StratumFindings("all", 10_000_000, 200, 7)])
     exact = stats.binomtest(7, 200).proportion_ci(0.95, method="exact")
-    assert (said.lower, said.upper) == pytest.approx((exact.low, exact.high))
+    assert (said.lower, said.upper) == pytest.approx((exact.low, exact.high), rel=1e-3)
     assert said.estimate == 7 / 200
+
+
+@given(st.integers(1, 120), st.data())
+@settings(max_examples=60, deadline=None)
+def test_one_stratum_of_a_small_population_excludes_just_what_its_law_does(
+    population: int, data: st.DataObject
+) -> None:
+    sampled = data.draw(st.integers(1, population))
+    errors = data.draw(st.integers(0, sampled))
+    low, high = hypergeometric_bounds(population, sampled, errors, 0.025)
+    possible = np.arange(errors, population - (sampled - errors) + 1)
+    more = stats.hypergeom.sf(errors - 1, population, possible, sampled) > 0.025 + 1e-12
+    fewer = stats.hypergeom.cdf(errors, population, possible, sampled) > 0.025 + 1e-12
+    assert (low, high) == (possible[more][0], possible[fewer][-1])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_strata_by_confidence_need_fewer_checks_for_the_same_width_and_cover(seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    expected = np.clip(chance.beta(0.15, 4, 4000), 1e-4, 0.7)
+    wrong = chance.random(4000) < expected
+    part = strata_by_error(expected)
+    size, bad = np.bincount(part), np.bincount(part, wrong).astype(int)
+    guess = np.bincount(part, expected) / size
+    drawn = allocate(
+        [Stratum(str(h), int(n), e) for h, (n, e) in enumerate(zip(size, guess, strict=True))], 300
+    )
+    width, covered = [], 0
+    for _ in range(100):
+        found = [
+            StratumFindings(
+                str(h), int(n), drawn[str(h)], int(chance.hypergeometric(bad[h], n - bad[h], drawn[str(h)]))
+            )
+            for h, n in enumerate(size)
+        ]
+        said = estimate_error(found)
+        width.append(said.upper - said.lower)
+        covered += said.lower <= wrong.mean() <= said.upper
+    simple = estimate_error([StratumFindings("all", 4000, 300, round(300 * wrong.mean()))])
+    assert np.mean(width) < 0.9 * (simple.upper - simple.lower)
+    assert covered >= stats.binom.ppf(0.01, 100, 0.95)  # 95 %, but for luck
+
+
+@given(st.lists(st.floats(0, 1), max_size=40), st.integers(1, 7))
+def test_strata_by_error_go_from_worst_to_best(errors: list[float], strata: int) -> None:
+    part = strata_by_error(errors, strata)
+    assert part.size == len(errors)
+    assert set(part.tolist()) == set(range(int(part.max(initial=-1)) + 1))
+    assert part.max(initial=0) < strata
+    order = np.argsort(errors, kind="stable")[::-1]
+    assert (np.diff(part[order]) >= 0).all()
+    with pytest.raises(ValueError, match="item 1"):
+        strata_by_error([0.1, 1.5])
 
 
 def test_what_was_looked_at_whole_is_known_and_what_was_not_looked_at_may_be_anything() -> None:
@@ -90,3 +146,44 @@ def test_findings_that_cannot_be_are_refused() -> None:
         StratumFindings("a", 10, 2, 3)
     with pytest.raises(ValueError, match="the population is empty"):
         estimate_error([])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.integers(0, 70))
+@settings(deadline=None)
+def test_chances_of_being_drawn_sum_to_the_sample(errors: list[float], size: int) -> None:
+    chance = inclusion_chances(errors, size)
+    assert chance.sum() == pytest.approx(min(size, len(errors)))
+    assert ((chance >= 0) & (chance <= 1)).all()
+
+
+def test_drawn_by_chances_of_their_own_the_interval_covers_and_the_estimate_is_unbiased() -> None:
+    chance = np.random.default_rng(7)
+    expected = np.clip(chance.beta(0.2, 4, 3000), 1e-4, 0.7)
+    wrong = chance.random(3000) < expected
+    pi = inclusion_chances(expected, 300)
+    said = []
+    for _ in range(600):
+        drawn = chance.random(3000) < pi
+        said.append(estimate_unequal(wrong[drawn], pi[drawn], 3000, least_chance=float(pi.min())))
+    truth = wrong.mean()
+    assert np.mean([s.horvitz_thompson for s in said]) == pytest.approx(truth, rel=0.03)
+    assert np.mean([s.lower <= truth <= s.upper for s in said]) >= 0.95
+    assert all(s.lower <= s.horvitz_thompson <= s.upper for s in said)
+    ours, simple = (
+        np.mean([s.upper - s.lower for s in said]),
+        estimate_error([StratumFindings("all", 3000, 300, round(300 * truth))]),
+    )
+    assert ours < simple.upper - simple.lower
+
+
+def test_unequal_chances_that_cannot_be_are_named() -> None:
+    with pytest.raises(ValueError, match=r"element 1: wrong 0\.5"):
+        estimate_unequal([1, 0.5], [0.5, 0.5], 10, least_chance=0.1)
+    with pytest.raises(ValueError, match=r"element 0: .*chance 0\.05"):
+        estimate_unequal([1], [0.05], 10, least_chance=0.1)
+    with pytest.raises(ValueError, match="population"):
+        estimate_unequal([1, 1], [0.5, 0.5], 1, least_chance=0.1)
+    everything = estimate_unequal([1, 0, 0, 1], [1, 1, 1, 1], 4, least_chance=1.0)
+    assert (everything.lower, everything.horvitz_thompson, everything.upper) == (0.5, 0.5, 0.5)
+    nothing = estimate_unequal([], [], 100, least_chance=0.5)
+    assert (nothing.lower, nothing.horvitz_thompson) == (0.0, 0.0)

@@ -1,13 +1,16 @@
 """Is it as good as we say? Sampling labels by stratum and saying what the sample proves.
 
 The error rate is the Horvitz-Thompson estimate ``sum_h N_h / N * errors_h / n_h``. Its interval is exact
-where the design allows it and conservative where not:
+where the design allows it and conservative where not; both know that a population is finite:
 
-* one sampled stratum, or equal sampling fractions: Clopper-Pearson on the pooled counts. The pooled count is
-  a sum of unequal Bernoulli trials, whose tails are lighter than the binomial's (Hoeffding 1956);
-* unequal fractions: the gamma interval of Fay & Feuer (1997) for weighted sums of Poisson counts, which
-  dominate binomial ones; it holds its level for rare errors, which is what audits look for;
+* one sampled stratum, or equal sampling fractions: the hypergeometric law on the pooled counts, inverted as Clopper
+  and Pearson do. The pooled count is a sum of unequal Bernoulli trials, whose tails are lighter (Hoeffding 1956);
+* unequal fractions: the gamma interval of Fay & Feuer (1997) for weighted sums of counts, with the variance of counts
+  drawn without replacement in place of Poisson's; one more error where it would weigh most keeps its level for
+  errors as rare as audits look for;
 * a stratum sampled completely is known, one not sampled at all may be anything from 0 to 1.
+
+For items drawn with chances of their own see `unequal_sampling`.
 """
 
 from __future__ import annotations
@@ -18,10 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import special
-
-from ..routing.thresholds import clopper_pearson_lower, clopper_pearson_upper
 
 _EQUAL_FRACTIONS = 0.02
 """Sampling fractions within 2 % of each other differ by rounding alone."""
@@ -166,6 +167,28 @@ def allocate(strata: Sequence[Stratum], sample_size: int, *, min_per_stratum: in
     return dict(zip(names, drawn.tolist(), strict=True))
 
 
+def strata_by_error(expected_error: ArrayLike, strata: int = 5) -> NDArray[np.int64]:
+    """Return the stratum of each item ``(items,)``: 0 the worst, each with an equal part of the errors' spread.
+
+    ``expected_error`` ``(items,)`` is one minus confidence. Cut where ``sqrt(e (1 - e))``, summed from the worst item
+    on, passes equal steps: the strata that Neyman's rule would draw equally many from (after Dalenius & Hodges 1959).
+    Items of one expected error are never parted, so that there may be fewer strata. Raises ValueError naming the
+    first item whose expected error lies outside 0..1.
+    """
+    error = np.asarray(expected_error, dtype=np.float64)
+    if error.ndim != 1 or strata < 1:
+        raise ValueError(f"expected one error an item and strata >= 1, not shape {error.shape} and {strata}")
+    bad = np.flatnonzero(~((error >= 0.0) & (error <= 1.0)))
+    if bad.size:
+        raise ValueError(f"expected_error, item {bad[0]}: {error[bad[0]]} is not a share in 0..1")
+    levels, place, count = np.unique(error, return_inverse=True, return_counts=True)
+    spread = count * np.sqrt(np.maximum(levels * (1.0 - levels), 1e-4))
+    # From the worst on; a level belongs where its middle falls.
+    above = np.cumsum(spread[::-1])[::-1] - 0.5 * spread
+    stratum = np.minimum((above / max(spread.sum(), 1e-300) * strata).astype(np.int64), strata - 1)
+    return np.unique(stratum, return_inverse=True)[1].astype(np.int64)[place]
+
+
 def estimate_error(findings: Sequence[StratumFindings], *, confidence: float = 0.95) -> ErrorEstimate:
     """Estimate the error rate of the whole population, with a two-sided interval.
 
@@ -260,25 +283,53 @@ def _partial_bounds(
     weight = size / reached / drawn
     point = float(weight @ wrong)
     if weight.max() <= weight.min() * (1.0 + _EQUAL_FRACTIONS):
-        k, n = int(wrong.sum()), int(drawn.sum())
-        return point, clopper_pearson_lower(k, n, tail), clopper_pearson_upper(k, n, tail)
-    variance = float((weight**2) @ wrong)
-    return (
-        point,
-        _gamma_lower(point, variance, tail),
-        _gamma_upper(point, variance, float(weight.max()), tail),
-    )
+        low, high = hypergeometric_bounds(reached, int(drawn.sum()), int(wrong.sum()), tail)
+        return point, low / reached, high / reached
+    unseen = 1.0 - drawn / size
+    # Of errors that are not rare less than Poisson's variance is left: that of a share, without replacement. The share is
+    # Laplace's, or a stratum seen all wrong would leave no doubt.
+    right = (drawn - wrong + 1.0) / (drawn + 2.0)
+    spread = wrong * right * drawn / np.maximum(drawn - 1.0, 1.0)
+    variance = float((weight**2 * unseen) @ spread)
+    heaviest = int(weight.argmax())
+    missed = float(weight[heaviest]), float(weight[heaviest] ** 2 * unseen[heaviest])
+    return point, gamma_lower(point, variance + missed[1], tail), gamma_upper(point, variance, missed, tail)
 
 
-def _gamma_lower(point: float, variance: float, tail: float) -> float:
-    if variance == 0.0:
+def hypergeometric_bounds(population: int, sampled: int, errors: int, tail: float) -> tuple[int, int]:
+    """Return the least and the most errors in the population that the sample allows, each at level ``tail``."""
+    least, most = errors, population - (sampled - errors)
+    low, high = least, most
+    while low < high:
+        middle = (low + high) // 2
+        if 1.0 - _at_most(errors - 1, population, middle, sampled) > tail:
+            high = middle
+        else:
+            low = middle + 1
+    lower, low, high = low, errors, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        if _at_most(errors, population, middle, sampled) > tail:
+            low = middle
+        else:
+            high = middle - 1
+    return lower, low
+
+
+def gamma_lower(point: float, variance: float, tail: float) -> float:
+    """Return the lower bound of a weighted sum of rare counts, at most 1 (Fay & Feuer 1997, eq. 5)."""
+    if point == 0.0:
         return 0.0
+    if variance == 0.0:
+        return min(point, 1.0)
     return min(float(variance / point * special.gammaincinv(point**2 / variance, tail)), 1.0)
 
 
-def _gamma_upper(point: float, variance: float, heaviest: float, tail: float) -> float:
-    """One more error in the heaviest stratum is what may have been missed (Fay & Feuer 1997, eq. 8)."""
-    mean, spread = point + heaviest, variance + heaviest**2
+def gamma_upper(point: float, variance: float, missed: tuple[float, float], tail: float) -> float:
+    """Return its upper bound, at most 1: one more error may have been ``missed``, of this weight and variance (eq. 8)."""
+    mean, spread = point + missed[0], variance + missed[1]
+    if spread == 0.0:
+        return min(mean, 1.0)
     return min(float(spread / mean * special.gammainccinv(mean**2 / spread, tail)), 1.0)
 
 
