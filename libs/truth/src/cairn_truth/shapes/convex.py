@@ -25,10 +25,10 @@ def shared_polygon_area(left: Floats, right: Floats) -> Floats:
     Corners go around either way. The shared polygon's corners are the corners of each inside the other and the points
     where edges cross, put in order around their centre.
     """
-    parts = [
-        _shared(left[k : k + _CHUNK], right[k : k + _CHUNK]) for k in range(0, max(len(left), 1), _CHUNK)
-    ]
-    return np.concatenate(parts)
+    starts = range(0, len(left), _CHUNK)
+    return np.concatenate(
+        [np.zeros(0), *(_shared(left[k : k + _CHUNK], right[k : k + _CHUNK]) for k in starts)]
+    )
 
 
 def _shared(left: Floats, right: Floats) -> Floats:

@@ -37,10 +37,13 @@ __all__ = [
     "O",
 ]
 
+_OWN = ("recall", "alarm", "invented", "accuracy")
+"""What is learnt of each labeler's detection."""
+
 _OTHER_CLASS = 0.8
 """Two objects of different classes are so much less alike: neighbours sort by class, a slip of class still matches."""
 
-_ONE_OBJECT = 0.7
+_ONE_OBJECT = 0.5
 """Two shapes are rather one object from this share of the tolerance on: both of them miss the truth."""
 
 _SPREAD_STRENGTH = 10.0
@@ -184,7 +187,7 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
             labeler=labeler,
             votes=self._counts.get(labeler, 0),
             recall=float(crowd.recall[0]),
-            false_alarms=crowd.distractor_rate * float(crowd.alarm[0]),
+            false_alarms=float(crowd.invented[0] + crowd.distractor_rate * crowd.alarm[0]),
             class_accuracy=float(crowd.accuracy[0]),
             spread=float(self._spread([labeler])[0]),
         )
@@ -279,27 +282,27 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
 
     def _detectors(self, labelers: Sequence[str]) -> detection.Detectors:
         rates = self._fitted.get("rates")
-        if rates is None:
-            real, distractor = (1.0 - detection.ALARM) / detection.RECALL, 1.0
-            recall, alarm, accuracy = detection.RECALL, detection.ALARM, detection.ACCURACY
-        else:
-            real, distractor, recall, alarm, accuracy = (float(r) for r in rates[:5])
+        usual = detection.Detectors.first(1.0, 1)
         return detection.Detectors(
-            real_rate=real,
-            distractor_rate=distractor,
-            recall=np.array([self._of(who, "recall", recall) for who in labelers]),
-            alarm=np.array([self._of(who, "alarm", alarm) for who in labelers]),
-            accuracy=np.array([self._of(who, "accuracy", accuracy) for who in labelers]),
-        )
+            real_rate=usual.real_rate if rates is None else float(rates[0]),
+            distractor_rate=usual.distractor_rate if rates is None else float(rates[1]),
+            **{
+                name: np.array([
+                    self._of(who, name, float(getattr(usual, name)[0] if rates is None else rates[2 + k]))
+                    for who in labelers
+                ])
+                for k, name in enumerate(_OWN)
+            },
+        )  # fmt: skip
 
     def _spread(self, labelers: Sequence[str]) -> Floats:
         rates = self._fitted.get("rates")
-        crowd = self.first_spread if rates is None else float(rates[5])
+        crowd = self.first_spread if rates is None else float(rates[-2])
         return np.array([self._of(who, "spread", crowd) for who in labelers])
 
     def _kinds(self) -> int:
         rates = self._fitted.get("rates")
-        return self._classes if rates is None else max(self._classes, int(rates[6]))
+        return self._classes if rates is None else max(self._classes, int(rates[-1]))
 
     def _learn(
         self, answered: Sequence[Answered[tuple[O, ...]]], labelers: tuple[str, ...]
@@ -319,13 +322,11 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
         corpus = dict(self._learn_places([group for group in places.groups if len(group) > 1]))
         spread, usual = self._learn_spread(places, len(labelers), corpus)
         rates = [crowd.real_rate, crowd.distractor_rate]
-        rates += [average["recall"], average["alarm"], average["accuracy"], usual, float(seen.kinds)]
+        rates += [float(getattr(average, name)[0]) for name in _OWN]
         return {
             **corpus,
-            "rates": np.array(rates),
-            "recall": crowd.recall,
-            "alarm": crowd.alarm,
-            "accuracy": crowd.accuracy,
+            **{name: getattr(crowd, name) for name in _OWN},
+            "rates": np.array([*rates, usual, float(seen.kinds)]),
             "spread": spread,
         }
 

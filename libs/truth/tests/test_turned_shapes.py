@@ -1,0 +1,181 @@
+"""Rotated boxes, ellipses, cuboids and regions: alike as they are, joined whatever way they are written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cairn_truth.shapes.boxes import Box, edges, iou
+from cairn_truth.shapes.convex import polygon_area, shared_polygon_area
+from cairn_truth.shapes.cuboids import Cuboid, LiveCuboids
+from cairn_truth.shapes.ellipses import Ellipse, LiveEllipses, ellipse_iou
+from cairn_truth.shapes.regions import LiveRegions, Region, joined_text
+from cairn_truth.shapes.rotated_boxes import LiveRotatedBoxes, RotatedBox, rotated_iou
+from libs.truth.tests.live_contract import check_live_state
+
+sizes, places, angles = st.floats(1.0, 50.0), st.floats(-30.0, 30.0), st.floats(-720.0, 720.0)
+rotated = st.builds(RotatedBox, st.just("a"), places, places, sizes, sizes, angles)
+ellipses = st.builds(Ellipse, st.just("a"), places, places, sizes, sizes, angles)
+CUBE = Cuboid("a", (0, 0, 100, 0, 100, 100, 0, 100, 30, -30, 130, -30, 130, 70, 30, 70))
+
+
+def _grid_iou(inside_left: Any, inside_right: Any) -> float:
+    x, y = np.meshgrid(np.arange(-110.0, 110.0, 0.5) + 0.25, np.arange(-110.0, 110.0, 0.5) + 0.25)
+    left, right = inside_left(x, y), inside_right(x, y)
+    return float((left & right).sum() / max((left | right).sum(), 1))
+
+
+def _own_axes(shape: Any, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    angle = np.radians(shape.rotation_degrees)
+    dx, dy = x - shape.center_x, y - shape.center_y
+    return np.cos(angle) * dx + np.sin(angle) * dy, np.cos(angle) * dy - np.sin(angle) * dx
+
+
+@given(rotated, rotated)
+@settings(max_examples=40, deadline=None)
+def test_the_likeness_of_rotated_boxes_is_what_counting_points_gives(
+    one: RotatedBox, other: RotatedBox
+) -> None:
+    def inside(box: RotatedBox) -> Any:
+        def test(x: np.ndarray, y: np.ndarray) -> Any:
+            along, down = _own_axes(box, x, y)
+            return (np.abs(along) <= box.width / 2) & (np.abs(down) <= box.height / 2)
+
+        return test
+
+    tolerance = 0.02 + 1.5 / min(one.width, one.height, other.width, other.height) / 4
+    assert rotated_iou([one], [other])[0] == pytest.approx(
+        _grid_iou(inside(one), inside(other)), abs=tolerance
+    )
+
+
+@given(ellipses, ellipses)
+@settings(max_examples=40, deadline=None)
+def test_the_likeness_of_ellipses_is_what_counting_points_gives(one: Ellipse, other: Ellipse) -> None:
+    def inside(shape: Ellipse) -> Any:
+        def test(x: np.ndarray, y: np.ndarray) -> Any:
+            along, down = _own_axes(shape, x, y)
+            return (along / shape.radius_x) ** 2 + (down / shape.radius_y) ** 2 <= 1
+
+        return test
+
+    tolerance = 0.02 + 1.5 / min(one.radius_x, one.radius_y, other.radius_x, other.radius_y) / 8
+    assert ellipse_iou([one], [other])[0] == pytest.approx(
+        _grid_iou(inside(one), inside(other)), abs=tolerance
+    )
+
+
+@given(rotated, rotated)
+@settings(max_examples=60, deadline=None)
+def test_likeness_is_even_handed_and_whole_with_itself_however_written(
+    one: RotatedBox, other: RotatedBox
+) -> None:
+    assert rotated_iou([one], [other])[0] == pytest.approx(rotated_iou([other], [one])[0], abs=1e-9)
+    swapped = replace(one, width=one.height, height=one.width, rotation_degrees=one.rotation_degrees + 90.0)
+    assert rotated_iou([one, one], [one, swapped]) == pytest.approx([1.0, 1.0], abs=1e-9)
+
+
+@given(st.lists(st.builds(Box, st.just("a"), places, places, sizes, sizes), min_size=2, max_size=2))
+@settings(max_examples=60, deadline=None)
+def test_without_rotation_it_is_the_likeness_of_upright_boxes(boxes: list[Box]) -> None:
+    turned = [RotatedBox("a", b.x + b.width / 2, b.y + b.height / 2, b.width, b.height, 0.0) for b in boxes]
+    upright = iou(edges(boxes[:1]), edges(boxes[1:]))[0]
+    assert rotated_iou(turned[:1], turned[1:])[0] == pytest.approx(upright, abs=1e-9)
+
+
+def test_a_square_and_a_diamond_share_an_octagon() -> None:
+    square = np.array([[[-1, -1], [1, -1], [1, 1], [-1, 1]]], dtype=float)
+    diamond = np.array([[[0, -1.5], [1.5, 0], [0, 1.5], [-1.5, 0]]])
+    assert shared_polygon_area(square, diamond)[0] == pytest.approx(4.0 - 4 * 0.125)
+    assert polygon_area(diamond)[0] == pytest.approx(4.5)
+    assert shared_polygon_area(square, diamond + 9.0)[0] == 0.0
+    assert shared_polygon_area(square[:0], diamond[:0]).size == 0
+
+
+@pytest.mark.parametrize(
+    ("new", "shape", "wrong"),
+    [
+        (LiveRotatedBoxes, RotatedBox("a", 50, 50, 40, 10, 20), RotatedBox("a", 0, 0, 0, 1, 0)),
+        (LiveEllipses, Ellipse("a", 50, 50, 20, 10, 20), Ellipse("a", 0, 0, 1, 1, float("nan"))),
+        (LiveCuboids, CUBE, Cuboid("a", (1.0,) * 16)),
+        (LiveRegions, Region(1, 5, 5, 40, 10, "a", "word"), Region(0, 5, 5, 40, 10)),
+    ],
+)
+def test_each_kind_keeps_the_contract_of_live_states(new: Any, shape: Any, wrong: Any) -> None:
+    chance = np.random.default_rng(0)
+    answers = {
+        f"i{k}": {who: tuple(_shifted(shape, chance) for _ in range(1 + k % 2)) for who in "abcd"}
+        for k in range(6)
+    }
+    check_live_state(new, answers, (wrong,))
+    with pytest.raises(ValueError, match="object 0"):
+        new().add("i", "a", (wrong,))
+    with pytest.raises(ValueError, match="object 1"):
+        new().add("i", "a", (shape, "no shape"))
+
+
+def _shifted(shape: Any, chance: np.random.Generator) -> Any:
+    x, y = (float(v) for v in chance.normal(0.0, 1.0, 2))
+    if isinstance(shape, Cuboid):
+        return replace(shape, corners=tuple(v + (y if k % 2 else x) for k, v in enumerate(shape.corners)))
+    if isinstance(shape, Region):
+        return replace(shape, x=shape.x + x, y=shape.y + y)
+    return replace(shape, center_x=shape.center_x + x, center_y=shape.center_y + y)
+
+
+def test_a_box_written_in_four_ways_is_joined_as_one() -> None:
+    state = LiveRotatedBoxes()
+    ways = [(40.0, 10.0, 20.0), (10.0, 40.0, 110.0), (40.0, 10.0, 200.0), (10.0, 40.0, -70.0)]
+    for who, (width, height, angle) in zip("abcd", ways, strict=True):
+        state.add("item", who, (RotatedBox("a", 50.0, 50.0, width, height, angle),))
+    joined = state.posterior("item")
+    assert len(joined.value) == 1
+    assert rotated_iou(joined.value, [RotatedBox("a", 50.0, 50.0, 40.0, 10.0, 20.0)])[0] == pytest.approx(1.0)
+    assert -90.0 <= joined.value[0].rotation_degrees < 90.0
+
+
+@pytest.mark.parametrize("ring", [[89.0, -89.0, 90.0], [179.0, 1.0, 180.0], [359.0, 1.0, 0.0]])
+def test_rotations_meet_across_the_end_of_the_scale(ring: list[float]) -> None:
+    state = LiveEllipses()
+    for who, angle in zip("abc", ring, strict=True):
+        state.add("item", who, (Ellipse("a", 0.0, 0.0, 30.0, 10.0, angle),))
+    angle = state.posterior("item").value[0].rotation_degrees
+    assert abs((angle - ring[2] + 90.0) % 180.0 - 90.0) < 0.5
+
+
+def test_the_rotation_of_a_circle_is_nobodys_mistake() -> None:
+    state = LiveEllipses()
+    for who, angle in zip("abc", (0.0, 45.0, 80.0), strict=True):
+        state.add("item", who, (Ellipse("a", 0.0, 0.0, 20.0, 20.0, angle),))
+    joined = state.posterior("item")
+    assert all(part.agreement > 0.999 for part in joined.evidence)
+
+
+def test_corners_of_cuboids_are_joined_robustly() -> None:
+    state = LiveCuboids()
+    for who, off in zip("abcd", (0.0, 1.0, -1.0, 12.0), strict=True):
+        state.add("item", who, (replace(CUBE, corners=tuple(v + off for v in CUBE.corners)),))
+    joined = state.posterior("item")
+    assert len(joined.value) == 1
+    assert np.abs(np.array(joined.value[0].corners) - CUBE.corners).max() < 2.5
+    assert state.coordinate_sd(joined.objects[0]).shape == (16,)
+
+
+def test_regions_on_different_pages_are_different_and_texts_are_voted_on() -> None:
+    state = LiveRegions()
+    for who, text in (("a", "total"), ("b", "total"), ("c", "tota1")):
+        state.add("item", who, (Region(1, 5, 5, 40, 10, "a", text), Region(2, 5, 5, 40, 10, "a", "other")))
+    joined = state.posterior("item")
+    assert [(one.page, one.text) for one in joined.value] == [(1, "total"), (2, "other")]
+    assert joined.value[0].x == 5.0
+
+
+def test_where_no_text_has_a_majority_the_one_most_like_the_others_stands() -> None:
+    texts = ["the quick fox", "the quick fix", "the quack fix", "zzz"]
+    assert joined_text(texts, np.full(4, 0.25)) == "the quick fix"
+    assert joined_text(["b", "a"], np.full(2, 0.5)) == "a"
