@@ -219,6 +219,18 @@ def test_a_wrong_column_is_named(change: dict[str, Any], message: str) -> None:
     assert message in str(refused.value)
 
 
+def test_a_column_to_foretell_that_is_too_short_is_named() -> None:
+    fit = HierarchicalBradleyTerry().fit(Comparisons.of([1], [2], [3], [0]))
+    with pytest.raises(ValueError, match="labeler has 1 rows; expected 2"):
+        fit.predict([1, 1], [2, 2], [3])
+
+
+def test_no_judgement_is_a_crowd_of_nobody() -> None:
+    fit = HierarchicalBradleyTerry().fit(Comparisons.of([], [], [], []))
+    assert fit.right().shape == (0, 3)
+    assert fit.predict(["a"], ["b"], ["ann"])[0] == pytest.approx([1 / 3, 1 / 3, 1 / 3], abs=0.1)
+
+
 # --- live
 
 

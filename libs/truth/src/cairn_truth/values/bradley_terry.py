@@ -49,12 +49,12 @@ _LEAST_CARE = 0.5
 
 _ROUNDS = 100
 _SETTLED = 1e-3
-"""Log-odds by which no lead moves any more; far below what an answer is worth."""
+"""Log-odds by which leads move no more (root mean square); far below what an answer is worth."""
 
 _LONGEST_STEP = 2.0
 """Newton steps are cut at so many log-odds: far out the curvature says nothing."""
 
-_MODE_STEPS = 3
+_MODE_STEPS = 2
 """Newton steps of a pair in a round: the next round goes on from there."""
 
 _AT_MODE = 1e-6
@@ -270,9 +270,13 @@ class BradleyTerryFit:
     ) -> Floats:
         """Return the probability ``(n, 3)`` that each labeler says left, right or neither of each pair.
 
-        Columns are those of `Comparisons.of`, left at the left; labelers, candidates and pairs may be new.
+        Columns are those of `Comparisons.of`, left at the left; labelers, candidates and pairs may be new. Raises
+        ValueError if they differ in length.
         """
         groups = [""] * len(left) if group is None else group
+        for name, column in (("right", right), ("labeler", labeler), ("group", groups), ("pair", pair)):
+            if column is not None and len(column) != len(left):
+                raise ValueError(f"{name} has {len(column)} rows; expected {len(left)}, as left has")
         swap = [b < a for a, b in zip(left, right, strict=True)]
         compared = [
             (g, b, a) if s else (g, a, b) for g, a, b, s in zip(groups, left, right, swap, strict=True)
@@ -315,7 +319,7 @@ class HierarchicalBradleyTerry:
             strengths = network.settle(leads, strengths, variances)
             variances = network.learn(leads, strengths, variances)
             rounds += 1
-            if np.abs(leads.mean - before).max(initial=0.0) < _SETTLED:
+            if np.sum((leads.mean - before) ** 2) <= _SETTLED**2 * before.size:
                 break
         return BradleyTerryFit(comparisons, habits, leads, strengths, variances, rounds)
 

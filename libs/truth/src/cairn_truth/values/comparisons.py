@@ -147,7 +147,9 @@ class Comparisons:
 def _names(column: Column, name: str) -> list[Any]:
     values = column.tolist() if isinstance(column, np.ndarray) else list(column)
     kinds = {
-        str if isinstance(v, str) else int if isinstance(v, int) else type(v) for v in values if v is not None
+        str if isinstance(v, str) else int if isinstance(v, int | np.integer) else type(v)
+        for v in values
+        if v is not None
     }
     if not kinds <= {str} and not kinds <= {int}:
         found = sorted(kind.__name__ for kind in kinds)
