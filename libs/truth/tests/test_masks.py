@@ -83,6 +83,14 @@ def test_confidence_is_the_overlap_with_the_truth() -> None:
         assert np.mean(said) == pytest.approx(np.mean(got), abs=0.06)
 
 
+def test_of_several_classes_each_has_its_own_overlap() -> None:
+    answers, truth = crowd(items=40, blurs=(1.0, 2.0), classes=2)
+    joined = LiveMasks(2).fit(answers)
+    got = [mean_iou(joined[item].value, encoded(truth[item])) for item in truth]  # type: ignore[arg-type]
+    assert np.mean([joined[item].confidence for item in truth]) == pytest.approx(np.mean(got), abs=0.08)
+    assert all({kind for kind, _ in found.iou} <= {1, 2} for found in joined.values())
+
+
 def test_more_answers_that_agree_make_it_surer() -> None:
     mask = encoded(discs(np.random.default_rng(1)))
     live, said = LiveMasks(1), []

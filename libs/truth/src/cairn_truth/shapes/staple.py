@@ -2,7 +2,8 @@
 
 Warfield, Zou & Wells, "Simultaneous truth and performance level estimation" (IEEE TMI 2004), for any number of
 classes, with three changes. Pixels are of two sorts, easy and hard, and each labeler has a confusion for either:
-errors gather along edges, and without this the posterior takes three who err together for three who know.
+errors gather along edges, and without this the posterior takes three who err together for three who know. Where a
+hard pixel lies between two classes, those who err all say the same: that is one surprise, and not one for each of them.
 A labeler's confusions lean on the crowd's. And everything is counted by cells, all pixels of which everybody said the
 same, so that the cost grows with runs and not with pixels.
 """
@@ -121,6 +122,7 @@ class _Stack:
     """Cells of many items in columns: ``item`` and ``weight (cells,)``, and who said what of each.
 
     ``cell``, ``row`` and ``kind (votes,)`` are in the order of cells; ``first (cells,)`` is where each one's begin.
+    ``other_kind`` has each class of a cell once, ``other_first (cells,)`` where each cell's begin.
     """
 
     items: int
@@ -130,20 +132,28 @@ class _Stack:
     cell: Ints
     row: Ints
     kind: Ints
+    other_first: Ints
+    other_kind: Ints
 
     @classmethod
     def of(cls, items: Sequence[Cells], who: Sequence[Ints]) -> _Stack:
         answers = np.concatenate(
             [np.full(len(c.votes), rows.size) for c, rows in zip(items, who, strict=True)]
         )
+        cell = np.repeat(np.arange(answers.size), answers)
+        kind = np.concatenate([cells.votes.ravel() for cells in items])
+        kinds = int(kind.max(initial=0)) + 1
+        once = np.unique(cell * kinds + kind)
         return cls(
             items=len(items),
             item=np.repeat(np.arange(len(items)), [len(cells.votes) for cells in items]),
             weight=np.concatenate([cells.weight for cells in items]),
             first=np.cumsum(answers) - answers,
-            cell=np.repeat(np.arange(answers.size), answers),
+            cell=cell,
             row=np.concatenate([np.tile(rows, len(c.votes)) for c, rows in zip(items, who, strict=True)]),
-            kind=np.concatenate([cells.votes.ravel() for cells in items]),
+            kind=kind,
+            other_first=np.searchsorted(once // kinds, np.arange(answers.size)),
+            other_kind=once % kinds,
         )
 
     def voted_shares(self, classes: int) -> Floats:
@@ -168,13 +178,44 @@ class _Stack:
 
     def chance(self, confusion: Floats, shares: Floats) -> Floats:
         """Return the posterior of each sort ``(cells, sorts)``, given each item's ``shares (items, sorts)``."""
-        log_confusion = np.log(confusion).transpose(0, 2, 1)
+        spoken = np.log(confusion).transpose(0, 2, 1)[self.row, self.kind]
+        return self._normal(np.add.reduceat(spoken, self.first), shares)
+
+    def chance_between(self, confusion: Floats, crowd: Crowd, shares: Floats) -> Floats:
+        """Return the same where all who err on a hard pixel take it for the one class beside it, as along an edge."""
+        spoken = np.log(_told(confusion)).transpose(0, 2, 1)[self.row, self.kind]
+        beside = np.log(_beside(crowd.confusion)).T[self.other_kind]
+        return self._normal(
+            np.add.reduceat(spoken, self.first) + np.add.reduceat(beside, self.other_first), shares
+        )
+
+    def _normal(self, log_likelihood: Floats, shares: Floats) -> Floats:
         with np.errstate(divide="ignore"):
-            logit = (
-                np.add.reduceat(log_confusion[self.row, self.kind], self.first) + np.log(shares)[self.item]
-            )
+            logit = log_likelihood + np.log(shares)[self.item]
         chance = np.exp(logit - logit.max(axis=1, keepdims=True))
         return np.asarray(chance / chance.sum(axis=1, keepdims=True))
+
+
+def _told(confusion: Floats) -> Floats:
+    """Return the chance ``(..., sorts, classes)`` of an answer, given also the one class a hard pixel is mistaken for.
+
+    Hard pixels lie between two classes, and whoever errs there says the other of the two: so on those it is the
+    chance of any error, and which class that is, is `_beside`'s, once for all who erred.
+    """
+    classes = confusion.shape[-1]
+    own = np.tile(np.eye(classes, dtype=bool), (2, 1))
+    any_error = np.repeat(1.0 - confusion[..., own][..., None], classes, axis=-1)
+    hard = np.arange(2 * classes)[:, None] >= classes
+    return np.asarray(np.where(hard & ~own, any_error, confusion))
+
+
+def _beside(confusion: Floats) -> Floats:
+    """Return the chance ``(sorts, classes)`` of each class to be what a hard pixel is mistaken for; 1 elsewhere."""
+    classes = confusion.shape[-1]
+    own = np.tile(np.eye(classes, dtype=bool), (2, 1))
+    share = confusion / np.maximum(1.0 - confusion[own][:, None], np.finfo(float).tiny)
+    hard = np.arange(2 * classes)[:, None] >= classes
+    return np.asarray(np.where(hard & ~own, share, 1.0))
 
 
 def posterior(cells: Cells, confusion: Floats, crowd: Crowd) -> tuple[Floats, Floats]:
@@ -188,9 +229,9 @@ def posterior(cells: Cells, confusion: Floats, crowd: Crowd) -> tuple[Floats, Fl
     shares = _sort_shares(voted, crowd, np.ones(1))
     harder = np.ones(1)
     for _ in range(_JOIN_ROUNDS):
-        harder = _harder(harder, stack.by_item(stack.chance(confusion, shares)), shares)
+        harder = _harder(harder, stack.by_item(stack.chance_between(confusion, crowd, shares)), shares)
         shares = _sort_shares(voted, crowd, harder)
-    return stack.chance(confusion, shares), shares[0]
+    return stack.chance_between(confusion, crowd, shares), shares[0]
 
 
 def _sort_shares(voted: Floats, crowd: Crowd, harder: Floats) -> Floats:
