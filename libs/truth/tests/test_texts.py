@@ -83,7 +83,7 @@ def identifiers() -> dict[str, dict[str, str]]:
 
 @pytest.mark.parametrize("new", [LiveTexts, LiveTranscripts])
 def test_live_states_keep_their_promises(new: type[LiveTexts] | type[LiveTranscripts]) -> None:
-    answers, _ = transcribed(items=8)
+    answers, _ = transcribed(items=5)
     check_live_state(new, answers, 7)
     check_live_state(new, identifiers(), "\ud800")
 
@@ -98,6 +98,28 @@ def test_two_who_wrote_the_same_beat_one_who_is_always_wrong() -> None:
     assert [part.weight > 0 for part in live.weigh("i7")] == [True, True, False]
     alone = live.update("new", "cid", "who knows")
     assert alone.confidence < 0.6  # that none of the answers is right is a possibility, too
+
+
+def test_a_fit_agrees_with_what_it_says_of_each_item() -> None:
+    live = LiveTexts()
+    answers = identifiers()
+    live.fit(answers)
+    right = sum(dict(live.posterior(i).candidates)[normalise(said["cid"])] for i, said in answers.items())
+    seen = sum(
+        dict(live.posterior(i).candidates)[normalise(text)]
+        for i, said in answers.items()
+        for text in said.values()
+    )
+    crowd = (seen + 10.0 * 0.7) / (90 + 10.0)  # ten answers' worth of what is believed of any crowd
+    assert live.reliability("cid").accuracy == pytest.approx((right + 10.0 * crowd) / (30 + 10.0), abs=1e-4)
+
+
+def test_where_all_words_voted_for_are_gaps_an_answer_is_chosen() -> None:
+    live = LiveTranscripts()
+    for who, text in enumerate(("", "", "stone", "a cloud")):
+        live.add("a", f"l{who}", text)
+    said = live.posterior("a")
+    assert (said.text, said.joining) == ("", Joining.WHOLE)
 
 
 def test_what_is_no_text_is_refused_by_the_name_of_its_fault() -> None:
@@ -209,7 +231,7 @@ def test_votes_on_words_outdo_every_answer() -> None:
 
 
 def test_confidence_is_the_expected_word_accuracy() -> None:
-    answers, truth = transcribed(items=150, errs=(0.1, 0.2, 0.3, 0.3), seed=3)
+    answers, truth = transcribed(items=80, errs=(0.1, 0.2, 0.3, 0.3), seed=3)
     found = LiveTranscripts().fit(answers)
     accuracy = [1.0 - score_texts.judge({i: found[i].text}, truth)["wer"] for i in truth]
     confidence = [found[i].confidence for i in truth]
@@ -299,7 +321,7 @@ def test_odd_answers_are_joined_too(texts: list[str]) -> None:
 
 
 @given(st.permutations(range(5)))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_names_of_labelers_mean_nothing(order: list[int]) -> None:
     answers, _ = transcribed(items=6, seed=2)
     renamed = {
@@ -328,10 +350,10 @@ def recorded(name: str, most: int) -> tuple[dict[str, dict[str, str]], dict[str,
 @pytest.mark.data
 @needs_data
 @pytest.mark.parametrize(
-    ("name", "most", "margin"), [("crowdspeech_dev_clean", 0.068, 0.06), ("crowdwsa_t1", 0.515, 0.2)]
+    ("name", "most", "margin"), [("crowdspeech_dev_clean", 0.07, 0.05), ("crowdwsa_t1", 0.515, 0.2)]
 )
 def test_a_real_crowd_is_outdone_and_the_confidence_is_honest(name: str, most: float, margin: float) -> None:
-    answers, truth = recorded(name, 150)
+    answers, truth = recorded(name, 100)
     found = LiveTranscripts().fit(answers)
     texts = {item: said.text for item, said in found.items()}
     assert score_texts.judge(texts, truth)["wer"] <= most

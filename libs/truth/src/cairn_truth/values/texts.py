@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..classes.live_classes import Weighed
 from ..classes.votes import Floats
@@ -141,9 +142,7 @@ def chances(keys: Sequence[str], accuracy: Floats) -> dict[str, float]:
     place = {key: i for i, key in enumerate(distinct)}
     hits, misses = np.log(accuracy), np.log((1.0 - accuracy) * _SAME_MISTAKE)
     gains = np.bincount([place[key] for key in keys], weights=hits - misses, minlength=len(distinct))
-    # None of them: one of all the strings that nobody wrote, so that one answer alone is as sure as its labeler.
-    unsaid = max(1.0 + 1.0 / _SAME_MISTAKE - len(distinct), 1.0)
-    logs = np.append(gains, np.log(unsaid))
+    logs = np.append(gains, np.log(_unsaid(np.array([len(distinct)]))))
     mass = np.exp(logs - logs.max())
     return dict(zip(distinct, (mass / mass.sum()).tolist(), strict=False))
 
@@ -183,20 +182,40 @@ def fit_accuracies(
     Returns ``accuracy`` and ``seen`` (answers), both ``(labelers,)``, and the ``crowd``'s accuracy ``(1,)``.
     """
     row = {who: i for i, who in enumerate(labelers)}
-    rows = [np.array([row[who] for who, _ in votes], dtype=np.int64) for votes, _ in keyed]
-    everybody = np.concatenate([np.zeros(0, dtype=np.int64), *rows])
-    seen = np.bincount(everybody, minlength=len(labelers)).astype(np.float64)
+    who = np.array([row[name] for votes, _ in keyed for name, _ in votes], dtype=np.int64)
+    candidates: dict[tuple[int, str], int] = {}
+    said = np.array(
+        [
+            candidates.setdefault((i, key), len(candidates))
+            for i, (votes, _) in enumerate(keyed)
+            for _, key in votes
+        ],
+        dtype=np.int64,
+    )
+    item = np.array([i for i, _ in candidates], dtype=np.int64)
+    clamped = np.array([keyed[i][1] is not None for i, _ in candidates], dtype=np.bool_)
+    true = np.array([keyed[i][1] == key for i, key in candidates], dtype=np.bool_)
+    seen = np.bincount(who, minlength=len(labelers)).astype(np.float64)
+    unsaid = np.log(_unsaid(np.bincount(item, minlength=len(keyed))))
     accuracy, crowd = np.full(len(labelers), _ACCURACY), _ACCURACY
     for _ in range(_ROUNDS):
-        said = [np.zeros(0)]
-        for (votes, truth), who in zip(keyed, rows, strict=True):
-            keys = [key for _, key in votes]
-            found = chances(keys, accuracy[who]) if truth is None else {truth: 1.0}
-            said.append(np.array([found.get(key, 0.0) for key in keys]))
-        right = np.bincount(everybody, weights=np.concatenate(said), minlength=len(labelers))
+        speaks = np.log(accuracy) - np.log((1.0 - accuracy) * _SAME_MISTAKE)
+        logs = np.bincount(said, weights=speaks[who], minlength=item.size)
+        top = unsaid.copy()
+        np.maximum.at(top, item, logs)
+        mass = np.exp(logs - top[item])
+        total = np.bincount(item, weights=mass, minlength=len(keyed)) + np.exp(unsaid - top)
+        chance = np.where(clamped, true, mass / total[item])
+        right = np.bincount(who, weights=chance[said], minlength=len(labelers))
         crowd = float((right.sum() + _STRENGTH * _ACCURACY) / (seen.sum() + _STRENGTH))
         before = accuracy
         accuracy = np.clip((right + _STRENGTH * crowd) / (seen + _STRENGTH), _BOUND, 1.0 - _BOUND)
         if np.abs(accuracy - before).max(initial=0.0) < _SETTLED:
             break
     return {"accuracy": accuracy, "seen": seen, "crowd": np.array([crowd])}
+
+
+def _unsaid(distinct: NDArray[np.int64]) -> Floats:
+    """Return how many texts nobody wrote, for so many that were: that none is right must be as likely for one answer
+    alone as its labeler errs."""
+    return np.asarray(np.maximum(1.0 + 1.0 / _SAME_MISTAKE - distinct, 1.0))

@@ -1,13 +1,16 @@
 """Text of many words: transcriptions, translations, whatever several people write of one thing.
 
-Three ways of joining, chosen by what the answers show, nothing set per question:
+Joined in one of three ways:
 
 - *exact*: where people, more often than not, write the same word for word, the text is one of the answers, right or
-  wrong as a whole (`LiveTexts`).
+  wrong as a whole (as in `LiveTexts`).
 - *words* (ROVER, Fiscus 1997): elsewhere answers are laid word over word (`alignment`) and voted on slot by slot, each
   labeler with the rates of errors learnt (`word_votes`). Nobody need have written the text that comes out.
-- *whole* (the medoid, as RASA and HRRASA choose it, Li & Fukumoto 2019; minimum Bayes risk over the answers, Kumar &
-  Byrne 2004): where an answer is nearer to all answers than what the votes on words make up, that answer.
+- *whole* (the medoid with learnt weights, as RASA chooses it, Li & Fukumoto 2019): where asked for, or where the words
+  voted for are none, the answer with the least word errors against all.
+
+On recorded transcriptions and translations alike the votes on words made fewer errors than the medoid, even where
+the medoid was the nearer to the answers: so it has no say unless a text must be readable before it is right.
 """
 
 from __future__ import annotations
@@ -233,10 +236,9 @@ class LiveTranscripts(LiveAnswers[str, JoinedText, LabelerAccuracy]):
         sure = columns.table(columns.chances(own, rates.alike, thinned(columns, rates.correlation)))
         best = columns.best(chance)
         weight = _speaks(own, rates.alike)
-        texts = {Joining.WORDS: best, Joining.WHOLE: _medoid(laid.network, weight)}
-        risk = {how: float(weight @ (1.0 - _agreement(laid.network, text))) for how, text in texts.items()}
-        how = Joining.WHOLE if self._whole or risk[Joining.WHOLE] < risk[Joining.WORDS] else Joining.WORDS
-        return self._told(votes, laid, texts[how], how, sure, weight)
+        if self._whole or not best.any():
+            return self._told(votes, laid, _medoid(laid.network, weight), Joining.WHOLE, sure, weight)
+        return self._told(votes, laid, best, Joining.WORDS, sure, weight)
 
     def _told(
         self,
