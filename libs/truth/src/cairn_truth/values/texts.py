@@ -23,7 +23,7 @@ VERSION = "2"
 
 ALGORITHM = "OneCoinDawidSkene on exact text"
 
-_ACCURACY, _STRENGTH = 0.7, 10.0
+UNKNOWN_ACCURACY, _STRENGTH = 0.7, 10.0
 """A crowd nobody knows yet, in answers."""
 
 _SAME_MISTAKE = 0.05
@@ -122,7 +122,7 @@ class LiveTexts(LiveAnswers[str, ChosenText, LabelerAccuracy]):
         return normalise(text, fold_case_and_space=self._fold)
 
     def _right(self, labeler: str) -> float:
-        crowd = float(self._fitted["crowd"][0]) if self._fitted else _ACCURACY
+        crowd = float(self._fitted["crowd"][0]) if self._fitted else UNKNOWN_ACCURACY
         return self._of(labeler, "accuracy", crowd)
 
 
@@ -197,7 +197,7 @@ def fit_accuracies(
     true = np.array([keyed[i][1] == key for i, key in candidates], dtype=np.bool_)
     seen = np.bincount(who, minlength=len(labelers)).astype(np.float64)
     unsaid = np.log(_unsaid(np.bincount(item, minlength=len(keyed))))
-    accuracy, crowd = np.full(len(labelers), _ACCURACY), _ACCURACY
+    accuracy, crowd = np.full(len(labelers), UNKNOWN_ACCURACY), UNKNOWN_ACCURACY
     for _ in range(_ROUNDS):
         speaks = np.log(accuracy) - np.log((1.0 - accuracy) * _SAME_MISTAKE)
         logs = np.bincount(said, weights=speaks[who], minlength=item.size)
@@ -207,7 +207,7 @@ def fit_accuracies(
         total = np.bincount(item, weights=mass, minlength=len(keyed)) + np.exp(unsaid - top)
         chance = np.where(clamped, true, mass / total[item])
         right = np.bincount(who, weights=chance[said], minlength=len(labelers))
-        crowd = float((right.sum() + _STRENGTH * _ACCURACY) / (seen.sum() + _STRENGTH))
+        crowd = float((right.sum() + _STRENGTH * UNKNOWN_ACCURACY) / (seen.sum() + _STRENGTH))
         before = accuracy
         accuracy = np.clip((right + _STRENGTH * crowd) / (seen + _STRENGTH), _BOUND, 1.0 - _BOUND)
         if np.abs(accuracy - before).max(initial=0.0) < _SETTLED:

@@ -25,7 +25,7 @@ import numpy as np
 from ..classes.votes import Floats
 from ..live_answers import Answered, Evidence, LabelerAccuracy, LiveAnswers
 from .alignment import GAP, Ints, Versions, networks
-from .texts import _ACCURACY, ChosenText, as_text, chosen, fit_accuracies, normalise
+from .texts import UNKNOWN_ACCURACY, ChosenText, as_text, chosen, fit_accuracies, normalise
 from .word_votes import WordRates, WordVotes, answer_rates, fit_rates, thinned
 from .words import Word, joined_as_others, words_of, written
 
@@ -36,7 +36,7 @@ ALGORITHM = "ROVER with learnt word errors, or exact match"
 
 _ROUNDS = 3
 _LONGEST, _MOST_WORDS = 1_000, 3_000
-"""Words in an answer, and distinct ones in all answers to an item, up to which they are aligned: within a second."""
+"""Words in an answer, and distinct ones in all answers to an item, up to which they are aligned: within a second or two."""
 
 
 class Joining(StrEnum):
@@ -174,7 +174,7 @@ class LiveTranscripts(LiveAnswers[str, JoinedText, LabelerAccuracy]):
         return chosen(votes, keyed, np.array([self._right(who) for who, _ in votes]))
 
     def _right(self, labeler: str) -> float:
-        crowd = float(self._fitted["exact_crowd"][0]) if self._fitted else _ACCURACY
+        crowd = float(self._fitted["exact_crowd"][0]) if self._fitted else UNKNOWN_ACCURACY
         return self._of(labeler, "accuracy", crowd)
 
     def _key(self, text: str) -> str:
