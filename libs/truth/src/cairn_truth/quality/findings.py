@@ -67,10 +67,12 @@ def population(log_likelihood: Floats) -> Floats:
     """
     units, grid = log_likelihood.shape
     weight = np.full(grid, 1.0 / grid)
-    likelihood = np.exp(log_likelihood - log_likelihood.max(axis=1, keepdims=True, initial=-np.inf))
+    if not units:
+        return weight
+    likelihood = np.exp(log_likelihood - log_likelihood.max(axis=1, keepdims=True))
     for _ in range(_EM_ROUNDS):
         joint = likelihood * weight
-        shared = (joint / joint.sum(axis=1, keepdims=True)).sum(axis=0) if units else np.zeros(grid)
+        shared = (joint / joint.sum(axis=1, keepdims=True)).sum(axis=0)
         fresh = (shared + 1.0 / grid) / (units + 1.0)
         moved = float(np.abs(fresh - weight).max())
         weight = fresh
@@ -89,7 +91,8 @@ def interval(posterior: Floats) -> tuple[Floats, Floats, Floats]:
     below = np.cumsum(posterior, axis=1)
     low = GRID[np.minimum((below < 0.025).sum(axis=1), GRID.size - 1)]
     high = GRID[np.minimum((below < 0.975).sum(axis=1), GRID.size - 1)]
-    return posterior @ GRID, low, high
+    mean = posterior @ GRID
+    return mean, np.minimum(low, mean), np.maximum(high, mean)
 
 
 def discoveries(probability: Floats, false_rate: float) -> NDArray[np.int64]:
@@ -103,6 +106,15 @@ def discoveries(probability: Floats, false_rate: float) -> NDArray[np.int64]:
     running = np.cumsum(doubt) / np.arange(1, order.size + 1)
     named = (running <= false_rate) & (doubt <= 2.0 * false_rate)
     return np.asarray(order[: int(np.argmin(named)) if not named.all() else order.size])
+
+
+def adjusted(p_value: Floats) -> Floats:
+    """Return p-values adjusted for how many there are (Benjamini & Hochberg 1995): name those at most the false rate."""
+    order = np.argsort(p_value, kind="stable")
+    scaled = p_value[order] * p_value.size / np.arange(1, p_value.size + 1)
+    fair = np.empty(p_value.size)
+    fair[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
+    return fair
 
 
 def checked_rate(false_rate: float) -> float:

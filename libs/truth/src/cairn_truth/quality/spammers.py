@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from ..classes.hierarchical import HierarchicalFit
@@ -45,7 +45,15 @@ _ROUNDS = 8
 _HABIT_STRENGTH = 2.0
 """Answers of the crowd's mixture behind each labeler's habit."""
 
-_CONFUSION_STRENGTH = 1.0
+_CONFUSION_STRENGTH = 4.0
+"""Votes for each truth by which those who look lean on what everybody does."""
+
+LEAST_ANSWERS = 20
+"""Nobody is named for fewer: the truth itself could not clear them."""
+
+_AGAINST = 1e-3
+"""Chance of so much dependence without any, below which answers are called contrary."""
+
 _MONOTONE = 0.9
 """Whoever gives one answer so often is called constant rather than random."""
 
@@ -59,7 +67,7 @@ class Attention:
     ``posterior`` ``(labelers, grid)`` over `GRID`; ``crowd`` ``(grid,)`` how the share is spread over the crowd;
     ``spam`` ``(labelers,)`` the probability that it is at most `SPAM`; ``p_value`` ``(labelers,)`` of answers as
     telling from somebody who looks at half of the items. ``doubt`` ``(votes,)``: what each vote says for habit and
-    against attention, in nats.
+    against attention, in nats; ``others`` ``(votes, classes)``: what all others say of its item.
     """
 
     share: Floats
@@ -70,6 +78,7 @@ class Attention:
     posterior: Floats
     crowd: Floats
     doubt: Floats
+    others: Floats
 
 
 def attention(votes: Votes, fit: HierarchicalFit, *, gold: ArrayLike | None = None) -> Attention:
@@ -80,7 +89,9 @@ def attention(votes: Votes, fit: HierarchicalFit, *, gold: ArrayLike | None = No
     known = checked_gold(gold, votes.items, votes.classes)
     others = without_own(votes, checked_fit(votes, fit), known)
     habit = _habit(votes)
-    confusion = _confusion(votes, others, np.full((votes.classes, votes.classes), 1.0), np.ones(len(votes)))
+    even = np.full((votes.classes, votes.classes), 1.0 / votes.classes)
+    everybody = _confusion(votes, others, even, np.full(len(votes), float(votes.classes)), even)
+    confusion = everybody
     looked = _chance(votes, others, confusion)
     for _ in range(_ROUNDS):
         likelihood = _likelihood(votes, looked, habit)
@@ -88,15 +99,14 @@ def attention(votes: Votes, fit: HierarchicalFit, *, gold: ArrayLike | None = No
         share = given_population(likelihood, crowd) @ GRID
         own = share[votes.labeler]
         from_item = own * looked / (own * looked + (1.0 - own) * habit)
-        confusion = _confusion(votes, others, confusion, from_item / looked)
+        confusion = _confusion(votes, others, confusion, from_item / looked, everybody)
         looked = _chance(votes, others, confusion)
     likelihood = _likelihood(votes, looked, habit)
     posterior = given_population(likelihood, crowd)
     mean, low, high = interval(posterior)
     spam = posterior[:, GRID <= SPAM + 1e-9].sum(axis=1)
-    return Attention(
-        mean, low, high, spam, _p_value(likelihood), posterior, crowd, np.log(habit) - np.log(looked)
-    )
+    doubt = np.log(habit) - np.log(looked)
+    return Attention(mean, low, high, spam, _p_value(likelihood), posterior, crowd, doubt, others)
 
 
 def find_spammers(
@@ -111,9 +121,10 @@ def find_spammers(
     cast = votes.per_labeler()
     tally = _by_labeler(votes)
     findings = []
-    for who in discoveries(np.where(cast > 0, found.spam, 0.0), rate):
+    for who in discoveries(np.where(cast >= LEAST_ANSWERS, found.spam, 0.0), rate):
         own = np.flatnonzero(votes.labeler == who)
-        kind = Misconduct.CONSTANT if tally[who].max() >= _MONOTONE * cast[who] else Misconduct.RANDOM
+        constant = tally[who].max() >= _MONOTONE * cast[who]
+        kind = Misconduct.CONSTANT if constant else _kind(votes.choice[own], found.others[own])
         findings.append(
             Finding(
                 kind,
@@ -128,6 +139,20 @@ def find_spammers(
             )
         )
     return findings
+
+
+def _kind(choice: NDArray[np.int16], others: Floats) -> Misconduct:
+    """Return whether answers that do not follow the item are against it: dependent, and right less often than chance.
+
+    Dependence by the likelihood-ratio test of the table of answers and truths (its soft counts make it conservative).
+    """
+    table = np.stack([others[choice == c].sum(axis=0) for c in range(others.shape[1])])
+    even = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / max(float(table.sum()), 1e-300)
+    ratio = 2.0 * float(special.xlogy(table, table / np.where(even > 0, even, 1.0)).sum())
+    freedom = max((np.count_nonzero(table.sum(axis=1)) - 1) * (others.shape[1] - 1), 1)
+    against = float(np.trace(table)) < float(np.trace(even))
+    dependent = special.gammaincc(freedom / 2.0, max(ratio, 0.0) / 2.0) < _AGAINST
+    return Misconduct.CONTRARY if against and dependent else Misconduct.RANDOM
 
 
 def _by_labeler(votes: Votes) -> Floats:
@@ -145,12 +170,15 @@ def _habit(votes: Votes) -> Floats:
     return np.asarray(own / (tally.sum(axis=1)[votes.labeler] - 1.0 + _HABIT_STRENGTH))
 
 
-def _confusion(votes: Votes, others: Floats, confusion: Floats, weight: Floats) -> Floats:
-    """Return the chance of each answer given each truth ``(answer, truth)``: one step of EM from ``confusion``."""
+def _confusion(votes: Votes, others: Floats, confusion: Floats, weight: Floats, prior: Floats) -> Floats:
+    """Return the chance of each answer given each truth ``(answer, truth)``: one step of EM from ``confusion``.
+
+    It leans on ``prior``: where nobody seems to look, nothing is learnt of those who do.
+    """
     part = others * confusion[votes.choice] * weight[:, None]
     counts = np.stack([np.bincount(votes.choice, part[:, z], votes.classes) for z in range(votes.classes)], 1)
-    even = _CONFUSION_STRENGTH / votes.classes
-    return np.asarray((counts + even) / (counts.sum(axis=0) + _CONFUSION_STRENGTH))
+    leaning = counts + _CONFUSION_STRENGTH * prior
+    return np.asarray(leaning / leaning.sum(axis=0))
 
 
 def _chance(votes: Votes, others: Floats, confusion: Floats) -> Floats:

@@ -1,0 +1,43 @@
+"""Who does not do the work? Spammers, colluders and bots of a crowd, each with the evidence, in one list.
+
+Nobody with few answers is named: where nothing is known of a labeler, the labeler is like the crowd. A finding is a reason
+to look, not a verdict: answers may be re-weighed or asked again, but people should hear why.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..classes.hierarchical import HierarchicalDawidSkene, HierarchicalFit
+from ..classes.votes import Votes
+from .bots import find_bots
+from .colluders import find_colluders
+from .findings import Finding, Misconduct, names_of
+from .spammers import find_spammers
+
+__all__ = ["Finding", "Misconduct", "find_bots", "find_colluders", "find_spammers", "investigate", "names_of"]
+
+
+def investigate(
+    votes: Votes,
+    fit: HierarchicalFit | None = None,
+    *,
+    gold: ArrayLike | None = None,
+    seconds: ArrayLike | None = None,
+    moment: ArrayLike | None = None,
+    false_rate: float = 0.05,
+) -> list[Finding]:
+    """Return every finding, surest first; of each kind at most ``false_rate`` are expected to be false.
+
+    ``fit`` of these votes is made if not given; ``gold`` ``(items,)`` holds known classes, -1 elsewhere; ``seconds`` and
+    ``moment`` ``(votes,)``, in the order of ``votes``, are needed for bots. Raises ValueError as the parts do.
+    """
+    known = HierarchicalDawidSkene().fit(votes, gold=gold) if fit is None else fit
+    findings = find_spammers(votes, known, gold=gold, false_rate=false_rate)
+    findings += find_colluders(votes, gold=gold, false_rate=false_rate)
+    if seconds is not None or moment is not None:
+        unknown = np.full(len(votes), np.nan)
+        taken = unknown if seconds is None else seconds
+        findings += find_bots(votes.item, votes.labeler, taken, moment=moment, false_rate=false_rate)
+    return sorted(findings, key=lambda found: (-found.probability, found.kind.value, found.labelers))
