@@ -31,7 +31,7 @@ FALLOFF = 0.1
 _STEPS = 64
 """Points that a line is walked on."""
 
-_CHUNK = 256
+_CHUNK = 128
 """Lines paired at once, so that memory stays small."""
 
 _ROUNDS = 2
@@ -80,7 +80,18 @@ class LivePolylines(LiveObjects[Polyline]):
         return np.array([_bounds(points_of(one), margin) for one in objects]).reshape(-1, 4)
 
     def _similarity(self, left: Sequence[Polyline], right: Sequence[Polyline]) -> Floats:
-        return np.array([line_likeness(a, b) for a, b in zip(left, right, strict=True)], dtype=np.float64)
+        place: dict[tuple[float, ...], int] = {}
+        one, other = ([place.setdefault(line.line, len(place)) for line in side] for side in (left, right))
+        lines = [np.array(line).reshape(-1, 2) for line in place]
+        length = np.array([length_of(line) for line in lines])
+        walked = np.array([walk(line, _STEPS) for line in lines]).reshape(-1, _STEPS, 2)
+        alike = np.ones(len(left))
+        for low in range(0, len(left), _CHUNK):
+            a, b = np.array(one[low : low + _CHUNK]), np.array(other[low : low + _CHUNK])
+            square = (_squared_gap(walked[a], walked[b]) + _squared_gap(walked[b], walked[a])) / 2.0
+            size = FALLOFF * (length[a] + length[b]) / 2.0
+            alike[low : low + _CHUNK] = np.exp(-square / (2.0 * size**2))
+        return alike
 
     def _squared_distance(self, likeness: Floats) -> Floats:
         return np.asarray(-2.0 * np.log(np.maximum(likeness, 1e-12)))
@@ -158,22 +169,17 @@ def walk(line: Floats, steps: int) -> Floats:
 
 def line_likeness(one: Polyline, other: Polyline) -> float:
     """Return how alike two lines are, 0..1, as `LivePolylines` has it."""
-    if one.line == other.line:
-        return 1.0
-    a, b = points_of(one), points_of(other)
-    length = (length_of(a) + length_of(b)) / 2.0
-    square = (_squared_gap(walk(a, _STEPS), b) + _squared_gap(walk(b, _STEPS), a)) / 2.0
-    return float(np.exp(-square / (2.0 * (FALLOFF * length) ** 2)))
+    return float(LivePolylines()._similarity([one], [other])[0])
 
 
-def _squared_gap(points: Floats, line: Floats) -> float:
-    """Return the mean squared distance from points ``(m, 2)`` to the nearest on a line ``(n, 2)``."""
-    start, along = line[:-1], np.diff(line, axis=0)
-    off = points[:, None, :] - start[None, :, :]
-    square = np.maximum(np.square(along).sum(axis=1), np.finfo(float).tiny)
-    share = np.clip((off * along).sum(axis=2) / square, 0.0, 1.0)
-    gap = np.square(off - share[..., None] * along).sum(axis=2)
-    return float(gap.min(axis=1).mean())
+def _squared_gap(points: Floats, line: Floats) -> Floats:
+    """Return the mean squared distance ``(n,)`` from points ``(n, m, 2)`` to the nearest on lines ``(n, k, 2)``."""
+    start, along = line[:, None, :-1], np.diff(line, axis=1)[:, None]
+    off_x, off_y = points[:, :, None, 0] - start[..., 0], points[:, :, None, 1] - start[..., 1]
+    square = np.maximum(np.square(along).sum(axis=3), np.finfo(float).tiny)
+    share = np.clip((off_x * along[..., 0] + off_y * along[..., 1]) / square, 0.0, 1.0)
+    gap = np.square(off_x - share * along[..., 0]) + np.square(off_y - share * along[..., 1])
+    return np.asarray(gap.min(axis=2).mean(axis=1), dtype=np.float64)
 
 
 def _one_way(walked: Floats, precision: Floats) -> Floats:

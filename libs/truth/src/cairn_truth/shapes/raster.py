@@ -136,9 +136,8 @@ def filled(rings: Sequence[Floats], grid: Grid) -> Bools:
 
     A scan line by row: cost is rows crossed by edges plus the points of the grid.
     """
-    inside = np.zeros((grid.rows, grid.columns + 1), dtype=np.int64)
     start = np.concatenate(rings)
-    end = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
+    end = np.concatenate([part for ring in rings for part in (ring[1:], ring[:1])])
     place = (np.stack([start[:, 1], end[:, 1]]) - grid.y) / grid.step
     low, high = np.ceil(place.min(axis=0)), np.ceil(place.max(axis=0))  # rows low .. high - 1 are crossed
     first = np.clip(low, 0, grid.rows).astype(np.int64)
@@ -148,8 +147,9 @@ def filled(rings: Sequence[Floats], grid: Grid) -> Bools:
     share = (row - place[0, edge]) / (place[1, edge] - place[0, edge])
     crossing = (start[edge, 0] + share * (end[edge, 0] - start[edge, 0]) - grid.x) / grid.step
     column = np.clip(np.ceil(crossing), 0, grid.columns).astype(np.int64)
-    np.add.at(inside, (row, column), 1)
-    return np.asarray(np.cumsum(inside, axis=1)[:, :-1] % 2 == 1)
+    wide = grid.columns + 1
+    crossed = np.bincount(row * wide + column, minlength=grid.rows * wide).reshape(grid.rows, wide)
+    return np.asarray(np.cumsum(crossed, axis=1)[:, :-1] % 2 == 1)
 
 
 def area(ring: Floats) -> float:
