@@ -128,6 +128,15 @@ def test_a_box_drawn_twice_is_one_object() -> None:
     assert len(state.posterior("item").value) == 1
 
 
+def test_what_half_draw_twice_is_one_object_and_what_most_draw_twice_is_two() -> None:
+    for twice, expected in (("ab", 1), ("abc", 2)):
+        state = LiveBoxes()
+        for who in "abcd":
+            both = (_box(0.0, 0.0), _box(4.0, 0.0))
+            state.add("item", who, both if who in twice else both[:1])
+        assert len(state.posterior("item").value) == expected
+
+
 def test_who_misses_invents_confuses_and_trembles_is_learnt(crowd: BoxCrowd, fitted: LiveBoxes) -> None:
     found = [fitted.reliability(who) for who in fitted.labelers()]
     assert np.abs([f.recall for f in found] - crowd.recall).max() < 0.12

@@ -24,16 +24,25 @@ ellipses = st.builds(Ellipse, st.just("a"), places, places, sizes, sizes, angles
 CUBE = Cuboid("a", (0, 0, 100, 0, 100, 100, 0, 100, 30, -30, 130, -30, 130, 70, 30, 70))
 
 
-def _grid_iou(inside_left: Any, inside_right: Any) -> float:
-    x, y = np.meshgrid(np.arange(-110.0, 110.0, 0.5) + 0.25, np.arange(-110.0, 110.0, 0.5) + 0.25)
-    left, right = inside_left(x, y), inside_right(x, y)
-    return float((left & right).sum() / max((left | right).sum(), 1))
+STEPS = (np.arange(400) + 0.5) / 200.0 - 1.0
+ALONG, DOWN = (axis.ravel() for axis in np.meshgrid(STEPS, STEPS))
+"""Points of the square from -1 to 1, which each shape's own axes stretch over the shape."""
 
 
-def _own_axes(shape: Any, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    angle = np.radians(shape.rotation_degrees)
-    dx, dy = x - shape.center_x, y - shape.center_y
-    return np.cos(angle) * dx + np.sin(angle) * dy, np.cos(angle) * dy - np.sin(angle) * dx
+def _counted_iou(one: Any, other: Any, halves: Any, inside: Any) -> float:
+    """Return the IoU by counting the points of one shape that are in the other; ``halves`` gives half the sizes."""
+    (width, height), angle = halves(one), np.radians(one.rotation_degrees)
+    kept = inside(ALONG, DOWN)
+    along, down = ALONG[kept] * width, DOWN[kept] * height
+    dx = one.center_x + np.cos(angle) * along - np.sin(angle) * down - other.center_x
+    dy = one.center_y + np.sin(angle) * along + np.cos(angle) * down - other.center_y
+    (other_width, other_height), turned = halves(other), np.radians(other.rotation_degrees)
+    there = inside(
+        (np.cos(turned) * dx + np.sin(turned) * dy) / other_width,
+        (np.cos(turned) * dy - np.sin(turned) * dx) / other_height,
+    )
+    shared = there.mean() * width * height
+    return float(shared / (width * height + other_width * other_height - shared))
 
 
 @given(rotated, rotated)
@@ -41,33 +50,25 @@ def _own_axes(shape: Any, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.
 def test_the_likeness_of_rotated_boxes_is_what_counting_points_gives(
     one: RotatedBox, other: RotatedBox
 ) -> None:
-    def inside(box: RotatedBox) -> Any:
-        def test(x: np.ndarray, y: np.ndarray) -> Any:
-            along, down = _own_axes(box, x, y)
-            return (np.abs(along) <= box.width / 2) & (np.abs(down) <= box.height / 2)
-
-        return test
-
-    tolerance = 0.02 + 1.5 / min(one.width, one.height, other.width, other.height) / 4
-    assert rotated_iou([one], [other])[0] == pytest.approx(
-        _grid_iou(inside(one), inside(other)), abs=tolerance
+    counted = _counted_iou(
+        one,
+        other,
+        halves=lambda box: (box.width / 2, box.height / 2),
+        inside=lambda x, y: (np.abs(x) <= 1.0) & (np.abs(y) <= 1.0),
     )
+    assert rotated_iou([one], [other])[0] == pytest.approx(counted, abs=0.02)
 
 
 @given(ellipses, ellipses)
 @settings(max_examples=40, deadline=None)
 def test_the_likeness_of_ellipses_is_what_counting_points_gives(one: Ellipse, other: Ellipse) -> None:
-    def inside(shape: Ellipse) -> Any:
-        def test(x: np.ndarray, y: np.ndarray) -> Any:
-            along, down = _own_axes(shape, x, y)
-            return (along / shape.radius_x) ** 2 + (down / shape.radius_y) ** 2 <= 1
-
-        return test
-
-    tolerance = 0.02 + 1.5 / min(one.radius_x, one.radius_y, other.radius_x, other.radius_y) / 8
-    assert ellipse_iou([one], [other])[0] == pytest.approx(
-        _grid_iou(inside(one), inside(other)), abs=tolerance
+    counted = _counted_iou(
+        one,
+        other,
+        halves=lambda shape: (shape.radius_x, shape.radius_y),
+        inside=lambda x, y: x**2 + y**2 <= 1.0,
     )
+    assert ellipse_iou([one], [other])[0] == pytest.approx(counted, abs=0.02)
 
 
 @given(rotated, rotated)
@@ -86,6 +87,11 @@ def test_without_rotation_it_is_the_likeness_of_upright_boxes(boxes: list[Box]) 
     turned = [RotatedBox("a", b.x + b.width / 2, b.y + b.height / 2, b.width, b.height, 0.0) for b in boxes]
     upright = iou(edges(boxes[:1]), edges(boxes[1:]))[0]
     assert rotated_iou(turned[:1], turned[1:])[0] == pytest.approx(upright, abs=1e-9)
+
+
+def test_edges_on_one_line_share_what_lies_between() -> None:
+    one, other = RotatedBox("a", 0, 0, 2, 1, 1), RotatedBox("a", 0, 0, 2, 15, 1)
+    assert rotated_iou([one, other], [other, one]) == pytest.approx([1 / 15, 1 / 15])
 
 
 def test_a_square_and_a_diamond_share_an_octagon() -> None:

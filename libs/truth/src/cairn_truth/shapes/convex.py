@@ -9,6 +9,9 @@ from ..classes.votes import Floats
 _CHUNK = 4096
 """Pairs at once."""
 
+_PARALLEL = 1e-9
+"""Sine of the angle below which edges count as parallel."""
+
 _NODES = (np.arange(128) + 0.5) / 128.0 * np.pi
 """Slices of an ellipse, narrower towards its ends: areas are then within a part in ten thousand."""
 
@@ -72,7 +75,10 @@ def _crossings(left: Floats, right: Floats) -> tuple[Floats, np.ndarray[tuple[in
     a, b = left[:, :, None], right[:, None]
     along, across = np.roll(left, -1, axis=1)[:, :, None] - a, np.roll(right, -1, axis=1)[:, None] - b
     turn = along[..., 0] * across[..., 1] - along[..., 1] * across[..., 0]
-    slanted = turn != 0.0
+    # Edges on one line meet anywhere and nowhere, as rounding will have it; their ends are corners inside, and enough.
+    slanted = np.abs(turn) > _PARALLEL * np.hypot(*np.moveaxis(along, -1, 0)) * np.hypot(
+        *np.moveaxis(across, -1, 0)
+    )
     safe = np.where(slanted, turn, 1.0)
     gap = b - a
     t = (gap[..., 0] * across[..., 1] - gap[..., 1] * across[..., 0]) / safe

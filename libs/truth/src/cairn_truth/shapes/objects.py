@@ -141,6 +141,8 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
         joined, share, alike = self._joined(
             found, exists, detection.class_chance(seen, crowd.accuracy), crowd, who
         )
+        exists = self._not_drawn_twice(joined, exists)
+        joined = [replace(one, exists=float(e)) for one, e in zip(joined, exists, strict=True)]
         order = self._reading_order([one.object for one in joined])
         taken = [k for k in order if exists[k] >= 0.5]
         hidden = float(detection.unseen(seen, crowd.real_rate, crowd.recall)[0])
@@ -270,6 +272,29 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
         square = (_CLUSTER_FREEDOM + misfit) / freedom / np.add.reduceat(1.0 / spread**2, first)
         most = self._squared_distance(np.array([self.tolerance]))
         return special.fdtr(self.dimensions, freedom, most / square), np.sqrt(square)
+
+    def _not_drawn_twice(self, joined: Sequence[JoinedObject[O]], exists: Floats) -> Floats:
+        """Return the chances to exist of candidates, lowered where one is a better supported one drawn twice.
+
+        Two of a class that the tolerance does not tell apart are two if more than half of those who marked the better
+        supported one marked both; the chance of the other is multiplied with that share else.
+        """
+        shapes = [one.object for one in joined]
+        if len(shapes) < 2:
+            return exists
+        number = np.arange(len(shapes))
+        left, right = overlapping(self._bounds(shapes), number, np.zeros_like(number))
+        if not left.size:
+            return exists
+        alike = self._similarity([shapes[k] for k in left.tolist()], [shapes[k] for k in right.tolist()])
+        lowered = exists.copy()
+        for k in np.flatnonzero(alike >= self.tolerance).tolist():
+            pair = sorted((left[k], right[k]), key=lambda c: (-len(joined[c].labelers), -exists[c], c))
+            better, other = (joined[c] for c in pair)
+            both = len(set(better.labelers) & set(other.labelers)) / len(better.labelers)
+            if better.object.class_id == other.object.class_id and both <= 0.5:
+                lowered[pair[1]] = min(lowered[pair[1]], exists[pair[1]] * both)
+        return lowered
 
     def _reading_order(self, objects: Sequence[O]) -> list[int]:
         if not objects:
