@@ -293,7 +293,7 @@ def _partial_bounds(
     variance = float((weight**2 * unseen) @ spread)
     heaviest = int(weight.argmax())
     missed = float(weight[heaviest]), float(weight[heaviest] ** 2 * unseen[heaviest])
-    return point, gamma_lower(point, variance + missed[1], tail), gamma_upper(point, variance, missed, tail)
+    return point, gamma_lower(point, variance, tail), gamma_upper(point, variance, missed, tail)
 
 
 def hypergeometric_bounds(population: int, sampled: int, errors: int, tail: float) -> tuple[int, int]:

@@ -94,7 +94,7 @@ def estimate_unequal(
     variance = float((open_weight**2 * (1.0 - pi[pi < 1.0])).sum())
     missed = 1.0 / least_chance / population
     doubt = missed**2 * (1.0 - least_chance)
-    lower = known + gamma_lower(point, variance + doubt, tail)
+    lower = known + gamma_lower(point, variance, tail)
     upper = known
     if least_chance < 1.0:
         upper = known + gamma_upper(point, variance, (missed, doubt), tail)
