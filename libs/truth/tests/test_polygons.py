@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from cairn_truth.measured import score_masks
 from cairn_truth.shapes.polygons import LivePolygons, Polygon, polygon_iou, rings
-from cairn_truth.shapes.raster import area, meets_itself, simplified
+from cairn_truth.shapes.raster import Grid, area, meets_itself, simplified
 from libs.truth.tests.live_contract import check_live_state
 
 DATA = Path(os.environ.get("CAIRN_DATA", Path(__file__).parents[4] / "shared" / "data"))
@@ -271,6 +272,15 @@ def test_an_outline_through_pixels_takes_them_in() -> None:
     assert score_masks.region((square,), score_masks.grid_around([square])).sum() == 25
     assert score_masks.overlap((square,), ()) == 0.0
     assert score_masks.overlap((), ()) == 1.0
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000))
+def test_pixels_survive_being_told_as_outlines(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    marked = ndimage.binary_closing(rng.random((14, 14)) < 0.4)
+    grid = Grid(3.0, 5.0, 1.0, 14, 14)
+    assert np.array_equal(score_masks.region(score_masks._outlined(marked, grid), grid), marked)
 
 
 @pytest.mark.data

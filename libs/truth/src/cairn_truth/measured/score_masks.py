@@ -14,8 +14,8 @@ import numpy as np
 from ..classes.votes import Floats
 from ..shapes.masks import LiveMasks, mean_iou
 from ..shapes.matching import assigned
-from ..shapes.polygons import LivePolygons, Polygon, bounds, check_ring, rings, traced
-from ..shapes.raster import Bools, Grid, decoded, encoded, filled
+from ..shapes.polygons import LivePolygons, Polygon, bounds, check_ring, rings
+from ..shapes.raster import Bools, Grid, area, decoded, encoded, filled, outlines
 
 KIND = "polygons"
 """What a folder holds that is scored here: a cell is "x,y x,y ..." for one polygon, [[x, y], ...] in JSON for one, or
@@ -179,7 +179,22 @@ def region(answer: Answer, grid: Grid) -> Bools:
 
 
 def _outlined(marked: Bools, grid: Grid) -> Answer:
-    """Return the outermost pixels of the largest region as a polygon."""
-    # A level next to its pixels' centres, so that the outline runs through them.
-    found = traced(np.where(marked, 1e-3, -1.0), grid)
-    return () if found is None else (found,)
+    """Return the outermost pixels of each region as a polygon, its holes with it."""
+    # A level next to the centres of pixels, so that the outline, rounded, runs through them.
+    found = [np.rint(ring) for ring in outlines(np.where(marked, 1e-3, -1.0), 0.0, grid)]
+    outer = [ring for ring in found if area(ring) >= 0.0]
+    holes = [ring for ring in found if area(ring) < 0.0]
+    return tuple(
+        Polygon(
+            "",
+            tuple(ring.ravel().tolist()),
+            tuple(tuple(h.ravel().tolist()) for h in holes if _holds(ring, h)),
+        )
+        for ring in outer
+    )
+
+
+def _holds(outer: Floats, hole: Floats) -> bool:
+    """Return whether a ring lies within another, from one of its points: no two of them cross."""
+    point = Grid(float(hole[0, 0]), float(hole[0, 1]) + 1e-6, 1.0, 1, 1)
+    return bool(filled([outer], point)[0, 0])
