@@ -1,22 +1,24 @@
 """Label aggregation and label statistics in pure NumPy: what answers, taken together, say, and how surely.
 
-Aggregation of `Votes` on classes: `HierarchicalDawidSkene`, our default, and the published `MajorityVote`, `Wawa`,
-`ZeroBasedSkill`, `DawidSkene`, `OneCoinDawidSkene`, `IBCC`, `GLAD`, `MACE`, `EBCC` and `BWA`. Live states:
-`LiveClasses`, `LiveChoices`, `LiveNumbers`, `LiveTexts`. When to stop asking: `stop_rule`. When a model may answer alone:
-`thresholds`. Is it as good as we say: `audit_statistics`. All of it measured on recorded crowds: `replay`.
+Aggregation of `Votes` on classes: `BlockDawidSkene`, our default, `HierarchicalDawidSkene`, and the published
+`MajorityVote`, `Wawa`, `ZeroBasedSkill`, `DawidSkene`, `OneCoinDawidSkene`, `IBCC`, `GLAD`, `MACE`, `EBCC` and `BWA`.
+Live states: `LiveClasses`, `LiveChoices`, `LiveNumbers`, `LiveTexts`. When to stop asking: `stop_rule`. When a model may
+answer alone: `thresholds`. Is it as good as we say: `audit_statistics`. All of it measured on recorded crowds: `replay`.
 """
 
+from .classes.blocks import BlockDawidSkene, BlockFit
 from .classes.bwa import BWA
 from .classes.choices import ChosenSet, LiveChoices
 from .classes.class_fit import ClassFit, ConfusionFit, SkillFit
 from .classes.dawid_skene import DawidSkene, MajorityVote
 from .classes.ebcc import EBCC
 from .classes.glad import GLAD, GLADFit
-from .classes.hierarchical import HierarchicalDawidSkene, HierarchicalFit, Reliabilities
+from .classes.hierarchical import HierarchicalDawidSkene, HierarchicalFit
 from .classes.ibcc import IBCC
 from .classes.live_classes import LabelerReliability, LiveClasses, Weighed
 from .classes.mace import MACE, MACEFit
 from .classes.one_coin import OneCoinDawidSkene
+from .classes.reliabilities import Reliabilities
 from .classes.votes import Votes
 from .classes.weighted_votes import Wawa, ZeroBasedSkill
 from .routing.calibration import expected_calibration_error
@@ -30,6 +32,8 @@ __all__ = [
     "GLAD",
     "IBCC",
     "MACE",
+    "BlockDawidSkene",
+    "BlockFit",
     "ChosenSet",
     "ChosenText",
     "ClassFit",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .hierarchical import HierarchicalDawidSkene
+from .blocks import BlockDawidSkene
 from .live_classes import LabelerReliability, LiveClasses, ModelTest, Weighed
 
 NOTHING = ""
@@ -38,7 +38,7 @@ class LiveChoices:
     """Live posteriors of a question answered with sets of classes; items, labelers and classes by name."""
 
     def __init__(
-        self, model: HierarchicalDawidSkene | None = None, is_model: ModelTest = lambda labeler: False
+        self, model: BlockDawidSkene | None = None, is_model: ModelTest = lambda labeler: False
     ) -> None:
         self._judged = LiveClasses(2, model, is_model)
         self._answers: dict[str, dict[str, frozenset[str]]] = {}
@@ -145,9 +145,11 @@ class LiveChoices:
         p = float(self._judged.posterior(item + _BETWEEN + name)[_APPLIES])
         shared = float(self._judged.reliabilities.prior[_APPLIES])
         own = self._prior.get(name, shared)
-        for_it = p * own / shared
-        against = (1.0 - p) * (1.0 - own) / (1.0 - shared)
-        return for_it / (for_it + against)
+        # In the pool the prior has the model's weight.
+        weight = self._judged.model.model_weight
+        for_it = p * (own / shared) ** weight
+        against = (1.0 - p) * ((1.0 - own) / (1.0 - shared)) ** weight
+        return float(for_it / (for_it + against))
 
     def _class_priors(self) -> dict[str, float]:
         shared = float(self._judged.reliabilities.prior[_APPLIES])

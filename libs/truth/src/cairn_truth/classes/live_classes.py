@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import special
 
-from .dawid_skene import softmax
-from .hierarchical import HierarchicalDawidSkene, Reliabilities
+from .blocks import BlockDawidSkene, Heard
+from .reliabilities import MODELS, PEOPLE, Reliabilities
 from .votes import Floats, Votes
 
 ModelTest = Callable[[str], bool]
@@ -25,10 +25,7 @@ ModelTest = Callable[[str], bool]
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """One vote's part in a posterior: ``weight`` is its log-likelihood ratio for the leading class, in nats.
-
-    The ratio is against the other classes, averaged with their posterior probabilities.
-    """
+    """One vote's part in a posterior: by how much, in nats, the leading class's log-odds would fall without it."""
 
     labeler: str
     choice: int
@@ -52,10 +49,15 @@ class LabelerReliability:
 
 @dataclass(slots=True)
 class _Item:
-    """Votes on one item, by labeler in the order of their names: the order in which they are summed."""
+    """Votes on one item, by labeler in the order of their names: the order in which they are summed.
+
+    ``rows`` are the votes' labelers in the fit numbered ``fit``.
+    """
 
     votes: list[tuple[str, int]] = field(default_factory=list)
     gold: int = -1
+    rows: list[int] = field(default_factory=list)
+    fit: int = -1
 
 
 class LiveClasses:
@@ -67,13 +69,13 @@ class LiveClasses:
     def __init__(
         self,
         classes: int,
-        model: HierarchicalDawidSkene | None = None,
+        model: BlockDawidSkene | None = None,
         is_model: ModelTest = lambda labeler: False,
     ) -> None:
         if classes < 1:
             raise ValueError(f"classes is {classes}; expected at least 1")
         self.classes = classes
-        self.model = model or HierarchicalDawidSkene()
+        self.model = model or BlockDawidSkene()
         self.refits = 0
         self.refit_votes = 0
         self.votes = 0
@@ -81,6 +83,8 @@ class LiveClasses:
         self._items: dict[str, _Item] = {}
         self._counts: dict[str, int] = {}
         self._labelers: tuple[str, ...] = ()
+        self._models: set[str] = set()
+        self._fits = 0
         self._adopt(self.model.cold(classes), ())
 
     # --- what came in
@@ -99,8 +103,11 @@ class LiveClasses:
                 break
         else:
             insort(at.votes, (labeler, choice))
+            at.fit = -1
             self.votes += 1
             self._counts[labeler] = self._counts.get(labeler, 0) + 1
+            if self._is_model(labeler):
+                self._models.add(labeler)
         return self.posterior(item)
 
     def withdraw(self, item: str, labeler: str) -> None:
@@ -109,11 +116,12 @@ class LiveClasses:
         kept = [vote for vote in found.votes if vote[0] != labeler] if found else []
         if found is None or len(kept) == len(found.votes):
             return
-        found.votes = kept
+        found.votes, found.fit = kept, -1
         self.votes -= 1
         self._counts[labeler] -= 1
         if not self._counts[labeler]:
             del self._counts[labeler]
+            self._models.discard(labeler)
 
     def know(self, item: str, truth: int | None) -> None:
         """Clamp an item to a known class (gold, a correction), or free it again with None."""
@@ -139,44 +147,39 @@ class LiveClasses:
             certain = np.zeros(self.classes)
             certain[found.gold] = 1.0
             return certain
-        votes = found.votes if found else ()
-        if not votes:
+        if found is None or not found.votes:
             return self.reliabilities.prior.copy()
-        rows = [self._row(labeler) for labeler, _ in votes]
-        spoken = self._log_likelihood[rows, [choice for _, choice in votes]]
-        return softmax(self._log_prior + np.add.reduce(spoken / self._thinned(votes)[:, None], axis=0))
+        return np.asarray(self._says(_together(self._spoken(found)))[0])
 
     def weigh(self, item: str) -> list[Weighed]:
         """Return each vote's part in the item's posterior, heaviest first: the label's evidence."""
-        votes = self.votes_on(item)
-        if not votes:
+        found = self._items.get(item)
+        if found is None or not found.votes:
             return []
-        posterior = self.posterior(item)
+        each = self._spoken(found)
+        posterior = self._says(_together(each))[0]
         lead = int(posterior.argmax())
-        rest = posterior.copy()
-        rest[lead] = 0.0
-        rest = rest / rest.sum() if rest.sum() > 0 else np.full(self.classes, 1.0 / max(self.classes - 1, 1))
-        rest[lead] = 0.0
-        parts = []
-        for (labeler, choice), thinned in zip(votes, self._thinned(votes), strict=True):
-            spoken = self._speaks(labeler, choice) / thinned
-            parts.append(Weighed(labeler, choice, float(spoken[lead] - rest @ spoken)))
+        without = self._says(_without(each))
+        weight = _log_odds(posterior[lead]) - _log_odds(without[:, lead])
+        parts = [
+            Weighed(labeler, choice, float(w))
+            for (labeler, choice), w in zip(found.votes, weight, strict=True)
+        ]
         return sorted(parts, key=lambda part: (-abs(part.weight), part.labeler))
 
     def reliability(self, labeler: str) -> LabelerReliability:
         """Return what is known of a labeler; one who never voted is the population."""
-        likelihood = self._likelihood_of(labeler)
-        prior = self.reliabilities.prior
-        accuracy = float(prior @ np.diagonal(likelihood))
-        row = self._rows.get(labeler)
-        seen = float(self.reliabilities.counts[row].sum()) if row is not None else 0.0
+        row = self._row(labeler)
+        confusion = self.reliabilities.confusion(row)
+        accuracy = float(self.reliabilities.prior @ np.diagonal(confusion))
+        seen = float(self.reliabilities.seen[row])
         # The skill's prior counts as votes seen: that is what its strength means.
         behind = seen + self.model.skill_strength
         low, high = special.betaincinv(
             accuracy * behind + 0.5, (1.0 - accuracy) * behind + 0.5, [0.025, 0.975]
         )
         return LabelerReliability(
-            labeler, self._counts.get(labeler, 0), accuracy, float(low), float(high), likelihood.T.copy()
+            labeler, self._counts.get(labeler, 0), accuracy, float(low), float(high), confusion
         )
 
     def labelers(self) -> list[str]:
@@ -202,7 +205,7 @@ class LiveClasses:
         votes = Votes.of(
             item, labeler, choice, classes=self.classes, items=len(names), labelers=len(labelers)
         )
-        population = np.array([int(self._is_model(who)) for who in labelers], dtype=np.int64)
+        population = np.array([MODELS if who in self._models else PEOPLE for who in labelers], dtype=np.int64)
         fit = self.model.fit(votes, gold=gold, population=population)
         self.refits += 1
         self.refit_votes = self.votes
@@ -210,17 +213,10 @@ class LiveClasses:
 
     def save(self) -> bytes:
         """Return the fitted state as bytes (NumPy .npz, no pickle): all but the votes, which are the caller's."""
-        known = self.reliabilities
         buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            likelihood=known.likelihood,
-            counts=known.counts,
-            population=known.population,
-            prior=known.prior,
-            labelers=np.array(self._labelers, dtype=np.str_),
-            refits=np.array([self.refits, self.refit_votes], dtype=np.int64),
-        )
+        labelers = np.array(self._labelers, dtype=np.str_)
+        refits = np.array([self.refits, self.refit_votes], dtype=np.int64)
+        np.savez(buffer, labelers=labelers, refits=refits, **self.reliabilities.arrays())  # type: ignore[arg-type]
         return buffer.getvalue()
 
     def restore(self, saved: bytes) -> None:
@@ -229,19 +225,18 @@ class LiveClasses:
         Raises ValueError if it was saved for another number of classes.
         """
         with np.load(io.BytesIO(saved), allow_pickle=False) as arrays:
-            prior = arrays["prior"]
-            if prior.shape != (self.classes,):
-                raise ValueError(f"the saved state has {prior.size} classes; expected {self.classes}")
-            known = Reliabilities(arrays["likelihood"], arrays["counts"], arrays["population"], prior)
+            known = Reliabilities.of({name: arrays[name] for name in arrays.files})
+            if known.classes != self.classes:
+                raise ValueError(f"the saved state has {known.classes} classes; expected {self.classes}")
             labelers = tuple(str(name) for name in arrays["labelers"])
             self.refits, self.refit_votes = (int(n) for n in arrays["refits"])
         self._adopt(known, labelers)
 
     def digest(self) -> bytes:
         """Return the SHA-256 of the fitted state: equal digests weigh every vote equally."""
-        known = self.reliabilities
         sha = hashlib.sha256("\n".join(self._labelers).encode())
-        for array in (known.likelihood, known.population, known.prior):
+        for name, array in sorted(self.reliabilities.arrays().items()):
+            sha.update(name.encode())
             sha.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
         return sha.digest()
 
@@ -249,26 +244,56 @@ class LiveClasses:
         self.reliabilities = known
         self._labelers = labelers
         self._rows = {labeler: i for i, labeler in enumerate(labelers)}
-        # The populations follow the labelers: whoever is not known speaks as one of them.
-        self._log_likelihood = np.log(np.concatenate([known.likelihood, known.population]))
-        self._log_prior = np.log(known.prior)
-
-    def _thinned(self, votes: Sequence[tuple[str, int]]) -> Floats:
-        """Return what each vote's evidence is divided by: the design effect for people, one for models."""
-        models = np.array([self._is_model(labeler) for labeler, _ in votes])
-        effect = self.model.design_effect(np.array(len(votes) - np.count_nonzero(models)))
-        return np.where(models, 1.0, effect)
+        self._fits += 1
 
     def _row(self, labeler: str) -> int:
         row = self._rows.get(labeler)
-        return len(self._rows) + int(self._is_model(labeler)) if row is None else row
-
-    def _speaks(self, labeler: str, choice: int) -> Floats:
-        """Return the log-likelihood ``(classes,)`` of each truth, given this labeler's choice."""
-        return np.asarray(self._log_likelihood[self._row(labeler), choice])
-
-    def _likelihood_of(self, labeler: str) -> Floats:
-        row = self._rows.get(labeler)
         if row is not None:
-            return np.asarray(self.reliabilities.likelihood[row])
-        return np.asarray(self.reliabilities.population[int(self._is_model(labeler))])
+            return row
+        return self.reliabilities.stranger(MODELS if self._is_model(labeler) else PEOPLE)
+
+    def _spoken(self, item: _Item) -> Heard:
+        """Return what each vote by itself says."""
+        if item.fit != self._fits:
+            item.rows, item.fit = [self._row(who) for who, _ in item.votes], self._fits
+        rows, choices = np.array(item.rows), np.array([choice for _, choice in item.votes])
+        said = self.reliabilities.errors.log_likelihood(rows, choices)
+        tally = np.zeros((rows.size, self.classes))
+        tally[np.arange(rows.size), choices] = self.reliabilities.right[rows]
+        people = np.ones(rows.size, dtype=np.int64)
+        if not self._models:
+            return Heard(said, None, tally, people)
+        for place, (who, _) in enumerate(item.votes):
+            people[place] = who not in self._models
+        by_people = said * people[:, None, None]
+        return Heard(by_people, said - by_people, tally * people[:, None], people)
+
+    def _says(self, heard: Heard) -> Floats:
+        return self.model.posterior(self.reliabilities, heard)
+
+
+def _together(each: Heard) -> Heard:
+    """Return what votes say together, ``(1, ...)``."""
+    by_models = None if each.by_models is None else np.add.reduce(each.by_models, axis=0, keepdims=True)
+    return Heard(
+        np.add.reduce(each.by_people, axis=0, keepdims=True),
+        by_models,
+        np.add.reduce(each.tally, axis=0, keepdims=True),
+        np.add.reduce(each.people, axis=0, keepdims=True),
+    )
+
+
+def _without(each: Heard) -> Heard:
+    """Return what the others say together, for each vote."""
+    whole = _together(each)
+    by_models = (
+        None if each.by_models is None or whole.by_models is None else whole.by_models - each.by_models
+    )
+    # Nothing but rounding is left where a class had this vote alone.
+    tally = np.where(each.tally > 0.0, (whole.tally - each.tally).round(12), whole.tally)
+    return Heard(whole.by_people - each.by_people, by_models, tally, whole.people - each.people)
+
+
+def _log_odds(probability: Floats) -> Floats:
+    inner = np.clip(probability, 1e-12, 1.0 - 1e-12)
+    return np.asarray(np.log(inner / (1.0 - inner)))

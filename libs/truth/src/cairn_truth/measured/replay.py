@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..classes.hierarchical import HierarchicalDawidSkene
+from ..classes.blocks import BlockDawidSkene
 from ..classes.live_classes import LiveClasses
 from ..classes.votes import Votes
 from ..routing.calibration import expected_calibration_error
@@ -90,7 +90,7 @@ def replay(
     *,
     seed: int,
     policy: StopPolicy | None = None,
-    model: HierarchicalDawidSkene | None = None,
+    model: BlockDawidSkene | None = None,
     lag: int = 64,
     model_votes: Sequence[tuple[int, str, int]] = (),
 ) -> ReplayResult:

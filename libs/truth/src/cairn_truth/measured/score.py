@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..classes.blocks import BlockDawidSkene
 from ..classes.bwa import BWA
 from ..classes.dawid_skene import DawidSkene, MajorityVote
 from ..classes.ebcc import EBCC
@@ -23,10 +24,11 @@ from ..classes.weighted_votes import Wawa, ZeroBasedSkill
 from ..routing.calibration import expected_calibration_error
 from .replay import Recorded
 
-DEFAULT = HierarchicalDawidSkene.__name__
+DEFAULT = BlockDawidSkene.__name__
 
 METHODS: Mapping[str, Callable[[Votes], Floats]] = {
-    DEFAULT: lambda votes: HierarchicalDawidSkene().fit(votes).posterior,
+    DEFAULT: lambda votes: BlockDawidSkene().fit(votes).posterior,
+    "HierarchicalDawidSkene": lambda votes: HierarchicalDawidSkene().fit(votes).posterior,
     "MajorityVote": lambda votes: MajorityVote().fit(votes).posterior,
     "Wawa": lambda votes: Wawa().fit(votes).posterior,
     "ZeroBasedSkill": lambda votes: ZeroBasedSkill().fit(votes).posterior,
