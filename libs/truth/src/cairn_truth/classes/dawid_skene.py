@@ -5,13 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from .class_fit import ClassFit, ConfusionFit, log_sum, reliability_of, shares, voted_mean
-from .votes import Floats, Votes, checked_gold
+from .class_fit import (
+    ClassFit,
+    ConfusionFit,
+    mass,
+    moved,
+    normalise,
+    reliability_of,
+    shares,
+    voted_mean,
+)
+from .votes import Floats, Ints, Votes, checked_gold
 
-_COUNT_FLOOR = 1e-6
-"""Keeps a confusion never seen from being impossible; small enough to leave posteriors alone to 1e-6."""
+_LEAST = float(np.finfo(np.float64).eps)
+"""The least expected count of an answer that a labeler gives: with none at all, two people could outlaw all classes."""
+
+_TINY = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True)
@@ -42,34 +53,47 @@ class DawidSkene:
         """Fit from majority vote; ``gold`` ``(items,)`` holds known classes, -1 elsewhere."""
         known = checked_gold(gold, votes.items, votes.classes)
         incidence = votes.incidence()
-        by_item = incidence.T.tocsr()
+        by_item = incidence.T
         shape = (votes.labelers, votes.classes, votes.classes)
+        least = _least(incidence.indices, shape)
         posterior = clamp(shares(votes.tally()), known)
-        confusion, prior, likely, done = np.zeros(shape), np.zeros(votes.classes), 0.0, 0
+        likelihood, prior, likely, done = np.zeros(shape), np.zeros(votes.classes), np.zeros(0), 0
         voted = votes.per_item() > 0
         for done in range(1, self.iterations + 1):  # noqa: B007 - the count is reported
-            counts = (incidence @ posterior).reshape(shape) + _COUNT_FLOOR  # labeler, answer, truth
+            counts = np.maximum((incidence @ posterior).reshape(shape), least)  # labeler, answer, truth
             likelihood = counts / counts.sum(axis=1, keepdims=True)
-            confusion = likelihood.transpose(0, 2, 1)
-            prior = posterior[voted].sum(axis=0) + _COUNT_FLOOR
+            prior = np.maximum(mass(posterior, voted), _LEAST)
             prior = prior / prior.sum()
-            evidence = by_item @ np.log(likelihood).reshape(-1, votes.classes)
-            logits = np.log(prior) + evidence
-            fresh, likely = clamp(softmax(logits), known), log_sum(logits, known)
-            moved = float(np.abs(fresh - posterior).max(initial=0.0))
+            # The log of an answer that a labeler never gave is asked for by nobody.
+            logits = by_item @ np.log(np.maximum(likelihood, _TINY)).reshape(-1, votes.classes)
+            fresh, likely = normalise(logits, known, log_prior=np.log(prior), out=logits)
+            still = moved(posterior, fresh) < self.tolerance
             posterior = fresh
-            if moved < self.tolerance:
+            if still:
                 break
-        return ConfusionFit(posterior, reliability_of(votes, posterior), prior, likely, done, confusion)
+        reliability = reliability_of(votes, posterior)
+        confusion = likelihood.transpose(0, 2, 1)
+        return ConfusionFit(posterior, reliability, prior, float(likely.sum()), done, confusion)
+
+
+def _least(said: NDArray[np.integer], shape: tuple[int, int, int]) -> Floats:
+    """Return the least count of each answer ``(labelers, answers, 1)``: 0 for one that a labeler never gave.
+
+    A labeler without votes may give any.
+    """
+    labelers, answers, _ = shape
+    gave = np.bincount(said, minlength=labelers * answers).reshape(labelers, answers) > 0
+    possible = gave | ~gave.any(axis=1, keepdims=True)
+    return np.where(possible, _LEAST, 0.0)[:, :, None]
 
 
 def softmax(logits: Floats) -> Floats:
-    """Return ``exp(logits)`` with each row scaled to sum to one."""
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+    """Return ``exp(logits)`` ``(..., n)`` with each row scaled to sum to one."""
+    rows = logits.reshape(-1, logits.shape[-1])
+    return normalise(rows)[0].reshape(logits.shape)
 
 
-def clamp(posterior: Floats, gold: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Floats:
+def clamp(posterior: Floats, gold: Ints) -> Floats:
     """Return the posterior with the known items made certain."""
     known = np.flatnonzero(gold >= 0)
     if known.size == 0:

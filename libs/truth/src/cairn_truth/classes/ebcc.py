@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
 
 from .bayes import divergence, expected_log
-from .class_fit import ConfusionFit, log_sum, reliability_of, shares
-from .dawid_skene import clamp, softmax
+from .class_fit import ConfusionFit, mass, moved, normalise, reliability_of, shares
+from .dawid_skene import clamp
 from .votes import Floats, Votes, checked_gold
 
 
@@ -65,30 +64,33 @@ class EBCC:
     def _fit(self, votes: Votes, known: NDArray[np.int64], split: Floats) -> ConfusionFit:
         items, classes, subtypes = split.shape
         incidence = votes.incidence()
-        by_item = incidence.T.tocsr()
+        by_item = incidence.T
         voted = votes.per_item() > 0
         states = classes * subtypes
         class_of_state = np.repeat(np.arange(classes), subtypes)
         beta = (self.wrong_votes + (self.right_votes - self.wrong_votes) * np.eye(classes))[:, class_of_state]
-        possible = (known[:, None] == class_of_state) | (known[:, None] < 0)
+        given = np.flatnonzero(known >= 0)
+        impossible = known[given, None] != class_of_state
         posterior = clamp(shares(votes.tally()), known)
         joint = (split * posterior[:, :, None]).reshape(items, states)
         eta, nu, mu = np.zeros((classes, subtypes)), np.zeros(classes), np.zeros((0, classes, states))
-        bound, done = 0.0, 0
+        log_sum, done = np.zeros(items), 0
         for done in range(1, self.iterations + 1):  # noqa: B007 - the count is reported
-            eta = self.subtype_votes / subtypes + joint[voted].sum(axis=0).reshape(classes, subtypes)
-            nu = self.prior_votes + posterior[voted].sum(axis=0)
+            eta = self.subtype_votes / subtypes + mass(joint, voted).reshape(classes, subtypes)
+            nu = self.prior_votes + mass(posterior, voted)
             mu = beta + (incidence @ joint).reshape(votes.labelers, classes, states)  # labeler, answer, state
-            logits = np.where(possible, _logits(by_item, eta, nu, mu), -np.inf)
-            joint = softmax(logits)
-            fresh = joint.reshape(items, classes, subtypes).sum(axis=2)
-            moved = float(np.abs(fresh - posterior).max(initial=0.0))
+            logits = by_item @ expected_log(mu, axis=1).reshape(-1, states)
+            logits[given] = np.where(impossible, -np.inf, logits[given])
+            log_prior = (expected_log(nu)[:, None] + expected_log(eta)).ravel()
+            joint, log_sum = normalise(logits, log_prior=log_prior, out=logits)
+            fresh = np.einsum("ikm->ik", joint.reshape(items, classes, subtypes))
+            still = moved(posterior, fresh) < self.tolerance
             posterior = fresh
-            bound = log_sum(logits[voted]) - divergence(mu, beta, axis=1)
-            bound -= divergence(eta, np.full_like(eta, self.subtype_votes / subtypes))
-            bound -= divergence(nu, np.full_like(nu, self.prior_votes))
-            if moved < self.tolerance:
+            if still:
                 break
+        bound = float(log_sum[voted].sum()) - divergence(mu, beta, axis=1)
+        bound -= divergence(eta, np.full_like(eta, self.subtype_votes / subtypes))
+        bound -= divergence(nu, np.full_like(nu, self.prior_votes))
         share = (eta / eta.sum(axis=1, keepdims=True)).reshape(states)
         by_state = mu / mu.sum(axis=1, keepdims=True) * share
         confusion = (
@@ -97,12 +99,6 @@ class EBCC:
         return ConfusionFit(
             posterior, reliability_of(votes, posterior), nu / nu.sum(), bound, done, confusion
         )
-
-
-def _logits(by_item: sparse.csr_matrix, eta: Floats, nu: Floats, mu: Floats) -> Floats:
-    """Return the expected log of votes and state together, ``(items, states)``."""
-    state = (expected_log(nu)[:, None] + expected_log(eta)).reshape(-1)
-    return np.asarray(state + by_item @ expected_log(mu, axis=1).reshape(-1, state.size))
 
 
 def _spread(size: tuple[int, int, int]) -> Floats:

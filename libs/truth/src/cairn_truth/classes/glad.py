@@ -9,8 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
-from .class_fit import SkillFit, log_sum, reliability_of, weighted_tally
-from .dawid_skene import clamp, softmax
+from .class_fit import SkillFit, normalise, reliability_of, weighted_tally
 from .votes import Floats, Votes, checked_gold
 
 
@@ -46,13 +45,13 @@ class GLAD:
         """Fit from equal abilities and easiness; ``gold`` ``(items,)`` holds known classes, -1 elsewhere."""
         known = checked_gold(gold, votes.items, votes.classes)
         point = np.full(votes.labelers + votes.items, self.mean)
-        posterior, joint, done = self._posterior(votes, known, point), 0.0, 0
+        cell, done = votes.cell(), 0
+        posterior, joint = self._posterior(votes, known, point)
         before = -np.inf
         for done in range(1, self.iterations + 1):  # noqa: B007 - the count is reported
-            right = posterior[votes.item, votes.choice]
+            right = np.take(posterior, cell)
             point = self._ascend(votes, right, point)
-            posterior = self._posterior(votes, known, point)
-            joint = self._joint(votes, known, point)
+            posterior, joint = self._posterior(votes, known, point)
             if joint - before < self.tolerance * len(votes):
                 break
             before = joint
@@ -82,13 +81,12 @@ class GLAD:
         )
         return np.asarray(found.x, dtype=np.float64)
 
-    def _posterior(self, votes: Votes, known: NDArray[np.int64], point: Floats) -> Floats:
-        return clamp(softmax(_logits(votes, point)), known)
-
-    def _joint(self, votes: Votes, known: NDArray[np.int64], point: Floats) -> float:
+    def _posterior(self, votes: Votes, known: NDArray[np.int64], point: Floats) -> tuple[Floats, float]:
+        """E-step: return the posterior and the log-likelihood with the log-prior of ``point``."""
+        posterior, log_sum = normalise(_logits(votes, point), known)
         off = point - self.mean
         normaliser = 0.5 * off.size * np.log(2.0 * np.pi)
-        return log_sum(_logits(votes, point), known) - 0.5 * float(off @ off) - float(normaliser)
+        return posterior, float(log_sum.sum() - 0.5 * (off @ off) - normaliser)
 
 
 def _per_vote(votes: Votes, point: Floats) -> tuple[Floats, Floats]:

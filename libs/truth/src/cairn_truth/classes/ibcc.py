@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import digamma
 
 from .bayes import divergence, expected_log
-from .class_fit import ConfusionFit, log_sum, reliability_of, shares
-from .dawid_skene import clamp, softmax
+from .class_fit import ConfusionFit, mass, moved, normalise, reliability_of, shares
+from .dawid_skene import clamp
 from .votes import Votes, checked_gold
 
 
@@ -38,25 +37,23 @@ class IBCC:
         """Fit from majority vote; ``gold`` ``(items,)`` holds known classes, -1 elsewhere."""
         known = checked_gold(gold, votes.items, votes.classes)
         incidence = votes.incidence()
-        by_item = incidence.T.tocsr()
+        by_item = incidence.T
         shape = (votes.labelers, votes.classes, votes.classes)  # labeler, answer, truth
         beta = self.wrong_votes + (self.right_votes - self.wrong_votes) * np.eye(votes.classes)
         voted = votes.per_item() > 0
         posterior = clamp(shares(votes.tally()), known)
-        nu, mu = np.zeros(votes.classes), np.zeros(shape)
-        bound, done = 0.0, 0
+        nu, mu, log_sum, done = np.zeros(votes.classes), np.zeros(shape), np.zeros(votes.items), 0
         for done in range(1, self.iterations + 1):  # noqa: B007 - the count is reported
-            nu = self.prior_votes + posterior[voted].sum(axis=0)
+            nu = self.prior_votes + mass(posterior, voted)
             mu = beta + (incidence @ posterior).reshape(shape)
-            evidence = by_item @ expected_log(mu, axis=1).reshape(-1, votes.classes)
-            logits = digamma(nu) - digamma(nu.sum()) + evidence
-            fresh = clamp(softmax(logits), known)
-            moved = float(np.abs(fresh - posterior).max(initial=0.0))
+            logits = by_item @ expected_log(mu, axis=1).reshape(-1, votes.classes)
+            fresh, log_sum = normalise(logits, known, log_prior=expected_log(nu), out=logits)
+            still = moved(posterior, fresh) < self.tolerance
             posterior = fresh
-            bound = log_sum(logits[voted], known[voted]) - divergence(mu, beta, axis=1)
-            bound -= divergence(nu, np.full_like(nu, self.prior_votes))
-            if moved < self.tolerance:
+            if still:
                 break
+        bound = float(log_sum[voted].sum()) - divergence(mu, beta, axis=1)
+        bound -= divergence(nu, np.full_like(nu, self.prior_votes))
         confusion = (mu / mu.sum(axis=1, keepdims=True)).transpose(0, 2, 1)
         return ConfusionFit(
             posterior, reliability_of(votes, posterior), nu / nu.sum(), bound, done, confusion

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .bayes import divergence, expected_log
-from .class_fit import SkillFit, log_sum, reliability_of, weighted_tally
-from .dawid_skene import clamp, softmax
+from .class_fit import SkillFit, normalise, reliability_of, weighted_tally
 from .votes import Floats, Votes, checked_gold
 
 
@@ -68,21 +67,21 @@ class MACE:
     def _fit(self, votes: Votes, known: NDArray[np.int64], knows: Floats, strategy: Floats) -> MACEFit:
         """Fit from ``knows`` (labelers, [spams, knows]) and ``strategy`` (labelers, classes)."""
         voted = votes.per_item() > 0
-        flat_vote = votes.labeler.astype(np.int64) * votes.classes + votes.choice
+        cell, flat_vote = votes.cell(), votes.labeler.astype(np.int64) * votes.classes + votes.choice
         posterior, bound, prior_divergence, done = np.zeros((0, 0)), -np.inf, 0.0, 0
         behind_knows, behind_strategy = knows, strategy
         for done in range(1, self.iterations + 2):
-            spam = knows[votes.labeler, 0] * strategy[votes.labeler, votes.choice]
+            spam = knows[votes.labeler, 0] * np.take(strategy, flat_vote)
             known_right = knows[votes.labeler, 1]
             logits: Floats = weighted_tally(votes, np.log1p(known_right / spam)) - np.log(votes.classes)
             if_all_spam = np.bincount(votes.item, weights=np.log(spam), minlength=votes.items)
             logits = np.asarray(logits + if_all_spam[:, None])
-            posterior = clamp(softmax(logits), known)
-            before, bound = bound, log_sum(logits[voted], known[voted]) - prior_divergence
+            posterior, log_sum = normalise(logits, known, out=logits)
+            before, bound = bound, float(log_sum[voted].sum()) - prior_divergence
             # The first bound is of the start, which is no posterior: nothing to compare with.
             if done > self.iterations or (done > 2 and abs(bound - before) < self.tolerance * len(votes)):
                 break
-            right = posterior[votes.item, votes.choice] * known_right / (spam + known_right)
+            right = np.take(posterior, cell) * known_right / (spam + known_right)
             right_counts = np.bincount(votes.labeler, weights=right, minlength=votes.labelers)
             spam_counts = np.bincount(flat_vote, weights=1.0 - right, minlength=strategy.size)
             spam_counts = spam_counts.reshape(strategy.shape)

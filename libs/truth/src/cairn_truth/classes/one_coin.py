@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .class_fit import SkillFit, expected_right, log_sum, reliability_of, shares, voted_mean, weighted_tally
-from .dawid_skene import clamp, softmax
+from .class_fit import SkillFit, expected_right, normalise, reliability_of, shares, voted_mean, weighted_tally
+from .dawid_skene import clamp
 from .votes import Votes, checked_gold
 
 _TINY = float(np.finfo(np.float64).eps)
@@ -42,9 +42,9 @@ class OneCoinDawidSkene:
             skill = np.clip(expected_right(votes, posterior) / cast, _TINY, 1.0 - _TINY)
             prior = np.maximum(voted_mean(votes, posterior), _TINY)
             wrong = np.log((1.0 - skill) / wrong_ways)
-            logits = np.log(prior) + weighted_tally(votes, (np.log(skill) - wrong)[votes.labeler])
-            posterior = clamp(softmax(logits), known)
-            before, likely = likely, log_sum(logits, known) + float(wrong[votes.labeler].sum())
+            logits = weighted_tally(votes, (np.log(skill) - wrong)[votes.labeler])
+            posterior, log_sum = normalise(logits, known, log_prior=np.log(prior), out=logits)
+            before, likely = likely, float(log_sum.sum() + wrong @ votes.per_labeler())
             if likely - before < self.tolerance * len(votes):
                 break
         skill = np.where(votes.per_labeler() > 0, skill, np.nan)
