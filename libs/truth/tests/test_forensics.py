@@ -160,7 +160,7 @@ def test_experts_who_agree_because_they_are_right_do_not_collude(crowd: Any) -> 
 
 
 @given(st.integers(0, 1000))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 def test_labelers_items_and_classes_by_other_numbers_give_the_same_findings(seed: int) -> None:
     crowd, chance = make_crowd(seed=1), np.random.default_rng(seed)
     votes = joined(crowd.votes, spammer(crowd, "random", 90, 0), *colluders(crowd, 3, 120, 3))
@@ -287,9 +287,7 @@ def clean(recorded: Recorded) -> NDArray[np.bool_]:
 
 
 @pytest.mark.data
-@pytest.mark.parametrize(
-    "folder", ["d_possent", "dog", "labelme", "music_genre", "rte", "sentiment_text", "snow_temp", "web"]
-)
+@pytest.mark.parametrize("folder", ["dog", "labelme", "music_genre", "rte", "snow_temp", "web"])
 def test_hardly_anybody_whom_the_truth_clears_is_accused(folder: str) -> None:
     if not (DATA / folder).is_dir():
         pytest.skip(f"no recorded answers in {DATA / folder}")
