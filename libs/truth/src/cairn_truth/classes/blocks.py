@@ -112,8 +112,8 @@ class BlockDawidSkene:
     population_strength: float = 20.0
     prior_strength: float = 25.0
     correlation: float = 0.03
-    model_weight: float = 0.5
-    majority_weight: float = 0.4
+    model_weight: float = 0.55
+    majority_weight: float = 0.5
     shared_mistakes: float = 0.03
     iterations: int = 60
     tolerance: float = 1e-4
