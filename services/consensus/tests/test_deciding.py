@@ -42,7 +42,7 @@ async def test_answers_that_agree_become_a_label_with_its_evidence(world: World,
     assert decision.answer == words.choice("wren")
     assert 0.85 <= decision.confidence < 1.0
     why = decision.provenance
-    assert (why.algorithm, why.refit, why.vote_count, why.agreement) == ("HierarchicalDawidSkene", 0, 2, 1.0)
+    assert (why.algorithm, why.refit, why.vote_count, why.agreement) == ("BlockDawidSkene", 0, 2, 1.0)
     assert why.stop_reason == store_pb.STOP_REASON_TARGET_REACHED
     assert [(v.labeler, v.answer) for v in why.votes] == [("labelers/ann", "wren"), ("labelers/bob", "wren")]
     assert all(v.weight > 0 and v.annotation.startswith(words.item("a")) for v in why.votes)
@@ -135,8 +135,8 @@ async def test_an_item_is_decided_when_all_its_required_questions_are(world: Wor
     )
     [wanted] = await said.count(1)
     assert wanted.message.answers_wanted == 3
-    await world.publish(words.answer("a", "cid", words.choice("wren"), words.choice("tit", "sex")))
-    await world.publish(words.answer("a", "dan", words.choice("wren"), words.choice("tit", "sex")))
+    for who in ("cid", "dan", "eve"):
+        await world.publish(words.answer("a", who, words.choice("wren"), words.choice("tit", "sex")))
     await said.until(lambda events: isinstance(events[-1].message, ConsensusReached))
     decisions = said.events[-1].message.decisions
     assert {d.answer.question: d.answer.choice for d in decisions} == {"species": "wren", "sex": "tit"}
@@ -183,18 +183,94 @@ async def test_other_kinds_are_joined_too(
     assert said.events[-1].message.decisions[0].answer == expected
 
 
-BOXES = schema_pb.Question(
-    id="q",
-    required=True,
-    boxes=schema_pb.ShapesQuestion(classes=[schema_pb.LabelClass(id="wren")]),
-)
+def box(x: float, width: float = 40.0) -> label_pb.Answer:
+    shape = label_pb.Box(class_id="wren", x=x, y=20.0, width=width, height=30.0)
+    return label_pb.Answer(question="q", boxes=label_pb.Boxes(boxes=[shape]))
+
+
+def spans(start: int, end: int) -> label_pb.Answer:
+    span = label_pb.Span(start=start, end=end, class_id="wren")
+    return label_pb.Answer(question="q", spans=label_pb.Spans(spans=[span]))
+
+
+WREN = [schema_pb.LabelClass(id="wren")]
+BOXES = schema_pb.Question(id="q", required=True, boxes=schema_pb.ShapesQuestion(classes=WREN))
+SPANS = schema_pb.Question(id="q", required=True, spans=schema_pb.SpansQuestion(classes=WREN))
+LINE = schema_pb.Question(id="q", required=True, text=schema_pb.TextQuestion())
 NO_BOXES = label_pb.Answer(question="q", boxes=label_pb.Boxes())
 
 
-async def test_a_kind_that_cannot_be_joined_yet_goes_to_a_reviewer(world: World, words: Any) -> None:
+@pytest.mark.parametrize(
+    ("question", "answers", "algorithm", "expected"),
+    [
+        (BOXES, [box(10), box(11), box(10, 41)], "LeanCrowdsourcingBoxes", box(10, 41)),
+        (
+            SPANS,
+            [spans(3, 9), spans(3, 9), spans(3, 7)],
+            "LiveSpans",
+            label_pb.Answer(
+                question="q",
+                spans=label_pb.Spans(spans=[label_pb.Span(id="s3-9", start=3, end=9, class_id="wren")]),
+            ),
+        ),
+        (
+            LINE,
+            [
+                label_pb.Answer(question="q", text=t)
+                for t in ("a wren in the old tree", "a wren at the old tree", "the wren in the old tree")
+            ],
+            "ROVER with learnt word errors, or exact match",
+            label_pb.Answer(question="q", text="a wren in the old tree"),
+        ),
+    ],
+    ids=["boxes", "spans", "text"],
+)
+async def test_answers_that_differ_in_part_are_joined_part_by_part(
+    world: World,
+    words: Any,
+    api: Any,
+    question: schema_pb.Question,
+    answers: list[label_pb.Answer],
+    algorithm: str,
+    expected: label_pb.Answer,
+) -> None:
     said = await heard(world)
     await world.publish(
-        words.created(BOXES), words.answer("a", "ann", NO_BOXES), words.answer("a", "bob", NO_BOXES)
+        words.created(question, stop_rule=store_pb.STOP_RULE_FIXED, max_answers=3),
+        *(words.answer("a", f"l{i}", answer) for i, answer in enumerate(answers)),
+    )
+    await said.until(lambda events: isinstance(events[-1].message, ConsensusReached) if events else False)
+    [decision] = said.events[-1].message.decisions
+    assert decision.answer == expected
+    assert decision.provenance.algorithm == algorithm
+    assert {vote.labeler for vote in decision.provenance.votes} == {
+        "labelers/l0",
+        "labelers/l1",
+        "labelers/l2",
+    }
+    found = await api.GetPosterior(pb.GetPosteriorRequest(item=words.item("a"), question="q"))
+    assert (found.answer, found.confidence) == (expected, decision.confidence)
+    assert len(found.part_confidences) == (0 if question is LINE else 1)
+    listed = await api.ListReliabilities(pb.ListReliabilitiesRequest(parent="projects/birds"))
+    assert [one.votes for one in listed.reliabilities] == [1, 1, 1]
+
+
+MASK = schema_pb.Question(id="q", required=True, mask=schema_pb.MaskQuestion(classes=WREN))
+
+
+def mask_elsewhere(digest: str) -> label_pb.Answer:
+    blob = label_pb.BlobRef(sha256=digest * 64, size_bytes=9, media_type="image/png")
+    return label_pb.Answer(question="q", mask=label_pb.Mask(width=9, height=9, blob=blob))
+
+
+async def test_masks_that_are_only_in_blob_storage_and_differ_go_to_a_reviewer(
+    world: World, words: Any
+) -> None:
+    said = await heard(world)
+    await world.publish(
+        words.created(MASK),
+        words.answer("a", "ann", mask_elsewhere("a")),
+        words.answer("a", "bob", mask_elsewhere("b")),
     )
     [event] = await said.count(1)
     assert event.message.reason == DISPUTE_REASON_KIND_NOT_AGGREGATED
@@ -202,9 +278,11 @@ async def test_a_kind_that_cannot_be_joined_yet_goes_to_a_reviewer(world: World,
 
 async def test_a_single_answer_of_any_kind_stands_where_only_one_is_wanted(world: World, words: Any) -> None:
     said = await heard(world)
-    await world.publish(words.created(BOXES, min_answers=1), words.answer("a", "ann", NO_BOXES))
+    await world.publish(
+        words.created(MASK, min_answers=1, max_answers=1), words.answer("a", "ann", mask_elsewhere("a"))
+    )
     [event] = await said.count(1)
-    assert event.message.decisions[0].answer == NO_BOXES
+    assert event.message.decisions[0].answer == mask_elsewhere("a")
 
 
 async def test_a_review_is_no_vote_and_a_correction_is_the_last_word(

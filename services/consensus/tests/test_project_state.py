@@ -162,7 +162,7 @@ def test_a_number_is_told_with_the_version_of_the_algorithm_that_found_it() -> N
     reached = state.conclude(ItemKey("a"))
     assert isinstance(reached, Reached)
     why = reached.decisions[0].provenance
-    assert (why.algorithm, why.algorithm_version) == ("RobustBiasSpread", "2")
+    assert (why.algorithm, why.algorithm_version) == ("Congeneric", "3")
 
 
 def choices_state(**bounds: int) -> ProjectState:

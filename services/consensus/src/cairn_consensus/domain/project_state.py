@@ -43,7 +43,7 @@ from cairn.events.v1.consensus_events_pb2 import (
 )
 from cairn.label.v1.label_value_pb2 import ABSTENTION_KIND_BROKEN_ITEM, AbstentionKind, Answer
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId, is_model
-from cairn_consensus.domain.questions import QuestionState, state_of
+from cairn_consensus.domain.kinds import QuestionState, RelationsState, states_of
 from cairn_truth import StopPolicy, StopReason, Verdict
 
 _MIN_ANSWERS, _MAX_ANSWERS, _TARGET = 2, 10, 0.95
@@ -170,8 +170,13 @@ class ProjectState:
     def __init__(self, project: Project) -> None:
         self.project = project
         self.questions: dict[QuestionId, QuestionState] = {
-            state.id: state for state in map(state_of, project.schema.questions)
+            state.id: state for state in states_of(project.schema.questions)
         }
+        self._linking: dict[QuestionId, list[RelationsState]] = {}
+        """The questions whose answers link the spans of a question's answers."""
+        for state in self.questions.values():
+            if isinstance(state, RelationsState):
+                self._linking.setdefault(QuestionId(state.spans_question), []).append(state)
         self.items: dict[ItemKey, Item] = {}
         self.refits = 0
         self.votes = 0
@@ -209,6 +214,8 @@ class ProjectState:
             item.abstentions.setdefault(vote.question, []).append(vote.answer.abstention.kind)
         else:
             question.vote(vote.item, vote.labeler, vote.answer)
+            for links in self._linking.get(vote.question, ()):
+                links.hear_spans(vote.item, vote.labeler, vote.answer)
 
     def score(
         self,
@@ -226,6 +233,8 @@ class ProjectState:
         """Hear the truth: of gold, or from a reviewer."""
         if question in self.questions:
             self.questions[question].know(key, truth)
+            for links in self._linking.get(question, ()):
+                links.know_spans(key, truth)
             self.item(key).known.add(question)
 
     # --- what is to be done
@@ -327,6 +336,7 @@ class ProjectState:
             votes=item.said.get(name, 0),
             state=_STATES[item.state],
             revision=item.revision,
+            part_confidences=leading.parts,
         )
         self.questions[name].fill(found, key)
         return found
@@ -370,7 +380,7 @@ class ProjectState:
             return _Judged(
                 Verdict.DISPUTED, dispute=DISPUTE_REASON_BROKEN_ITEM if broken else DISPUTE_REASON_CANNOT_TELL
             )
-        if not question.fitted:
+        if not question.joins(key):
             return self._judge_unjoined(key, name, answers)
         said = question.stop(key, answers, policy)
         if said.verdict is Verdict.ASK:

@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"cairn/consensus/v1/consensus.proto\x12\x12\x63\x61irn.consensus.v1\x1a\x1b\x62uf/validate/validate.proto\x1a cairn/label/v1/label_value.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x9f\x02\n\tPosterior\x12\x0c\n\x04item\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12\x35\n\x07\x63lasses\x18\x03 \x03(\x0b\x32$.cairn.consensus.v1.ClassProbability\x12\x10\n\x08\x65stimate\x18\x04 \x01(\x01\x12\x1a\n\x12standard_deviation\x18\x05 \x01(\x01\x12&\n\x06\x61nswer\x18\x06 \x01(\x0b\x32\x16.cairn.label.v1.Answer\x12\x12\n\nconfidence\x18\x07 \x01(\x01\x12\r\n\x05votes\x18\x08 \x01(\x05\x12\x30\n\x05state\x18\t \x01(\x0e\x32!.cairn.consensus.v1.DecisionState\x12\x10\n\x08revision\x18\n \x01(\x03\"9\n\x10\x43lassProbability\x12\x10\n\x08\x63lass_id\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\"\x9d\x02\n\x0bReliability\x12\x0f\n\x07labeler\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12\r\n\x05votes\x18\x03 \x01(\x03\x12\x10\n\x08\x61\x63\x63uracy\x18\x04 \x01(\x01\x12\x14\n\x0c\x61\x63\x63uracy_low\x18\x05 \x01(\x01\x12\x15\n\raccuracy_high\x18\x06 \x01(\x01\x12\x12\n\ngold_votes\x18\x07 \x01(\x03\x12\x14\n\x0cgold_correct\x18\x08 \x01(\x03\x12\x11\n\tconfusion\x18\t \x03(\x01\x12\x11\n\tclass_ids\x18\n \x03(\t\x12\x0c\n\x04\x62ias\x18\x0b \x01(\x01\x12\x0e\n\x06spread\x18\x0c \x01(\x01\x12/\n\x0bupdate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"r\n\x13GetPosteriorRequest\x12@\n\x04item\x18\x01 \x01(\tB2\xbaH/r-2+^projects/[a-z][a-z0-9-]{0,62}/items/[^/]+$\x12\x19\n\x08question\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\"\x8a\x01\n\x19\x42\x61tchGetPosteriorsRequest\x12\x36\n\x06parent\x18\x01 \x01(\tB&\xbaH#r!2\x1f^projects/[a-z][a-z0-9-]{0,62}$\x12\x19\n\x08question\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x1a\n\x05items\x18\x03 \x03(\tB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x90N\"O\n\x1a\x42\x61tchGetPosteriorsResponse\x12\x31\n\nposteriors\x18\x01 \x03(\x0b\x32\x1d.cairn.consensus.v1.Posterior\"\x84\x01\n\x15GetReliabilityRequest\x12\x36\n\x06parent\x18\x01 \x01(\tB&\xbaH#r!2\x1f^projects/[a-z][a-z0-9-]{0,62}$\x12\x19\n\x08question\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x18\n\x07labeler\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\"\x94\x01\n\x18ListReliabilitiesRequest\x12\x36\n\x06parent\x18\x01 \x01(\tB&\xbaH#r!2\x1f^projects/[a-z][a-z0-9-]{0,62}$\x12\x10\n\x08question\x18\x02 \x01(\t\x12\x1a\n\tpage_size\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x04 \x01(\t\"l\n\x19ListReliabilitiesResponse\x12\x36\n\rreliabilities\x18\x01 \x03(\x0b\x32\x1f.cairn.consensus.v1.Reliability\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"l\n\x13RefitProjectRequest\x12\x37\n\x07project\x18\x01 \x01(\tB&\xbaH#r!2\x1f^projects/[a-z][a-z0-9-]{0,62}$\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"K\n\x14RefitProjectResponse\x12\r\n\x05refit\x18\x01 \x01(\x03\x12\r\n\x05votes\x18\x02 \x01(\x03\x12\x15\n\rchanged_items\x18\x03 \x01(\x03\"\x96\x01\n\x16\x43oncludeProjectRequest\x12\x37\n\x07project\x18\x01 \x01(\tB&\xbaH#r!2\x1f^projects/[a-z][a-z0-9-]{0,62}$\x12%\n\x14\x65xpected_annotations\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"\x87\x01\n\x17\x43oncludeProjectResponse\x12\r\n\x05refit\x18\x01 \x01(\x03\x12\r\n\x05votes\x18\x02 \x01(\x03\x12\x18\n\x10\x61nnounced_labels\x18\x03 \x01(\x03\x12\x34\n\tundecided\x18\x04 \x03(\x0b\x32!.cairn.consensus.v1.UndecidedItem\"A\n\rUndecidedItem\x12\x0c\n\x04item\x18\x01 \x01(\t\x12\"\n\x06reason\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status*\x87\x01\n\rDecisionState\x12\x1e\n\x1a\x44\x45\x43ISION_STATE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x44\x45\x43ISION_STATE_COLLECTING\x10\x01\x12\x1a\n\x16\x44\x45\x43ISION_STATE_DECIDED\x10\x02\x12\x1b\n\x17\x44\x45\x43ISION_STATE_DISPUTED\x10\x03\x32\xfe\x04\n\x10\x43onsensusService\x12V\n\x0cGetPosterior\x12\'.cairn.consensus.v1.GetPosteriorRequest\x1a\x1d.cairn.consensus.v1.Posterior\x12s\n\x12\x42\x61tchGetPosteriors\x12-.cairn.consensus.v1.BatchGetPosteriorsRequest\x1a..cairn.consensus.v1.BatchGetPosteriorsResponse\x12\\\n\x0eGetReliability\x12).cairn.consensus.v1.GetReliabilityRequest\x1a\x1f.cairn.consensus.v1.Reliability\x12p\n\x11ListReliabilities\x12,.cairn.consensus.v1.ListReliabilitiesRequest\x1a-.cairn.consensus.v1.ListReliabilitiesResponse\x12\x61\n\x0cRefitProject\x12\'.cairn.consensus.v1.RefitProjectRequest\x1a(.cairn.consensus.v1.RefitProjectResponse\x12j\n\x0f\x43oncludeProject\x12*.cairn.consensus.v1.ConcludeProjectRequest\x1a+.cairn.consensus.v1.ConcludeProjectResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"cairn/consensus/v1/consensus.proto\x12\x12\x63\x61irn.consensus.v1\x1a\x1b\x62uf/validate/validate.proto\x1a cairn/label/v1/label_value.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xb9\x02\n\tPosterior\x12\x0c\n\x04item\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12\x35\n\x07\x63lasses\x18\x03 \x03(\x0b\x32$.cairn.consensus.v1.ClassProbability\x12\x10\n\x08\x65stimate\x18\x04 \x01(\x01\x12\x1a\n\x12standard_deviation\x18\x05 \x01(\x01\x12&\n\x06\x61nswer\x18\x06 \x01(\x0b\x32\x16.cairn.label.v1.Answer\x12\x12\n\nconfidence\x18\x07 \x01(\x01\x12\r\n\x05votes\x18\x08 \x01(\x05\x12\x30\n\x05state\x18\t \x01(\x0e\x32!.cairn.consensus.v1.DecisionState\x12\x10\n\x08revision\x18\n \x01(\x03\x12\x18\n\x10part_confidences\x18\x0b \x03(\x01\"9\n\x10\x43lassProbability\x12\x10\n\x08\x63lass_id\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\"\xc3\x02\n\x0bReliability\x12\x0f\n\x07labeler\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12\r\n\x05votes\x18\x03 \x01(\x03\x12\x10\n\x08\x61\x63\x63uracy\x18\x04 \x01(\x01\x12\x14\n\x0c\x61\x63\x63uracy_low\x18\x05 \x01(\x01\x12\x15\n\raccuracy_high\x18\x06 \x01(\x01\x12\x12\n\ngold_votes\x18\x07 \x01(\x03\x12\x14\n\x0cgold_correct\x18\x08 \x01(\x03\x12\x11\n\tconfusion\x18\t \x03(\x01\x12\x11\n\tclass_ids\x18\n \x03(\t\x12\x0c\n\x04\x62ias\x18\x0b \x01(\x01\x12\x0e\n\x06spread\x18\x0c \x01(\x01\x12/\n\x0bupdate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06recall\x18\x0e \x01(\x01\x12\x14\n\x0c\x66\x61lse_alarms\x18\x0f \x01(\x01\"r\n\x13GetPosteriorRequest\x12@\n\x04item\x18\x01 \x01(\tB2\xbaH/r-2+^projects/[a-z][a-z0-9-]{0,62}/items/[^/]+$\x12\x19\n\x08question\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\"\x8a\x01\n\x19\x42\x61tchGetPosteriorsRequest\x12\x36\n\x06parent\x18\x01 \x01(\tB&\xbaH#r!2\x1f^projects/[a-z][a-z0-9-]{0,62}$\x12\x19\n\x08question\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x1a\n\x05items\x18\x03 \x03(\tB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x90N\"O\n\x1a\x42\x61tchGetPosteriorsResponse\x12\x31\n\nposteriors\x18\x01 \x03(\x0b\x32\x1d.cairn.consensus.v1.Posterior\"\x84\x01\n\x15GetReliabilityRequest\x12\x36\n\x06parent\x18\x01 \x01(\tB&\xbaH#r!2\x1f^projects/[a-z][a-z0-9-]{0,62}$\x12\x19\n\x08question\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x18\n\x07labeler\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\"\x94\x01\n\x18ListReliabilitiesRequest\x12\x36\n\x06parent\x18\x01 \x01(\tB&\xbaH#r!2\x1f^projects/[a-z][a-z0-9-]{0,62}$\x12\x10\n\x08question\x18\x02 \x01(\t\x12\x1a\n\tpage_size\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x04 \x01(\t\"l\n\x19ListReliabilitiesResponse\x12\x36\n\rreliabilities\x18\x01 \x03(\x0b\x32\x1f.cairn.consensus.v1.Reliability\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"l\n\x13RefitProjectRequest\x12\x37\n\x07project\x18\x01 \x01(\tB&\xbaH#r!2\x1f^projects/[a-z][a-z0-9-]{0,62}$\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"K\n\x14RefitProjectResponse\x12\r\n\x05refit\x18\x01 \x01(\x03\x12\r\n\x05votes\x18\x02 \x01(\x03\x12\x15\n\rchanged_items\x18\x03 \x01(\x03\"\x96\x01\n\x16\x43oncludeProjectRequest\x12\x37\n\x07project\x18\x01 \x01(\tB&\xbaH#r!2\x1f^projects/[a-z][a-z0-9-]{0,62}$\x12%\n\x14\x65xpected_annotations\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"\x87\x01\n\x17\x43oncludeProjectResponse\x12\r\n\x05refit\x18\x01 \x01(\x03\x12\r\n\x05votes\x18\x02 \x01(\x03\x12\x18\n\x10\x61nnounced_labels\x18\x03 \x01(\x03\x12\x34\n\tundecided\x18\x04 \x03(\x0b\x32!.cairn.consensus.v1.UndecidedItem\"A\n\rUndecidedItem\x12\x0c\n\x04item\x18\x01 \x01(\t\x12\"\n\x06reason\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status*\x87\x01\n\rDecisionState\x12\x1e\n\x1a\x44\x45\x43ISION_STATE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x44\x45\x43ISION_STATE_COLLECTING\x10\x01\x12\x1a\n\x16\x44\x45\x43ISION_STATE_DECIDED\x10\x02\x12\x1b\n\x17\x44\x45\x43ISION_STATE_DISPUTED\x10\x03\x32\xfe\x04\n\x10\x43onsensusService\x12V\n\x0cGetPosterior\x12\'.cairn.consensus.v1.GetPosteriorRequest\x1a\x1d.cairn.consensus.v1.Posterior\x12s\n\x12\x42\x61tchGetPosteriors\x12-.cairn.consensus.v1.BatchGetPosteriorsRequest\x1a..cairn.consensus.v1.BatchGetPosteriorsResponse\x12\\\n\x0eGetReliability\x12).cairn.consensus.v1.GetReliabilityRequest\x1a\x1f.cairn.consensus.v1.Reliability\x12p\n\x11ListReliabilities\x12,.cairn.consensus.v1.ListReliabilitiesRequest\x1a-.cairn.consensus.v1.ListReliabilitiesResponse\x12\x61\n\x0cRefitProject\x12\'.cairn.consensus.v1.RefitProjectRequest\x1a(.cairn.consensus.v1.RefitProjectResponse\x12j\n\x0f\x43oncludeProject\x12*.cairn.consensus.v1.ConcludeProjectRequest\x1a+.cairn.consensus.v1.ConcludeProjectResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -65,36 +65,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONCLUDEPROJECTREQUEST'].fields_by_name['expected_annotations']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_CONCLUDEPROJECTREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CONCLUDEPROJECTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\030\200\001'
-  _globals['_DECISIONSTATE']._serialized_start=2096
-  _globals['_DECISIONSTATE']._serialized_end=2231
+  _globals['_DECISIONSTATE']._serialized_start=2160
+  _globals['_DECISIONSTATE']._serialized_end=2295
   _globals['_POSTERIOR']._serialized_start=180
-  _globals['_POSTERIOR']._serialized_end=467
-  _globals['_CLASSPROBABILITY']._serialized_start=469
-  _globals['_CLASSPROBABILITY']._serialized_end=526
-  _globals['_RELIABILITY']._serialized_start=529
-  _globals['_RELIABILITY']._serialized_end=814
-  _globals['_GETPOSTERIORREQUEST']._serialized_start=816
-  _globals['_GETPOSTERIORREQUEST']._serialized_end=930
-  _globals['_BATCHGETPOSTERIORSREQUEST']._serialized_start=933
-  _globals['_BATCHGETPOSTERIORSREQUEST']._serialized_end=1071
-  _globals['_BATCHGETPOSTERIORSRESPONSE']._serialized_start=1073
-  _globals['_BATCHGETPOSTERIORSRESPONSE']._serialized_end=1152
-  _globals['_GETRELIABILITYREQUEST']._serialized_start=1155
-  _globals['_GETRELIABILITYREQUEST']._serialized_end=1287
-  _globals['_LISTRELIABILITIESREQUEST']._serialized_start=1290
-  _globals['_LISTRELIABILITIESREQUEST']._serialized_end=1438
-  _globals['_LISTRELIABILITIESRESPONSE']._serialized_start=1440
-  _globals['_LISTRELIABILITIESRESPONSE']._serialized_end=1548
-  _globals['_REFITPROJECTREQUEST']._serialized_start=1550
-  _globals['_REFITPROJECTREQUEST']._serialized_end=1658
-  _globals['_REFITPROJECTRESPONSE']._serialized_start=1660
-  _globals['_REFITPROJECTRESPONSE']._serialized_end=1735
-  _globals['_CONCLUDEPROJECTREQUEST']._serialized_start=1738
-  _globals['_CONCLUDEPROJECTREQUEST']._serialized_end=1888
-  _globals['_CONCLUDEPROJECTRESPONSE']._serialized_start=1891
-  _globals['_CONCLUDEPROJECTRESPONSE']._serialized_end=2026
-  _globals['_UNDECIDEDITEM']._serialized_start=2028
-  _globals['_UNDECIDEDITEM']._serialized_end=2093
-  _globals['_CONSENSUSSERVICE']._serialized_start=2234
-  _globals['_CONSENSUSSERVICE']._serialized_end=2872
+  _globals['_POSTERIOR']._serialized_end=493
+  _globals['_CLASSPROBABILITY']._serialized_start=495
+  _globals['_CLASSPROBABILITY']._serialized_end=552
+  _globals['_RELIABILITY']._serialized_start=555
+  _globals['_RELIABILITY']._serialized_end=878
+  _globals['_GETPOSTERIORREQUEST']._serialized_start=880
+  _globals['_GETPOSTERIORREQUEST']._serialized_end=994
+  _globals['_BATCHGETPOSTERIORSREQUEST']._serialized_start=997
+  _globals['_BATCHGETPOSTERIORSREQUEST']._serialized_end=1135
+  _globals['_BATCHGETPOSTERIORSRESPONSE']._serialized_start=1137
+  _globals['_BATCHGETPOSTERIORSRESPONSE']._serialized_end=1216
+  _globals['_GETRELIABILITYREQUEST']._serialized_start=1219
+  _globals['_GETRELIABILITYREQUEST']._serialized_end=1351
+  _globals['_LISTRELIABILITIESREQUEST']._serialized_start=1354
+  _globals['_LISTRELIABILITIESREQUEST']._serialized_end=1502
+  _globals['_LISTRELIABILITIESRESPONSE']._serialized_start=1504
+  _globals['_LISTRELIABILITIESRESPONSE']._serialized_end=1612
+  _globals['_REFITPROJECTREQUEST']._serialized_start=1614
+  _globals['_REFITPROJECTREQUEST']._serialized_end=1722
+  _globals['_REFITPROJECTRESPONSE']._serialized_start=1724
+  _globals['_REFITPROJECTRESPONSE']._serialized_end=1799
+  _globals['_CONCLUDEPROJECTREQUEST']._serialized_start=1802
+  _globals['_CONCLUDEPROJECTREQUEST']._serialized_end=1952
+  _globals['_CONCLUDEPROJECTRESPONSE']._serialized_start=1955
+  _globals['_CONCLUDEPROJECTRESPONSE']._serialized_end=2090
+  _globals['_UNDECIDEDITEM']._serialized_start=2092
+  _globals['_UNDECIDEDITEM']._serialized_end=2157
+  _globals['_CONSENSUSSERVICE']._serialized_start=2298
+  _globals['_CONSENSUSSERVICE']._serialized_end=2936
 # @@protoc_insertion_point(module_scope)

@@ -74,6 +74,7 @@ class Posterior(_message.Message):
     VOTES_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    PART_CONFIDENCES_FIELD_NUMBER: _builtins.int
     item: _builtins.str
     """`projects/{project}/items/{item}`."""
     question: _builtins.str
@@ -83,7 +84,10 @@ class Posterior(_message.Message):
     standard_deviation: _builtins.float
     """For `number` and `rating`: posterior standard deviation of the estimate."""
     confidence: _builtins.float
-    """Probability that it is right."""
+    """Probability that it is right. Where answers are more or less right: their expected quality, from 0 to 1. That is
+    the expected F1 of shapes, spans, segments, relations and tracks, the expected overlap of masks, the expected share
+    of right words of texts that are joined word by word, and of right pairs of rankings.
+    """
     votes: _builtins.int
     """Votes by people."""
     state: Global___DecisionState.ValueType
@@ -94,11 +98,18 @@ class Posterior(_message.Message):
     def classes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassProbability]:
         """For `choice`: probability of each class, as far as above 0.001, most probable first.
         For `choices`: probability that each class belongs to the answer.
+        For `preference`: probability that each candidate is the better one, by its id; that neither is, by the empty id.
         """
 
     @_builtins.property
     def answer(self) -> _label_value_pb2.Answer:
         """The answer that would stand now."""
+
+    @_builtins.property
+    def part_confidences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Where the answer is a list of shapes, spans, segments, relations or tracks: the chance of each of them to be right, in
+        the order of the answer. Empty where the truth is known.
+        """
 
     def __init__(
         self,
@@ -113,10 +124,11 @@ class Posterior(_message.Message):
         votes: _builtins.int = ...,
         state: Global___DecisionState.ValueType = ...,
         revision: _builtins.int = ...,
+        part_confidences: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "classes", b"classes", "confidence", b"confidence", "estimate", b"estimate", "item", b"item", "question", b"question", "revision", b"revision", "standard_deviation", b"standard_deviation", "state", b"state", "votes", b"votes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "classes", b"classes", "confidence", b"confidence", "estimate", b"estimate", "item", b"item", "part_confidences", b"part_confidences", "question", b"question", "revision", b"revision", "standard_deviation", b"standard_deviation", "state", b"state", "votes", b"votes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -167,6 +179,8 @@ class Reliability(_message.Message):
     BIAS_FIELD_NUMBER: _builtins.int
     SPREAD_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
+    FALSE_ALARMS_FIELD_NUMBER: _builtins.int
     labeler: _builtins.str
     """`labelers/{labeler}`, or `projects/{project}/models/{model}` with its confidence bin after a `#`."""
     question: _builtins.str
@@ -174,9 +188,12 @@ class Reliability(_message.Message):
     votes: _builtins.int
     """Votes given."""
     accuracy: _builtins.float
-    """Expected accuracy: the chance that an answer is right, averaged over the class prior."""
+    """Expected accuracy: the chance that an answer is right, averaged over the class prior. For masks of a pixel, for texts
+    of a word, for shapes and tracks of the class of an object; for spans, segments and relations the expected F.
+    Not told for numbers, nor for ratings of more than eleven steps.
+    """
     accuracy_low: _builtins.float
-    """Lower end of the 95% credible interval of the accuracy."""
+    """Lower end of the 95% credible interval of the accuracy; both ends are 0 where there is none."""
     accuracy_high: _builtins.float
     """Upper end."""
     gold_votes: _builtins.int
@@ -184,9 +201,17 @@ class Reliability(_message.Message):
     gold_correct: _builtins.int
     """Gold items answered rightly."""
     bias: _builtins.float
-    """For `number` and `rating`: how far the labeler's answers lie from the estimate on average."""
+    """For `number`, and `rating` of more than eleven steps: how far the labeler's answers lie from the estimate on average."""
     spread: _builtins.float
-    """For `number` and `rating`: standard deviation of the labeler's answers around it."""
+    """For `number`, and `rating` of more than eleven steps: standard deviation of the labeler's answers around it. For
+    shapes and tracks: usual distance of the labeler's shapes from the true ones, for most kinds 1 - IoU.
+    """
+    recall: _builtins.float
+    """For shapes, spans, segments, relations and tracks: chance that the labeler marks what is there."""
+    false_alarms: _builtins.float
+    """For shapes and tracks: how many objects that are not there the labeler marks on an item, on average. For spans,
+    segments and relations: share of what is not there that the labeler marks.
+    """
     @_builtins.property
     def confusion(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Chance of each answer given each truth, row-major (true class x answered class), in the order of `class_ids`;
@@ -217,10 +242,12 @@ class Reliability(_message.Message):
         bias: _builtins.float = ...,
         spread: _builtins.float = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        recall: _builtins.float = ...,
+        false_alarms: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "accuracy_high", b"accuracy_high", "accuracy_low", b"accuracy_low", "bias", b"bias", "class_ids", b"class_ids", "confusion", b"confusion", "gold_correct", b"gold_correct", "gold_votes", b"gold_votes", "labeler", b"labeler", "question", b"question", "spread", b"spread", "update_time", b"update_time", "votes", b"votes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "accuracy_high", b"accuracy_high", "accuracy_low", b"accuracy_low", "bias", b"bias", "class_ids", b"class_ids", "confusion", b"confusion", "false_alarms", b"false_alarms", "gold_correct", b"gold_correct", "gold_votes", b"gold_votes", "labeler", b"labeler", "question", b"question", "recall", b"recall", "spread", b"spread", "update_time", b"update_time", "votes", b"votes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -506,7 +533,7 @@ class ConcludeProjectResponse(_message.Message):
     """Labels announced: new ones and changed ones."""
     @_builtins.property
     def undecided(self) -> _containers.RepeatedCompositeFieldContainer[Global___UndecidedItem]:
-        """Items that have a vote but could not be decided, with the reason: kinds of answer that are not aggregated."""
+        """Items that have a vote but could not be decided, with the reason: answers that cannot be joined, or be announced."""
 
     def __init__(
         self,

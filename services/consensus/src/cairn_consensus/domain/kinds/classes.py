@@ -1,0 +1,174 @@
+"""One of the classes, or a set of them."""
+
+# ruff: noqa: D102 - QuestionState says what each method is for
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from cairn.consensus.v1.consensus_pb2 import ClassProbability, Posterior, Reliability
+from cairn.label.v1.label_schema_pb2 import Question
+from cairn.label.v1.label_value_pb2 import Answer, Choices
+from cairn_consensus.domain.ids import ItemKey, LabelerName, is_model, model_labeler
+from cairn_consensus.domain.kinds.question_state import FittedState, Leading, Part
+from cairn_truth import ChosenSet, LiveChoices, LiveClasses, StopDecision, StopPolicy
+from cairn_truth.classes.blocks import ALGORITHM, VERSION
+from cairn_truth.routing.stop_rule import decide
+
+_SHOWN = 0.001
+"""Classes less probable than this are left out of a posterior."""
+
+_MOST_CONFUSION = 50
+"""Confusion matrices of more classes than this are not sent."""
+
+
+class ChoiceState(FittedState):
+    """Exactly one of the classes."""
+
+    algorithm = ALGORITHM
+    algorithm_version = VERSION
+    numbered = True
+
+    def __init__(self, question: Question) -> None:
+        super().__init__(question)
+        self.class_ids = [one.id for one in question.choice.classes]
+        self._place = {class_id: place for place, class_id in enumerate(self.class_ids)}
+        self._live: LiveClasses = LiveClasses(len(self.class_ids), is_model=is_model)
+        self._model_vote: dict[ItemKey, LabelerName] = {}
+
+    def vote(self, item: ItemKey, labeler: LabelerName, answer: Answer) -> None:
+        self._live.update(item, labeler, self._place[answer.choice])
+
+    def score(
+        self, item: ItemKey, model: str, probabilities: Sequence[float], class_ids: Sequence[str]
+    ) -> None:
+        best = int(np.argmax(probabilities))
+        if class_ids[best] not in self._place:
+            return
+        labeler = model_labeler(model, float(probabilities[best]))
+        before = self._model_vote.get(item)
+        if before is not None and before != labeler:
+            self._live.withdraw(item, before)
+        self._model_vote[item] = labeler
+        self._live.update(item, labeler, self._place[class_ids[best]])
+
+    def know(self, item: ItemKey, truth: Answer) -> None:
+        if truth.WhichOneof("value") == "choice":
+            self._live.know(item, self._place.get(truth.choice))
+
+    def leading(self, item: ItemKey) -> Leading | None:
+        if not self._live.votes_on(item):
+            return None
+        posterior = self._live.posterior(item)
+        best = int(posterior.argmax())
+        return Leading(Answer(question=self.id, choice=self.class_ids[best]), float(posterior[best]))
+
+    def stop(self, item: ItemKey, answers: int, policy: StopPolicy) -> StopDecision:
+        return decide(self._live.posterior(item), answers, policy, correlation=self._live.model.correlation)
+
+    def parts(self, item: ItemKey) -> list[Part]:
+        lead = int(self._live.posterior(item).argmax())
+        return [
+            Part(LabelerName(part.labeler), self.class_ids[part.choice], part.weight, part.choice == lead)
+            for part in self._live.weigh(item)
+        ]
+
+    def fill(self, posterior: Posterior, item: ItemKey) -> None:
+        said = self._live.posterior(item)
+        for place in np.argsort(-said, kind="stable"):
+            if said[place] < _SHOWN:
+                break
+            posterior.classes.add(class_id=self.class_ids[place], probability=float(said[place]))
+
+    def reliabilities(self) -> list[Reliability]:
+        found = []
+        for labeler in self._live.labelers():
+            known = self._live.reliability(labeler)
+            few = len(self.class_ids) <= _MOST_CONFUSION
+            found.append(
+                Reliability(
+                    labeler=labeler,
+                    question=self.id,
+                    votes=known.votes,
+                    accuracy=known.accuracy,
+                    accuracy_low=known.low,
+                    accuracy_high=known.high,
+                    class_ids=self.class_ids if few else [],
+                    confusion=known.confusion.ravel().tolist() if few else [],
+                )
+            )
+        return found
+
+
+class ChoicesState(FittedState):
+    """A set of the classes."""
+
+    algorithm = f"{ALGORITHM} per class"
+    algorithm_version = f"{VERSION}.1"
+    """The second number is of what is made here of the classes' probabilities."""
+
+    def __init__(self, question: Question) -> None:
+        super().__init__(question)
+        self._fewest = question.choices.min_choices
+        self._most = question.choices.max_choices or len(question.choices.classes)
+        self._live: LiveChoices = LiveChoices()
+
+    def vote(self, item: ItemKey, labeler: LabelerName, answer: Answer) -> None:
+        self._live.update(item, labeler, answer.choices.class_ids)
+
+    def know(self, item: ItemKey, truth: Answer) -> None:
+        if truth.WhichOneof("value") == "choices":
+            self._live.know(item, truth.choices.class_ids)
+
+    def leading(self, item: ItemKey) -> Leading | None:
+        if not self._live.votes_on(item):
+            return None
+        classes, confidence = self._allowed(self._live.posterior(item))
+        return Leading(Answer(question=self.id, choices=Choices(class_ids=classes)), confidence)
+
+    def _allowed(self, chosen: ChosenSet) -> tuple[Sequence[str], float]:
+        """The most probable set that an answer may be, and how sure it is. Each class is judged by itself: together
+        they may be more or fewer than the question allows."""
+        size = min(max(len(chosen.classes), self._fewest), self._most)
+        if size == len(chosen.classes):
+            return chosen.classes, chosen.confidence
+        p = chosen.probabilities
+        allowed = set(sorted(p, key=lambda name: (-p[name], name))[:size])
+        confidence = chosen.confidence
+        for name in sorted(allowed ^ set(chosen.classes)):
+            # What is left out is likelier than not, what is taken in is not: neither divides by nothing.
+            confidence *= p[name] / (1.0 - p[name]) if name in allowed else (1.0 - p[name]) / p[name]
+        return sorted(allowed), confidence
+
+    def parts(self, item: ItemKey) -> list[Part]:
+        lead, votes = set(self._allowed(self._live.posterior(item))[0]), self._live.votes_on(item)
+        said = {who: (",".join(sorted(chosen)), set(chosen) == lead) for who, chosen in votes}
+        return [
+            Part(LabelerName(one.labeler), said[one.labeler][0], one.weight, said[one.labeler][1])
+            for one in self._live.weigh(item)
+        ]
+
+    def fill(self, posterior: Posterior, item: ItemKey) -> None:
+        probabilities = self._live.posterior(item).probabilities
+        posterior.classes.extend(
+            ClassProbability(class_id=name, probability=p)
+            for name, p in sorted(probabilities.items(), key=lambda pair: (-pair[1], pair[0]))
+        )
+
+    def reliabilities(self) -> list[Reliability]:
+        # Truth counts judgements of a class; a vote is a set.
+        votes = Counter(who for item in self._live.items() for who, _ in self._live.votes_on(item))
+        known = [self._live.reliability(labeler) for labeler in self._live.labelers()]
+        return [
+            Reliability(
+                labeler=one.labeler,
+                question=self.id,
+                votes=votes[one.labeler],
+                accuracy=one.accuracy,
+                accuracy_low=one.low,
+                accuracy_high=one.high,
+            )
+            for one in known
+        ]

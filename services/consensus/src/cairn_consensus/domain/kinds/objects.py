@@ -1,0 +1,113 @@
+"""What all lists of shapes share: objects that exist or not, as many as the question allows, with their attributes."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Generic
+
+import numpy as np
+
+from cairn.consensus.v1.consensus_pb2 import Reliability
+from cairn.label.v1.label_schema_pb2 import Question
+from cairn.label.v1.label_value_pb2 import AttributeValue
+from cairn_consensus.domain.ids import ItemKey
+from cairn_consensus.domain.kinds.attributes import read_attributes, rules_of, written_attributes
+from cairn_consensus.domain.kinds.joined import NEAR, ListState
+from cairn_consensus.domain.kinds.question_state import Leading
+from cairn_truth.shapes.attributes import Attributes
+from cairn_truth.shapes.joined import JoinedObject, JoinedObjects, O, expected_f1
+from cairn_truth.shapes.objects import LiveObjects
+
+_MOST_OBJECTS = 10_000
+"""What the contract allows where the question says nothing."""
+
+_MOST_ALIKE = 0.99
+"""Nobody draws the very same shape twice: an overlap asked for above this is this."""
+
+
+class ObjectsState(ListState[O, JoinedObjects[O]], Generic[O]):
+    """A list of shapes of one kind, joined object by object."""
+
+    _live: LiveObjects[O]
+
+    def __init__(self, question: Question) -> None:
+        super().__init__(question)
+        self._least = getattr(self.rules, "min_shapes", 0)
+        most = getattr(self.rules, "max_shapes", 0) or getattr(self.rules, "max_skeletons", 0)
+        self._most = most or _MOST_OBJECTS
+        self._attributes = rules_of(self.classes)
+
+    # --- what a kind of shape says
+
+    @abstractmethod
+    def _kind(self) -> type[LiveObjects[O]]:
+        """Truth's live state."""
+
+    @abstractmethod
+    def _shape(self, given: Any, attributes: Attributes) -> O:
+        """The shape of a message."""
+
+    @abstractmethod
+    def _message(self, item: ItemKey, joined: JoinedObject[O], attributes: list[AttributeValue]) -> Any:
+        """The message of a joined object."""
+
+    # --- what all do alike
+
+    def _empty(self) -> LiveObjects[O]:
+        tolerance = min(self.question.quality.match_overlap or NEAR, _MOST_ALIKE)
+        return self._kind()(tolerance, len(self.classes))
+
+    def _element(self, given: Any) -> O | None:
+        if given.class_id not in self._attributes and (self._attributes or given.class_id):
+            return None
+        return self._shape(given, read_attributes(given.attributes))
+
+    def _name(self, element: O) -> str:
+        return element.class_id or "object"
+
+    def _written(self, item: ItemKey, joined: JoinedObjects[O]) -> Leading:
+        taken, confidence = self._allowed(joined)
+        answer = self._answer([self._message(item, one, self._facts(item, one)) for one in taken])
+        return Leading(answer, confidence, tuple(one.confidence for one in taken))
+
+    def _facts(self, item: ItemKey, joined: JoinedObject[O]) -> list[AttributeValue]:
+        """The attributes of a joined object."""
+        class_id = joined.object.class_id
+        others = [
+            one.attributes
+            for _, answer in self._live.votes_on(item)
+            for one in answer
+            if one.class_id == class_id
+        ]
+        return written_attributes(joined.object.attributes, self._attributes.get(class_id, {}), others)
+
+    def _allowed(self, joined: JoinedObjects[O]) -> tuple[Sequence[JoinedObject[O]], float]:
+        """The likeliest objects that an answer may hold, as few or as many as the question says, and their quality."""
+        size = min(max(len(joined.objects), self._least), self._most)
+        if size == len(joined.objects):
+            return joined.objects, joined.confidence
+        candidates = [*joined.objects, *joined.doubtful]
+        likeliest = sorted(range(len(candidates)), key=lambda k: (-candidates[k].exists, k))[:size]
+        taken = [candidates[k] for k in sorted(likeliest)]
+        exists = np.array([one.exists for one in candidates])
+        return taken, expected_f1(taken, exists, _hidden(joined, exists))
+
+    def _reliability(self, known: Any) -> Reliability:
+        return Reliability(
+            accuracy=known.class_accuracy,
+            recall=known.recall,
+            false_alarms=known.false_alarms,
+            spread=known.spread,
+        )
+
+
+def _hidden(joined: JoinedObjects[Any], exists: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+    """How many objects that nobody marked a confidence reckons with: `expected_f1` solved for them."""
+    if not joined.objects:
+        none = float(np.prod(1.0 - exists))
+        return max(math.log(none / joined.confidence), 0.0) if none > 0.0 < joined.confidence else 0.0
+    hits = sum(one.confidence for one in joined.objects)
+    there = 2.0 * hits / joined.confidence if joined.confidence > 0.0 else 0.0
+    return max(there - len(joined.objects) - float(exists.sum()), 0.0)

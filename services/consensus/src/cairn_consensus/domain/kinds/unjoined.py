@@ -1,0 +1,42 @@
+"""Answers that are looked at and not joined: one alone may stand, several that differ are for a reviewer."""
+
+from __future__ import annotations
+
+from cairn.label.v1.label_value_pb2 import Answer
+from cairn_consensus.domain.ids import ItemKey, LabelerName
+from cairn_consensus.domain.kinds.question_state import Leading
+
+_ALONE = 0.5
+"""Of an answer that nothing can be said of: as likely right as not."""
+
+
+class SeparateAnswers:
+    """Whole answers, by item and labeler."""
+
+    def __init__(self) -> None:
+        self._answers: dict[ItemKey, dict[LabelerName, Answer]] = {}
+
+    def __contains__(self, item: ItemKey) -> bool:
+        return item in self._answers
+
+    def add(self, item: ItemKey, labeler: LabelerName, answer: Answer) -> None:
+        """Keep an answer."""
+        self._answers.setdefault(item, {})[labeler] = answer
+
+    def of(self, item: ItemKey) -> dict[LabelerName, Answer]:
+        """The answers to an item, by labeler."""
+        answers = self._answers.get(item, {})
+        return {who: answers[who] for who in sorted(answers)}
+
+    def labelers(self) -> dict[LabelerName, int]:
+        """Everybody who answered, with how many answers."""
+        counts: dict[LabelerName, int] = {}
+        for answers in self._answers.values():
+            for who in answers:
+                counts[who] = counts.get(who, 0) + 1
+        return counts
+
+    def standing(self, item: ItemKey) -> Leading | None:
+        """The answer, if there is but one, or all are the same."""
+        distinct = {one.SerializeToString(deterministic=True): one for one in self.of(item).values()}
+        return Leading(next(iter(distinct.values())), _ALONE) if len(distinct) == 1 else None
