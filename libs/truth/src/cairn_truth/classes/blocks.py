@@ -194,7 +194,7 @@ class BlockDawidSkene:
             said = np.where(heard.people[:, None] > 0, said, np.log(crowd))
         if heard.by_models is not None:
             said = said + np.log(_over_kinds(logits + heard.by_models)) - np.log(crowd)
-        return softmax(said)
+        return _over_kinds(said[:, None])
 
     def _pool(self, believed: Floats, share: Floats, voted: NDArray[np.bool_]) -> Floats:
         """Return the logs of the pool of posterior and share, not normalised.

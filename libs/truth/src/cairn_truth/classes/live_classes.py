@@ -94,6 +94,11 @@ class LiveClasses:
 
         Takes well under a millisecond; reliabilities stay as they stand. Raises ValueError for an unknown class.
         """
+        self.add(item, labeler, choice)
+        return self.posterior(item)
+
+    def add(self, item: str, labeler: str, choice: int) -> None:
+        """Add a vote, or replace this labeler's earlier one. Raises ValueError for an unknown class."""
         if not 0 <= choice < self.classes:
             raise ValueError(f"choice is {choice}; expected a class in 0..{self.classes - 1}")
         at = self._items.setdefault(item, _Item())
@@ -108,7 +113,6 @@ class LiveClasses:
             self._counts[labeler] = self._counts.get(labeler, 0) + 1
             if self._is_model(labeler):
                 self._models.add(labeler)
-        return self.posterior(item)
 
     def withdraw(self, item: str, labeler: str) -> None:
         """Take back a labeler's vote on an item, if there is one: a model that was trained anew speaks again."""

@@ -104,7 +104,7 @@ def replay(
     who = [f"p{i:09d}" for i in range(votes.labelers)]
     live = LiveClasses(votes.classes, model, is_model=lambda labeler: labeler.startswith(MODEL_PREFIX))
     for item, labeler, choice in model_votes:
-        live.update(names[item], labeler, choice)
+        live.add(names[item], labeler, choice)
     desks = [_Desk(policy.max_answers if policy.fixed else policy.min_answers) for _ in names]
     stops: dict[int, _Stop] = {}
     people = last_refit = 0
@@ -141,7 +141,7 @@ def replay(
                 item = int(votes.item[done])
                 desks[item].claimed -= 1
                 desks[item].given += 1
-                live.update(names[item], who[votes.labeler[done]], int(votes.choice[done]))
+                live.add(names[item], who[votes.labeler[done]], int(votes.choice[done]))
             people += len(batch)
             for done in batch:
                 if desks[votes.item[done]].open:
