@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -38,6 +39,7 @@ class Annotations(AnnotationStoreServiceServicer):
 
     def __init__(self) -> None:
         self.kept: dict[str, store_pb.Annotation] = {}
+        self.blobs: dict[str, bytes] = {}
         self.away = False
 
     def keep(self, event: Event) -> Event:
@@ -58,6 +60,19 @@ class Annotations(AnnotationStoreServiceServicer):
         self.kept[told.annotation] = store_pb.Annotation(answers=[told.answer])
         told.ClearField("answer")
         return replace(event, message=told)
+
+    def keep_blob(self, data: bytes, project: str = "birds") -> label_pb.BlobRef:
+        """Keep bytes of a project."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        self.blobs[f"projects/{project}/blobs/{sha256}"] = data
+        return label_pb.BlobRef(sha256=sha256, size_bytes=len(data), media_type="image/png")
+
+    async def DownloadBlob(self, request: Any, context: Any) -> AsyncIterator[store_pb.DownloadBlobResponse]:
+        if self.away:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+        data = self.blobs[request.name]
+        for start in range(0, len(data), 64):
+            yield store_pb.DownloadBlobResponse(chunk=data[start : start + 64])
 
     async def GetAnnotation(self, request: Any, context: Any) -> store_pb.Annotation:
         if self.away:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 
 from cairn.annotation.v1 import annotation_store_pb2 as store_pb
@@ -22,6 +23,7 @@ from cairn.events.v1.consensus_events_pb2 import (
 from cairn.label.v1 import label_schema_pb2 as schema_pb
 from cairn.label.v1 import label_value_pb2 as label_pb
 from cairn_kit.testing import World, eventually
+from services.consensus.tests.test_rasters import png
 
 pytestmark = pytest.mark.usefixtures("consensus")
 
@@ -256,33 +258,72 @@ async def test_answers_that_differ_in_part_are_joined_part_by_part(
 
 
 MASK = schema_pb.Question(id="q", required=True, mask=schema_pb.MaskQuestion(classes=WREN))
+NO_MASK = label_pb.Answer(
+    question="q",
+    mask=label_pb.Mask(width=3, height=2, runs=label_pb.Runs(class_indices=[0], lengths=[6])),
+)
 
 
-def mask_elsewhere(digest: str) -> label_pb.Answer:
-    blob = label_pb.BlobRef(sha256=digest * 64, size_bytes=9, media_type="image/png")
-    return label_pb.Answer(question="q", mask=label_pb.Mask(width=9, height=9, blob=blob))
+NO_RASTER = b"nobody can read this"
 
 
-async def test_masks_that_are_only_in_blob_storage_and_differ_go_to_a_reviewer(
-    world: World, words: Any
+def mask_of(annotations: Any, data: bytes) -> label_pb.Answer:
+    """A mask kept as a blob."""
+    mask = label_pb.Mask(width=3, height=2, blob=annotations.keep_blob(data))
+    return label_pb.Answer(question="q", mask=mask)
+
+
+async def test_masks_kept_as_blobs_are_read_and_joined(world: World, words: Any, annotations: Any) -> None:
+    said = await heard(world)
+    one, other = np.array([[0, 1, 1], [0, 1, 1]]), np.array([[0, 0, 1], [0, 1, 1]])
+    await world.publish(
+        words.created(MASK, stop_rule=store_pb.STOP_RULE_FIXED, max_answers=3),
+        words.answer("a", "ann", mask_of(annotations, png(one, [0]))),
+        words.answer("a", "bob", mask_of(annotations, png(one, [1, 4]))),
+        words.answer("a", "cid", mask_of(annotations, png(other, [2]))),
+    )
+    await said.until(lambda events: isinstance(events[-1].message, ConsensusReached) if events else False)
+    [decision] = said.events[-1].message.decisions
+    runs = decision.answer.mask.runs
+    assert (list(runs.class_indices), list(runs.lengths)) == ([0, 1, 0, 1], [1, 2, 1, 2])
+    assert decision.provenance.algorithm == "HierarchicalSTAPLE"
+
+
+async def test_masks_that_cannot_be_read_and_differ_go_to_a_reviewer(
+    world: World, words: Any, annotations: Any
 ) -> None:
     said = await heard(world)
     await world.publish(
         words.created(MASK),
-        words.answer("a", "ann", mask_elsewhere("a")),
-        words.answer("a", "bob", mask_elsewhere("b")),
+        words.answer("a", "ann", mask_of(annotations, NO_RASTER)),
+        words.answer("a", "bob", mask_of(annotations, NO_RASTER * 2)),
     )
     [event] = await said.count(1)
     assert event.message.reason == DISPUTE_REASON_KIND_NOT_AGGREGATED
 
 
-async def test_a_single_answer_of_any_kind_stands_where_only_one_is_wanted(world: World, words: Any) -> None:
+async def test_masks_wait_for_a_store_that_is_away(world: World, words: Any, annotations: Any) -> None:
     said = await heard(world)
+    answer = mask_of(annotations, png(np.ones((2, 3), dtype=int), [0]))
+    annotations.away = True
     await world.publish(
-        words.created(MASK, min_answers=1, max_answers=1), words.answer("a", "ann", mask_elsewhere("a"))
+        words.created(MASK), words.answer("a", "ann", answer), words.answer("a", "bob", answer)
     )
+    await world.publish(words.answer("b", "ann", NO_MASK), words.answer("b", "bob", NO_MASK))
+    [other] = await said.count(1)
+    assert other.message.item == words.item("b")
+    annotations.away = False
+    await said.until(lambda events: words.item("a") in {event.message.item for event in events}, timeout=30)
+
+
+async def test_a_single_answer_of_any_kind_stands_where_only_one_is_wanted(
+    world: World, words: Any, annotations: Any
+) -> None:
+    said = await heard(world)
+    answer = mask_of(annotations, NO_RASTER)
+    await world.publish(words.created(MASK, min_answers=1, max_answers=1), words.answer("a", "ann", answer))
     [event] = await said.count(1)
-    assert event.message.decisions[0].answer == mask_elsewhere("a")
+    assert event.message.decisions[0].answer == answer
 
 
 async def test_a_review_is_no_vote_and_a_correction_is_the_last_word(

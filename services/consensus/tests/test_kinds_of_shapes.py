@@ -347,6 +347,21 @@ def test_masks_whose_bytes_are_elsewhere_stand_only_where_nobody_differs() -> No
         assert len(question.parts(ItemKey(item))) == 2
 
 
+def test_pixels_of_no_class_of_the_question_are_no_label() -> None:
+    """A raster may have been kept whose pixels nobody looked at."""
+    state = voted([MASK], {"a": {"ann": [mask(100, 200, which=255)]}})
+    question = state.questions[QuestionId("q")]
+    assert question.leading(ItemKey("a")) is None
+    assert [part.said for part in question.parts(ItemKey("a"))] == ["pixels of unknown classes"]
+
+
+def test_nothing_is_held_against_a_truth_that_cannot_be_seen() -> None:
+    state = voted([MASK], {"a": {"ann": [mask(100, 200)], "bob": [mask(110, 200)]}})
+    state.know(ItemKey("a"), QuestionId("q"), blob("c"))
+    assert leading(state, "a").answer == blob("c")
+    assert {one.gold_votes for one in state.reliabilities(QuestionId("q"))} == {0}
+
+
 # --- tracks
 
 SHAPES = {

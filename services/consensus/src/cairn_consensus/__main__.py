@@ -8,6 +8,7 @@ from cairn.annotation.v1.annotation_store_pb2_grpc import AnnotationStoreService
 from cairn.consensus.v1.consensus_pb2_grpc import add_ConsensusServiceServicer_to_server
 from cairn_consensus.config import ConsensusSettings
 from cairn_consensus.handlers import Handlers
+from cairn_consensus.mask_blobs import MaskBlobs
 from cairn_consensus.omitted_answers import OmittedAnswers
 from cairn_consensus.rpc import ConsensusRpc
 from cairn_consensus.store import ConsensusStore
@@ -25,7 +26,13 @@ async def wire(chassis: Chassis[ConsensusSettings]) -> None:
         chassis.stop()
 
     annotations = chassis.peers.stub(AnnotationStoreServiceStub, "annotation-store")
-    handlers = Handlers(chassis.database, ConsensusStore(), OmittedAnswers(annotations), chassis.settings)
+    handlers = Handlers(
+        chassis.database,
+        ConsensusStore(),
+        OmittedAnswers(annotations),
+        MaskBlobs(annotations),
+        chassis.settings,
+    )
     chassis.spawn("hold the state's lock", stop_when_superseded)
     chassis.serve(ConsensusRpc(handlers), add_ConsensusServiceServicer_to_server)
     chassis.consume(subscriptions(handlers))

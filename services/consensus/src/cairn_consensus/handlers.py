@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
-from uuid import UUID
 
 from cairn.annotation.v1.annotation_store_pb2 import ANNOTATION_KIND_REVIEW, Project
 from cairn.consensus.v1.consensus_pb2 import (
@@ -32,6 +31,7 @@ from cairn_consensus.computing import Computing
 from cairn_consensus.config import ConsensusSettings
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
 from cairn_consensus.domain.project_state import Announcement, ProjectState, Reached, State, Vote, pack
+from cairn_consensus.mask_blobs import MaskBlobs
 from cairn_consensus.omitted_answers import OmittedAnswers
 from cairn_consensus.states import States
 from cairn_consensus.store import (
@@ -63,11 +63,13 @@ class Handlers:
         database: Database,
         store: ConsensusStore,
         omitted_answers: OmittedAnswers,
+        mask_blobs: MaskBlobs,
         settings: ConsensusSettings,
     ) -> None:
         self._database = database
         self._store = store
         self._omitted_answers = omitted_answers
+        self._mask_blobs = mask_blobs
         self._settings = settings
         self._computing = Computing(store, settings.statement_timeout)
         self._states = States(store, self._computing)
@@ -84,38 +86,45 @@ class Handlers:
     async def on_items_imported(self, tx: Transaction, events: Sequence[Received[ItemsImported]]) -> None:
         """Gold: the truth that came with items."""
         gold = [event for event in events if any(item.gold_answers for item in event.message.items)]
+        said = [(event, [a for item in event.message.items for a in item.gold_answers]) for event in gold]
+        seen = await self._mask_blobs.seen(said)  # before any lock is held: it is a call
         for key, project, group in await self._by_project(tx, gold):
             truths = [
-                (TruthRow(ItemKey(item.key), QuestionId(answer.question), answer), TruthRank.GOLD, event.time)
+                (TruthRow(item, QuestionId(answer.question), answer), TruthRank.GOLD, event.time)
                 for event in group
-                for item in event.message.items
-                for answer in item.gold_answers
+                for item, answer in zip(_keys_of_gold(event), seen[event.id], strict=True)
             ]
             await self._learn(tx, key, project, truths)
 
     async def on_labels_corrected(self, tx: Transaction, events: Sequence[Received[LabelCorrected]]) -> None:
         """What reviewers decided is the truth."""
-        omitted = await self._omitted_answers.of_corrections(events)  # before any lock is held: it is a call
+        # Before any lock is held: these are calls.
+        omitted = await self._omitted_answers.of_corrections(events)
+        seen = await self._mask_blobs.seen([(e, [omitted.get(e.id, e.message.answer)]) for e in events])
         for key, project, group in await self._by_project(tx, events):
             _await_schema(project, [(event, event.message.schema_version) for event in group])
-            said = [(e, omitted.get(e.id, e.message.answer)) for e in group]
             truths = [
                 (TruthRow(_key(e.message.item), QuestionId(a.question), a), TruthRank.REVIEWED, e.time)
-                for e, a in said
+                for e in group
+                for a in seen[e.id]
             ]
             await self._learn(tx, key, project, truths)
 
     async def on_annotations(self, tx: Transaction, events: Sequence[Received[AnnotationSubmitted]]) -> None:
         """Votes: what labelers said. A review is no vote."""
         asked = [event for event in events if event.message.annotation.kind != ANNOTATION_KIND_REVIEW]
-        omitted = await self._omitted_answers.of_annotations(asked)  # before any lock is held: it is a call
+        # Before any lock is held: these are calls.
+        omitted = await self._omitted_answers.of_annotations(asked)
+        seen = await self._mask_blobs.seen(
+            [(event, omitted.get(event.id, event.message.annotation.answers)) for event in asked]
+        )
         for key, project, group in await self._by_project(tx, asked):
             _await_schema(project, [(event, event.message.annotation.schema_version) for event in group])
             state = await self._states.hold(tx, key, project)
             state.label_annotations += await self._store.insert_annotations(
                 tx, key, [event.message.annotation for event in group]
             )
-            votes = [vote for event in group for vote in _votes(event, omitted)]
+            votes = [vote for event in group for vote in _votes(event, seen[event.id])]
             fresh = await self._store.insert_votes(tx, key, votes)
             causes: dict[ItemKey, Received[Any]] = {}
             for event in group:
@@ -355,12 +364,17 @@ def _parts(many: Sequence[T]) -> Iterator[Sequence[T]]:
     return (many[start : start + _AT_ONCE] for start in range(0, len(many), _AT_ONCE))
 
 
-def _votes(event: Received[AnnotationSubmitted], omitted: Mapping[UUID, Sequence[Answer]]) -> list[Vote]:
-    """An annotation's answers, one vote a question; `omitted` has those that no event could carry."""
+def _keys_of_gold(event: Received[ItemsImported]) -> list[ItemKey]:
+    """The item of each gold answer that came with an import."""
+    return [ItemKey(item.key) for item in event.message.items for _ in item.gold_answers]
+
+
+def _votes(event: Received[AnnotationSubmitted], answers: Sequence[Answer]) -> list[Vote]:
+    """An annotation's answers, one vote a question."""
     annotation, item = event.message.annotation, _key(event.message.item)
     return [
         Vote(item, QuestionId(a.question), LabelerName(annotation.labeler), annotation.name, a)
-        for a in omitted.get(event.id, annotation.answers)
+        for a in answers
     ]
 
 

@@ -15,12 +15,12 @@ from cairn_truth.shapes import masks
 from cairn_truth.shapes.masks import JoinedMask, LiveMasks
 from cairn_truth.shapes.raster import Mask
 
-_LONGEST_DIGEST = 12
-"""Digits of a digest that tell a raster from all others of an item."""
+_DIGITS = 12
+"""Hexadecimal digits that tell a raster from all others of an item."""
 
 
 class MasksState(JoinedState[Mask, JoinedMask]):
-    """A class for each pixel. A raster that is only in blob storage cannot be seen here, and its item not be joined."""
+    """A class for each pixel. A raster that could not be read where it is kept cannot be joined, nor can its item."""
 
     algorithm = masks.ALGORITHM
     algorithm_version = masks.VERSION
@@ -29,26 +29,28 @@ class MasksState(JoinedState[Mask, JoinedMask]):
     def __init__(self, question: Question) -> None:
         super().__init__(question)
         self.near = question.quality.match_overlap or NEAR
-        self._answers = SeparateAnswers()
-        self._unseen: set[ItemKey] = set()
+        self._unseen = SeparateAnswers()
 
     def _empty(self) -> LiveMasks:
         return LiveMasks(len(self.classes))
 
     def vote(self, item: ItemKey, labeler: LabelerName, answer: pb.Answer) -> None:
-        if answer.mask.HasField("runs"):
-            super().vote(item, labeler, answer)
-        elif answer.mask.HasField("blob"):
-            self._unseen.add(item)
-        else:
+        if answer.WhichOneof("value") != self.field:
             return
-        self._answers.add(item, labeler, answer)
+        if self._is_seen(answer.mask):
+            super().vote(item, labeler, answer)
+        else:
+            self._unseen.add(item, labeler, answer)
 
     def know(self, item: ItemKey, truth: pb.Answer) -> None:
-        if truth.mask.HasField("runs"):
+        if truth.WhichOneof("value") != self.field or self._is_seen(truth.mask):
             super().know(item, truth)
-        elif truth.mask.HasField("blob"):
+        else:
             self._truths[item] = truth
+
+    def _is_seen(self, mask: pb.Mask) -> bool:
+        """Whether the pixels are there, and of classes there are: of a raster the store looks at the header alone."""
+        return mask.HasField("runs") and max(mask.runs.class_indices, default=0) <= len(self.classes)
 
     def joins(self, item: ItemKey) -> bool:
         return item not in self._unseen
@@ -58,15 +60,24 @@ class MasksState(JoinedState[Mask, JoinedMask]):
             return super().leading(item)
         if item in self._truths:
             return Leading(self._truths[item], 1.0)
-        return self._answers.standing(item)
+        alone = None if self._live.votes_on(item) else self._unseen.standing(item)
+        # Pixels of no class of the question's are no label.
+        return alone if alone is not None and alone.answer.mask.HasField("blob") else None
 
     def parts(self, item: ItemKey) -> list[Part]:
+        truth = self._truths.get(item)
+        if truth is not None and not self._is_seen(truth.mask):
+            return []  # nothing can be held against it
         if self.joins(item):
             return super().parts(item)
         leading = self.leading(item)
+        unseen = [
+            Part(who, _raster(one.mask), 0.0, leading is not None)
+            for who, one in self._unseen.of(item).items()
+        ]
         return [
-            Part(who, _raster(one.mask), 0.0, leading is not None and one.mask == leading.answer.mask)
-            for who, one in self._answers.of(item).items()
+            *unseen,
+            *(Part(LabelerName(w), self._said(m), 0.0, False) for w, m in self._live.votes_on(item)),
         ]
 
     def _read(self, answer: pb.Answer) -> Mask:
@@ -95,4 +106,4 @@ class MasksState(JoinedState[Mask, JoinedMask]):
 
 
 def _raster(mask: pb.Mask) -> str:
-    return f"blob {mask.blob.sha256[:_LONGEST_DIGEST]}" if mask.HasField("blob") else "runs"
+    return f"blob {mask.blob.sha256[:_DIGITS]}" if mask.HasField("blob") else "pixels of unknown classes"

@@ -28,14 +28,6 @@ class SeparateAnswers:
         answers = self._answers.get(item, {})
         return {who: answers[who] for who in sorted(answers)}
 
-    def labelers(self) -> dict[LabelerName, int]:
-        """Everybody who answered, with how many answers."""
-        counts: dict[LabelerName, int] = {}
-        for answers in self._answers.values():
-            for who in answers:
-                counts[who] = counts.get(who, 0) + 1
-        return counts
-
     def standing(self, item: ItemKey) -> Leading | None:
         """The answer, if there is but one, or all are the same."""
         distinct = {one.SerializeToString(deterministic=True): one for one in self.of(item).values()}
