@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
+from uuid import UUID
 
 from cairn.annotation.v1.annotation_store_pb2 import ANNOTATION_KIND_REVIEW, Project
 from cairn.consensus.v1.consensus_pb2 import (
@@ -31,7 +32,7 @@ from cairn_consensus.computing import Computing
 from cairn_consensus.config import ConsensusSettings
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
 from cairn_consensus.domain.project_state import Announcement, ProjectState, Reached, State, Vote, pack
-from cairn_consensus.mask_blobs import MaskBlobs
+from cairn_consensus.mask_blobs import MaskBlobs, Said, seen
 from cairn_consensus.omitted_answers import OmittedAnswers
 from cairn_consensus.states import States
 from cairn_consensus.store import (
@@ -87,12 +88,12 @@ class Handlers:
         """Gold: the truth that came with items."""
         gold = [event for event in events if any(item.gold_answers for item in event.message.items)]
         said = [(event, [a for item in event.message.items for a in item.gold_answers]) for event in gold]
-        seen = await self._mask_blobs.seen(said)  # before any lock is held: it is a call
+        answers = await self._seen(tx, said)  # before any lock is held: it is a call
         for key, project, group in await self._by_project(tx, gold):
             truths = [
                 (TruthRow(item, QuestionId(answer.question), answer), TruthRank.GOLD, event.time)
                 for event in group
-                for item, answer in zip(_keys_of_gold(event), seen[event.id], strict=True)
+                for item, answer in zip(_keys_of_gold(event), answers[event.id], strict=True)
             ]
             await self._learn(tx, key, project, truths)
 
@@ -100,13 +101,13 @@ class Handlers:
         """What reviewers decided is the truth."""
         # Before any lock is held: these are calls.
         omitted = await self._omitted_answers.of_corrections(events)
-        seen = await self._mask_blobs.seen([(e, [omitted.get(e.id, e.message.answer)]) for e in events])
+        answers = await self._seen(tx, [(e, [omitted.get(e.id, e.message.answer)]) for e in events])
         for key, project, group in await self._by_project(tx, events):
             _await_schema(project, [(event, event.message.schema_version) for event in group])
             truths = [
                 (TruthRow(_key(e.message.item), QuestionId(a.question), a), TruthRank.REVIEWED, e.time)
                 for e in group
-                for a in seen[e.id]
+                for a in answers[e.id]
             ]
             await self._learn(tx, key, project, truths)
 
@@ -115,16 +116,14 @@ class Handlers:
         asked = [event for event in events if event.message.annotation.kind != ANNOTATION_KIND_REVIEW]
         # Before any lock is held: these are calls.
         omitted = await self._omitted_answers.of_annotations(asked)
-        seen = await self._mask_blobs.seen(
-            [(event, omitted.get(event.id, event.message.annotation.answers)) for event in asked]
-        )
+        answers = await self._seen(tx, [(e, omitted.get(e.id, e.message.annotation.answers)) for e in asked])
         for key, project, group in await self._by_project(tx, asked):
             _await_schema(project, [(event, event.message.annotation.schema_version) for event in group])
             state = await self._states.hold(tx, key, project)
             state.label_annotations += await self._store.insert_annotations(
                 tx, key, [event.message.annotation for event in group]
             )
-            votes = [vote for event in group for vote in _votes(event, seen[event.id])]
+            votes = [vote for event in group for vote in _votes(event, answers[event.id])]
             fresh = await self._store.insert_votes(tx, key, votes)
             causes: dict[ItemKey, Received[Any]] = {}
             for event in group:
@@ -240,6 +239,13 @@ class Handlers:
             return await once(tx, tenant, request, ConcludeProjectResponse, effect)
 
     # --- what they share
+
+    async def _seen(self, tx: Transaction, said: Said) -> dict[UUID, list[Answer]]:
+        """What each event says, by its id, with the masks that had to be read where they are kept."""
+        kept = await self._mask_blobs.of(said)
+        if not kept:
+            return {event.id: list(answers) for event, answers in said}
+        return await self._computing.result(tx, lambda: seen(said, kept))
 
     async def _read(self, tx: Transaction, key: ProjectKey) -> ProjectState:
         return await self._states.read(tx, key, await self._project(tx, key))
