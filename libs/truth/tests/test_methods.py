@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import expit
+from scipy.special import expit, logsumexp, softmax
 
 from cairn_truth import (
     BWA,
@@ -27,6 +27,7 @@ from cairn_truth import (
     ZeroBasedSkill,
 )
 from cairn_truth.__main__ import read_folder
+from cairn_truth.classes.class_fit import mass, moved, normalise
 
 DATA = Path(os.environ.get("CAIRN_DATA", Path(__file__).parents[4] / "shared" / "data"))
 
@@ -66,6 +67,24 @@ def test_zero_based_skill_comes_to_rest_at_agreement_with_itself() -> None:
     assert fit.skill == pytest.approx([1.0, 1.0, 0.5])
     assert fit.posterior.ravel() == pytest.approx([2 / 2.5, 0.5 / 2.5, 0.0, 1.0])
     assert fit.iterations < 5
+
+
+def test_one_round_of_dawid_skene_by_hand() -> None:
+    """Item 0 starts at (2/3, 1/3), item 1 at (0, 1); labelers 0 and 1 said (0, 1), labeler 2 said (1, 1)."""
+    fit = DawidSkene(iterations=1).fit(TWO_AGREE_ONE_DOES_NOT)
+    assert fit.prior == pytest.approx([1 / 3, 2 / 3])
+    assert fit.confusion[0].ravel() == pytest.approx([1.0, 0.0, 1 / 4, 3 / 4], abs=1e-9)
+    assert fit.confusion[2].ravel() == pytest.approx([0.0, 1.0, 0.0, 1.0], abs=1e-9)
+    odds = (1 / 3 * 1.0 * 1.0 * 1.0) / (2 / 3 * 1 / 4 * 1 / 4 * 1.0)
+    assert fit.posterior[0, 0] == pytest.approx(odds / (1 + odds))
+    assert fit.log_likelihood == pytest.approx(np.log(1 / 3 + 2 / 3 / 16) + np.log(2 / 3 * 9 / 16))
+
+
+def test_dawid_skene_gives_no_chance_to_what_a_labeler_never_said_and_any_to_one_who_never_spoke() -> None:
+    fit = DawidSkene().fit(Votes.of([0, 0, 1], [0, 2, 0], [0, 0, 2], classes=3, labelers=3))
+    assert (fit.confusion[0, :, 1] == 0.0).all()
+    assert fit.confusion[1] == pytest.approx(np.full((3, 3), 1 / 3))
+    assert fit.confusion.sum(axis=2) == pytest.approx(np.ones((3, 3)))
 
 
 def test_one_coin_skill_is_the_expected_share_of_right_votes(crowd: Any) -> None:
@@ -117,6 +136,36 @@ def test_one_round_of_bwa_by_hand() -> None:
     fit = BWA(iterations=1).fit(votes)
     assert fit.skill == pytest.approx([4.25, 4.25])
     assert fit.posterior.ravel() == pytest.approx([5 / 9.5, 4.5 / 9.5, 9.25 / 9.5, 0.25 / 9.5])
+
+
+# What the methods share
+
+
+@given(seed=st.integers(0, 99), items=st.sampled_from([0, 1, 7, 20_000]), classes=st.integers(1, 5))
+@settings(max_examples=10, deadline=None)
+def test_posteriors_are_normalised_however_many_there_are(seed: int, items: int, classes: int) -> None:
+    chance = np.random.default_rng(seed)
+    logits, log_prior = chance.normal(0.0, 300.0, (items, classes)), chance.normal(size=classes)
+    known = chance.integers(-1, classes, items)
+    posterior, log_sum = normalise(logits, known, log_prior=log_prior)
+    joint, told = logits + log_prior, known >= 0
+    assert posterior[~told] == pytest.approx(softmax(joint[~told], axis=1))
+    assert (posterior[told].argmax(axis=1) == known[told]).all()
+    assert (posterior[told].max(axis=1) == 1.0).all()
+    assert log_sum[~told] == pytest.approx(logsumexp(joint[~told], axis=1))
+    assert log_sum[told] == pytest.approx(joint[told, known[told]])
+    within, _ = normalise(logits, known, log_prior=log_prior, out=logits)
+    assert within is logits
+    assert within.tobytes() == posterior.tobytes()
+
+
+def test_mass_is_of_the_counted_items_and_the_largest_move_has_no_sign() -> None:
+    posterior = np.array([[0.25, 0.75], [1.0, 0.0], [0.5, 0.5]])
+    assert mass(posterior, np.array([True, False, True])).tolist() == [0.75, 1.25]
+    for step in (0.125, -0.125):
+        change = np.array([[0.0, 0.0625], [0.0, step], [0.0, 0.0]])
+        assert moved(posterior.copy(), posterior + change) == 0.125
+    assert moved(np.zeros((0, 2)), np.zeros((0, 2))) == 0.0
 
 
 # What is maximised

@@ -19,8 +19,9 @@ from .class_fit import (
 )
 from .votes import Floats, Ints, Votes, checked_gold
 
-_LEAST = float(np.finfo(np.float64).eps)
-"""The least expected count of an answer that a labeler gives: with none at all, two people could outlaw all classes."""
+_LEAST = 1e-10
+"""The least expected count of an answer that a labeler gives: with none, two people could outlaw all classes. It is
+Crowd-Kit's, so that both come to the same end: on `labelme`, posteriors where few have answered depend on it."""
 
 _TINY = float(np.finfo(np.float64).tiny)
 

@@ -11,8 +11,8 @@ from .class_fit import SkillFit, expected_right, normalise, reliability_of, shar
 from .dawid_skene import clamp
 from .votes import Votes, checked_gold
 
-_TINY = float(np.finfo(np.float64).eps)
-"""Nobody is taken to be always right or always wrong, or one vote could outlaw a class."""
+_LEAST = 1e-10
+"""Nobody is taken to be always right or always wrong, or one vote could outlaw a class; the bound is Crowd-Kit's."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,11 @@ class OneCoinDawidSkene:
         skill, prior = np.zeros(votes.labelers), np.zeros(votes.classes)
         likely, done = -np.inf, 0
         for done in range(1, self.iterations + 1):  # noqa: B007 - the count is reported
-            skill = np.clip(expected_right(votes, posterior) / cast, _TINY, 1.0 - _TINY)
-            prior = np.maximum(voted_mean(votes, posterior), _TINY)
-            wrong = np.log((1.0 - skill) / wrong_ways)
-            logits = weighted_tally(votes, (np.log(skill) - wrong)[votes.labeler])
+            skill = expected_right(votes, posterior) / cast
+            prior = np.maximum(voted_mean(votes, posterior), _LEAST)
+            wrong = np.log(np.clip((1.0 - skill) / wrong_ways, _LEAST, 1.0 - _LEAST))
+            right = np.log(np.clip(skill, _LEAST, 1.0 - _LEAST))
+            logits = weighted_tally(votes, (right - wrong)[votes.labeler])
             posterior, log_sum = normalise(logits, known, log_prior=np.log(prior), out=logits)
             before, likely = likely, float(log_sum.sum() + wrong @ votes.per_labeler())
             if likely - before < self.tolerance * len(votes):
