@@ -1,4 +1,4 @@
-"""Every method on a recorded crowd: how often right, how well calibrated, how fast and with how much memory."""
+"""Every method for classes on a recorded crowd: how often right, how well calibrated, how fast, with how much memory."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,7 +24,10 @@ from ..classes.one_coin import OneCoinDawidSkene
 from ..classes.votes import Floats, Votes
 from ..classes.weighted_votes import Wawa, ZeroBasedSkill
 from ..routing.calibration import expected_calibration_error
+from .kinds import CLASSES
 from .replay import Recorded
+
+T = TypeVar("T")
 
 DEFAULT = BlockDawidSkene.__name__
 
@@ -47,37 +52,35 @@ METHODS: Mapping[str, Callable[[Votes], Floats]] = {
 class Score:
     """How a method did on a crowd.
 
-    ``accuracy``, ``macro_f1`` and ``ece`` (expected calibration error) over items with votes and a truth; a tie is
-    the lower class's. ``seconds`` of the fit; ``peak_mb`` (10^6 bytes) the fit held at most beyond the votes.
+    ``measures`` by name, the main one first; ``seconds`` of the fit; ``peak_mb`` (10^6 bytes) the fit held at most
+    beyond the answers.
     """
 
+    kind: str
     method: str
     default: bool
-    accuracy: float
-    macro_f1: float
-    ece: float
+    measures: Mapping[str, float]
     seconds: float
     peak_mb: float
 
 
 def score(recorded: Recorded) -> Iterator[Score]:
-    """Fit every method to a recorded crowd and judge it by the truth, the default first.
+    """Fit every method to a recorded crowd of classes and judge it by the truth, the default first.
 
-    Memory is what `tracemalloc` sees, in the same run as the time; it slows these array sums by little.
+    ``accuracy``, ``macro_f1`` and ``ece`` (expected calibration error) are over items with votes and a truth; a tie is
+    the lower class's. Memory is what `tracemalloc` sees, in the same run as the time; it slows these array sums by
+    little.
     """
     for method, posterior_of in METHODS.items():
-        seconds, peak, posterior = _measured(posterior_of, recorded.votes)
+        fitted = timed(partial(posterior_of, recorded.votes), traced=True)
         judged = np.flatnonzero((recorded.truth >= 0) & (recorded.votes.per_item() > 0))
-        truth, label = recorded.truth[judged], posterior[judged].argmax(axis=1)
-        yield Score(
-            method=method,
-            default=method == DEFAULT,
-            accuracy=float((label == truth).mean()) if judged.size else 0.0,
-            macro_f1=macro_f1(label, truth),
-            ece=expected_calibration_error(posterior[judged].max(axis=1), label == truth),
-            seconds=seconds,
-            peak_mb=peak / 1e6,
-        )
+        truth, label = recorded.truth[judged], fitted.found[judged].argmax(axis=1)
+        measures = {
+            "accuracy": float((label == truth).mean()) if judged.size else 0.0,
+            "macro_f1": macro_f1(label, truth),
+            "ece": expected_calibration_error(fitted.found[judged].max(axis=1), label == truth),
+        }
+        yield Score(CLASSES, method, method == DEFAULT, measures, fitted.seconds, fitted.peak_mb)
 
 
 def macro_f1(label: ArrayLike, truth: ArrayLike) -> float:
@@ -94,18 +97,31 @@ def macro_f1(label: ArrayLike, truth: ArrayLike) -> float:
     return float(np.mean(f1)) if f1 else 0.0
 
 
-def _measured(fit: Callable[[Votes], Floats], votes: Votes) -> tuple[float, int, Floats]:
-    outside = tracemalloc.is_tracing()
-    if not outside:
+@dataclass(frozen=True, slots=True)
+class Fitted(Generic[T]):
+    """What a fit found, its ``seconds``, and the 10^6 bytes it held at most (0 if not traced)."""
+
+    found: T
+    seconds: float
+    peak_mb: float
+
+
+def timed(fit: Callable[[], T], *, traced: bool) -> Fitted[T]:
+    """Run a fit by the clock and, if asked, by `tracemalloc`, which slows what is not array sums several times."""
+    started_here = traced and not tracemalloc.is_tracing()
+    if started_here:
         tracemalloc.start()
     try:
-        tracemalloc.reset_peak()
-        before, _ = tracemalloc.get_traced_memory()
+        before = peak = 0
+        if traced:
+            tracemalloc.reset_peak()
+            before, _ = tracemalloc.get_traced_memory()
         started = time.perf_counter()
-        posterior = fit(votes)
+        found = fit()
         seconds = time.perf_counter() - started
-        _, peak = tracemalloc.get_traced_memory()
+        if traced:
+            _, peak = tracemalloc.get_traced_memory()
     finally:
-        if not outside:
+        if started_here:
             tracemalloc.stop()
-    return seconds, peak - before, posterior
+    return Fitted(found, seconds, (peak - before) / 1e6)

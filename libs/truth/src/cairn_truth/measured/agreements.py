@@ -1,0 +1,92 @@
+"""How far the labelers of a recorded crowd agree, by the statistics that suit its kind of answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import combinations
+
+import numpy as np
+from scipy import special
+
+from ..quality.agreement import (
+    Agreement,
+    cohen_kappa,
+    fleiss_kappa,
+    gwet_ac,
+    krippendorff_alpha,
+    raw_agreement,
+    scott_pi,
+)
+from . import score_boxes, score_masks, score_numbers, score_spans, score_texts
+from .kinds import CLASSES
+from .recorded import SCORINGS, Crowd
+from .tables import Cell, parsed
+
+
+def agreements(kind: str, cells: Sequence[Cell]) -> Iterator[Agreement | ValueError]:
+    """Yield every statistic with its interval, or the error that says why it is not defined here.
+
+    Classes, texts (compared without case and punctuation) and preferences: Krippendorff's alpha (nominal), Fleiss'
+    kappa, Gwet's AC1, raw agreement, and of two labelers Cohen's kappa and Scott's pi. Numbers: alpha, interval and
+    ordinal. Spans, boxes and polygons: the mean likeness of two answers to an item, by the kind's main measure.
+    """
+    if kind in {score_spans.KIND, score_boxes.KIND, score_masks.KIND}:
+        yield _defined(partial(_likeness, kind, parsed(cells, SCORINGS[kind].read)))
+        return
+    item, labeler = [cell.item for cell in cells], [cell.labeler for cell in cells]
+    if kind == score_numbers.KIND:
+        numbers = [_number(cell) for cell in cells]
+        for level in ("interval", "ordinal"):
+            yield _defined(partial(krippendorff_alpha, item, labeler, numbers, level))
+        return
+    value = [_compared(kind, cell.label) for cell in cells]
+    two = (cohen_kappa, scott_pi) if len(set(labeler)) == 2 else ()
+    for statistic in (krippendorff_alpha, fleiss_kappa, gwet_ac, raw_agreement, *two):
+        yield _defined(partial(statistic, item, labeler, value))
+
+
+def _defined(statistic: Callable[[], Agreement]) -> Agreement | ValueError:
+    try:
+        return statistic()
+    except ValueError as undefined:
+        return undefined
+
+
+def _number(cell: Cell) -> float:
+    try:
+        return score_numbers.read(cell.label)
+    except ValueError as problem:
+        raise cell.wrong(problem) from None
+
+
+def _compared(kind: str, label: str) -> str:
+    if kind == score_texts.KIND:
+        return " ".join(score_texts.keys_of(label))
+    return label.strip() if kind == CLASSES else label.strip().lower()
+
+
+def _likeness(kind: str, crowd: Crowd) -> Agreement:
+    """Return how alike two answers to an item are on average, with an interval for items drawn from many.
+
+    Raises ValueError where no item has two answers.
+    """
+    judge = SCORINGS[kind].judge
+    each = [
+        float(np.mean([_main(judge({item: one}, {item: other})) for one, other in combinations(said, 2)]))
+        for item, said in ((item, list(votes.values())) for item, votes in crowd.items())
+        if len(said) >= 2
+    ]
+    if not each:
+        raise ValueError("no item has answers by two labelers; expected one or more")
+    value, low, high = float(np.mean(each)), -1.0, 1.0
+    if len(each) >= 2:
+        away = float(special.stdtrit(len(each) - 1, 0.975) * np.std(each, ddof=1) / len(each) ** 0.5)
+        low, high = max(value - away, 0.0), min(value + away, 1.0)
+    labelers = len({who for votes in crowd.values() for who in votes})
+    name = f"mean {next(iter(judge({}, {})))} of two answers"
+    return Agreement(name, value, low, high, len(each), labelers, sum(len(votes) for votes in crowd.values()))
+
+
+def _main(measures: Mapping[str, float]) -> float:
+    return next(iter(measures.values()))

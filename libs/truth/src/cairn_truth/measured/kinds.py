@@ -1,0 +1,171 @@
+"""What kind of answers a folder holds, told from the answers: classes, numbers, text, spans, boxes, polygons, preferences.
+
+A few cells that do not fit do not change the kind: they are errors, told when they are read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ..quality.agreement import krippendorff_alpha
+from . import score_boxes, score_masks, score_numbers, score_pairs, score_spans, score_texts
+from .tables import Cell
+
+CLASSES = "classes"
+
+_NEARLY_ALL = 0.95
+_FEW = 20
+"""So many distinct values can be classes; of more, how labelers differ must tell."""
+
+_OFTEN = 5
+"""A class is given so many times and more, on average; a number of a continuous scale seldom is."""
+
+_NEARER = 0.1
+"""By so much labelers agree better on how large a number is than on which: alpha interval over nominal."""
+
+_PAIRS = re.compile(r"\s*(-?[\d.]+,-?[\d.]+\s+){2,}-?[\d.]+,-?[\d.]+\s*")
+
+
+class UnknownKindError(ValueError):
+    """A folder of answers that nothing here scores; the message says what they seem to be."""
+
+
+def kind_of(answers: Sequence[Cell], truths: Sequence[Cell] = ()) -> str:
+    """Return the kind of the answers, as the modules that score it name it. Raises UnknownKindError."""
+    if _share(answers, lambda cell: "|" in cell.item and _is_outcome(cell)) >= _NEARLY_ALL:
+        return score_pairs.KIND
+    said = [cell for cell in (*answers, *truths) if cell.label.strip() not in {"", "[]"}]
+    if not said:
+        if any(cell.label.strip() for cell in answers):
+            return score_spans.KIND
+        raise UnknownKindError("every label is empty; expected some that are not")
+    if _share(said, lambda cell: cell.label.lstrip()[:1] in {"[", "{"}) >= _NEARLY_ALL:
+        return _kind_of_json(cell.label for cell in said)
+    if _share(said, lambda cell: _PAIRS.fullmatch(cell.label) is not None) >= _NEARLY_ALL:
+        return score_masks.KIND
+    if _share(said, lambda cell: number(cell.label) is not None) >= _NEARLY_ALL:
+        return score_numbers.KIND if _are_numbers(answers, truths) else CLASSES
+    return score_texts.KIND if _are_texts(answers) else CLASSES
+
+
+def number(label: str) -> float | None:
+    """Return the finite number that a label is, or None."""
+    try:
+        value = float(label)
+    except ValueError:
+        return None
+    return value if np.isfinite(value) else None
+
+
+def _share(cells: Sequence[Cell], holds: Callable[[Cell], bool]) -> float:
+    return sum(map(holds, cells)) / len(cells) if cells else 0.0
+
+
+def _is_outcome(cell: Cell) -> bool:
+    try:
+        score_pairs.outcome_of(cell.item, score_pairs.read(cell.label))
+    except ValueError:
+        return False
+    return True
+
+
+def _are_numbers(answers: Sequence[Cell], truths: Sequence[Cell]) -> bool:
+    """Return whether numbers are quantities, not names of classes.
+
+    Names are few and often given, or whole and without wide gaps. Where there are many whole ones, they are quantities
+    if labelers who differ are near each other.
+    """
+    given = [value for value in (number(cell.label) for cell in answers) if value is not None]
+    true = {value for value in (number(cell.label) for cell in truths) if value is not None}
+    values = set(given)
+    known = values | true
+    whole = all(value == int(value) for value in known)
+    dense = whole and max(known) - min(known) + 1 <= 2 * len(known)
+    if len(values) <= _FEW:
+        often = len(given) >= _OFTEN * len(values) and true <= values
+        return not (often or dense)
+    return not whole or _are_near(answers, otherwise=not dense)
+
+
+def _are_near(answers: Sequence[Cell], *, otherwise: bool) -> bool:
+    given = [cell for cell in answers if number(cell.label) is not None]
+    item, labeler, value = zip(*((c.item, c.labeler, float(c.label)) for c in given), strict=True)
+    try:
+        size, name = (krippendorff_alpha(item, labeler, value, level) for level in ("interval", "nominal"))
+    except ValueError:
+        return otherwise
+    return size.value > name.value + _NEARER
+
+
+def _are_texts(answers: Sequence[Cell]) -> bool:
+    """Return whether answers are free text: most are given to one item only, where classes recur."""
+    items = defaultdict[str, set[str]](set)
+    for cell in answers:
+        items[cell.label].add(cell.item)
+    alone = _share(answers, lambda cell: len(items[cell.label]) == 1) > 0.5
+    if len(items) > _FEW:
+        return alone
+    return alone and float(np.mean([len(label.split()) for label in items])) >= 3.0
+
+
+def _kind_of_json(labels: Iterable[str]) -> str:
+    cells = []
+    for label in labels:
+        try:
+            cells.append(json.loads(label))
+        except json.JSONDecodeError:
+            continue
+    forms = Counter(_form(cell) for cell in cells)
+    form = min(forms, key=lambda form: (-forms[form], form), default="")
+    if form == "pairs":
+        return _kind_of_pairs([cell for cell in cells if _form(cell) == form])
+    if form not in {score_spans.KIND, score_boxes.KIND, score_masks.KIND}:
+        raise UnknownKindError(
+            "labels are JSON of another form; expected spans [[start, end], ...], boxes [[x1, y1, x2, y2], ...] "
+            "or polygons [[x, y], ...]"
+        )
+    return form
+
+
+def _form(cell: Any) -> str:
+    if not isinstance(cell, list) or not cell:
+        return ""
+    if _numbers(cell[:4]) and len(cell) in {4, 5}:
+        return score_boxes.KIND
+    if not all(isinstance(row, list) and row for row in cell):
+        return ""
+    if all(isinstance(row[0], list) for row in cell):
+        return score_masks.KIND
+    lengths = {len(row) for row in cell}
+    if lengths == {2}:
+        return "pairs" if all(map(_numbers, cell)) else ""
+    if lengths <= {2, 3} and all(_numbers(row[:2]) for row in cell):
+        return score_spans.KIND
+    return score_boxes.KIND if lengths <= {4, 5} and all(_numbers(row[:4]) for row in cell) else ""
+
+
+def _numbers(row: Sequence[Any]) -> bool:
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in row)
+
+
+def _kind_of_pairs(cells: Sequence[Sequence[Sequence[float]]]) -> str:
+    """Tell spans from outlines: a start is before its end, and one labeler's spans seldom overlap as points would."""
+    pairs = [pair for cell in cells for pair in cell]
+    ordered = np.mean([start < end for start, end in pairs]) >= _NEARLY_ALL
+    steps = [(one, other) for cell in cells for one, other in pairwise(cell)]
+    overlap = np.mean([a < d and c < b for (a, b), (c, d) in steps]) if steps else 0.0
+    outlined = np.mean([len(cell) >= 3 for cell in cells]) >= _NEARLY_ALL
+    if outlined and (not ordered or overlap > 0.5):
+        return score_masks.KIND
+    if ordered and any(value != int(value) for pair in pairs for value in pair):
+        raise UnknownKindError(
+            "labels are segments with ends between whole numbers; expected spans of characters"
+        )
+    return score_spans.KIND
