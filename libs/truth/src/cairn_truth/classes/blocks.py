@@ -30,7 +30,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .class_fit import expected_right, weighted_tally
 from .dawid_skene import clamp, softmax
-from .reliabilities import MODELS, PEOPLE, Coins, Confusions, Reliabilities
+from .reliabilities import MODELS, PEOPLE, Coins, Confusions, Reliabilities, checked_population
 from .votes import Floats, Ints, Votes, checked_gold
 
 ALGORITHM = "BlockDawidSkene"
@@ -388,19 +388,6 @@ class _Tossing:
     def _prior(self, joint: Floats) -> Floats:
         mass = joint.sum(axis=0) + self._model.prior_strength
         return np.asarray(mass / mass.sum())
-
-
-def checked_population(population: ArrayLike | None, labelers: int) -> Ints:
-    """Return each labeler's population ``(labelers,)``. Raises ValueError naming the row that is neither 0 nor 1."""
-    if population is None:
-        return np.full(labelers, PEOPLE, dtype=np.int64)
-    group = np.asarray(population)
-    if group.shape != (labelers,):
-        raise ValueError(f"population has shape {group.shape}; expected ({labelers},)")
-    bad = np.flatnonzero((group != PEOPLE) & (group != MODELS))
-    if bad.size:
-        raise ValueError(f"population, row {bad[0]}: {group[bad[0]]} is neither 0 (people) nor 1 (models)")
-    return group.astype(np.int64)
 
 
 def _accuracies(

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .dawid_skene import clamp, softmax
+from .reliabilities import checked_population
 from .votes import Floats, Votes, checked_gold
 
 ALGORITHM = "HierarchicalDawidSkene"
@@ -110,7 +111,7 @@ class HierarchicalDawidSkene:
         population each labeler is of (0 people, 1 models; None: all people).
         """
         known = checked_gold(gold, votes.items, votes.classes)
-        group = np.zeros(votes.labelers, np.int64) if population is None else np.asarray(population, np.int64)
+        group = checked_population(population, votes.labelers)
         incidence = votes.incidence()
         by_item = incidence.T.tocsr()
         shape = (votes.labelers, votes.classes, votes.classes)

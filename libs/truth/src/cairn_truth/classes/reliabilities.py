@@ -8,12 +8,26 @@ from functools import cached_property
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from ..columns import whole_numbers
 from .votes import Floats, Ints
 
 PEOPLE, MODELS = 0, 1
 """The two populations of labelers."""
+
+
+def checked_population(population: ArrayLike | None, labelers: int) -> Ints:
+    """Return each labeler's population ``(labelers,)``. Raises ValueError naming the row that is neither 0 nor 1."""
+    if population is None:
+        return np.full(labelers, PEOPLE, dtype=np.int64)
+    group = whole_numbers("population", population)
+    if group.shape != (labelers,):
+        raise ValueError(f"population has shape {group.shape}; expected ({labelers},)")
+    bad = np.flatnonzero(group > MODELS)
+    if bad.size:
+        raise ValueError(f"population, row {bad[0]}: {group[bad[0]]} is neither 0 (people) nor 1 (models)")
+    return group
 
 
 class Errors(Protocol):

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from ..classes.votes import Floats
+from ..columns import numbers
 
 Ints = NDArray[np.int64]
 
@@ -205,7 +206,7 @@ def _smallest(lot: int, bad: int, accept: int, risk: float) -> int:
 
 
 def _wrong(error: ArrayLike, lot: int) -> Ints:
-    share = np.asarray(error, dtype=np.float64)
+    share = numbers("error", error)
     bad = np.flatnonzero(~((share >= 0.0) & (share <= 1.0)))
     if bad.size:
         raise ValueError(f"error, element {bad[0]}: {share.flat[bad[0]]} is not a share in 0..1")

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..classes.votes import Floats
+from ..columns import as_array
 from .distances import Rows
 
 
@@ -40,12 +41,15 @@ def read_columns(
     item: ArrayLike, labeler: ArrayLike, value: ArrayLike, categories: Sequence[Any] | None, *, ordered: bool
 ) -> AnswerColumns:
     """Check the columns and put them in order of item and labeler, the last answer of each pair."""
-    columns = [np.asarray(column) for column in (item, labeler, value)]
-    for name, column in zip(("item", "labeler", "value"), columns, strict=True):
+    names = ("item", "labeler", "value")
+    columns = [as_array(name, column) for name, column in zip(names, (item, labeler, value), strict=True)]
+    for name, column in zip(names, columns, strict=True):
         if column.ndim != 1 or column.size != columns[0].size:
             raise ValueError(f"{name} has shape {column.shape}; expected ({columns[0].size},), as item has")
     if not columns[0].size:
         raise ValueError("there are no answers; expected one or more")
+    for name, column in zip(names, columns, strict=True):
+        _check_told_apart(name, column)
     x, domain = _numbers(columns[2], categories, ordered=ordered)
     rows = [np.unique(column, return_inverse=True)[1].astype(np.int64) for column in columns[:2]]
     order = np.lexsort((rows[1], rows[0]))
@@ -60,11 +64,6 @@ def _numbers(
 ) -> tuple[Floats, Floats]:
     """Return values as numbers and their domain: as they are, as places among categories, or as codes."""
     numeric = value.dtype.kind in "iufb"
-    if numeric and not np.isfinite(value).all():
-        first = int(np.flatnonzero(~np.isfinite(value))[0])
-        raise ValueError(
-            f"value[{first}] is {value[first]}; expected a finite number, missing answers left out"
-        )
     if categories is not None:
         return _placed(value, list(categories))
     if not ordered:
@@ -73,7 +72,28 @@ def _numbers(
     if not numeric:
         raise ValueError("values are not numbers; expected their order as categories")
     x = value.astype(np.float64)
+    # Every level above nominal is free of the unit; in that of the largest, squares are numbers.
+    x = np.ldexp(x, -int(np.frexp(np.abs(x).max())[1]))
     return x, np.unique(x)
+
+
+def _check_told_apart(name: str, column: NDArray[Any]) -> None:
+    """Raise ValueError naming the first entry that is no name and no finite number, or of another type than the rest."""
+    if column.dtype.kind == "f":
+        bad = np.flatnonzero(~np.isfinite(column))
+        if bad.size:
+            raise ValueError(
+                f"{name}[{bad[0]}] is {column[bad[0]]}; expected a finite number, missing answers left out"
+            )
+    elif column.dtype.kind == "O":
+        first = type(column[0])
+        for at, entry in enumerate(column):
+            if entry is None or type(entry) is not first:
+                raise ValueError(
+                    f"{name}[{at}] is {entry!r}; expected entries of one type, missing answers left out"
+                )
+    elif column.dtype.kind not in "iubUS":
+        raise ValueError(f"{name} holds {column.dtype}; expected names or numbers")
 
 
 def _placed(value: NDArray[Any], categories: list[Any]) -> tuple[Floats, Floats]:

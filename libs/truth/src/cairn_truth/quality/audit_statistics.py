@@ -24,6 +24,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from ..columns import numbers
+
 _EQUAL_FRACTIONS = 0.02
 """Sampling fractions within 2 % of each other differ by rounding alone."""
 
@@ -175,9 +177,11 @@ def strata_by_error(expected_error: ArrayLike, strata: int = 5) -> NDArray[np.in
     Items of one expected error are never parted, so that there may be fewer strata. Raises ValueError naming the
     first item whose expected error lies outside 0..1.
     """
-    error = np.asarray(expected_error, dtype=np.float64)
+    error = numbers("expected_error", expected_error)
     if error.ndim != 1 or strata < 1:
-        raise ValueError(f"expected one error an item and strata >= 1, not shape {error.shape} and {strata}")
+        raise ValueError(
+            f"expected_error has shape {error.shape}, strata is {strata}; expected one an item, and 1 or more"
+        )
     bad = np.flatnonzero(~((error >= 0.0) & (error <= 1.0)))
     if bad.size:
         raise ValueError(f"expected_error, item {bad[0]}: {error[bad[0]]} is not a share in 0..1")

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from ..classes.votes import Floats
+from ..columns import as_array, numbers
 from .findings import Finding, Misconduct, adjusted, checked_rate, top
 
 ALGORITHM = "PaceAndScatter"
@@ -144,12 +145,14 @@ def _pauses(who: Ints, moment: Floats) -> Floats:
 
 
 def _whole(name: str, values: ArrayLike) -> Ints:
-    column = np.asarray(values)
+    column = as_array(name, values)
+    if column.dtype.kind == "b":
+        raise ValueError(f"column {name} holds {column.dtype}; expected whole numbers")
     if column.ndim != 1:
         raise ValueError(f"column {name} has shape {column.shape}; expected one dimension")
     if not column.size:
         return np.zeros(0, np.int64)
-    number = column.astype(np.float64)
+    number = numbers(f"column {name}", column)
     bad = np.flatnonzero(~((number >= 0) & (number == np.floor(number)) & (number < 2**31)))
     if bad.size:
         raise ValueError(f"column {name}, row {bad[0]}: {column[bad[0]]} is not a whole number from 0 on")
@@ -157,7 +160,7 @@ def _whole(name: str, values: ArrayLike) -> Ints:
 
 
 def _times(name: str, values: ArrayLike, length: int) -> Floats:
-    column = np.asarray(values, dtype=np.float64)
+    column = numbers(f"column {name}", values)
     if column.shape != (length,):
         raise ValueError(f"column {name} has shape {column.shape}; expected ({length},)")
     bad = np.flatnonzero(~(np.isnan(column) | ((column >= 0.0) & np.isfinite(column))))

@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
 from ..classes.votes import Floats, Votes
+from ..columns import as_array, numbers
 
 ALGORITHM = "LogOddsSuspicion"
 VERSION = "1"
@@ -68,7 +69,10 @@ def suspicion(
     probabilities; ``seconds`` ``(votes,)`` each vote took, nan where unknown, which needs ``votes``. Raises ValueError
     naming the first entry that cannot be.
     """
-    given = [np.shape(np.asarray(a))[-1] for a in (posterior, predicted) if a is not None and np.ndim(a) == 2]
+    tables = [
+        as_array(name, a) for name, a in (("posterior", posterior), ("predicted", predicted)) if a is not None
+    ]
+    given = [table.shape[1] for table in tables if table.ndim == 2]
     classes = votes.classes if votes is not None else given[0] if given else 0
     if not classes:
         raise ValueError(
@@ -96,13 +100,10 @@ def suspicion(
 
 def tempered(label: ArrayLike, predicted: ArrayLike) -> Floats:
     """Return ``predicted`` ``(items, classes)`` to the power that makes the labels likeliest, rows summing to one."""
-    chance = np.asarray(predicted, dtype=np.float64)
-    labels = _labels(label, chance.shape[-1] if chance.ndim == 2 else 1)
-    chance = _probabilities("predicted", chance, (labels.size, chance.shape[-1]))
+    labels, chance, rows = _confident(label, predicted)
     if not labels.size:
         return chance
     log = np.log(np.maximum(chance, 1e-12))
-    rows = np.arange(labels.size)
 
     def surprise(log_power: float) -> float:
         scaled = log * np.exp(log_power)
@@ -162,9 +163,11 @@ def _thresholds(labels: Ints, chance: Floats) -> Floats:
 
 
 def _confident(label: ArrayLike, predicted: ArrayLike) -> tuple[Ints, Floats, Ints]:
-    chance = np.asarray(predicted, dtype=np.float64)
-    labels = _labels(label, chance.shape[-1] if chance.ndim == 2 else 1)
-    chance = _probabilities("predicted", chance, (labels.size, chance.shape[-1] if chance.ndim else 1))
+    chance = numbers("predicted", predicted)
+    if chance.ndim != 2:
+        raise ValueError(f"predicted has shape {chance.shape}; expected (items, classes)")
+    labels = _labels(label, chance.shape[1])
+    chance = _probabilities("predicted", chance, (labels.size, chance.shape[1]))
     return labels, chance, np.arange(labels.size)
 
 
@@ -183,7 +186,7 @@ def _disagreement(votes: Votes, labels: Ints) -> Floats:
 
 def _time(votes: Votes, seconds: ArrayLike, disagreement: Floats) -> Floats:
     """Return what slowness says: its regression on disagreement, over items, leaning on nothing."""
-    taken = np.asarray(seconds, dtype=np.float64)
+    taken = numbers("seconds", seconds)
     if taken.shape != (len(votes),):
         raise ValueError(
             f"seconds has shape {taken.shape}; expected ({len(votes)},), one a vote in the votes' order"
@@ -209,12 +212,14 @@ def _time(votes: Votes, seconds: ArrayLike, disagreement: Floats) -> Floats:
 
 
 def _labels(label: ArrayLike, classes: int) -> Ints:
-    labels = np.asarray(label)
+    labels = as_array("label", label)
+    if labels.dtype.kind == "b":
+        raise ValueError(f"label holds {labels.dtype}; expected classes, whole numbers")
     if labels.ndim != 1:
         raise ValueError(f"label has shape {labels.shape}; expected one class an item")
     if not labels.size:
         return np.zeros(0, np.int64)
-    whole = np.asarray(labels, dtype=np.float64)
+    whole = numbers("label", labels)
     bad = np.flatnonzero(~((whole >= 0) & (whole < classes) & (whole == np.floor(whole))))
     if bad.size:
         raise ValueError(f"label, item {bad[0]}: {labels[bad[0]]} is not a class in 0..{classes - 1}")
@@ -222,9 +227,9 @@ def _labels(label: ArrayLike, classes: int) -> Ints:
 
 
 def _probabilities(name: str, values: ArrayLike, shape: tuple[int, int]) -> Floats:
-    chance = np.asarray(values, dtype=np.float64)
+    chance = numbers(name, values)
     if chance.shape != shape:
-        raise ValueError(f"{name} has shape {chance.shape}; expected {shape}")
+        raise ValueError(f"{name} has shape {chance.shape}; expected {shape}, a row a label")
     bad = np.flatnonzero(~((chance >= 0.0).all(axis=1) & (np.abs(chance.sum(axis=1) - 1.0) < 1e-3)))
     if bad.size:
         raise ValueError(f"{name}, item {bad[0]}: {chance[bad[0]]} are no probabilities that sum to one")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..classes.votes import Floats
+from ..columns import numbers
 from .audit_statistics import gamma_lower, gamma_upper
 
 
@@ -40,7 +41,7 @@ def inclusion_chances(expected_error: ArrayLike, sample_size: int, *, even: floa
     In proportion to ``sqrt(e (1 - e))`` (optimal where ``expected_error`` is right, Neyman 1934), blended with a share
     ``even`` of equal chances, which bounds the damage where it is not. Raises ValueError naming the first bad entry.
     """
-    error = np.asarray(expected_error, dtype=np.float64)
+    error = numbers("expected_error", expected_error)
     if error.ndim != 1:
         raise ValueError(f"expected_error has shape {error.shape}; expected one an item")
     bad = np.flatnonzero(~((error >= 0.0) & (error <= 1.0)))
@@ -70,7 +71,7 @@ def estimate_unequal(
     weigh its inverse. Those drawn for certain are known, and add no uncertainty. Raises ValueError naming the first
     entry that cannot be.
     """
-    found, pi = np.asarray(wrong, dtype=np.float64), np.asarray(chance, dtype=np.float64)
+    found, pi = numbers("wrong", wrong), numbers("chance", chance)
     if found.ndim != 1 or found.shape != pi.shape:
         raise ValueError(
             f"wrong has shape {found.shape}, chance {pi.shape}; expected one of each an item drawn"

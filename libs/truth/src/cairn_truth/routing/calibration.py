@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize
 
+from ..columns import as_array, numbers, shares, whole_numbers
 from .thresholds import clopper_pearson_lower, clopper_pearson_upper
+from .wager import finite
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -149,7 +151,7 @@ class IsotonicCalibration:
 
     def apply(self, scores: ArrayLike) -> Floats:
         """Return the probability of being right ``(n,)``."""
-        return np.interp(np.asarray(scores, dtype=np.float64), self.scores, self.probability)
+        return np.interp(finite("scores", scores), self.scores, self.probability)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,7 @@ def _bin_of(stated: Floats, bins: int) -> Ints:
 def _judged(
     confidence: ArrayLike, right: ArrayLike, *, stated: str = "confidence", bounded: bool = True
 ) -> tuple[Floats, Floats]:
-    said, correct = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=np.float64)
+    said, correct = numbers(stated, confidence), numbers("right", right)
     if said.shape != correct.shape or said.ndim != 1:
         raise ValueError(f"{stated} has shape {said.shape} and right {correct.shape}; expected one length")
     for name, values, limited in ((stated, said, bounded), ("right", correct, True)):
@@ -196,7 +198,7 @@ def _judged(
 
 def _logs(probabilities: ArrayLike) -> Floats:
     """Return the logarithms of the probabilities ``(n, classes)``, made to sum to 1."""
-    table = np.asarray(probabilities, dtype=np.float64)
+    table = numbers("probabilities", probabilities)
     if table.ndim != 2 or table.shape[1] == 0:
         raise ValueError(f"probabilities have shape {table.shape}; expected (n, classes)")
     bad = np.argwhere(~np.isfinite(table) | (table < 0.0))
@@ -212,13 +214,13 @@ def _logs(probabilities: ArrayLike) -> Floats:
 def _targets(truth: ArrayLike, probabilities: ArrayLike) -> Floats:
     """Return the truth as a distribution ``(n, classes)``."""
     items, classes = np.shape(probabilities)
-    known = np.asarray(truth)
+    known = as_array("truth", truth)
     if known.shape == (items, classes):
-        return known.astype(np.float64)
+        return shares("truth", known)
     if known.shape != (items,):
         raise ValueError(f"truth has shape {known.shape}; expected ({items},) or ({items}, {classes})")
-    index = known.astype(np.int64)
-    bad = np.flatnonzero((index < 0) | (index >= classes))
+    index = whole_numbers("truth", known)
+    bad = np.flatnonzero(index >= classes)
     if bad.size:
         raise ValueError(f"truth[{bad[0]}] is {index[bad[0]]}; expected a class in 0..{classes - 1}")
     return np.eye(classes)[index]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from ..columns import numbers
 from .thresholds import clopper_pearson_lower, clopper_pearson_upper
 from .wager import check_probability, finite
 
@@ -111,7 +112,11 @@ def _energy(distance: Floats, sides: NDArray[np.bool_]) -> tuple[Floats, Floats]
 
 
 def _distances(points: Floats) -> Floats:
-    """Return Euclidean distances ``(n, n)``, centred first so that large offsets do not eat the digits."""
+    """Return Euclidean distances ``(n, n)`` in the unit of the largest coordinate, so that squares stay numbers.
+
+    They are centred first: large offsets would eat the digits.
+    """
+    points = np.ldexp(points, -int(np.frexp(np.abs(points).max(initial=0.0))[1]))
     centred = points - points.mean(axis=0)
     squared = np.einsum("id,id->i", centred, centred)
     between = squared[:, None] + squared[None, :] - 2.0 * centred @ centred.T
@@ -126,7 +131,7 @@ def _drawn(points: Floats, most: int, rng: np.random.Generator) -> Floats:
 
 
 def _vectors(name: str, values: ArrayLike) -> Floats:
-    array = np.asarray(values, dtype=np.float64)
+    array = numbers(name, values)
     if array.ndim != 2:
         raise ValueError(f"{name} has shape {array.shape}; expected (items, dimensions)")
     bad = np.argwhere(~np.isfinite(array))

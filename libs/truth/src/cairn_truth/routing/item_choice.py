@@ -12,6 +12,7 @@ import enum
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..columns import as_array, numbers, shares, whole_numbers
 from .clusters import distances, k_means, spread_out
 
 Floats = NDArray[np.float64]
@@ -119,7 +120,9 @@ def choose(
 
 def margins(probabilities: ArrayLike) -> Floats:
     """Return the lead ``(n,)`` of the best class over the second; with one class, its whole probability."""
-    table = np.asarray(probabilities, dtype=np.float64)
+    table = shares("probabilities", probabilities)
+    if table.ndim != 2 or table.shape[1] == 0:
+        raise ValueError(f"probabilities have shape {table.shape}; expected (n, classes)")
     if table.shape[1] == 1:
         return np.asarray(table[:, 0])
     top = np.partition(table, -2, axis=1)
@@ -145,8 +148,8 @@ def answer_prices(
 
     Raises ValueError for shapes that do not fit and accuracies outside (0, 1).
     """
-    people, model = np.asarray(posteriors, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
-    count = np.asarray(answers)
+    people, model = shares("posteriors", posteriors), shares("probabilities", probabilities)
+    count = whole_numbers("answers", answers)
     if people.ndim != 2 or people.shape != model.shape or count.shape != people.shape[:1]:
         raise ValueError(
             f"posteriors have shape {people.shape}, probabilities {model.shape}, answers {count.shape}; "
@@ -155,8 +158,6 @@ def answer_prices(
     for name, accuracy in (("labeler_accuracy", labeler_accuracy), ("model_accuracy", model_accuracy)):
         if not 0.0 < accuracy < 1.0:
             raise ValueError(f"{name} is {accuracy}; it must lie strictly between 0 and 1")
-    _check_finite("posteriors", people)
-    _check_finite("probabilities", model)
     classes = people.shape[1]
     if classes < 2:
         return np.zeros(len(people))
@@ -307,7 +308,7 @@ def _gradients_apart(batch: int, rng: np.random.Generator, chances: Floats, poin
 
 
 def _mask(labeled: ArrayLike) -> Mask:
-    mask = np.asarray(labeled)
+    mask = as_array("labeled", labeled)
     if mask.ndim != 1 or mask.dtype != np.bool_:
         raise ValueError(f"labeled has shape {mask.shape} and type {mask.dtype}; expected booleans (n,)")
     return mask.copy()
@@ -316,20 +317,27 @@ def _mask(labeled: ArrayLike) -> Mask:
 def _chances(probabilities: ArrayLike | None, items: int) -> Floats | None:
     if probabilities is None:
         return None
-    table = np.asarray(probabilities, dtype=np.float64)
+    table = shares("probabilities", probabilities)
     if table.ndim != 2 or table.shape[0] != items or table.shape[1] == 0:
         raise ValueError(f"probabilities have shape {table.shape}; expected ({items}, classes)")
-    _check_finite("probabilities", table)
     return table
 
 
 def _points(embeddings: ArrayLike | None, items: int) -> Embeddings | None:
     if embeddings is None:
         return None
-    table = np.asarray(embeddings, dtype=np.float32)
+    held = as_array("embeddings", embeddings)
+    # Most are float32 already, and too many to hold twice.
+    held = held if held.dtype == np.float32 else numbers("embeddings", held)
+    with np.errstate(over="ignore"):  # an infinity is told below
+        table = np.asarray(held, dtype=np.float32)
     if table.ndim != 2 or table.shape[0] != items or table.shape[1] == 0:
         raise ValueError(f"embeddings have shape {table.shape}; expected ({items}, d)")
     _check_finite("embeddings", table)
+    largest = float(np.abs(table).max(initial=0.0))
+    # In float32 squares of these would not be numbers; only how distances compare is of weight.
+    if largest > 1e15 or 0.0 < largest < 1e-15:
+        return np.ldexp(table, -int(np.frexp(largest)[1]))
     return table
 
 

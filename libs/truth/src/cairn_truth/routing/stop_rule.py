@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..classes.votes import Floats
+from ..columns import shares
 
 _LOOK_AHEAD = (1, 2, 3, 5, 8)
 """Answers ahead at which a gain is looked for: one alone often cannot turn a decision, a few can."""
@@ -62,6 +63,8 @@ class StopPolicy:
             raise ValueError(
                 f"min_answers is {self.min_answers} and max_answers {self.max_answers}; expected 1 <= min <= max"
             )
+        if not 0.0 <= self.answer_cost < math.inf:
+            raise ValueError(f"answer_cost is {self.answer_cost}; expected a finite number, 0 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +89,14 @@ def decide(
     """Decide after an answer. ``posterior`` ``(classes,)``; ``answers`` given by people, models not counted.
 
     ``correlation`` is the model's, by which later answers tell less; ``information`` is what the next answer is
-    expected to tell.
+    expected to tell. Raises ValueError for a posterior that is none and for numbers of no sense.
     """
-    confidence = float(posterior.max())
+    chances = shares("posterior", posterior)
+    if chances.ndim != 1 or not chances.size:
+        raise ValueError(f"posterior has shape {chances.shape}; expected (classes,), one or more")
+    if answers < 0:
+        raise ValueError(f"answers is {answers}; expected 0 or more")
+    confidence = float(chances.max())
     if policy.fixed:
         if answers >= policy.max_answers:
             return StopDecision(Verdict.DONE, answers, StopReason.ALL_ANSWERS_IN, confidence, 0.0)
@@ -111,8 +119,13 @@ def expected_gain(
     """Return the best expected gain in P(label is right) per further answer, looking a few answers ahead.
 
     The log-odds of the leading class move as a Gaussian whose mean is half its variance under the truth; the
-    variance is the information added by ``m`` answers, which correlation makes less with every answer given.
+    variance is the information added by ``m`` answers, which correlation makes less with every answer given. Raises
+    ValueError for a correlation outside 0..1, and for information that is none.
     """
+    if not 0.0 <= correlation <= 1.0:
+        raise ValueError(f"correlation is {correlation}; expected 0..1")
+    if not 0.0 <= information < math.inf:
+        raise ValueError(f"information is {information}; expected a finite number, 0 or more")
     p = min(max(confidence, 1e-9), 1.0 - 1e-9)
     odds = math.log(p / (1.0 - p))
     best = 0.0

@@ -40,6 +40,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from ..columns import shares, whole_numbers
 from .wager import Evidence, Wager, check_probability, finite, log_wealth, probabilities, refuted_rate
 
 Floats = NDArray[np.float64]
@@ -100,16 +101,14 @@ def model_errors(posterior: ArrayLike, predicted: ArrayLike) -> tuple[Floats, Fl
     over all that people may say of a right answer the ratio is 1 on average, so that what they say with
     probability ``e`` speaks at most ``1 / e`` for an error: for ``e`` stands the doubt that is left in the posterior.
     """
-    truth = np.asarray(posterior, dtype=np.float64)
-    answer = np.asarray(predicted, dtype=np.int64)
+    truth, answer = shares("posterior", posterior), whole_numbers("predicted", predicted)
     if truth.ndim != 2 or answer.shape != truth.shape[:1]:
         raise ValueError(
             f"posterior has shape {truth.shape} and predicted {answer.shape}; expected (n, c), (n,)"
         )
     if answer.size == 0:
         return np.zeros(0), np.zeros(0)
-    if answer.min() < 0 or answer.max() >= truth.shape[1]:
-        raise ValueError(f"predicted holds classes outside 0..{truth.shape[1] - 1}")
+    _check_classes(answer, truth.shape[1])
     rows = np.arange(answer.size)
     prior = np.clip(truth.mean(axis=0), 1e-6, 1.0 - 1e-6)
     mine = np.maximum(truth[rows, answer], 1e-12)
@@ -292,8 +291,11 @@ class ClassThresholds:
 
     def selects(self, scores: ArrayLike, predicted: ArrayLike) -> NDArray[np.bool_]:
         """Return which answers may stand alone, ``(n,)``."""
-        limit = np.asarray(self.thresholds)[np.asarray(predicted, dtype=np.int64)]
-        return np.asarray(np.asarray(scores, dtype=np.float64) >= limit)
+        score, answer = finite("scores", scores), whole_numbers("predicted", predicted)
+        if answer.shape != score.shape:
+            raise ValueError(f"scores has shape {score.shape} but predicted has {answer.shape}")
+        _check_classes(answer, len(self.thresholds))
+        return np.asarray(score >= np.asarray(self.thresholds)[answer])
 
 
 def choose_thresholds_per_class(
@@ -316,16 +318,16 @@ def choose_thresholds_per_class(
     """
     score = finite("scores", scores)
     error = probabilities("error_probability", error_probability)
-    answer = np.asarray(predicted, dtype=np.int64)
-    if answer.shape != score.shape or error.shape != score.shape:
-        raise ValueError("scores, predicted and error_probability must have one length")
-    if answer.size and (answer.min() < 0 or answer.max() >= classes):
-        raise ValueError(f"predicted holds classes outside 0..{classes - 1}")
+    answer = whole_numbers("predicted", predicted)
+    prior = None if prior_error is None else probabilities("prior_error", prior_error)
+    for name, column in (("predicted", answer), ("error_probability", error), ("prior_error", prior)):
+        if column is not None and column.shape != score.shape:
+            raise ValueError(f"scores has shape {score.shape} but {name} has {column.shape}")
+    _check_classes(answer, classes)
     counts = np.bincount(answer, minlength=classes)
     alone = [(c,) for c in range(classes) if counts[c] >= min_items]
     rest = tuple(c for c in range(classes) if counts[c] < min_items)
     groups: list[tuple[int, ...]] = [*alone, *([rest] if rest else [])]
-    prior = None if prior_error is None else np.asarray(prior_error, dtype=np.float64)
     limits = np.full(classes, _NEVER)
     decisions = []
     for group in groups:
@@ -340,6 +342,12 @@ def choose_thresholds_per_class(
         limits[list(group)] = decision.threshold
         decisions.append((group, decision))
     return ClassThresholds(tuple(limits.tolist()), tuple(decisions))
+
+
+def _check_classes(predicted: Ints, classes: int) -> None:
+    bad = np.flatnonzero(predicted >= classes)
+    if bad.size:
+        raise ValueError(f"predicted[{bad[0]}] is {predicted[bad[0]]}, outside 0..{classes - 1}")
 
 
 def _check_counts(errors: int, n: int) -> None:

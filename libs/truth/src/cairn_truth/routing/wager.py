@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..columns import numbers
+
 Floats = NDArray[np.float64]
 
 _REACH = np.array([2.0, 1.0, 0.5])
@@ -144,7 +146,7 @@ class Evidence:
 
 def finite(name: str, values: ArrayLike) -> Floats:
     """Return ``values`` as floats ``(n,)``; raises ValueError naming the first that is not finite."""
-    array = np.asarray(values, dtype=np.float64)
+    array = numbers(name, values)
     if array.ndim != 1:
         raise ValueError(f"{name} must be one-dimensional, not of shape {array.shape}")
     bad = np.flatnonzero(~np.isfinite(array))

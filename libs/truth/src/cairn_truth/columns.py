@@ -1,0 +1,88 @@
+"""Columns and tables from outside, as numbers: what is none is named, with its place, before any work begins."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_MOST = 2.0**53
+"""Up to here every whole number is a float64: beyond, what was counted is no longer what is held."""
+
+_ROUNDING = 1e-6
+"""By so much a share that somebody summed in float32 may lie outside 0..1."""
+
+
+def numbers(name: str, values: ArrayLike) -> Floats:
+    """Return ``values`` of any shape as float64; None is nan, which the caller may refuse, booleans are 0 and 1.
+
+    Raises ValueError naming the first element that is no real number; text is none, even of digits.
+    """
+    array = as_array(name, values)
+    if array.dtype.kind in "fiub":
+        return np.asarray(array, dtype=np.float64)
+    if array.dtype.kind != "O":
+        raise ValueError(f"{name} holds {array.dtype}; expected numbers")
+    held = np.empty(array.size)
+    for at, value in enumerate(array.flat):
+        held[at] = _number(f"{name}{place(array, at)}", value)
+    return held.reshape(array.shape)
+
+
+def whole_numbers(name: str, values: ArrayLike, least: int = 0) -> Ints:
+    """Return ``values`` of any shape as int64. Raises ValueError naming the first that is not whole, or below ``least``.
+
+    Booleans are no numbers here: a mask in the place of ids or classes is a slip.
+    """
+    array = as_array(name, values)
+    if array.dtype.kind == "b":
+        raise ValueError(f"{name} holds {array.dtype}; expected whole numbers")
+    held: NDArray[Any] = array if array.dtype.kind in "iu" else numbers(name, array)
+    bad = np.flatnonzero(~((held >= least) & (held <= _MOST) & (held == np.floor(held))))
+    if bad.size:
+        at = int(bad[0])
+        raise ValueError(
+            f"{name}{place(array, at)} is {array.flat[at]}; expected a whole number, at least {least}"
+        )
+    return held.astype(np.int64)
+
+
+def shares(name: str, values: ArrayLike) -> Floats:
+    """Return ``values`` of any shape as float64 in 0..1. Raises ValueError naming the first that is not."""
+    held = numbers(name, values)
+    bad = np.flatnonzero(~((held >= -_ROUNDING) & (held <= 1.0 + _ROUNDING)))
+    if bad.size:
+        at = int(bad[0])
+        raise ValueError(f"{name}{place(held, at)} is {held.flat[at]}; it must be between 0 and 1")
+    return np.clip(held, 0.0, 1.0)
+
+
+def as_array(name: str, values: ArrayLike) -> NDArray[Any]:
+    """Return ``values`` as an array. Raises ValueError where rows differ in length."""
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name} has rows of several lengths; expected one length") from error
+
+
+def place(array: NDArray[Any], at: int) -> str:
+    """Return how element ``at``, counted flat, is called: ``[3, 1]``; nothing where there is but one."""
+    where = np.unravel_index(at, array.shape)
+    return f"[{', '.join(str(int(i)) for i in where)}]" if where else ""
+
+
+def _number(what: str, value: object) -> float:
+    if value is None:
+        return math.nan
+    if not isinstance(value, Real):
+        raise ValueError(f"{what} is {value!r}; expected a number")
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError(f"{what} is beyond the largest float; expected a number") from error
