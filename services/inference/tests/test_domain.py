@@ -1,15 +1,21 @@
 """The decisions of routing and learning, without any server."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from cairn_inference.domain.learning import assess, is_due, labels_wanted
 from cairn_inference.domain.names import item_key, item_name, version_name, version_of
 from cairn_inference.domain.routing import (
     Evidence,
+    Promise,
+    Seen,
     drift_is_due,
     drifted,
-    fewest_items,
     first_priority,
     goes_auto,
     hold_round,
@@ -18,6 +24,9 @@ from cairn_inference.domain.routing import (
     round_is_due,
     uniform,
 )
+from cairn_truth.routing.wager import fewest_items
+
+Floats = NDArray[np.float64]
 
 
 def test_the_validation_sample_is_a_fixed_uniform_share() -> None:
@@ -51,13 +60,18 @@ def test_only_scores_at_or_above_the_threshold_go_alone() -> None:
     assert not goes_auto(scores, None).any()
 
 
-def due(items: int, **changes: object) -> bool:
-    settings = {"alpha": 0.05, "delta": 0.1, "round_number": 1, "same_version": False, "evidence_before": 0}
-    return round_is_due(items, **(settings | changes))  # type: ignore[arg-type]
+def promise(round_number: int = 1, alpha: float = 0.05, pool_items: int = 100_000) -> Promise:
+    return Promise(alpha, 0.1, round_number, pool_items)
+
+
+def due(items: int, round_number: int = 1, *, same_version: bool = False, evidence_before: int = 0) -> bool:
+    return round_is_due(
+        items, promise(round_number), same_version=same_version, evidence_before=evidence_before
+    )
 
 
 def test_a_round_waits_for_evidence_that_could_pass() -> None:
-    fewest = fewest_items(0.05, 0.06)
+    fewest = fewest_items(0.05, promise().round_delta)
     assert not due(fewest - 5), "too few items can pass at no error"
     assert due(fewest + 5)
     assert not due(fewest + 5, round_number=10), "later rounds have less delta to spend"
@@ -68,10 +82,28 @@ def test_a_second_look_at_the_same_version_needs_fresh_evidence() -> None:
     assert due(200, same_version=True, evidence_before=150)
 
 
+def seen(
+    scores: Sequence[float] | Floats,
+    wrong: Sequence[bool] | NDArray[np.bool_],
+    certainty: float = 1.0,
+    through: Sequence[bool] | NDArray[np.bool_] | None = None,
+    earlier: Sequence[float] = (),
+) -> Evidence:
+    """Two classes; people are that certain of the truth, and the model is wrong where it says so."""
+    score, says = np.asarray(scores, dtype=float), np.arange(len(scores)) % 2
+    truth = np.where(wrong, 1 - says, says)
+    return Evidence(
+        scores=score,
+        predicted=says,
+        posteriors=np.where(truth[:, None] == np.arange(2), certainty, 1.0 - certainty),
+        through=np.zeros(score.size, dtype=bool) if through is None else np.asarray(through),
+        earlier_errors=np.asarray(earlier, dtype=float),
+    )
+
+
 def worth(score: float, certainty: float, coverage_now: float = 0.0) -> bool:
-    posteriors = np.tile([[certainty, 1.0 - certainty], [1.0 - certainty, certainty]], (100, 1))
-    evidence = Evidence(np.full(200, score), np.zeros(200, dtype=np.int64), posteriors)
-    return is_worth_holding(evidence, alpha=0.05, delta=0.1, round_number=1, coverage_now=coverage_now)
+    evidence = seen([score] * 300, [False] * 300, certainty)
+    return is_worth_holding(evidence, promise(), coverage_now=coverage_now)
 
 
 def test_delta_is_not_spent_where_failure_is_foreseen() -> None:
@@ -81,31 +113,99 @@ def test_delta_is_not_spent_where_failure_is_foreseen() -> None:
     assert not worth(0.99, 0.999, coverage_now=1.0), "nothing is to be gained"
 
 
+@given(st.lists(st.booleans(), min_size=60, max_size=60), st.floats(0.6, 1.0))
+@settings(max_examples=30, deadline=None)
+def test_whether_a_round_is_held_does_not_depend_on_who_is_right(wrong: list[bool], certainty: float) -> None:
+    scores = np.linspace(0.9, 1.0, 60)
+    right = seen(scores, [False] * 60, certainty)
+    assert seen(scores, wrong, certainty).foreseen_errors() == pytest.approx(right.foreseen_errors())
+
+
 def test_a_good_model_passes_and_a_bad_one_does_not() -> None:
     generator = np.random.default_rng(0)
-    truth = generator.integers(0, 2, 400)
-    posteriors = np.where(truth[:, None] == np.arange(2), 0.98, 0.02)
     scores = 1.0 - 0.4 * generator.random(400) ** 6  # mostly sure, as a good model is
-    good = hold_round(Evidence(scores, truth, posteriors), alpha=0.05, delta=0.1, round_number=1)
+    good = hold_round(seen(scores, np.zeros(400, dtype=bool), 0.99), promise())
     assert good.allows_any
     assert good.upper_bound <= 0.05
-    wrong = np.where(generator.random(400) < 0.2, 1 - truth, truth)
-    bad = hold_round(Evidence(scores, wrong, posteriors), alpha=0.05, delta=0.1, round_number=1)
-    assert not bad.allows_any
+    assert not hold_round(seen(scores, generator.random(400) < 0.2, 0.99), promise()).allows_any
+
+
+def test_agreement_with_people_who_doubt_proves_nothing() -> None:
+    """Model and people may share their mistakes: where people are right in 93 of 100, so much stays in doubt."""
+    assert hold_round(seen([0.99] * 2000, [False] * 2000, 0.97), promise()).allows_any
+    assert not hold_round(seen([0.99] * 2000, [False] * 2000, 0.93), promise()).allows_any
+
+
+def test_a_small_pool_wants_more_evidence() -> None:
+    evidence = seen([0.99] * 90, [False] * 90)
+    assert hold_round(evidence, promise()).allows_any
+    assert not hold_round(evidence, promise(pool_items=30)).allows_any
 
 
 def test_later_rounds_must_be_surer() -> None:
-    truth = np.arange(90) % 2
-    evidence = Evidence(np.full(90, 0.99), truth, (truth[:, None] == np.arange(2)).astype(float))
-    assert hold_round(evidence, alpha=0.05, delta=0.1, round_number=1).allows_any
-    assert not hold_round(evidence, alpha=0.05, delta=0.1, round_number=9).allows_any
+    evidence = seen([0.99] * 90, [False] * 90)
+    assert hold_round(evidence, promise()).allows_any
+    assert not hold_round(evidence, promise(round_number=9)).allows_any
+
+
+def test_looking_again_and_again_breaks_no_promise() -> None:
+    """A model that errs just too often, whatever its score, is looked at whenever the sample has grown by a quarter."""
+    passed = 0
+    for seed in range(100):
+        generator = np.random.default_rng(seed)
+        scores, wrong = generator.random(400), generator.random(400) < 0.101
+        passed += any(
+            hold_round(seen(scores[:size], wrong[:size]), promise(number, alpha=0.1)).allows_any
+            for number, size in enumerate((100, 125, 156, 195, 244, 305, 400), 1)
+        )
+    assert passed <= 10, "with the whole of delta for each look it were twice as many"
+
+
+def test_what_earlier_versions_let_through_counts_with_their_answers() -> None:
+    """The new version is right everywhere; what the old one let through is wrong once in ten times."""
+    scores = np.linspace(0.9, 0.99, 300)
+    through = np.arange(300) >= 150
+    fine = hold_round(seen(scores, [False] * 300, through=through, earlier=[0.0] * 150), promise())
+    assert fine.threshold == pytest.approx(0.9)
+    amiss = [float(at % 10 == 0) for at in range(150)]
+    assert not hold_round(seen(scores, [False] * 300, through=through, earlier=amiss), promise()).allows_any
+
+
+def test_a_version_must_also_pass_by_itself() -> None:
+    """Earlier versions let through all that is easy, rightly. Of the like, new items are still to come, and on them
+    the new version errs; of the hard ones that wait it happens to be right."""
+    scores = np.linspace(0.99, 0.9, 300)
+    easy = np.arange(300) < 250
+    evidence = seen(scores, easy & (np.arange(300) % 4 == 0), through=easy, earlier=[0.0] * 250)
+    assert not hold_round(evidence, promise()).allows_any
+
+
+def test_when_nothing_waits_the_threshold_is_the_versions_own() -> None:
+    """After a stop, say: all of the sample went before, and new items come."""
+    evidence = seen([0.95] * 200, [False] * 200, through=[True] * 200, earlier=[0.0] * 200)
+    assert hold_round(evidence, promise()).threshold == 0.95
+
+
+def test_where_those_that_wait_are_hopeless_none_like_them_is_let_through() -> None:
+    scores = np.concatenate([np.full(300, 0.99), np.full(20, 0.95)])
+    waits = scores < 0.97
+    evidence = seen(scores, waits, through=~waits, earlier=[0.0] * 300)
+    found = hold_round(evidence, promise(alpha=0.1))
+    assert found.allows_any
+    assert 0.95 < found.threshold <= 0.99
+
+
+def sight(generator: np.random.Generator, items: int = 300, shift: float = 0.0, sure: float = 8.0) -> Seen:
+    features = generator.normal(size=(items, 5)) + shift
+    return Seen(generator.beta(sure, 10.0 - sure, items), features.astype(np.float32))
 
 
 def test_drift_is_noticed_and_told_in_words() -> None:
     generator = np.random.default_rng(0)
-    sample = generator.beta(8, 2, 300)
-    assert drifted(sample, generator.beta(8, 2, 300)) == ""
-    assert "Kolmogorov-Smirnov" in drifted(sample, generator.beta(4, 4, 300))
+    sample = sight(generator)
+    assert drifted(sample, sight(generator)) == ""
+    assert "Kolmogorov-Smirnov" in drifted(sample, sight(generator, sure=5.0))
+    assert "features" in drifted(sample, sight(generator, shift=1.0)), "the scores are as they were"
     assert not drift_is_due(49, 0)
     assert drift_is_due(50, 0)
     assert not drift_is_due(70, 50)

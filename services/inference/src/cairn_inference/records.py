@@ -154,12 +154,14 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class ValidationScore:
-    """The serving version's score of a validation item, and whether people have settled its label."""
+    """The serving version's score of a validation item, whether people have settled its label, and whether a threshold
+    has let it through, with this version's answer or an earlier one's."""
 
     key: str
     predicted: str
     score: float
     labeled: bool
+    through: bool
     created_at: datetime
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import grpc
@@ -21,9 +21,13 @@ from cairn_inference.announcing import Announcer, project_event
 from cairn_inference.domain.features import SPECS, unpack_dense
 from cairn_inference.domain.names import item_key, item_name, project_name
 from cairn_inference.domain.routing import (
+    DRIFT_FEATURES,
     Evidence,
+    Promise,
     Route,
+    Seen,
     Stop,
+    covered,
     drift_is_due,
     drifted,
     first_priority,
@@ -162,6 +166,8 @@ class ScoringRounds:
             if current is None or current.score_round != project.score_round:
                 return len(items)  # another version was promoted meanwhile
             await self._store.keep_scores(tx, project, scores)
+            if any(item.validation for item in items):
+                await self._store.let_through(tx, project)
             for message in scored_events(project, version, messages):
                 announce(tx, project_event(project, message, project.score_round))
         return len(items)
@@ -190,9 +196,7 @@ class ScoringRounds:
             return False  # a round was held, or found not worth its delta, on about this evidence
         return round_is_due(
             labeled,
-            alpha=project.policy.alpha,
-            delta=project.policy.delta,
-            round_number=project.validation_round + 1,
+            _promise(project),
             same_version=project.validation_scores == project.score_round,
             evidence_before=project.validation_items,
         )
@@ -201,25 +205,20 @@ class ScoringRounds:
         self, project: Project, version: Version, sample: Sequence[ValidationScore]
     ) -> tuple[ThresholdDecision, NewThreshold] | None:
         """The round's decision; None when one is not worth its share of delta yet."""
-        policy, number = project.policy, project.validation_round + 1
+        promise = _promise(project, await self._store.pool_items(self._database, project))
         evidence = await self._evidence(project, version, sample)
-        in_force, scores = project.threshold_score, evidence.scores
-        if not is_worth_holding(
-            evidence,
-            alpha=policy.alpha,
-            delta=policy.delta,
-            round_number=number,
-            coverage_now=float((scores >= in_force).mean()) if in_force is not None and scores.size else 0.0,
-        ):
+        in_force = project.threshold_score
+        now = 0.0 if in_force is None else covered(evidence, in_force)
+        if not await asyncio.to_thread(is_worth_holding, evidence, promise, coverage_now=now):
             return None
-        decision = hold_round(evidence, alpha=policy.alpha, delta=policy.delta, round_number=number)
+        decision = await asyncio.to_thread(hold_round, evidence, promise)
         return decision, NewThreshold(
             score=decision.threshold if decision.allows_any else _NOTHING_PASSES,
-            alpha=policy.alpha,
-            delta=policy.delta,
-            round=number,
+            alpha=promise.alpha,
+            delta=promise.delta,
+            round=promise.round_number,
             round_delta=decision.delta,
-            validation_items=int(evidence.scores.size),
+            validation_items=evidence.scores.size,
             validation_errors=decision.expected_errors,
             error_upper_bound=decision.upper_bound,
             coverage=0.0,
@@ -235,32 +234,41 @@ class ScoringRounds:
         Where the version names a class that the question has no more, it could not answer alone: the bound is one on
         the others, and `_decide` keeps to them.
         """
-        posteriors: dict[str, Posterior] = {}
-        for start in range(0, len(sample), _POSTERIOR_BATCH):
-            part = sample[start : start + _POSTERIOR_BATCH]
-            request = BatchGetPosteriorsRequest(
-                parent=project_name(project.id),
-                question=project.policy.question,
-                items=[item_name(project.id, item.key) for item in part],
-            )
-            with acting_for(project.tenant):
-                answer = await self._consensus.BatchGetPosteriors(request)
-            posteriors |= {item_key(posterior.item): posterior for posterior in answer.posteriors}
+        went = await self._store.answers_let_through(self._database, project)
+        known = await self._posteriors(project, sorted({item.key for item in sample} | went.keys()))
         place = {class_id: at for at, class_id in enumerate(project.policy.class_ids)}
-        usable = [
-            item
-            for item in sample
-            if item.predicted in place
-            and item.key in posteriors
-            and posteriors[item.key].votes >= project.policy.min_answers
-        ]
+        usable = [item for item in sample if item.predicted in place and item.key in known]
         return Evidence(
             scores=np.array([item.score for item in usable], dtype=np.float64),
             predicted=np.array([place[item.predicted] for item in usable], dtype=np.int64),
-            posteriors=np.array(
-                [_row(posteriors[item.key], place) for item in usable], dtype=np.float64
-            ).reshape(len(usable), len(place)),
+            posteriors=np.array([known[item.key] for item in usable], dtype=np.float64).reshape(
+                len(usable), len(place)
+            ),
+            through=np.array([item.through for item in usable], dtype=np.bool_),
+            earlier_errors=np.array(
+                [_doubt(known[key], place.get(answer)) for key, answer in went.items() if key in known],
+                dtype=np.float64,
+            ),
         )
+
+    async def _posteriors(self, project: Project, keys: Sequence[str]) -> dict[str, Floats]:
+        """Of each item that enough people have answered, what they make of it ``(classes,)``."""
+        place = {class_id: at for at, class_id in enumerate(project.policy.class_ids)}
+        known: dict[str, Floats] = {}
+        for start in range(0, len(keys), _POSTERIOR_BATCH):
+            request = BatchGetPosteriorsRequest(
+                parent=project_name(project.id),
+                question=project.policy.question,
+                items=[item_name(project.id, key) for key in keys[start : start + _POSTERIOR_BATCH]],
+            )
+            with acting_for(project.tenant):
+                answer = await self._consensus.BatchGetPosteriors(request)
+            known |= {
+                item_key(posterior.item): _row(posterior, place)
+                for posterior in answer.posteriors
+                if posterior.votes >= project.policy.min_answers
+            }
+        return known
 
     async def _end_round(self, project: Project, decision: ThresholdDecision, found: NewThreshold) -> None:
         async with self._database.transaction() as tx:
@@ -278,6 +286,7 @@ class ScoringRounds:
     # --- routes
 
     async def _route(self, project: Project) -> int:
+        tested = await self._drift_tested(project)
         async with self._database.transaction() as tx:
             current = await self._store.project_for_update(tx, project.tenant, project.id)
             if current is None or current.routed_scores != current.score_round:
@@ -285,8 +294,11 @@ class ScoringRounds:
             items = await self._store.items_to_route(tx, current, _ROUTE_BATCH)
             if not items:
                 return 0
-            if await self._stopped_by_drift(tx, current):
-                return len(items)  # routed by the next step, to people
+            if tested is not None and current.threshold == project.threshold:
+                await self._store.set_drift_items(tx, current, tested.items)
+                if tested.reason:
+                    await self._announcer.stop(tx, current, Stop.DRIFT, tested.reason)
+                    return len(items)  # routed by the next step, to people
             self._announce_routes(tx, current, items, routes := self._decide(current, items))
             await self._store.keep_routes(tx, current, routes)
         return len(items)
@@ -337,20 +349,32 @@ class ScoringRounds:
         for message in routed_events(project.id, messages):
             announce(tx, project_event(project, message))
 
-    async def _stopped_by_drift(self, tx: Transaction, project: Project) -> bool:
-        """Stop when what came after the threshold no longer looks like the sample it was set on."""
-        if project.threshold_at is None:
-            return False
-        scores = np.array(await self._store.scores_since(tx, project, project.threshold_at), dtype=np.float64)
+    async def _drift_tested(self, project: Project) -> _DriftTested | None:
+        """Whether what came after the threshold still looks like the sample it was set on; None when it is not time.
+
+        It takes a second or two, and so is found out before the project is locked.
+        """
+        set_at = project.threshold_at
+        if set_at is None:
+            return None
+        scores = np.array(await self._store.scores_since(self._database, project, set_at), dtype=np.float64)
         if not drift_is_due(int(scores.size), project.drift_items):
-            return False
-        sample = await self._store.validation_scores(tx, project)
-        before = np.array([item.score for item in sample if item.created_at <= project.threshold_at])
-        reason = await asyncio.to_thread(drifted, before, scores)
-        await self._store.set_drift_items(tx, project, int(scores.size))
-        if reason:
-            await self._announcer.stop(tx, project, Stop.DRIFT, reason)
-        return bool(reason)
+            return None
+        version = await self._store.serving(self._database, project)
+        if version is None:
+            return None
+        dim = SPECS[version.made.features].dim
+        sample = await self._store.validation_scores(self._database, project)
+        before = np.array([item.score for item in sample if item.created_at <= set_at], dtype=np.float64)
+        old, new = [
+            await read(self._database, project, set_at, DRIFT_FEATURES)
+            for read in (self._store.validation_features, self._store.features_since)
+        ]
+
+        def found() -> str:
+            return drifted(Seen(before, unpack_dense(old, dim)), Seen(scores, unpack_dense(new, dim)))
+
+        return _DriftTested(scores.size, await asyncio.to_thread(found))
 
     async def _release_overdue(self) -> int:
         """Send to people what has waited too long for its score."""
@@ -379,6 +403,25 @@ class ScoringRounds:
                 for message in routed_events(place[1], routes):
                     announce(tx, project_event(place, message))
         return len(overdue)
+
+
+@dataclass(frozen=True, slots=True)
+class _DriftTested:
+    """On how many new items drift was tested, and why they no longer look like the sample; empty when they do."""
+
+    items: int
+    reason: str
+
+
+def _promise(project: Project, pool_items: int = 1) -> Promise:
+    """What the project's next round tests."""
+    policy = project.policy
+    return Promise(policy.alpha, policy.delta, project.validation_round + 1, pool_items)
+
+
+def _doubt(posterior: Floats, place: int | None) -> float:
+    """How probably an answer is wrong: surely, where the question has no such class any more."""
+    return 1.0 if place is None else float(np.clip(1.0 - posterior[place], 0.0, 1.0))
 
 
 def _circumstances(project: Project) -> tuple[int, ...]:

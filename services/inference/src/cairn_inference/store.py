@@ -250,16 +250,59 @@ class InferenceStore:
 
     async def validation_scores(self, reader: Reader, project: Project) -> list[ValidationScore]:
         """The validation sample, as far as it is scored in this round, by item."""
-        rows = await reader.fetch(SQL.validation_scores, project.tenant, project.id, project.score_round)
+        rows = await reader.fetch(
+            SQL.validation_scores, project.tenant, project.id, project.score_round, project.policy.question
+        )
         return [
-            ValidationScore(row["item"], row["predicted"], row["score"], row["labeled"], row["created_at"])
+            ValidationScore(
+                row["item"],
+                row["predicted"],
+                row["score"],
+                row["labeled"],
+                row["through"],
+                row["created_at"],
+            )
             for row in rows
         ]
+
+    async def let_through(self, tx: Transaction, project: Project) -> None:
+        """Note which validation items the threshold in force lets through, if there is one."""
+        await tx.execute(SQL.let_through, project.tenant, project.id)
+
+    async def answers_let_through(self, reader: Reader, project: Project) -> dict[str, str]:
+        """The validation items that thresholds have let through so far, with the answer each went with."""
+        rows = await reader.fetch(
+            SQL.answers_let_through, project.tenant, project.id, project.policy.question
+        )
+        return {row["item"]: row["answer"] for row in rows}
+
+    async def pool_items(self, reader: Reader, project: Project) -> int:
+        """How many items a model has labeled, or may still label."""
+        count: int = await reader.fetchval(SQL.pool_items, project.tenant, project.id)
+        return count
 
     async def scores_since(self, reader: Reader, project: Project, since: datetime) -> list[float]:
         """Scores of items that came later, outside the validation sample."""
         rows = await reader.fetch(SQL.scores_since, project.tenant, project.id, project.score_round, since)
         return [row["score"] for row in rows]
+
+    async def validation_features(
+        self, reader: Reader, project: Project, until: datetime, limit: int
+    ) -> list[bytes]:
+        """Packed features of at most `limit` validation items that were there by then, a fixed choice."""
+        rows = await reader.fetch(
+            SQL.validation_features, project.tenant, project.id, project.score_round, until, limit
+        )
+        return [row["vector"] for row in rows]
+
+    async def features_since(
+        self, reader: Reader, project: Project, since: datetime, limit: int
+    ) -> list[bytes]:
+        """Packed features of at most `limit` items that came later, outside the validation sample, a fixed choice."""
+        rows = await reader.fetch(
+            SQL.features_since, project.tenant, project.id, project.score_round, since, limit
+        )
+        return [row["vector"] for row in rows]
 
     async def open_coverage(self, tx: Transaction, project: Project, threshold: float) -> float:
         """Share of the open items that reach a threshold."""
@@ -295,6 +338,7 @@ class InferenceStore:
         await tx.execute(
             SQL.end_round, project.tenant, project.id, number if in_force else None, found.validation_items
         )
+        await self.let_through(tx, project)
         return _threshold(row)
 
     async def threshold(self, reader: Reader, project: Project) -> Threshold | None:

@@ -11,21 +11,16 @@ The bound is `cairn_truth.routing.thresholds`'; here it is decided when to spend
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cairn_truth.routing.drift import score_drift
-from cairn_truth.routing.thresholds import (
-    ThresholdDecision,
-    choose_threshold,
-    model_errors,
-    spend,
-)
+from cairn_truth.routing.drift import embedding_drift, score_drift
+from cairn_truth.routing.thresholds import LetThrough, ThresholdDecision, choose_threshold, spend
+from cairn_truth.routing.wager import fewest_items
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -60,6 +55,12 @@ RANDOM_SHARE = 0.1
 _FRESH_SHARE = 1.25
 """A round after the first needs a quarter more evidence, or another version: looking twice costs delta."""
 
+_SIGNIFICANCE = 0.0005
+"""Of each of the two tests of drift: a false alarm in a thousand, for both are repeated through a project's life."""
+
+DRIFT_FEATURES = 500
+"""Of each side, the most items whose features are compared."""
+
 
 def uniform(key: bytes, *parts: str) -> float:
     """A number in [0, 1) that is fixed by the parts, and unpredictable without the key.
@@ -86,79 +87,113 @@ def margin_priority(margins: Floats, chance: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The validation items that a round may use: the serving version's scores of its answers ``(n,)``, the answers
-    as class indices ``(n,)``, and people's posteriors ``(n, classes)``."""
+    """The validation items that a round may use, as the serving version and people see them.
+
+    The serving version's scores of its answers ``(n,)``, the answers as class indices ``(n,)``, people's posteriors ``(n,
+    classes)``, and whether an item has been let through before ``(n,)``. `earlier_errors` ``(m,)`` are people's doubts
+    in the answers with which the ``m`` items that were let through before went: often another version's.
+    """
 
     scores: Floats
     predicted: Ints
     posteriors: Floats
+    through: NDArray[np.bool_]
+    earlier_errors: Floats
+
+    @property
+    def errors(self) -> Floats:
+        """The probability ``(n,)`` that each answer is wrong, by people alone; 0 or 1 where a reviewer has judged."""
+        mine = self.posteriors[np.arange(self.predicted.size), self.predicted]
+        return np.asarray(np.clip(1.0 - mine, 0.0, 1.0))
+
+    def foreseen_errors(self) -> Floats:
+        """What `errors` will probably be ``(n,)``, told from scores and people's certainty alone.
+
+        The model and people differ where either errs; then an answer is right with the chance of people's second best.
+        """
+        first, second = np.sort(self.posteriors, axis=1)[:, :-3:-1].T
+        same = np.clip(self.scores * first, 0.0, 1.0)
+        return np.asarray(np.clip(1.0 - same * first - (1.0 - same) * second, 0.0, 1.0))
 
 
-def fewest_items(alpha: float, delta: float) -> int:
-    """The least number of validation items that can pass even without a single error."""
-    return math.ceil(math.log(delta) / math.log1p(-alpha))
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What a round tests: error at most `alpha`, of the pool of `pool_items` still to label or labeled by a model, with
+    the share of `delta` that falls to the round."""
+
+    alpha: float
+    delta: float
+    round_number: int
+    pool_items: int
+
+    @property
+    def round_delta(self) -> float:
+        """The chance of being wrong that this round may take."""
+        return spend(self.delta, self.round_number)
 
 
-def round_is_due(
-    items: int,
-    *,
-    alpha: float,
-    delta: float,
-    round_number: int,
-    same_version: bool,
-    evidence_before: int,
-) -> bool:
-    """Whether ``items`` validation items that people have settled are worth a look for round `round_number`.
+def round_is_due(items: int, promise: Promise, *, same_version: bool, evidence_before: int) -> bool:
+    """Whether `items` validation items that people have settled are worth a look for a round.
 
     ``same_version`` says that the last round judged the same version, on ``evidence_before`` items.
     """
     if same_version and items < _FRESH_SHARE * evidence_before:
         return False
-    return items >= fewest_items(alpha, spend(delta, round_number))
+    return items >= fewest_items(promise.alpha, promise.round_delta)
 
 
-def is_worth_holding(
-    evidence: Evidence, *, alpha: float, delta: float, round_number: int, coverage_now: float
-) -> bool:
+def is_worth_holding(evidence: Evidence, promise: Promise, *, coverage_now: float) -> bool:
     """Whether a round would probably pass and gain: each round that fails has spent its share of delta.
 
-    Foreseen from the scores and from how unsure people are, never from whether they agree with the model.
-    ``coverage_now`` is the share above the threshold in force, 0 when there is none.
+    Foreseen from the scores and from how unsure people are, never from whether they agree with what is judged; what was
+    let through before has been paid for by the rounds that did. ``coverage_now`` is the share at or above the
+    threshold in force, 0 when there is none.
     """
-    foreseen = choose_threshold(
-        evidence.scores, _foreseen_errors(evidence, alpha), alpha=alpha, delta=spend(delta, round_number)
-    )
-    return foreseen.coverage > 1.1 * coverage_now
+    foreseen = _decide(evidence, evidence.foreseen_errors(), promise)
+    return covered(evidence, foreseen.threshold) > 1.1 * coverage_now
 
 
-def _foreseen_errors(evidence: Evidence, rate: float) -> Floats:
-    """What each item will probably add to the round's count of errors ``(n,)``, counted as the round counts.
+def hold_round(evidence: Evidence, promise: Promise) -> ThresholdDecision:
+    """Choose the threshold of a round. People's doubt in an answer counts as that much of an error, whatever mistakes
+    they share with the model."""
+    return _decide(evidence, evidence.errors, promise)
 
-    The model and people differ where either errs; then an answer counts by how sure people are of theirs.
+
+def covered(evidence: Evidence, threshold: float) -> float:
+    """The share of the sample at or above a threshold."""
+    return float((evidence.scores >= threshold).mean()) if evidence.scores.size else 0.0
+
+
+def _decide(evidence: Evidence, errors: Floats, promise: Promise) -> ThresholdDecision:
+    """The lowest threshold at which two wagers are won: on this version alone, and on all that was ever let through.
+
+    The first is about what is still to come, which is like the whole sample. The second keeps the promise over versions:
+    it goes on from what earlier ones let through, with the items that they left.
     """
-    if not evidence.scores.size:
-        return np.zeros(0)
-    best = np.argsort(evidence.posteriors, axis=1)
-    agree = _counted(*model_errors(evidence.posteriors, best[:, -1]), rate)
-    differ = _counted(*model_errors(evidence.posteriors, best[:, -2]), rate)
-    certainty = evidence.posteriors.max(axis=1)
-    same = np.clip(evidence.scores * certainty, 0.0, 1.0)
-    return np.asarray(same * agree + (1.0 - same) * differ)
+    alone = _wagered(evidence.scores, errors, promise, np.zeros(0))
+    if not (alone.allows_any and evidence.earlier_errors.size):
+        return alone
+    waits = ~evidence.through & (evidence.scores >= alone.threshold)
+    scores, before = evidence.scores[waits], evidence.earlier_errors
+    # One of those let through leads the list, so that to take none of the others is tried, too.
+    ahead = 2.0
+    together = _wagered(np.append(ahead, scores), np.append(before[0], errors[waits]), promise, before[1:])
+    if together.threshold < ahead:
+        return together
+    if together.allows_any:
+        above = float(np.nextafter(scores.max(), ahead)) if scores.size else alone.threshold
+        return replace(together, threshold=above)
+    return together
 
 
-def _counted(error: Floats, prior: Floats, rate: float) -> Floats:
-    """How probably an answer is wrong if the model errs at ``rate``, by Bayes' rule (see cairn_truth.routing.thresholds)."""
-    error, prior = np.clip(error, 1e-12, 1.0 - 1e-12), np.clip(prior, 1e-9, 1.0 - 1e-9)
-    odds = error / (1.0 - error) * (1.0 - prior) / prior
-    return np.asarray(rate * odds / (rate * odds + 1.0 - rate))
-
-
-def hold_round(evidence: Evidence, *, alpha: float, delta: float, round_number: int) -> ThresholdDecision:
-    """Choose the threshold of a round; people's uncertainty counts, model and people err independently given
-    the truth."""
-    error, prior = model_errors(evidence.posteriors, evidence.predicted)
+def _wagered(scores: Floats, errors: Floats, promise: Promise, before: Floats) -> ThresholdDecision:
     return choose_threshold(
-        evidence.scores, error, alpha=alpha, delta=spend(delta, round_number), prior_error=prior
+        scores,
+        errors,
+        alpha=promise.alpha,
+        delta=promise.round_delta,
+        earlier=LetThrough(before),
+        pool_items=max(promise.pool_items, 1),
     )
 
 
@@ -167,16 +202,36 @@ def drift_is_due(new_items: int, tested_before: int) -> bool:
     return new_items >= max(50, 1.5 * tested_before)
 
 
-def drifted(validation_scores: Floats, new_scores: Floats) -> str:
-    """Why new items no longer look like the validation sample, in words; empty when they do."""
-    test = score_drift(validation_scores, new_scores)
-    if not test.drifted:
-        return ""
-    return (
-        f"The scores of {new_scores.size} new items are not distributed like those of the "
-        f"{validation_scores.size} validation items (Kolmogorov-Smirnov distance {test.statistic:.3f}, "
-        f"p = {test.p_value:.2g})."
-    )
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a model sees of items: its scores ``(n,)``, and the features ``(m, dim)`` of a random part of them."""
+
+    scores: Floats
+    features: NDArray[np.float32]
+
+
+def drifted(validation: Seen, new: Seen) -> str:
+    """Why new items no longer look like the validation sample, in words; empty when they do.
+
+    Scores tell what matters to the threshold; features tell of items of which the model is as sure, and wrong.
+    """
+    test = score_drift(validation.scores, new.scores, significance=_SIGNIFICANCE)
+    if test.drifted:
+        return (
+            f"The scores of {new.scores.size} new items are not distributed like those of the "
+            f"{validation.scores.size} validation items (Kolmogorov-Smirnov distance {test.statistic:.3f}, "
+            f"p = {test.p_value:.2g})."
+        )
+    # The seed is fixed, so that the same items give the same answer.
+    chance = np.random.default_rng(0)
+    test = embedding_drift(validation.features, new.features, chance, significance=_SIGNIFICANCE)
+    if test.drifted:
+        return (
+            f"The features of {len(new.features)} new items are not distributed like those of "
+            f"{len(validation.features)} validation items (energy distance {test.statistic:.3f} of the spread, "
+            f"p = {test.p_value:.2g})."
+        )
+    return ""
 
 
 def goes_auto(scores: Floats, threshold: float | None) -> NDArray[np.bool_]:

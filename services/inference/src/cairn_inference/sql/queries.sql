@@ -166,14 +166,48 @@ UPDATE item SET scored_round = $3, predicted = NULL, score = NULL, margin = NULL
 WHERE tenant = $1 AND project = $2 AND scored_round < $3 AND feature_state = 1 AND spec <> $4
 
 -- name: validation_scores
-SELECT item, predicted, score, label_source >= 2 AS labeled, created_at
-FROM item
-WHERE tenant = $1 AND project = $2 AND validation AND scored_round = $3 AND score IS NOT NULL
-ORDER BY item
+SELECT i.item, i.predicted, i.score, i.label_source >= 2 AS labeled, l.item IS NOT NULL AS through, i.created_at
+FROM item i
+LEFT JOIN let_through l ON (l.tenant, l.project, l.question, l.item) = (i.tenant, i.project, $4, i.item)
+WHERE i.tenant = $1 AND i.project = $2 AND i.validation AND i.scored_round = $3 AND i.score IS NOT NULL
+ORDER BY i.item
+
+-- name: let_through
+-- What the threshold in force lets through of the validation sample, as far as it is scored; what went before, stays.
+INSERT INTO let_through (tenant, project, question, item, answer, threshold)
+SELECT i.tenant, i.project, p.routed_question, i.item, i.predicted, t.threshold
+FROM project p
+JOIN threshold t USING (tenant, project, threshold)
+JOIN item i ON (i.tenant, i.project) = (p.tenant, p.project)
+WHERE p.tenant = $1 AND p.project = $2 AND i.validation AND i.scored_round = p.score_round AND i.score >= t.score
+    AND i.predicted = ANY (p.class_ids)
+ON CONFLICT DO NOTHING
+
+-- name: answers_let_through
+SELECT item, answer FROM let_through WHERE tenant = $1 AND project = $2 AND question = $3 ORDER BY item
+
+-- name: pool_items
+-- The items that the promise is about: those that a model has labeled, and those that one may still label.
+SELECT count(*) FROM item WHERE tenant = $1 AND project = $2 AND NOT validation AND NOT gold AND (open OR route = 1)
 
 -- name: scores_since
 SELECT score FROM item
 WHERE tenant = $1 AND project = $2 AND NOT validation AND NOT gold AND scored_round = $3 AND created_at > $4 AND score IS NOT NULL
+
+-- name: validation_features
+-- A fixed random part of the sample that a threshold was set on.
+SELECT vector FROM item JOIN feature USING (tenant, project, item)
+WHERE tenant = $1 AND project = $2 AND validation AND scored_round = $3 AND created_at <= $4 AND score IS NOT NULL
+ORDER BY md5(item), item
+LIMIT $5
+
+-- name: features_since
+-- A fixed random part of what came later.
+SELECT vector FROM item JOIN feature USING (tenant, project, item)
+WHERE tenant = $1 AND project = $2 AND NOT validation AND NOT gold AND scored_round = $3 AND created_at > $4
+    AND score IS NOT NULL
+ORDER BY md5(item), item
+LIMIT $5
 
 -- name: open_coverage
 SELECT coalesce(avg((score >= $4)::int), 0)::double precision
