@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from scipy import special
@@ -73,6 +74,18 @@ class Answered(NamedTuple, Generic[A]):
     truth: A | None
 
 
+def saved_arrays(saved: bytes) -> dict[str, Any]:
+    """Return the arrays that a live state's ``save`` wrote, by name. Raises ValueError for any other bytes."""
+    try:
+        with np.load(io.BytesIO(saved), allow_pickle=False) as arrays:
+            held = {name: arrays[name] for name in arrays.files}
+    except (ValueError, EOFError, OSError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError("the saved state cannot be read; expected what save() returned") from error
+    if not {"labelers", "refits"} <= set(held):
+        raise ValueError("the saved state has no labelers or refits; expected what save() returned")
+    return held
+
+
 class LiveAnswers(ABC, Generic[A, J, R]):
     """Live state of a question: `add` or `update` answers, `refit` labelers, read what the answers say.
 
@@ -119,7 +132,7 @@ class LiveAnswers(ABC, Generic[A, J, R]):
 
     def add(self, item: str, labeler: str, answer: A) -> None:
         """Add an answer, or replace this labeler's earlier one. Raises ValueError for one that cannot be."""
-        checked = self._checked(answer)
+        checked = self._read(answer)
         answers = self._answers.setdefault(item, {})
         if labeler not in answers:
             self._counts[labeler] = self._counts.get(labeler, 0) + 1
@@ -149,7 +162,7 @@ class LiveAnswers(ABC, Generic[A, J, R]):
         if truth is None:
             self._gold.pop(item, None)
         else:
-            self._gold[item] = self._checked(truth)
+            self._gold[item] = self._read(truth)
         self._last = None
 
     # --- what it says
@@ -207,15 +220,10 @@ class LiveAnswers(ABC, Generic[A, J, R]):
 
     def restore(self, saved: bytes) -> None:
         """Adopt a saved fit; the answers are added by `update` as ever. Raises ValueError if it is none."""
-        with np.load(io.BytesIO(saved), allow_pickle=False) as arrays:
-            if not {"labelers", "refits"} <= set(arrays.files):
-                raise ValueError(
-                    "the saved state has no labelers or refits; expected one of this kind's save()"
-                )
-            fitted = {n.removeprefix("fitted."): arrays[n] for n in arrays.files if n.startswith("fitted.")}
-            labelers = tuple(str(name) for name in arrays["labelers"])
-            self.refits, self.refit_votes = (int(n) for n in arrays["refits"])
-        self._adopt(labelers, fitted)
+        arrays = saved_arrays(saved)
+        fitted = {n.removeprefix("fitted."): array for n, array in arrays.items() if n.startswith("fitted.")}
+        self._adopt(tuple(str(name) for name in arrays["labelers"]), fitted)
+        self.refits, self.refit_votes = (int(n) for n in arrays["refits"])
 
     def digest(self) -> bytes:
         """Return the SHA-256 of the fitted state: equal digests weigh every answer equally."""
@@ -224,6 +232,13 @@ class LiveAnswers(ABC, Generic[A, J, R]):
             sha.update(name.encode())
             sha.update(np.ascontiguousarray(self._fitted[name], dtype="<f8").tobytes())
         return sha.digest()
+
+    def _read(self, answer: A) -> A:
+        """Return the answer as it is kept; what is of another type altogether is refused as well."""
+        try:
+            return self._checked(answer)
+        except (TypeError, AttributeError, OverflowError) as error:
+            raise ValueError(f"answer is {answer!r}; expected one of this kind ({error})") from error
 
     def _adopt(self, labelers: tuple[str, ...], fitted: Mapping[str, Floats]) -> None:
         """Take a fit into use; a kind that derives more from it does so after calling this."""

@@ -34,6 +34,16 @@ class ChosenSet:
     probabilities: dict[str, float]
 
 
+def _named(what: str, chosen: Collection[str]) -> frozenset[str]:
+    """Return the classes chosen. Raises ValueError for a string, which is a collection of letters, and for no names."""
+    if isinstance(chosen, str | bytes) or not isinstance(chosen, Collection):
+        raise ValueError(f"{what} is {chosen!r}; expected a collection of classes' names")
+    for place, name in enumerate(chosen):
+        if not isinstance(name, str) or name == NOTHING or _BETWEEN in name:
+            raise ValueError(f"{what}, class {place} is {name!r}; expected a name, not empty, without U+001F")
+    return frozenset(chosen)
+
+
 class LiveChoices:
     """Live posteriors of a question answered with sets of classes; items, labelers and classes by name."""
 
@@ -56,20 +66,42 @@ class LiveChoices:
         return self._judged.refits
 
     def update(self, item: str, labeler: str, chosen: Collection[str]) -> ChosenSet:
-        """Add an answer, or replace this labeler's earlier one, and return what the item's set now is."""
+        """Add an answer, or replace this labeler's earlier one, and return what the item's set now is.
+
+        Raises ValueError naming the entry that is no class's name.
+        """
+        said = _named("answer", chosen) or frozenset((NOTHING,))
+        before = self._candidates(item)
         answers = self._answers.setdefault(item, {})
-        answers[labeler] = frozenset(chosen) or frozenset((NOTHING,))
-        for name in self._candidates(item):
+        answers[labeler] = said
+        now = self._candidates(item)
+        for name in now:
             for who, what in answers.items():
                 self._judged.update(item + _BETWEEN + name, who, _APPLIES if name in what else 0)
+        for name in set(before) - set(now):
+            self._put_no_longer(item, name)
         return self.posterior(item)
+
+    def withdraw(self, item: str, labeler: str) -> None:
+        """Take back a labeler's answer to an item, if there is one."""
+        before = self._candidates(item)
+        if self._answers.get(item, {}).pop(labeler, None) is None:
+            return
+        for name in before:
+            self._judged.withdraw(item + _BETWEEN + name, labeler)
+        for name in set(before) - set(self._candidates(item)):
+            self._put_no_longer(item, name)
+        if not self._answers[item]:
+            del self._answers[item]
 
     def know(self, item: str, truth: Collection[str] | None) -> None:
         """Clamp an item to a known set, or free it again with None."""
         if truth is None:
             self._gold.pop(item, None)
         else:
-            self._gold[item] = frozenset(truth)
+            self._gold[item] = _named("truth", truth)
+        for name in self._candidates(item):
+            self._judged.know(item + _BETWEEN + name, self._truth_of(item, name))
 
     def posterior(self, item: str) -> ChosenSet:
         """Return the set of classes more probable than not, and how sure it is. No answers: empty, 0."""
@@ -117,10 +149,8 @@ class LiveChoices:
     def refit(self) -> None:
         """Fit reliabilities and class priors to all answers; independent of the order they came in."""
         for item in sorted(self._answers):
-            known = self._gold.get(item)
             for name in self._candidates(item):
-                applies = None if known is None else int(name in known or (name == NOTHING and not known))
-                self._judged.know(item + _BETWEEN + name, applies)
+                self._judged.know(item + _BETWEEN + name, self._truth_of(item, name))
         self._judged.refit()
         self._prior = self._class_priors()
 
@@ -136,6 +166,18 @@ class LiveChoices:
     def digest(self) -> bytes:
         """Return the SHA-256 of the fitted state."""
         return self._judged.digest()
+
+    def _truth_of(self, item: str, name: str) -> int | None:
+        """Return whether a class is known to apply, None where it is not known."""
+        known = self._gold.get(item)
+        return None if known is None else int(name in known or (name == NOTHING and not known))
+
+    def _put_no_longer(self, item: str, name: str) -> None:
+        """Take back the question whether a class applies, which nobody's answer asks any more."""
+        question = item + _BETWEEN + name
+        self._judged.know(question, None)
+        for who, _ in tuple(self._judged.votes_on(question)):
+            self._judged.withdraw(question, who)
 
     def _candidates(self, item: str) -> list[str]:
         return sorted({name for chosen in self._answers.get(item, {}).values() for name in chosen})

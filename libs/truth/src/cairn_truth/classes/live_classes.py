@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import special
 
+from ..live_answers import saved_arrays
 from .blocks import BlockDawidSkene, Heard
 from .reliabilities import MODELS, PEOPLE, Reliabilities
 from .votes import Floats, Votes
@@ -72,9 +73,9 @@ class LiveClasses:
         model: BlockDawidSkene | None = None,
         is_model: ModelTest = lambda labeler: False,
     ) -> None:
-        if classes < 1:
-            raise ValueError(f"classes is {classes}; expected at least 1")
-        self.classes = classes
+        if not isinstance(classes, int | np.integer) or isinstance(classes, bool) or classes < 1:
+            raise ValueError(f"classes is {classes!r}; expected a whole number, at least 1")
+        self.classes = int(classes)
         self.model = model or BlockDawidSkene()
         self.refits = 0
         self.refit_votes = 0
@@ -99,8 +100,7 @@ class LiveClasses:
 
     def add(self, item: str, labeler: str, choice: int) -> None:
         """Add a vote, or replace this labeler's earlier one. Raises ValueError for an unknown class."""
-        if not 0 <= choice < self.classes:
-            raise ValueError(f"choice is {choice}; expected a class in 0..{self.classes - 1}")
+        choice = self._class("choice", choice)
         at = self._items.setdefault(item, _Item())
         for i, (other, _) in enumerate(at.votes):
             if other == labeler:
@@ -121,6 +121,7 @@ class LiveClasses:
         if found is None or len(kept) == len(found.votes):
             return
         found.votes, found.fit = kept, -1
+        self._forget_if_empty(item)
         self.votes -= 1
         self._counts[labeler] -= 1
         if not self._counts[labeler]:
@@ -129,9 +130,9 @@ class LiveClasses:
 
     def know(self, item: str, truth: int | None) -> None:
         """Clamp an item to a known class (gold, a correction), or free it again with None."""
-        if truth is not None and not 0 <= truth < self.classes:
-            raise ValueError(f"truth is {truth}; expected a class in 0..{self.classes - 1}")
-        self._items.setdefault(item, _Item()).gold = -1 if truth is None else truth
+        known = -1 if truth is None else self._class("truth", truth)
+        self._items.setdefault(item, _Item()).gold = known
+        self._forget_if_empty(item)
 
     # --- what it says
 
@@ -226,15 +227,14 @@ class LiveClasses:
     def restore(self, saved: bytes) -> None:
         """Adopt a saved fit; the votes are added by `update` as ever, in any order.
 
-        Raises ValueError if it was saved for another number of classes.
+        Raises ValueError if it is none, or was saved for another number of classes.
         """
-        with np.load(io.BytesIO(saved), allow_pickle=False) as arrays:
-            known = Reliabilities.of({name: arrays[name] for name in arrays.files})
-            if known.classes != self.classes:
-                raise ValueError(f"the saved state has {known.classes} classes; expected {self.classes}")
-            labelers = tuple(str(name) for name in arrays["labelers"])
-            self.refits, self.refit_votes = (int(n) for n in arrays["refits"])
-        self._adopt(known, labelers)
+        arrays = saved_arrays(saved)
+        known = Reliabilities.of(arrays)
+        if known.classes != self.classes:
+            raise ValueError(f"the saved state has {known.classes} classes; expected {self.classes}")
+        self._adopt(known, tuple(str(name) for name in arrays["labelers"]))
+        self.refits, self.refit_votes = (int(n) for n in arrays["refits"])
 
     def digest(self) -> bytes:
         """Return the SHA-256 of the fitted state: equal digests weigh every vote equally."""
@@ -243,6 +243,19 @@ class LiveClasses:
             sha.update(name.encode())
             sha.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
         return sha.digest()
+
+    def _class(self, name: str, value: int) -> int:
+        """Return a class as a whole number; a boolean is none."""
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not whole or not 0 <= value < self.classes:
+            raise ValueError(f"{name} is {value!r}; expected a class in 0..{self.classes - 1}")
+        return int(value)
+
+    def _forget_if_empty(self, item: str) -> None:
+        """Drop an item of which nothing is left: a refit must not tell whether there ever was a vote."""
+        found = self._items.get(item)
+        if found is not None and not found.votes and found.gold < 0:
+            del self._items[item]
 
     def _adopt(self, known: Reliabilities, labelers: tuple[str, ...]) -> None:
         self.reliabilities = known

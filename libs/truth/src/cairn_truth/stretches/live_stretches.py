@@ -73,7 +73,7 @@ class LiveStretches(LiveMarks[tuple[S, ...], JoinedStretches[S]], Generic[S]):
             start, end = self._bounds(stretch)
             if not 0.0 <= start < end <= _FURTHEST:
                 raise ValueError(f"stretch {i} is [{start}, {end}); expected 0 <= start < end <= 2^53")
-            if not 0 <= stretch.class_id < self.classes:
+            if stretch.class_id % 1 or not 0 <= stretch.class_id < self.classes:
                 raise ValueError(
                     f"stretch {i} is of class {stretch.class_id}; expected one in 0..{self.classes - 1}"
                 )

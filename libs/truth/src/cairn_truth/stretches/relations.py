@@ -77,15 +77,16 @@ class LiveRelations(LiveMarks[tuple[Relation, ...], JoinedRelations]):
 
     def _checked(self, answer: tuple[Relation, ...]) -> tuple[Relation, ...]:
         for i, relation in enumerate(answer):
-            if not 0 <= relation.class_id < self.classes:
+            if relation.class_id % 1 or not 0 <= relation.class_id < self.classes:
                 raise ValueError(
                     f"relation {i} is of class {relation.class_id}; expected one in 0..{self.classes - 1}"
                 )
             for name, span in (("source", relation.source), ("target", relation.target)):
-                if not 0 <= span.start < span.end <= _FURTHEST or span.class_id < 0:
+                whole = not (span.start % 1 or span.end % 1 or span.class_id % 1)
+                if not whole or not 0 <= span.start < span.end <= _FURTHEST or span.class_id < 0:
                     raise ValueError(
                         f"relation {i}, {name} is [{span.start}, {span.end}) of class {span.class_id}; "
-                        "expected 0 <= start < end <= 2^53 and a class of at least 0"
+                        "expected whole 0 <= start < end <= 2^53 and a class of at least 0"
                     )
         bare = {Relation(_bare(r.source), _bare(r.target), r.class_id) for r in answer}
         return tuple(sorted(bare, key=_in_order))
