@@ -245,6 +245,25 @@ def test_weights_explain_the_posterior() -> None:
     assert np.log(live.posterior("a")[0] / live.posterior("a")[1]) == pytest.approx(odds - weights["cid"])
 
 
+def test_many_items_at_once_are_as_one_by_one() -> None:
+    live = LiveClasses(3, is_model=lambda who: who.startswith("models/"))
+    for item, who, choice in (
+        ("a", "ann", 0),
+        ("a", "bob", 1),
+        ("b", "models/m", 2),
+        ("c", "ann", 1),
+        ("c", "models/m", 1),
+    ):
+        live.update(item, who, choice)
+    live.know("d", 2)
+    live.refit()
+    asked = ["c", "nobody voted", "a", "d", "b"]
+    assert live.posteriors(asked) == pytest.approx(
+        np.array([live.posterior(item) for item in asked]), abs=1e-12
+    )
+    assert live.posteriors([]).shape == (0, 3)
+
+
 def test_models_are_a_population_of_their_own() -> None:
     live = LiveClasses(2, is_model=lambda who: who.startswith("models/"))
     for i in range(200):

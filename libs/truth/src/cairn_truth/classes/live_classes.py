@@ -19,7 +19,7 @@ from scipy import special
 from ..live_answers import saved_arrays
 from .blocks import BlockDawidSkene, Heard
 from .reliabilities import MODELS, PEOPLE, Reliabilities
-from .votes import Floats, Votes
+from .votes import Floats, Ints, Votes
 
 ModelTest = Callable[[str], bool]
 
@@ -154,15 +154,28 @@ class LiveClasses:
             return certain
         if found is None or not found.votes:
             return self.reliabilities.prior.copy()
-        return np.asarray(self._says(_together(self._spoken(found)))[0])
+        return np.asarray(self._says(_together(self._spoken([found]), _ALL))[0])
+
+    def posteriors(self, items: Sequence[str]) -> Floats:
+        """Return what `posterior` says of each item, ``(items, classes)``: faster for many at once."""
+        said = np.tile(self.reliabilities.prior, (len(items), 1))
+        found = [self._items.get(item, _Item()) for item in items]
+        voted = [place for place, item in enumerate(found) if item.votes]
+        if voted:
+            starts = np.cumsum([0] + [len(found[place].votes) for place in voted[:-1]])
+            said[voted] = self._says(_together(self._spoken([found[place] for place in voted]), starts))
+        for place, item in enumerate(found):
+            if item.gold >= 0:
+                said[place] = np.arange(self.classes) == item.gold
+        return said
 
     def weigh(self, item: str) -> list[Weighed]:
         """Return each vote's part in the item's posterior, heaviest first: the label's evidence."""
         found = self._items.get(item)
         if found is None or not found.votes:
             return []
-        each = self._spoken(found)
-        posterior = self._says(_together(each))[0]
+        each = self._spoken([found])
+        posterior = self._says(_together(each, _ALL))[0]
         lead = int(posterior.argmax())
         without = self._says(_without(each))
         weight = _log_odds(posterior[lead]) - _log_odds(without[:, lead])
@@ -269,19 +282,20 @@ class LiveClasses:
             return row
         return self.reliabilities.stranger(MODELS if self._is_model(labeler) else PEOPLE)
 
-    def _spoken(self, item: _Item) -> Heard:
-        """Return what each vote by itself says."""
-        if item.fit != self._fits:
-            item.rows, item.fit = [self._row(who) for who, _ in item.votes], self._fits
-        rows, choices = np.array(item.rows), np.array([choice for _, choice in item.votes])
+    def _spoken(self, items: Sequence[_Item]) -> Heard:
+        """Return what each vote by itself says, item by item."""
+        for item in items:
+            if item.fit != self._fits:
+                item.rows, item.fit = [self._row(who) for who, _ in item.votes], self._fits
+        rows = np.array([row for item in items for row in item.rows])
+        choices = np.array([choice for item in items for _, choice in item.votes])
         said = self.reliabilities.errors.log_likelihood(rows, choices)
         tally = np.zeros((rows.size, self.classes))
         tally[np.arange(rows.size), choices] = self.reliabilities.right[rows]
         people = np.ones(rows.size, dtype=np.int64)
         if not self._models:
             return Heard(said, None, tally, people)
-        for place, (who, _) in enumerate(item.votes):
-            people[place] = who not in self._models
+        people[[who in self._models for item in items for who, _ in item.votes]] = 0
         by_people = said * people[:, None, None]
         return Heard(by_people, said - by_people, tally * people[:, None], people)
 
@@ -289,20 +303,23 @@ class LiveClasses:
         return self.model.posterior(self.reliabilities, heard)
 
 
-def _together(each: Heard) -> Heard:
-    """Return what votes say together, ``(1, ...)``."""
-    by_models = None if each.by_models is None else np.add.reduce(each.by_models, axis=0, keepdims=True)
+_ALL = np.zeros(1, dtype=np.int64)
+"""Where the votes of the only item start."""
+
+
+def _together(each: Heard, starts: Ints) -> Heard:
+    """Return what the votes on each item say together; its votes are those from its start to the next."""
     return Heard(
-        np.add.reduce(each.by_people, axis=0, keepdims=True),
-        by_models,
-        np.add.reduce(each.tally, axis=0, keepdims=True),
-        np.add.reduce(each.people, axis=0, keepdims=True),
+        np.add.reduceat(each.by_people, starts),
+        None if each.by_models is None else np.add.reduceat(each.by_models, starts),
+        np.add.reduceat(each.tally, starts),
+        np.add.reduceat(each.people, starts),
     )
 
 
 def _without(each: Heard) -> Heard:
     """Return what the others say together, for each vote."""
-    whole = _together(each)
+    whole = _together(each, _ALL)
     by_models = (
         None if each.by_models is None or whole.by_models is None else whole.by_models - each.by_models
     )

@@ -109,19 +109,19 @@ def replay(
     stops: dict[int, _Stop] = {}
     people = last_refit = 0
 
-    def judge(item: int) -> None:
-        desk = desks[item]
-        posterior = live.posterior(names[item])
-        said = decide(posterior, desk.given, policy, correlation=live.model.correlation)
-        desk.wanted = max(desk.wanted, said.answers_wanted)
-        desk.open = said.verdict is Verdict.ASK
-        stops.pop(item, None)
-        if not desk.open:
-            stops[item] = _Stop(
-                said.verdict is Verdict.DISPUTED,
-                said.confidence,
-                int(posterior.argmax()) == recorded.truth[item],
-            )
+    def judge(items: Sequence[int]) -> None:
+        for item, posterior in zip(items, live.posteriors([names[i] for i in items]), strict=True):
+            desk = desks[item]
+            said = decide(posterior, desk.given, policy, correlation=live.model.correlation)
+            desk.wanted = max(desk.wanted, said.answers_wanted)
+            desk.open = said.verdict is Verdict.ASK
+            stops.pop(item, None)
+            if not desk.open:
+                stops[item] = _Stop(
+                    said.verdict is Verdict.DISPUTED,
+                    said.confidence,
+                    int(posterior.argmax()) == recorded.truth[item],
+                )
 
     waiting = np.random.default_rng(seed).permutation(len(votes)).tolist()
     moved = True
@@ -143,16 +143,12 @@ def replay(
                 desks[item].given += 1
                 live.add(names[item], who[votes.labeler[done]], int(votes.choice[done]))
             people += len(batch)
-            for done in batch:
-                if desks[votes.item[done]].open:
-                    judge(int(votes.item[done]))
+            judge(sorted({int(votes.item[done]) for done in batch if desks[votes.item[done]].open}))
             batch = []
             if people >= max(FIRST_REFIT, last_refit * (1.0 + REFIT_GROWTH)):
                 last_refit = people
                 live.refit()
-                for item, desk in enumerate(desks):
-                    if desk.given >= policy.min_answers:
-                        judge(item)
+                judge([item for item, desk in enumerate(desks) if desk.given >= policy.min_answers])
         waiting = later
     live.refit()
     return _result(recorded, live, names, stops, people)
@@ -173,7 +169,7 @@ def _result(
     recorded: Recorded, live: LiveClasses, names: Sequence[str], stops: dict[int, _Stop], people: int
 ) -> ReplayResult:
     judged = [i for i, name in enumerate(names) if recorded.truth[i] >= 0 and live.votes_on(name)]
-    posterior = np.array([live.posterior(names[i]) for i in judged]).reshape(-1, live.classes)
+    posterior = live.posteriors([names[i] for i in judged])
     right = posterior.argmax(axis=1) == recorded.truth[judged]
     content = [s for i, s in stops.items() if not s.disputed and recorded.truth[i] >= 0]
     return ReplayResult(

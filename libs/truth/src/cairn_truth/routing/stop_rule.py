@@ -128,16 +128,12 @@ def expected_gain(
         raise ValueError(f"information is {information}; expected a finite number, 0 or more")
     p = min(max(confidence, 1e-9), 1.0 - 1e-9)
     odds = math.log(p / (1.0 - p))
-    best = 0.0
-    now = _information(answers, correlation, information)
-    for m in _LOOK_AHEAD:
-        added = _information(answers + m, correlation, information) - now
-        spread = math.sqrt(added) * _NODES
-        if_right = _leads(odds + added / 2.0 + spread)
-        if_wrong = _leads(odds - added / 2.0 + spread)
-        gain = float((p * if_right + (1.0 - p) * if_wrong) @ _WEIGHTS) - p
-        best = max(best, gain / m)
-    return best
+    ahead = np.array([_information(answers + m, correlation, information) for m in _LOOK_AHEAD])
+    added = (ahead - _information(answers, correlation, information))[:, None]
+    spread = np.sqrt(added) * _NODES
+    if_right, if_wrong = _leads(odds + added / 2.0 + spread), _leads(odds - added / 2.0 + spread)
+    gain = (p * if_right + (1.0 - p) * if_wrong) @ _WEIGHTS - p
+    return float(max(0.0, (gain / _LOOK_AHEAD).max()))
 
 
 def _information(answers: int, correlation: float, each: float) -> float:
