@@ -75,10 +75,12 @@ def score(recorded: Recorded) -> Iterator[Score]:
         fitted = timed(partial(posterior_of, recorded.votes), traced=True)
         judged = np.flatnonzero((recorded.truth >= 0) & (recorded.votes.per_item() > 0))
         truth, label = recorded.truth[judged], fitted.found[judged].argmax(axis=1)
+        # A posterior may be above 1 by a rounding.
+        sure = np.minimum(fitted.found[judged].max(axis=1), 1.0)
         measures = {
             "accuracy": float((label == truth).mean()) if judged.size else 0.0,
             "macro_f1": macro_f1(label, truth),
-            "ece": expected_calibration_error(fitted.found[judged].max(axis=1), label == truth),
+            "ece": expected_calibration_error(sure, label == truth),
         }
         yield Score(CLASSES, method, method == DEFAULT, measures, fitted.seconds, fitted.peak_mb)
 
