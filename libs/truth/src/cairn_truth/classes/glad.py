@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
-from scipy.special import expit, log_expit
+from scipy.special import log_expit
 
 from .class_fit import SkillFit, normalise, reliability_of, weighted_tally
 from .votes import Floats, Votes, checked_gold
@@ -65,8 +65,10 @@ class GLAD:
         def loss(point: Floats) -> tuple[float, Floats]:
             alpha, easiness = _per_vote(votes, point)
             product = alpha * easiness
-            gap = right - expit(product)
-            gain = float((right * log_expit(product) + (1.0 - right) * log_expit(-product)).sum())
+            # log sigmoid(-x) is log sigmoid(x) - x: one transcendental function of each vote, not three.
+            log_right = log_expit(product)
+            gap = right - np.exp(log_right)
+            gain = float(log_right.sum() - (1.0 - right) @ product)
             slope = np.concatenate(
                 [
                     np.bincount(votes.labeler, weights=gap * easiness, minlength=votes.labelers),
@@ -98,6 +100,8 @@ def _per_vote(votes: Votes, point: Floats) -> tuple[Floats, Floats]:
 def _logits(votes: Votes, point: Floats) -> Floats:
     """Return the log of class and votes together, ``(items, classes)``."""
     alpha, easiness = _per_vote(votes, point)
-    wrong = log_expit(-alpha * easiness) - np.log(max(votes.classes - 1, 1))
+    product = alpha * easiness
+    right = log_expit(product)
+    wrong = right - product - np.log(max(votes.classes - 1, 1))
     base = np.bincount(votes.item, weights=wrong, minlength=votes.items) - np.log(votes.classes)
-    return np.asarray(base[:, None] + weighted_tally(votes, log_expit(alpha * easiness) - wrong))
+    return np.asarray(base[:, None] + weighted_tally(votes, right - wrong))
