@@ -16,6 +16,7 @@ from cairn.events.v1.consensus_events_pb2 import ConsensusReached, Reliabilities
 from cairn_consensus.__main__ import SERVICE
 from cairn_consensus.config import ConsensusSettings
 from cairn_consensus.handlers import Handlers
+from cairn_consensus.mask_blobs import MaskBlobs
 from cairn_consensus.omitted_answers import OmittedAnswers
 from cairn_consensus.store import ConsensusStore
 from cairn_kit.events import Event
@@ -101,8 +102,10 @@ async def test_a_failed_transaction_leaves_no_trace_in_memory(
     world: World, words: Any, consensus: RunningService[ConsensusSettings]
 ) -> None:
     peers = consensus.chassis.peers
-    omitted = OmittedAnswers(peers.stub(AnnotationStoreServiceStub, "annotation-store"))
-    handlers = Handlers(consensus.database, ConsensusStore(), omitted, consensus.settings)
+    store = peers.stub(AnnotationStoreServiceStub, "annotation-store")
+    handlers = Handlers(
+        consensus.database, ConsensusStore(), OmittedAnswers(store), MaskBlobs(store), consensus.settings
+    )
     await world.publish(words.created())
     await eventually(lambda: consensus.database.fetchval("SELECT count(*) FROM project"), 1)
     heard = await world.listen(AnnotationSubmitted)
