@@ -41,10 +41,10 @@ class LiveCuboids(LiveVectors[Cuboid]):
     `FALLOFF`; as in COCO's object keypoint similarity, with the corners as one.
     """
 
-    dimensions: ClassVar[float] = 8.0  # eight points that a cuboid's edges tie to each other
+    dimensions: float = 8.0  # eight points that a cuboid's edges tie to each other
     per_coordinate: ClassVar[float] = float(np.sqrt(2.0))
     pixels: ClassVar[bool] = True
-    first_spread: ClassVar[float] = 0.4
+    first_spread: float = 0.4
 
     def _checked_object(self, given: Cuboid) -> Cuboid:
         if len(given.corners) != 16:

@@ -6,7 +6,6 @@ import enum
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 
@@ -66,10 +65,8 @@ class LiveSkeletons(LiveObjects[Skeleton]):
     its object say so, visible if half of these do; it is where they robustly put it.
     """
 
-    dimensions: ClassVar[float] = 8.0  # some dozen points, whose errors hang together
-    first_spread: ClassVar[float] = (
-        0.7  # COCO's constants are twice the usual error, in each of two directions
-    )
+    dimensions: float = 8.0  # some dozen points, whose errors hang together
+    first_spread: float = 0.7  # COCO's constants are twice the usual error, in each of two directions
 
     def __init__(
         self,

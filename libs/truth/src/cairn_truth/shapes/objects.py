@@ -13,7 +13,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any, ClassVar, Generic, cast
+from typing import Any, Generic, cast
 
 import numpy as np
 from scipy import special
@@ -65,10 +65,10 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
     and `_place` (or `_places`, for many at once), and may fill `_squared_distance` and `_learn_places`.
     """
 
-    dimensions: ClassVar[float] = 4.0
+    dimensions: float = 4.0
     """Numbers that make up a place: so many independent deviations add up to one likeness."""
 
-    first_spread: ClassVar[float] = 0.2
+    first_spread: float = 0.2
     """Spread of a crowd nobody knows yet."""
 
     def __init__(self, tolerance: float = 0.5, classes: int = 0) -> None:

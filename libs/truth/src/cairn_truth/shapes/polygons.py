@@ -19,7 +19,7 @@ from ..classes.votes import Floats
 from .attributes import Attributes
 from .boxes import LARGEST
 from .objects import LiveObjects
-from .raster import Bools, Grid, area, filled, outlines, simplified
+from .raster import Bools, Grid, all_filled, area, outlines, overlaps, simplified
 
 VERSION = "1"
 """Changes whenever the same answers may give another value."""
@@ -27,10 +27,14 @@ VERSION = "1"
 ALGORITHM = "RobustShapeAveraging"
 
 SIDE = 64
-"""Points of an object's grid along its longer side: an edge is placed to a few thousandths of the object."""
+"""Points of an object's grid along its longer side, and scan lines over two:
+an edge is placed to a few thousandths of the object."""
 
 REACH = 3.0
 """Usual deviations of an edge up to which distances count: hardly any of a careful hand's are longer."""
+
+_CHUNK = 512
+"""Pairs compared at once."""
 
 _FREEDOM = 4.0
 """Degrees of freedom: an outline six spreads from the joined one weighs an eighth of a good one."""
@@ -66,7 +70,12 @@ class LivePolygons(LiveObjects[Polygon]):
         return np.array([bounds(one) for one in objects], dtype=np.float64).reshape(-1, 4)
 
     def _similarity(self, left: Sequence[Polygon], right: Sequence[Polygon]) -> Floats:
-        return np.array([polygon_iou(a, b) for a, b in zip(left, right, strict=True)], dtype=np.float64)
+        return np.concatenate(
+            [
+                np.zeros(0),
+                *(_ious(left[k : k + _CHUNK], right[k : k + _CHUNK]) for k in range(0, len(left), _CHUNK)),
+            ]
+        )
 
     def _place(
         self, objects: Sequence[Polygon], precision: Floats, corpus: Mapping[str, Floats]
@@ -75,7 +84,7 @@ class LivePolygons(LiveObjects[Polygon]):
         if all(_same_place(one, objects[0]) for one in objects):
             return objects[0], share
         grid = Grid.over(_around(objects), SIDE)
-        regions = [filled(rings(one), grid) for one in objects]
+        regions = all_filled([rings(one) for one in objects], grid)
         distance = np.stack([signed_distance(region) for region in regions])
         # Area over perimeter: an edge that is off by d all around changes the overlap by d over this.
         depth = np.array([(away > 0.0).sum() / max((away == 0.5).sum(), 1) for away in distance])
@@ -101,26 +110,31 @@ def bounds(polygon: Polygon) -> tuple[float, float, float, float]:
 
 
 def polygon_iou(one: Polygon, other: Polygon, side: int = SIDE) -> float:
-    """Return the intersection over union of two polygons, on a grid of about ``side`` points over both.
+    """Return the intersection over union of two polygons, along ``side`` scan lines over both.
 
-    Polygons so thin that no point of the grid is inside are alike only if they are the same.
+    Polygons so flat that no line meets them are alike only if they are the same.
     """
-    if _same_place(one, other):
-        return 1.0
-    a, b = bounds(one), bounds(other)
-    if a[0] >= b[2] or b[0] >= a[2] or a[1] >= b[3] or b[1] >= a[3]:
-        return 0.0
-    grid = Grid.over(_around([one, other]), side)
-    return _region_iou(filled(rings(one), grid), filled(rings(other), grid))
+    return float(_ious([one], [other], side)[0])
+
+
+def _ious(left: Sequence[Polygon], right: Sequence[Polygon], side: int = SIDE) -> Floats:
+    alike = np.array([_same_place(a, b) for a, b in zip(left, right, strict=True)], dtype=np.float64)
+    a, b = (np.array([bounds(one) for one in shapes]).reshape(-1, 4) for shapes in (left, right))
+    meet = ((a[:, :2] < b[:, 2:]) & (b[:, :2] < a[:, 2:])).all(axis=1)
+    open_ = np.flatnonzero(meet & (alike == 0.0)).tolist()
+    if open_:
+        alike[open_] = overlaps([rings(left[k]) for k in open_], [rings(right[k]) for k in open_], side)
+    return alike
 
 
 def signed_distance(region: Bools) -> Floats:
     """Return each point's distance from the region's edge, in steps: above 0 inside; edges run between points."""
     if region.all() or not region.any():
         return np.where(region, np.inf, -np.inf)
-    inside = ndimage.distance_transform_edt(region)
-    outside = ndimage.distance_transform_edt(~region)
-    return np.asarray(np.where(region, inside - 0.5, 0.5 - outside), dtype=np.float64)
+    rim = region & ~ndimage.binary_erosion(region)
+    away = ndimage.distance_transform_edt(~rim)
+    # The nearest point inside is one of the rim; the nearest outside is a step further than the rim, or a bit less.
+    return np.asarray(np.where(region, away + 0.5, 0.5 - away), dtype=np.float64)
 
 
 def mean_distance(distance: Floats, share: Floats, deviation: float) -> Floats:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -28,7 +27,7 @@ ALGORITHM = "RobustBarycentreAveraging"
 FALLOFF = 0.1
 """Distance of lines, in lengths, at which likeness is exp(-1/2)."""
 
-_STEPS = 64
+_STEPS = 40
 """Points that a line is walked on."""
 
 _CHUNK = 128
@@ -57,7 +56,7 @@ class LivePolylines(LiveObjects[Polyline]):
     their mean length, k `FALLOFF`. Which end a line was begun at makes no difference.
     """
 
-    first_spread: ClassVar[float] = 0.4
+    first_spread: float = 0.4
 
     def _checked_object(self, given: Polyline) -> Polyline:
         line = given.line
@@ -208,20 +207,29 @@ def warped(cost: Floats) -> Floats:
     Both ``(n, rows, columns)``, n pairings at once. Dynamic time warping (Sakoe & Chiba 1978), a diagonal at a time.
     """
     n, rows, columns = cost.shape
-    total = np.full((rows + 1, columns + 1, n), np.inf)
-    total[0, 0] = 0.0
-    costs = np.ascontiguousarray(np.moveaxis(cost, 0, 2))
-    for diagonal in range(rows + columns - 1):
-        i = np.arange(max(0, diagonal - columns + 1), min(rows, diagonal + 1))
-        j = diagonal - i
-        before = np.minimum(np.minimum(total[i, j], total[i, j + 1]), total[i + 1, j])
-        total[i + 1, j + 1] = costs[i, j] + before
-    pairs = np.zeros((n, rows, columns))
+    diagonal, row = np.mgrid[: rows + columns - 1, :rows]
+    column = np.clip(diagonal - row, 0, columns - 1)
+    costs = np.moveaxis(cost, 0, 2)[row, column]  # (diagonals, rows, n)
+    # The cheapest ways to the two diagonals before, a row and a column of nothing before the first.
+    last, last_but_one = np.full((2, rows + 1, n), np.inf)
+    last_but_one[0] = 0.0
+    came = np.zeros((rows + columns - 1, rows, n), dtype=np.int8)
+    for d in range(rows + columns - 1):
+        low, high = max(0, d - columns + 1), min(rows, d + 1)
+        both, above, left = last_but_one[low:high], last[low:high], last[low + 1 : high + 1]
+        straight = np.minimum(above, left)
+        came[d, low:high] = np.where(both <= straight, 0, np.where(above <= left, 1, 2))
+        now = np.full((rows + 1, n), np.inf)
+        now[low + 1 : high + 1] = costs[d, low:high] + np.minimum(both, straight)
+        last_but_one, last = last, now
     which, i, j = np.arange(n), np.full(n, rows - 1), np.full(n, columns - 1)
-    for _ in range(rows + columns - 1):
-        pairs[which, i, j] = 1.0
-        ways = np.stack([total[i, j, which], total[i, j + 1, which], total[i + 1, j, which]]).argmin(axis=0)
-        i, j = np.maximum(i - (ways != 2), 0), np.maximum(j - (ways != 1), 0)
+    path = np.empty((rows + columns - 1, 2, n), dtype=np.int64)
+    for d in range(rows + columns - 1):
+        path[d] = i, j
+        way = came[i + j, i, which]
+        i, j = np.maximum(i - (way != 2), 0), np.maximum(j - (way != 1), 0)
+    pairs = np.zeros((n, rows, columns))
+    pairs[which, path[:, 0], path[:, 1]] = 1.0
     return pairs
 
 

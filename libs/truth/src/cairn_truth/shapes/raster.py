@@ -132,24 +132,69 @@ class Grid:
 
 
 def filled(rings: Sequence[Floats], grid: Grid) -> Bools:
-    """Return which points of a grid ``(rows, columns)`` are inside the rings ``(k, 2)`` (even-odd rule).
+    """Return which points of a grid ``(rows, columns)`` are inside the rings ``(k, 2)`` (even-odd rule)."""
+    return np.asarray(all_filled([rings], grid)[0])
+
+
+def all_filled(regions: Sequence[Sequence[Floats]], grid: Grid) -> Bools:
+    """Return which points of a grid ``(regions, rows, columns)`` are inside each region, given by its rings.
 
     A scan line by row: cost is rows crossed by edges plus the points of the grid.
     """
-    start = np.concatenate(rings)
-    end = np.concatenate([part for ring in rings for part in (ring[1:], ring[:1])])
-    place = (np.stack([start[:, 1], end[:, 1]]) - grid.y) / grid.step
-    low, high = np.ceil(place.min(axis=0)), np.ceil(place.max(axis=0))  # rows low .. high - 1 are crossed
-    first = np.clip(low, 0, grid.rows).astype(np.int64)
-    count = np.maximum(np.clip(high, 0, grid.rows).astype(np.int64) - first, 0)
-    edge = np.repeat(np.arange(count.size), count)
-    row = first[edge] + np.arange(edge.size) - np.repeat(np.cumsum(count) - count, count)
-    share = (row - place[0, edge]) / (place[1, edge] - place[0, edge])
+    start, end, owner = _edges(regions)
+    low, high = (start[:, 1] - grid.y) / grid.step, (end[:, 1] - grid.y) / grid.step
+    edge, row, share = _crossed_rows(low, high, grid.rows)
     crossing = (start[edge, 0] + share * (end[edge, 0] - start[edge, 0]) - grid.x) / grid.step
     column = np.clip(np.ceil(crossing), 0, grid.columns).astype(np.int64)
-    wide = grid.columns + 1
-    crossed = np.bincount(row * wide + column, minlength=grid.rows * wide).reshape(grid.rows, wide)
-    return np.asarray(np.cumsum(crossed, axis=1)[:, :-1] % 2 == 1)
+    shape = len(regions), grid.rows, grid.columns + 1
+    place = (owner[edge] * grid.rows + row) * shape[2] + column
+    crossed = np.bincount(place, minlength=shape[0] * shape[1] * shape[2]).astype(np.uint8).reshape(shape)
+    return np.asarray(np.cumsum(crossed, axis=2, dtype=np.uint8)[..., :-1] & 1).astype(bool)
+
+
+def _edges(regions: Sequence[Sequence[Floats]]) -> tuple[Floats, Floats, Ints]:
+    """Return where the edges of all rings start and end ``(edges, 2)``, and the region of each."""
+    start = np.concatenate([ring for rings in regions for ring in rings])
+    end = np.concatenate([part for rings in regions for ring in rings for part in (ring[1:], ring[:1])])
+    owner = np.repeat(np.arange(len(regions)), [sum(map(len, rings)) for rings in regions])
+    return start, end, owner
+
+
+def _crossed_rows(start: Floats, end: Floats, rows: int) -> tuple[Ints, Ints, Floats]:
+    """Return each row from 0 that an edge from ``start`` to ``end (edges,)`` crosses: edge, row, and how far along."""
+    low, high = np.ceil(np.minimum(start, end)), np.ceil(np.maximum(start, end))  # rows low .. high - 1
+    first = np.clip(low, 0, rows).astype(np.int64)
+    count = np.maximum(np.clip(high, 0, rows).astype(np.int64) - first, 0)
+    edge = np.repeat(np.arange(count.size), count)
+    row = first[edge] + np.arange(edge.size) - np.repeat(np.cumsum(count) - count, count)
+    return edge, row, (row - start[edge]) / (end[edge] - start[edge])
+
+
+def overlaps(left: Sequence[Sequence[Floats]], right: Sequence[Sequence[Floats]], rows: int) -> Floats:
+    """Return the intersection over union ``(n,)`` of regions beside each other, each given by its rings.
+
+    Both are cut along ``rows`` scan lines, evenly over the two, and what lines share is measured exactly. Regions so
+    flat that no line meets them have nothing in common. Cost: n log n of all crossings.
+    """
+    start, end, owner = _edges([*left, *right])
+    pair, second = owner % len(left), owner >= len(left)
+    top, bottom = np.full(len(left), np.inf), np.full(len(left), -np.inf)
+    np.minimum.at(top, pair, start[:, 1])
+    np.maximum.at(bottom, pair, start[:, 1])
+    step = np.maximum((bottom - top) / rows, np.finfo(float).tiny)
+    low, high = ((y - top[pair]) / step[pair] - 0.5 for y in (start[:, 1], end[:, 1]))
+    edge, row, share = _crossed_rows(low, high, rows)
+    x = start[edge, 0] + share * (end[edge, 0] - start[edge, 0])
+    order = np.lexsort((x, pair[edge] * rows + row))
+    x, second = x[order], second[edge][order]
+    # Every line leaves a region as often as it enters it, so that past its last crossing it is in neither.
+    in_right = np.cumsum(second) & 1
+    in_left = np.cumsum(~second) & 1
+    width = np.diff(x, append=0.0)
+    of = pair[edge][order]
+    shared = np.bincount(of, weights=np.where(in_left & in_right, width, 0.0), minlength=len(left))
+    either = np.bincount(of, weights=np.where(in_left | in_right, width, 0.0), minlength=len(left))
+    return np.divide(shared, either, out=np.zeros(len(left)), where=either > 0.0)
 
 
 def area(ring: Floats) -> float:

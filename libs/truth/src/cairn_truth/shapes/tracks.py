@@ -3,23 +3,29 @@
 Whose track is whose is decided once for whole tracks, by the overlap of the tubes they make in space and time (their
 intersections over their unions, both summed over frames; Yang, Fan & Xu, "Video instance segmentation", ICCV 2019),
 so that a slip on some frames does not swap identities. A joined track has a keyframe where any labeler's had one and
-it is needed: out of sight by vote, its box the robust centre of the boxes that those who see it have there.
+it is needed: out of sight by vote, its shape what the shape's own kind makes of those that are in sight there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from ..classes.votes import Floats
-from .attributes import Attributes, checked_attributes
-from .boxes import LARGEST, Box
+from .attributes import Attributes, checked_attributes, joined_attributes
+from .boxes import Box, edges
+from .ellipses import Ellipse
 from .joined import JoinedObjects
+from .keypoints import Skeleton
+from .moving import Moving, moving
 from .objects import LiveObjects
+from .polygons import Polygon
 from .raster import Bools, Ints
-from .robust import student_mean
+from .rotated_boxes import RotatedBox
 
 VERSION = "1"
 """Changes whenever the same answers may give another value."""
@@ -27,30 +33,40 @@ VERSION = "1"
 ALGORITHM = "RobustTubeAveraging"
 
 _MOST_FRAMES = 512
-"""Frames at which two tracks are compared at most, evenly over the time of both."""
+"""Frames at which `tube_iou` compares two tracks at most."""
 
 _FINE = 0.01
-"""How far a box may be from a keyframe left out, in sizes of the box: less than a hand sees."""
+"""How far a shape may be from a keyframe left out, in sizes of the shape: less than a hand sees."""
+
+TrackShape = Box | RotatedBox | Ellipse | Polygon | Skeleton
+"""What can be followed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keyframe:
     """Where an object is at a frame, or that it is out of sight from there on until the next keyframe.
 
-    ``box`` may be None only where it is ``outside``.
+    ``box`` is its place where tracks are of upright boxes, ``shape`` where they are of another shape; both may be None
+    only where it is ``outside``. ``attributes`` hold from this frame on until they are stated anew.
     """
 
     frame: int
     box: Box | None = None
     outside: bool = False
     attributes: Attributes = ()
+    shape: TrackShape | None = None
+
+    @property
+    def place(self) -> TrackShape | None:
+        """The box or the other shape."""
+        return self.box if self.shape is None else self.shape
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
     """One object over time: ``id`` names it within the answer; keyframes by frame, each frame once.
 
-    Between keyframes in sight its box is interpolated; after the last keyframe nothing is said of it.
+    Between keyframes in sight its shape is interpolated; after the last keyframe nothing is said of it.
     """
 
     id: str
@@ -60,7 +76,19 @@ class Track:
 
 
 class LiveTracks(LiveObjects[Track]):
-    """Live state of a question answered with tracks of upright boxes; likeness is the overlap of their tubes."""
+    """Live state of a question answered with tracks of one shape; likeness is the overlap of their tubes.
+
+    ``shape``: the class of the shapes (`Box`, `RotatedBox`, `Ellipse`, `Polygon`, `Skeleton`), or how they move
+    (`moving.Moving`) where the shape's own state is not the usual one, such as skeletons with other sigmas.
+    """
+
+    def __init__(
+        self, tolerance: float = 0.5, classes: int = 0, shape: type[Any] | Moving[Any] = Box
+    ) -> None:
+        super().__init__(tolerance, classes)
+        self._moving: Moving[Any] = shape if isinstance(shape, Moving) else moving(shape)
+        self.dimensions = self._moving.kind.dimensions
+        self.first_spread = self._moving.kind.first_spread
 
     def _checked(self, answer: Sequence[Track]) -> tuple[Track, ...]:
         kept = super()._checked(answer)
@@ -84,19 +112,35 @@ class LiveTracks(LiveObjects[Track]):
                 raise ValueError(
                     f"keyframe {number} has frame {key.frame}; expected frames from 0 on, rising"
                 )
-            if key.box is None and not key.outside:
-                raise ValueError(f"keyframe {number} has no box and is not outside; expected one of them")
-            if key.box is not None and not _is_box(key.box):
-                raise ValueError(f"keyframe {number} has {key.box}; expected a finite box of some extent")
             try:
-                kept.append(replace(key, attributes=checked_attributes(key.attributes)))
+                kept.append(self._checked_keyframe(key))
             except ValueError as wrong:
-                raise ValueError(f"keyframe {number}: {wrong}") from None
+                raise ValueError(f"keyframe {number} {wrong}") from None
         if all(key.outside for key in kept):
             raise ValueError(
-                "the track is never in sight; expected a keyframe with a box that is not outside"
+                "the track is never in sight; expected a keyframe with a shape that is not outside"
             )
         return replace(given, keyframes=tuple(kept))
+
+    def _checked_keyframe(self, key: Keyframe) -> Keyframe:
+        kept = replace(key, attributes=checked_attributes(key.attributes))
+        wanted = self._moving.shape
+        name = "box" if wanted is Box else "shape"
+        if key.place is None:
+            if not key.outside:
+                raise ValueError(f"has no {name} and is not outside; expected one of them")
+            return kept
+        if key.box is not None and key.shape is not None:
+            raise ValueError("has a box and a shape; expected one of them")
+        if not isinstance(key.place, wanted):
+            raise ValueError(f"has a {type(key.place).__name__}; expected a {wanted.__name__}")
+        try:
+            place = self._moving.kind._checked_object(key.place)
+        except ValueError as wrong:
+            if wanted is Box:
+                raise ValueError(f"has {key.box}; expected a finite box of some extent: {wrong}") from None
+            raise
+        return _keyframe(kept.frame, place, kept.attributes, outside=kept.outside)
 
     def _join(self, votes: Sequence[tuple[str, tuple[Track, ...]]]) -> JoinedObjects[Track]:
         joined = super()._join(votes)
@@ -106,10 +150,19 @@ class LiveTracks(LiveObjects[Track]):
         return replace(joined, value=value, objects=objects)
 
     def _bounds(self, objects: Sequence[Track]) -> Floats:
-        return np.array([_bounds(one) for one in objects], dtype=np.float64).reshape(-1, 4)
+        shapes = [[key.place for key in one.keyframes if key.place is not None] for one in objects]
+        if not shapes:
+            return np.zeros((0, 4))
+        around = self._moving.kind._bounds([shape for of_track in shapes for shape in of_track])
+        first = np.cumsum([0, *(len(of_track) for of_track in shapes[:-1])])
+        low = np.minimum.reduceat(around[:, :2], first)
+        return np.concatenate([low, np.maximum.reduceat(around[:, 2:], first)], axis=1)
 
     def _similarity(self, left: Sequence[Track], right: Sequence[Track]) -> Floats:
-        return np.array([tube_iou(a, b) for a, b in zip(left, right, strict=True)], dtype=np.float64)
+        return _tube_overlap(left, right, self._moving, self._moving.frames)
+
+    def _squared_distance(self, likeness: Floats) -> Floats:
+        return self._moving.kind._squared_distance(likeness)
 
     def _place(
         self, objects: Sequence[Track], precision: Floats, corpus: Mapping[str, Floats]
@@ -119,47 +172,146 @@ class LiveTracks(LiveObjects[Track]):
         if all(one.keyframes == like.keyframes for one in objects):
             return like, share
         frames = np.unique(np.concatenate([_turning_frames(one) for one in objects]))
-        edges = np.stack([edges_at(one, frames) for one in objects], axis=1)
-        seen = ~np.isnan(edges[..., 0])
+        shown = [shapes_at(one, frames, self._moving) for one in objects]
+        seen = np.array([[shape is not None for shape in of_one] for of_one in shown]).T
         visible = seen @ share >= 0.5 * (1.0 - 1e-9)
         if not visible.any():  # all saw it, but never two at once
             return like, share
-        centre = np.zeros((frames.size, 4))
-        centre[visible], of_box = _boxes(edges[visible], seen[visible], precision)
-        return replace(like, keyframes=_keyframes(frames, centre, visible, objects, share)), of_box
+        places, of_shape = self._joined_shapes(shown, seen, visible, precision)
+        facts = _facts_at(objects, frames, seen, share)
+        return replace(like, keyframes=self._keyframes(frames, places, visible, facts, objects)), of_shape
+
+    def _joined_shapes(
+        self, shown: Sequence[Sequence[Any]], seen: Bools, visible: Bools, precision: Floats
+    ) -> tuple[Mapping[int, Any], Floats]:
+        """Return the joined shape at each frame in sight, by place in ``visible``, and each labeler's mean share."""
+        at = np.flatnonzero(visible).tolist()
+        who = {f: np.flatnonzero(seen[f]) for f in at}
+        several = [f for f in at if who[f].size > 1]
+        placed = self._moving.kind._places(
+            [[shown[k][f] for k in who[f].tolist()] for f in several],
+            [precision[who[f]] for f in several],
+            {},
+        )
+        places = {f: shown[int(who[f][0])][f] for f in at}
+        share = np.zeros(precision.size)
+        for f in at:
+            if who[f].size == 1:
+                share[who[f]] += 1.0
+        for f, (shape, of_shape) in zip(several, placed, strict=True):
+            places[f] = shape
+            share[who[f]] += of_shape
+        bare = [_bare(places[f]) for f in at]
+        return dict(zip(at, bare, strict=True)), share / len(at)
+
+    def _keyframes(
+        self,
+        frames: Ints,
+        places: Mapping[int, Any],
+        visible: Bools,
+        facts: Sequence[Attributes],
+        objects: Sequence[Track],
+    ) -> tuple[Keyframe, ...]:
+        """Return the keyframes that are needed: where it comes into sight and leaves, and to bend in between."""
+        starts = np.flatnonzero(np.diff(visible.astype(np.int64), prepend=0) == 1)
+        stops = np.flatnonzero(np.diff(visible.astype(np.int64), append=0) == -1) + 1
+        given = {key.frame for track in objects for key in track.keyframes}
+        keys: list[Keyframe] = []
+        for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+            run = self._moving.following([places[f] for f in range(start, stop)])
+            held = [(facts[start + k], self._moving.held(shape)) for k, shape in enumerate(run)]
+            size = np.sqrt(self._moving.areas(run))
+            for k in _needed(frames[start:stop], self._moving.numbers(run), size, held).tolist():
+                keys.append(_keyframe(int(frames[start + k]), run[k], facts[start + k]))
+            # In sight until the frame before the vote turns: said by a keyframe that is outside. At the very end
+            # nothing need be said, and the frame after the last may be one that the video has not.
+            if stop <= starts[-1] or (stop < frames.size and int(frames[stop]) in given):
+                keys.append(Keyframe(int(frames[stop]), None, outside=True))
+        return tuple(keys)
+
+
+def shapes_at(track: Track, frames: Ints, how: Moving[Any]) -> Sequence[Any]:
+    """Return a track's shape at each of ``frames (n,)``, rising; None where it is not in sight."""
+    keys = track.keyframes
+    at = np.array([key.frame for key in keys])
+    before = np.searchsorted(at, frames, side="right") - 1
+    after = np.minimum(before + 1, at.size - 1)
+    share = (frames - at[before]) / np.maximum(at[after] - at[before], 1)
+    places = [None if key.outside else key.place for key in keys]
+    targets = [key.place for key in keys]
+    shown: list[Any] = [None] * frames.size
+    moved: list[int] = []
+    ends: list[Any] = []
+    inside = np.flatnonzero((before >= 0) & (frames <= at[-1])).tolist()
+    goes = (share > 0.0).tolist()
+    for k, b, a in zip(inside, before[inside].tolist(), after[inside].tolist(), strict=True):
+        shown[k] = places[b]
+        # On the way out of sight, to no shape, it stays where it was last.
+        if goes[k] and places[b] is not None and targets[a] is not None:
+            moved.append(k)
+            ends.append(targets[a])
+    if moved:
+        between = how.between([shown[k] for k in moved], ends, share[moved])
+        for k, shape in zip(moved, between, strict=True):
+            shown[k] = shape
+    return shown
 
 
 def edges_at(track: Track, frames: Ints) -> Floats:
-    """Return left, top, right and bottom edge ``(frames, 4)`` of a track at frames; nan where it is not in sight."""
-    at = np.array([key.frame for key in track.keyframes])
-    out = np.array([key.outside for key in track.keyframes])
-    edges = np.full((at.size, 4), np.nan)
-    for k, key in enumerate(track.keyframes):
-        if key.box is not None:
-            edges[k] = (key.box.x, key.box.y, key.box.x + key.box.width, key.box.y + key.box.height)
-    before = np.searchsorted(at, frames, side="right") - 1
-    after = np.minimum(before + 1, at.size - 1)
-    span = np.maximum(at[after] - at[before], 1)
-    share = ((frames - at[before]) / span)[:, None]
-    # On the way out of sight, to no box, it stays where it was last.
-    target = np.where(np.isnan(edges[after]), edges[before], edges[after])
-    found = edges[before] + share * (target - edges[before])
-    return np.asarray(np.where(((before < 0) | out[before] | (frames > at[-1]))[:, None], np.nan, found))
+    """Return left, top, right and bottom edge ``(frames, 4)`` of a track of boxes; nan where it is not in sight."""
+    shown = shapes_at(track, frames, moving(Box))
+    found = np.full((len(shown), 4), np.nan)
+    seen = [k for k, box in enumerate(shown) if box is not None]
+    found[seen] = edges([shown[k] for k in seen])
+    return found
 
 
 def tube_iou(one: Track, other: Track) -> float:
-    """Return the intersection over union of two tracks, each summed over all frames."""
-    first = min(one.keyframes[0].frame, other.keyframes[0].frame)
-    last = max(one.keyframes[-1].frame, other.keyframes[-1].frame)
-    if last - first < _MOST_FRAMES:
-        frames = np.arange(first, last + 1)
-    else:
-        frames = np.unique(np.linspace(first, last, _MOST_FRAMES).astype(np.int64))
-    a, b = edges_at(one, frames), edges_at(other, frames)
-    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
-    shared = float(np.nansum(np.prod(np.maximum(high - low, 0.0), axis=1)))
-    sizes = sum(float(np.nansum(np.prod(e[:, 2:] - e[:, :2], axis=1))) for e in (a, b))
-    return shared / (sizes - shared) if sizes > shared else float(one.keyframes == other.keyframes)
+    """Return the intersection over union of two tracks of one shape, each summed over all frames."""
+    shape = next((type(key.place) for key in one.keyframes if key.place is not None), Box)
+    return float(_tube_overlap([one], [other], moving(shape), _MOST_FRAMES)[0])
+
+
+def _tube_overlap(left: Sequence[Track], right: Sequence[Track], how: Moving[Any], most: int) -> Floats:
+    """Return the overlap ``(n,)`` of the tubes of tracks beside each other, at ``most`` frames or fewer.
+
+    Frames are multiples of a power of two, so that a track that is one of many pairs is looked at once.
+    """
+    glimpses: dict[tuple[int, int], tuple[Ints, Sequence[Any], Floats]] = {}
+
+    def glimpse(track: Track, step: int) -> tuple[Ints, Sequence[Any], Floats]:
+        key = id(track), step
+        if key not in glimpses:
+            first, last = track.keyframes[0].frame, track.keyframes[-1].frame
+            frames = np.arange(-(-first // step), last // step + 1)
+            shown = shapes_at(track, frames * step, how)
+            seen = [k for k, shape in enumerate(shown) if shape is not None]
+            shapes = [shown[k] for k in seen]
+            glimpses[key] = frames[seen], shapes, how.areas(shapes)
+        return glimpses[key]
+
+    pair: list[int] = []
+    ones: list[Any] = []
+    others: list[Any] = []
+    both: list[Floats] = [np.zeros(0)]
+    total = np.zeros(len(left))
+    for number, (a, b) in enumerate(zip(left, right, strict=True)):
+        span = max(a.keyframes[-1].frame, b.keyframes[-1].frame) - min(
+            a.keyframes[0].frame, b.keyframes[0].frame
+        )
+        step = 1 << int(span // most).bit_length()
+        (at_a, shown_a, size_a), (at_b, shown_b, size_b) = glimpse(a, step), glimpse(b, step)
+        total[number] = size_a.sum() + size_b.sum()
+        _, in_a, in_b = np.intersect1d(at_a, at_b, assume_unique=True, return_indices=True)
+        both.append(size_a[in_a] + size_b[in_b])
+        ones += [shown_a[k] for k in in_a.tolist()]
+        others += [shown_b[k] for k in in_b.tolist()]
+        pair += [number] * in_a.size
+    alike = how.kind._similarity(ones, others) if ones else np.zeros(0)
+    # What two shapes share, from their IoU and their sizes.
+    shared = np.bincount(pair, weights=alike / (1.0 + alike) * np.concatenate(both), minlength=len(left))
+    same = np.array([a.keyframes == b.keyframes for a, b in zip(left, right, strict=True)], dtype=np.float64)
+    return np.where((total > shared) & (same == 0.0), shared / np.maximum(total - shared, 1e-300), same)
 
 
 def _turning_frames(track: Track) -> Ints:
@@ -167,46 +319,46 @@ def _turning_frames(track: Track) -> Ints:
     return np.array([*(key.frame for key in track.keyframes), track.keyframes[-1].frame + 1])
 
 
-def _boxes(edges: Floats, seen: Bools, precision: Floats) -> tuple[Floats, Floats]:
-    """Return robust edges ``(frames, 4)`` of those ``(frames, n, 4)`` in sight, and each labeler's share ``(n,)``."""
-    size = np.maximum(edges[..., 2:] - edges[..., :2], 1e-9)
-    unit = np.nanmedian(np.concatenate([size, size], axis=2), axis=1, keepdims=True)
-    # An edge that is off by a share of the box takes about that share from the overlap.
-    scale = np.where(seen[..., None], precision[None, :, None] / unit**2, 0.0)
-    filled = np.where(seen[..., None], edges, 0.0)
-    centre, share = student_mean(filled, scale)
-    turned = centre[:, :2] >= centre[:, 2:]
-    if turned.any():  # boxes apart, their edges crossed over: the heaviest one's
-        frame = np.flatnonzero(turned.any(axis=1))
-        heaviest = scale[frame, :, 0].argmax(axis=1)
-        centre[frame] = filled[frame, heaviest]
-    return centre, np.asarray(share.mean(axis=(0, 2)), dtype=np.float64)
+def _facts_at(objects: Sequence[Track], frames: Ints, seen: Bools, share: Floats) -> Sequence[Attributes]:
+    """Return the attributes at each frame: what each who sees it last stated of each, by weighted vote."""
+    if not any(key.attributes for one in objects for key in one.keyframes):
+        return [()] * frames.size
+    stated = [_facts_of(one, frames) for one in objects]
+    return [
+        joined_attributes([stated[k][f] for k in who.tolist()], share[who])
+        for f, who in enumerate(np.flatnonzero(row) for row in seen)
+    ]
 
 
-def _keyframes(
-    frames: Ints, edges: Floats, visible: Bools, objects: Sequence[Track], share: Floats
-) -> tuple[Keyframe, ...]:
-    """Return the keyframes that are needed: where it comes into sight and leaves, and to bend in between."""
-    starts = np.flatnonzero(np.diff(visible.astype(np.int64), prepend=0) == 1)
-    stops = np.flatnonzero(np.diff(visible.astype(np.int64), append=0) == -1) + 1
-    given = {key.frame for track in objects for key in track.keyframes}
-    keys: list[Keyframe] = []
-    for start, stop in zip(starts, stops, strict=True):
-        for k in bends(frames[start:stop], edges[start:stop]) + start:
-            keys.append(Keyframe(int(frames[k]), _box(edges[k])))
-        # In sight until the frame before the vote turns: said by a keyframe that is outside. At the very end nothing
-        # need be said, and the frame after the last may be one that the video has not.
-        if stop < starts[-1] or (stop < frames.size and frames[stop] in given):
-            keys.append(Keyframe(int(frames[stop]), None, outside=True))
-    return tuple(_with_attributes(keys, objects, share))
+def _facts_of(track: Track, frames: Ints) -> Sequence[Attributes]:
+    known: dict[str, Any] = {}
+    upto: list[Attributes] = [()]
+    for key in track.keyframes:
+        known.update(key.attributes)
+        upto.append(tuple(sorted(known.items())))
+    at = [key.frame for key in track.keyframes]
+    return [upto[k] for k in np.searchsorted(at, frames, side="right").tolist()]
 
 
-def bends(frames: Ints, edges: Floats) -> Ints:
-    """Return which keyframes ``(kept,)`` show a run of boxes ``(n, 4)``, interpolated, to within a share of their size.
+def _needed(frames: Ints, numbers: Floats, size: Floats, held: Sequence[Hashable]) -> Ints:
+    """Return which keyframes ``(kept,)`` of a run in sight are needed: where what holds changes, and to bend."""
+    turns = [0, *(k for k in range(1, len(held)) if held[k] != held[k - 1]), len(held) - 1]
+    kept = {0, len(held) - 1}
+    for low, high in pairwise(turns):
+        kept |= set(
+            (bends(frames[low : high + 1], numbers[low : high + 1], size[low : high + 1]) + low).tolist()
+        )
+    return np.array(sorted(kept), dtype=np.int64)
 
-    Ramer (1972) with distances at equal times.
+
+def bends(frames: Ints, numbers: Floats, size: Floats | None = None) -> Ints:
+    """Return which keyframes ``(kept,)`` show a run of shapes ``(n, d)``, interpolated, to within a share of their size.
+
+    ``size (n,)`` in the unit of the numbers, from edges of boxes where it is not given; numbers that are nan count for
+    nothing. Ramer (1972) with distances at equal times.
     """
-    tolerance = _FINE * np.sqrt(np.maximum(np.prod(edges[:, 2:] - edges[:, :2], axis=1), 0.0))
+    if size is None:
+        size = np.sqrt(np.maximum(np.prod(numbers[:, 2:] - numbers[:, :2], axis=1), 0.0))
     kept = {0, frames.size - 1}
     pending = [(0, frames.size - 1)]
     while pending:
@@ -215,8 +367,8 @@ def bends(frames: Ints, edges: Floats) -> Ints:
             continue
         inner = slice(low + 1, high)
         share = ((frames[inner] - frames[low]) / (frames[high] - frames[low]))[:, None]
-        off = np.abs(edges[inner] - (edges[low] + share * (edges[high] - edges[low]))).max(axis=1)
-        excess = off - tolerance[inner]
+        off = np.abs(numbers[inner] - (numbers[low] + share * (numbers[high] - numbers[low])))
+        excess = np.where(np.isnan(off), 0.0, off).max(axis=1) - _FINE * size[inner]
         worst = int(excess.argmax())
         if excess[worst] > 0.0:
             at = low + 1 + worst
@@ -225,39 +377,15 @@ def bends(frames: Ints, edges: Floats) -> Ints:
     return np.array(sorted(kept), dtype=np.int64)
 
 
-def _with_attributes(keys: list[Keyframe], objects: Sequence[Track], share: Floats) -> list[Keyframe]:
-    """Return keyframes with the facts that the heaviest who states any at that frame or before states there."""
-    order = np.argsort(-share, kind="stable")
-    stating = [objects[int(k)] for k in order if any(key.attributes for key in objects[int(k)].keyframes)]
-    if not stating:
-        return keys
-    chosen = stating[0].keyframes
-    at = np.array([key.frame for key in chosen])
-    found = np.searchsorted(at, [key.frame for key in keys], side="right") - 1
-    return [
-        replace(key, attributes=chosen[int(k)].attributes) if k >= 0 else key
-        for key, k in zip(keys, found, strict=True)
-    ]
+def _keyframe(frame: int, place: Any, attributes: Attributes, *, outside: bool = False) -> Keyframe:
+    if isinstance(place, Box):
+        return Keyframe(frame, place, outside, attributes)
+    return Keyframe(frame, None, outside, attributes, place)
 
 
-def _box(edges: Floats) -> Box:
-    x0, y0, x1, y1 = (float(v) for v in edges)
-    return Box("", x0, y0, x1 - x0, y1 - y0)
-
-
-def _is_box(box: Box) -> bool:
-    numbers = np.array([box.x, box.y, box.width, box.height], dtype=np.float64)
-    return bool((np.abs(numbers) <= LARGEST).all() and box.width > 0.0 and box.height > 0.0)
-
-
-def _bounds(track: Track) -> tuple[float, float, float, float]:
-    boxes = [key.box for key in track.keyframes if key.box is not None]
-    return (
-        min(box.x for box in boxes),
-        min(box.y for box in boxes),
-        max(box.x + box.width for box in boxes),
-        max(box.y + box.height for box in boxes),
-    )
+def _bare(shape: Any) -> Any:
+    """Return a shape without class and attributes, which are the track's and the keyframe's."""
+    return replace(shape, class_id="", attributes=()) if shape.class_id or shape.attributes else shape
 
 
 def _each_its_own(names: Sequence[str]) -> list[str]:

@@ -23,7 +23,7 @@ class LiveTurned(LiveVectors[O], Generic[O]):
     """Live state of shapes with centre, two sizes (whole, not half) and a rotation."""
 
     per_coordinate: ClassVar[float] = EDGES
-    dimensions: ClassVar[float] = 5.0
+    dimensions: float = 5.0
 
     def _bounds(self, objects: Sequence[O]) -> Floats:
         vector = self._vectors(objects)
