@@ -33,6 +33,11 @@ from cairn.consensus.v1.consensus_pb2_grpc import (
     ConsensusServiceServicer,
     add_ConsensusServiceServicer_to_server,
 )
+from cairn.dispatch.v1.task_dispatch_pb2 import CreateTasksResponse, Task, TaskResult
+from cairn.dispatch.v1.task_dispatch_pb2_grpc import (
+    TaskDispatchServiceServicer,
+    add_TaskDispatchServiceServicer_to_server,
+)
 from cairn.events.v1.annotation_store_events_pb2 import (
     ItemsImported,
     LabelFinalized,
@@ -56,6 +61,7 @@ from cairn.inference.v1 import inference_pb2 as api
 from cairn.inference.v1.inference_pb2_grpc import InferenceServiceStub
 from cairn.label.v1.label_schema_pb2 import ChoiceQuestion, LabelClass, LabelSchema, NumberQuestion, Question
 from cairn.label.v1.label_value_pb2 import Answer, BlobRef
+from cairn_inference import validation_answers
 from cairn_inference.__main__ import SERVICE
 from cairn_inference.domain.features import TEXT_SPEC
 from cairn_inference.messages import policy_of
@@ -89,6 +95,7 @@ class Crowd(ConsensusServiceServicer):
         self.asked: list[str] = []
         self.votes = 3
         self.away = False
+        self.truth_of = truth_of
 
     async def BatchGetPosteriors(self, request: Any, context: Any) -> BatchGetPosteriorsResponse:
         if self.away:
@@ -99,12 +106,27 @@ class Crowd(ConsensusServiceServicer):
                 Posterior(
                     item=item,
                     question=request.question,
-                    classes=[ClassProbability(class_id=truth_of(item), probability=0.999)],
+                    classes=[ClassProbability(class_id=self.truth_of(item), probability=0.999)],
                     votes=self.votes,
                 )
                 for item in request.items
             ]
         )
+
+
+class Dispatch(TaskDispatchServiceServicer):
+    """Task-dispatch, which hears wishes."""
+
+    def __init__(self) -> None:
+        self.wishes: list[Any] = []
+        self.away = 0
+
+    async def CreateTasks(self, request: Any, context: Any) -> CreateTasksResponse:
+        if self.away:
+            self.away -= 1
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "away")
+        self.wishes += request.wishes
+        return CreateTasksResponse(results=[TaskResult(task=Task()) for _ in request.wishes])
 
 
 class Blobs(AnnotationStoreServiceServicer):
@@ -239,6 +261,14 @@ async def crowd(world: World) -> Crowd:
     return servicer
 
 
+@pytest.fixture(autouse=True)
+async def dispatch(world: World, monkeypatch: pytest.MonkeyPatch) -> Dispatch:
+    monkeypatch.setattr(validation_answers, "_REST", 0.1)
+    servicer = Dispatch()
+    await world.fake_peer("task-dispatch", servicer, add_TaskDispatchServiceServicer_to_server)
+    return servicer
+
+
 @pytest.fixture
 async def blobs(world: World) -> Blobs:
     servicer = Blobs()
@@ -281,6 +311,11 @@ def scores(events: Sequence[Any]) -> dict[str, Any]:
 async def validation_keys(stage: Stage) -> set[str]:
     rows = await stage.service.database.fetch("SELECT item FROM item WHERE validation")
     return {row["item"] for row in rows}
+
+
+async def answers_let_through(stage: Stage) -> dict[str, str]:
+    rows = await stage.service.database.fetch("SELECT item, answer FROM let_through")
+    return {row["item"]: row["answer"] for row in rows}
 
 
 # --- the start
@@ -347,6 +382,11 @@ async def test_from_people_to_a_model_that_answers_alone(stage: Stage) -> None:
     assert threshold.round == 1
     assert threshold.validation_items == len(sample)
 
+    through = await answers_let_through(stage)
+    assert through, "the threshold lets a part of the sample through, on paper"
+    assert set(through) <= sample
+    assert all(answer == truth_of(key) for key, answer in through.items())
+
     left = {item.key for item in items} - {item.key for item in by_people}
     await routed.until(
         lambda events: {k for k, r in routes(events).items() if r.route == ROUTE_AUTO}, timeout=30
@@ -379,6 +419,9 @@ async def test_from_people_to_a_model_that_answers_alone(stage: Stage) -> None:
     late = {key: route for key, route in routes(routed.events).items() if "late-" in key}
     assert all(route.revision == 1 for route in late.values()), "routed once, not to people first"
     assert any(route.route == ROUTE_AUTO for route in late.values())
+    surest = "validation AND score >= (SELECT score FROM threshold WHERE threshold = 1)"
+    assert len(through := await answers_let_through(stage)) == await stage.count(surest)
+    assert any("late-" in key for key in through), "what comes later goes the way of any other"
 
     # A failed audit ends it, until a person lets a fresh round decide.
     stopped, resumed = await stage.heard(AutoLabelingStopped), await stage.heard(AutoLabelingResumed)
@@ -399,6 +442,7 @@ async def test_from_people_to_a_model_that_answers_alone(stage: Stage) -> None:
     await thresholds.count(2)
     assert thresholds.events[1].message.threshold.round == 2
     assert thresholds.events[1].message.threshold.round_delta == pytest.approx(threshold.round_delta / 4)
+    assert through.items() <= (await answers_let_through(stage)).items()
 
 
 # --- what it hears
@@ -662,10 +706,10 @@ async def test_a_model_of_ones_own_is_checked_promoted_and_asked(stage: Stage) -
     assert sum(answer.results[0].prediction.probabilities) == pytest.approx(1.0, abs=1e-4)
 
 
-def model_that_always_says(place: int, classes: int) -> bytes:
-    """A model that reads nothing and is 90 % sure."""
-    rest = 0.1 / (classes - 1)
-    logits = np.log([0.9 if at == place else rest for at in range(classes)]).astype(np.float32)
+def model_that_always_says(place: int, classes: int, sure: float = 0.9) -> bytes:
+    """A model that reads nothing."""
+    rest = (1.0 - sure) / (classes - 1)
+    logits = np.log([sure if at == place else rest for at in range(classes)]).astype(np.float32)
     graph = helper.make_graph(
         [
             helper.make_node("MatMul", ["x", "nothing"], ["zeros"]),
@@ -713,6 +757,55 @@ async def test_a_class_that_is_gone_is_no_automatic_answer_and_stops_nothing(sta
     )
     await eventually(lambda: stage.count(still_to_route), 0)
     assert await stage.count("route = 1") == 0
+
+
+async def test_people_are_asked_for_more_about_the_sample_once_a_model_waits(
+    stage: Stage, dispatch: Dispatch
+) -> None:
+    """Their doubt in it counts as the model's error, so it is worth all the answers that the project allows."""
+    items = texts(60)
+    dispatch.away = 1  # the first try fails, and is made again
+    await stage.world.publish(created(), *imported(items))
+    await eventually(lambda: stage.count("feature_state = 1"), 60)
+    sample = await validation_keys(stage)
+    await stage.world.publish(*labeled(items))
+    await eventually(lambda: stage.count("label IS NOT NULL"), 60)
+    version = await upload(stage, head())
+    assert not dispatch.wishes, "nobody waits for them"
+    await stage.api.PromoteModelVersion(api.PromoteModelVersionRequest(name=version.name))
+    await eventually(lambda: stage.count("answers_wished"), len(sample))
+    assert {wish.item.rpartition("/")[2] for wish in dispatch.wishes} == sample, "people were 97 % sure"
+    assert {(wish.answers_wanted, wish.priority) for wish in dispatch.wishes} == {(10, 1.0)}
+    assert len(dispatch.wishes) == len(sample), "each is wished for once"
+
+
+async def test_what_was_let_through_is_judged_by_its_answer_ever_after(
+    world: World, crowd: Crowd, blobs: Blobs, settings: dict[str, Any]
+) -> None:
+    """The first version says "good", and people agree. Then they find that all is bad, and so does the second version:
+    by itself it would pass, but not with what the first has let through."""
+    items = [Item(key=f"good-{number}", text=f"film {number}") for number in range(150)]
+    set_ = await world.listen(ThresholdSet)
+    async with world.run(SERVICE, **settings) as service:
+        stage = Stage(world, service, crowd, blobs)
+        await world.publish(created(), *imported(items), *labeled(items))
+        await eventually(lambda: stage.count("feature_state = 1 AND label IS NOT NULL"), 150)
+        first = await upload(stage, model_that_always_says(1, 2, 0.999))
+        await stage.api.PromoteModelVersion(api.PromoteModelVersionRequest(name=first.name))
+        await set_.count(1, timeout=30)
+        assert set_.events[0].message.threshold.score <= 1.0
+        through = await answers_let_through(stage)
+        assert through == dict.fromkeys(await validation_keys(stage), "good")
+
+    crowd.truth_of = lambda _: "bad"
+    async with world.run(SERVICE, **settings) as service:
+        stage = Stage(world, service, crowd, blobs)
+        second = await upload(stage, model_that_always_says(0, 2, 0.999))
+        await stage.api.PromoteModelVersion(api.PromoteModelVersionRequest(name=second.name))
+        await eventually(lambda: stage.count("scored_round = 2 AND predicted = 'bad'"), 150)
+        await eventually(lambda: service.database.fetchval("SELECT routed_scores FROM project"), 2)
+        assert await service.database.fetchval("SELECT threshold IS NULL FROM project")
+        assert await answers_let_through(stage) == through, "nothing is forgotten, and nothing told anew"
 
 
 async def test_a_project_whose_model_is_gone_holds_up_nobody_else(stage: Stage) -> None:

@@ -6,6 +6,7 @@ from importlib.resources import files
 
 from cairn.annotation.v1.annotation_store_pb2_grpc import AnnotationStoreServiceStub
 from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceStub
+from cairn.dispatch.v1.task_dispatch_pb2_grpc import TaskDispatchServiceStub
 from cairn.inference.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
 from cairn_inference.config import InferenceSettings, forbid_network
 from cairn_inference.featurising import Extractors, Featuriser
@@ -19,6 +20,7 @@ from cairn_inference.store import InferenceStore
 from cairn_inference.subscriptions import subscriptions
 from cairn_inference.trainer import Trainer, TrainingLimits
 from cairn_inference.training_process import TrainingProcess
+from cairn_inference.validation_answers import ValidationAnswers
 from cairn_inference.working import Worker
 from cairn_kit.lifecycle import Chassis, Service
 
@@ -29,6 +31,7 @@ async def wire(chassis: Chassis[InferenceSettings]) -> None:
     key = settings.sampling_key.get_secret_value().encode()
     annotations = chassis.peers.stub(AnnotationStoreServiceStub, "annotation-store")
     consensus = chassis.peers.stub(ConsensusServiceStub, "consensus")
+    dispatch = chassis.peers.stub(TaskDispatchServiceStub, "task-dispatch")
 
     store = InferenceStore()
     models = ModelStore(settings.blob_url)
@@ -39,6 +42,7 @@ async def wire(chassis: Chassis[InferenceSettings]) -> None:
 
     featuriser = Featuriser(database, store, extractors, annotations)
     rounds = ScoringRounds(database, store, scorer, consensus, key, settings.route_patience)
+    wishes = ValidationAnswers(database, store, dispatch)
     limits = TrainingLimits(
         interval=settings.training_interval,
         growth=settings.training_growth,
@@ -49,7 +53,7 @@ async def wire(chassis: Chassis[InferenceSettings]) -> None:
     trainings = settings.work_dir / "trainings"
     process = await chassis.enter(TrainingProcess(trainings))
     trainer = Trainer(database, store, models, scorer, process, trainings, limits)
-    routing = Worker(database, "routing", [featuriser.step, rounds.step])
+    routing = Worker(database, "routing", [featuriser.step, wishes.step, rounds.step])
     training = Worker(database, "training", [trainer.step])
 
     def wake() -> None:

@@ -54,6 +54,7 @@ def policy_of(message: ProjectMessage) -> Policy:
         delta=routing.delta or 0.1,
         validation_share=routing.validation_share or 0.1,
         min_answers=quality.min_answers or 2,
+        max_answers=max(quality.min_answers or 2, quality.max_answers or 10),
         automatic=routing.promotion != PROMOTION_POLICY_MANUAL,
     )
 

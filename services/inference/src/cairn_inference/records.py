@@ -27,6 +27,7 @@ class Policy:
     delta: float
     validation_share: float
     min_answers: int
+    max_answers: int
     automatic: bool
 
 

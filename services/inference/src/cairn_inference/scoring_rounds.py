@@ -75,6 +75,9 @@ _WORTH_TELLING = 0.05
 _REST = 4.0
 """How many times as long as it took to fail a project rests: it takes a fifth of the time from the others at most."""
 
+_FIRST_PAUSE = 15.0
+"""Seconds until the same sample is looked at again, for people may have become surer of it; doubled each time."""
+
 _NOTHING_PASSES = 2.0
 """Stands for a threshold that no score reaches."""
 
@@ -98,9 +101,8 @@ class ScoringRounds:
         self._key = sampling_key
         self._patience = route_patience
         self._announcer = Announcer(store)
-        self._considered: dict[tuple[str, str], tuple[tuple[int, ...], int]] = {}
-        """What was the case at the last look, and how many validation items were settled: consensus is not asked
-        again each second."""
+        self._considered: dict[tuple[str, str], _Considered] = {}
+        """The last look at each project's sample: consensus is not asked again each second."""
         self._rests_until: dict[tuple[str, str], float] = {}
         """Of projects that failed: until when, on the loop's clock, they are passed over."""
 
@@ -179,8 +181,7 @@ class ScoringRounds:
         sample = await self._store.validation_scores(self._database, project)
         if project.stop in {Stop.NONE, Stop.DRIFT} and self._round_is_due(project, sample):
             found = await self._hold(project, version, sample)
-            settled = sum(1 for item in sample if item.labeled)
-            self._considered[project.tenant, project.id] = (_circumstances(project), settled)
+            self._note_look(project, sum(1 for item in sample if item.labeled))
             if found is not None:
                 await self._end_round(project, *found)
                 return
@@ -191,8 +192,8 @@ class ScoringRounds:
 
     def _round_is_due(self, project: Project, sample: Sequence[ValidationScore]) -> bool:
         labeled = sum(1 for item in sample if item.labeled)
-        before, items = self._considered.get((project.tenant, project.id), ((), 0))
-        if before == _circumstances(project) and labeled < 1.1 * items:
+        last, now = self._considered.get((project.tenant, project.id)), asyncio.get_running_loop().time()
+        if last is not None and last.holds(_circumstances(project), labeled, now):
             return False  # a round was held, or found not worth its delta, on about this evidence
         return round_is_due(
             labeled,
@@ -200,6 +201,13 @@ class ScoringRounds:
             same_version=project.validation_scores == project.score_round,
             evidence_before=project.validation_items,
         )
+
+    def _note_look(self, project: Project, settled: int) -> None:
+        """The same evidence is looked at ever more seldom."""
+        place, now = (project.tenant, project.id), asyncio.get_running_loop().time()
+        last, circumstances = self._considered.get(place), _circumstances(project)
+        pause = 2.0 * last.pause if last is not None and last.circumstances == circumstances else _FIRST_PAUSE
+        self._considered[place] = _Considered(circumstances, settled, pause, now + pause)
 
     async def _hold(
         self, project: Project, version: Version, sample: Sequence[ValidationScore]
@@ -403,6 +411,20 @@ class ScoringRounds:
                 for message in routed_events(place[1], routes):
                     announce(tx, project_event(place, message))
         return len(overdue)
+
+
+@dataclass(frozen=True, slots=True)
+class _Considered:
+    """A look at a sample: what was the case, how many validation items were settled, how long they rest, until when."""
+
+    circumstances: tuple[int, ...]
+    settled: int
+    pause: float
+    until: float
+
+    def holds(self, circumstances: tuple[int, ...], settled: int, now: float) -> bool:
+        """Whether another look would show about the same."""
+        return circumstances == self.circumstances and settled < 1.1 * self.settled and now < self.until
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,7 @@ class InferenceStore:
             policy.delta,
             policy.validation_share,
             policy.min_answers,
+            policy.max_answers,
             policy.automatic,
         )
         return tag.endswith(" 1")
@@ -265,6 +266,17 @@ class InferenceStore:
             for row in rows
         ]
 
+    async def doubtful_validation(
+        self, reader: Reader, project: Project, confidence: float, limit: int
+    ) -> list[str]:
+        """Validation items that people settled with less confidence, and were not asked about again."""
+        rows = await reader.fetch(SQL.doubtful_validation, project.tenant, project.id, confidence, limit)
+        return [row["item"] for row in rows]
+
+    async def answers_wished(self, tx: Transaction, project: Project, keys: Sequence[str]) -> None:
+        """Note that people were asked for all the answers that these items may get."""
+        await tx.execute(SQL.answers_wished, project.tenant, project.id, list(keys))
+
     async def let_through(self, tx: Transaction, project: Project) -> None:
         """Note which validation items the threshold in force lets through, if there is one."""
         await tx.execute(SQL.let_through, project.tenant, project.id)
@@ -277,7 +289,7 @@ class InferenceStore:
         return {row["item"]: row["answer"] for row in rows}
 
     async def pool_items(self, reader: Reader, project: Project) -> int:
-        """How many items a model has labeled, or may still label."""
+        """How many items there are from which the validation sample was drawn, without it."""
         count: int = await reader.fetchval(SQL.pool_items, project.tenant, project.id)
         return count
 
@@ -605,6 +617,7 @@ def _project(row: Any) -> Project:
         delta=row["delta"],
         validation_share=row["validation_share"],
         min_answers=row["min_answers"],
+        max_answers=row["max_answers"],
         automatic=row["automatic"],
     )
     same = (

@@ -49,6 +49,9 @@ VALIDATION_PRIORITY = 1.0
 _HIGHEST = 0.9
 """Everything else stays below the validation sample."""
 
+_DOUBT_SHARE = 0.1
+"""Of alpha. People's doubt in the sample counts as error of the model: it may take a tenth, the model needs the rest."""
+
 RANDOM_SHARE = 0.1
 """Items asked in random order whatever the model thinks: it cannot talk itself out of a blind spot."""
 
@@ -85,6 +88,11 @@ def margin_priority(margins: Floats, chance: Floats) -> Floats:
     return np.asarray(_HIGHEST * np.where(at_random, chance / RANDOM_SHARE, 1.0 - margins))
 
 
+def certainty_wanted(alpha: float) -> float:
+    """How sure people should be of the validation sample, of which a bound of `alpha` is to be shown."""
+    return 1.0 - _DOUBT_SHARE * alpha
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """The validation items that a round may use, as the serving version and people see them.
@@ -118,8 +126,8 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What a round tests: error at most `alpha`, of the pool of `pool_items` still to label or labeled by a model, with
-    the share of `delta` that falls to the round."""
+    """What a round tests: error at most `alpha` in a pool that has `pool_items` beside the sample, with the share of
+    `delta` that falls to the round."""
 
     alpha: float
     delta: float

@@ -1,12 +1,12 @@
 -- name: upsert_project
 INSERT INTO project (tenant, project, revision, question, unroutable, class_ids, alpha, delta, validation_share,
-                     min_answers, automatic, routed_question)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $4)
+                     min_answers, max_answers, automatic, routed_question)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $4)
 ON CONFLICT (tenant, project) DO UPDATE SET
     revision = excluded.revision, question = excluded.question, unroutable = excluded.unroutable,
     class_ids = excluded.class_ids, alpha = excluded.alpha, delta = excluded.delta,
     validation_share = excluded.validation_share, min_answers = excluded.min_answers,
-    automatic = excluded.automatic,
+    max_answers = excluded.max_answers, automatic = excluded.automatic,
     routed_question = coalesce(nullif(excluded.question, ''), project.routed_question)
 WHERE project.revision < excluded.revision
 
@@ -183,12 +183,20 @@ WHERE p.tenant = $1 AND p.project = $2 AND i.validation AND i.scored_round = p.s
     AND i.predicted = ANY (p.class_ids)
 ON CONFLICT DO NOTHING
 
+-- name: doubtful_validation
+SELECT item FROM item
+WHERE tenant = $1 AND project = $2 AND validation AND label_source = 2 AND label_confidence < $3 AND NOT answers_wished
+ORDER BY item
+LIMIT $4
+
+-- name: answers_wished
+UPDATE item SET answers_wished = true WHERE tenant = $1 AND project = $2 AND item = ANY ($3)
+
 -- name: answers_let_through
 SELECT item, answer FROM let_through WHERE tenant = $1 AND project = $2 AND question = $3 ORDER BY item
 
 -- name: pool_items
--- The items that the promise is about: those that a model has labeled, and those that one may still label.
-SELECT count(*) FROM item WHERE tenant = $1 AND project = $2 AND NOT validation AND NOT gold AND (open OR route = 1)
+SELECT count(*) FROM item WHERE tenant = $1 AND project = $2 AND NOT validation AND NOT gold
 
 -- name: scores_since
 SELECT score FROM item
