@@ -158,7 +158,7 @@ def cuboid(name: str, x: float, y: float, facts: list[pb.AttributeValue], chance
 )
 def test_shapes_that_most_saw_are_there_with_their_class_and_attributes(kind: str, draw: Draw) -> None:
     rules = ShapesQuestion(classes=CLASSES)
-    state = check_kind([Question(id="q", **{kind: rules})], crowd(kind, draw), PICTURE)  # type: ignore[arg-type]
+    state = check_kind([Question(id="q", **{kind: rules})], crowd(kind, draw, 3), PICTURE)  # type: ignore[arg-type]
     found = leading(state, "i0")
     car, dog = getattr(getattr(found.answer, kind), kind)
     assert (car.class_id, dog.class_id) == ("car", "dog")
@@ -211,7 +211,7 @@ def test_joined_outlines_stay_on_the_picture() -> None:
         )
 
     question = Question(id="q", polygons=ShapesQuestion(classes=CLASSES))
-    check_kind([question], crowd("polygons", at_the_edge), PICTURE)
+    check_kind([question], crowd("polygons", at_the_edge, 2), PICTURE)
 
 
 def test_what_says_nothing_is_left_out_of_an_answer_and_the_rest_is_heard() -> None:
@@ -389,13 +389,13 @@ def test_tracks_of_any_shape(shape: schema_pb.TrackShape.ValueType) -> None:
     ) -> pb.Track:
         keyframes = [
             pb.Keyframe(frame=0, attributes=facts[:1], **{field: draw("", x, y, [], chance)}),
-            pb.Keyframe(frame=20, attributes=facts[1:], **{field: draw("", x + 60, y, [], chance)}),
-            pb.Keyframe(frame=40, outside=True),
+            pb.Keyframe(frame=6, attributes=facts[1:], **{field: draw("", x + 60, y, [], chance)}),
+            pb.Keyframe(frame=12, outside=True),
         ]
         return pb.Track(id=f"{'t' * 58}{names.randrange(10**5)}", class_id=name, keyframes=keyframes)
 
     rules = TracksQuestion(classes=CLASSES, shape=shape, points=["head", "tail"])
-    state = check_kind([Question(id="q", tracks=rules)], crowd("tracks", track), VIDEO)
+    state = check_kind([Question(id="q", tracks=rules)], crowd("tracks", track, 2), VIDEO)
     car, dog = leading(state, "i0").answer.tracks.tracks
     assert (car.class_id, dog.class_id) == ("car", "dog")
     assert car.keyframes[0].attributes[0].option == "red"

@@ -39,7 +39,7 @@ class ChoiceState(FittedState):
         self._model_vote: dict[ItemKey, LabelerName] = {}
 
     def vote(self, item: ItemKey, labeler: LabelerName, answer: Answer) -> None:
-        self._live.update(item, labeler, self._place[answer.choice])
+        self._live.add(item, labeler, self._place[answer.choice])
 
     def score(
         self, item: ItemKey, model: str, probabilities: Sequence[float], class_ids: Sequence[str]
@@ -52,7 +52,7 @@ class ChoiceState(FittedState):
         if before is not None and before != labeler:
             self._live.withdraw(item, before)
         self._model_vote[item] = labeler
-        self._live.update(item, labeler, self._place[class_ids[best]])
+        self._live.add(item, labeler, self._place[class_ids[best]])
 
     def know(self, item: ItemKey, truth: Answer) -> None:
         if truth.WhichOneof("value") == "choice":
@@ -116,11 +116,11 @@ class ChoicesState(FittedState):
         self._live: LiveChoices = LiveChoices()
 
     def vote(self, item: ItemKey, labeler: LabelerName, answer: Answer) -> None:
-        self._live.update(item, labeler, answer.choices.class_ids)
+        self._live.update(item, labeler, tuple(answer.choices.class_ids))
 
     def know(self, item: ItemKey, truth: Answer) -> None:
         if truth.WhichOneof("value") == "choices":
-            self._live.know(item, truth.choices.class_ids)
+            self._live.know(item, tuple(truth.choices.class_ids))
 
     def leading(self, item: ItemKey) -> Leading | None:
         if not self._live.votes_on(item):

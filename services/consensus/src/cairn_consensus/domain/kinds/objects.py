@@ -11,11 +11,11 @@ import numpy as np
 
 from cairn.consensus.v1.consensus_pb2 import Reliability
 from cairn.label.v1.label_schema_pb2 import Question
-from cairn.label.v1.label_value_pb2 import AttributeValue
 from cairn_consensus.domain.ids import ItemKey
 from cairn_consensus.domain.kinds.attributes import read_attributes, rules_of, written_attributes
 from cairn_consensus.domain.kinds.joined import NEAR, ListState
 from cairn_consensus.domain.kinds.question_state import Leading
+from cairn_consensus.domain.kinds.shape_messages import Facts
 from cairn_truth.shapes.attributes import Attributes
 from cairn_truth.shapes.joined import JoinedObject, JoinedObjects, O, expected_f1
 from cairn_truth.shapes.objects import LiveObjects
@@ -42,22 +42,22 @@ class ObjectsState(ListState[O, JoinedObjects[O]], Generic[O]):
     # --- what a kind of shape says
 
     @abstractmethod
-    def _kind(self) -> type[LiveObjects[O]]:
-        """Truth's live state."""
+    def _live_state(self, tolerance: float, classes: int) -> LiveObjects[O]:
+        """Truth's live state, of a likeness from which on a place is right, and so many classes."""
 
     @abstractmethod
     def _shape(self, given: Any, attributes: Attributes) -> O:
         """The shape of a message."""
 
     @abstractmethod
-    def _message(self, item: ItemKey, joined: JoinedObject[O], attributes: list[AttributeValue]) -> Any:
+    def _message(self, item: ItemKey, joined: JoinedObject[O], attributes: Facts) -> Any:
         """The message of a joined object."""
 
     # --- what all do alike
 
     def _empty(self) -> LiveObjects[O]:
         tolerance = min(self.question.quality.match_overlap or NEAR, _MOST_ALIKE)
-        return self._kind()(tolerance, len(self.classes))
+        return self._live_state(tolerance, len(self.classes))
 
     def _element(self, given: Any) -> O | None:
         if given.class_id not in self._attributes and (self._attributes or given.class_id):
@@ -72,7 +72,7 @@ class ObjectsState(ListState[O, JoinedObjects[O]], Generic[O]):
         answer = self._answer([self._message(item, one, self._facts(item, one)) for one in taken])
         return Leading(answer, confidence, tuple(one.confidence for one in taken))
 
-    def _facts(self, item: ItemKey, joined: JoinedObject[O]) -> list[AttributeValue]:
+    def _facts(self, item: ItemKey, joined: JoinedObject[O]) -> Facts:
         """The attributes of a joined object."""
         class_id = joined.object.class_id
         others = [

@@ -22,7 +22,7 @@ from cairn_consensus.domain.kinds.shapes import (
     SkeletonsState,
 )
 from cairn_consensus.domain.kinds.stretches import SegmentsState, SpansState
-from cairn_consensus.domain.kinds.tracks import tracks_state
+from cairn_consensus.domain.kinds.tracks import TracksState
 from cairn_consensus.domain.kinds.values import NumberState, TextState, rating_state
 
 _STATES: Mapping[str, Callable[[Question], QuestionState]] = {
@@ -45,7 +45,7 @@ _STATES: Mapping[str, Callable[[Question], QuestionState]] = {
     "relations": RelationsState,
     "regions": RegionsState,
     "segments": SegmentsState,
-    "tracks": tracks_state,
+    "tracks": TracksState,
 }
 
 

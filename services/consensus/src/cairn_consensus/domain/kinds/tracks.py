@@ -1,82 +1,130 @@
-"""Objects followed through a video.
+"""Objects followed through a video."""
 
-Truth joins tracks of upright boxes. Tracks of other shapes are matched and judged by the boxes around their shapes; each
-joined track is then the one of its labelers' whose boxes are most like the joined ones, with its own shapes.
-"""
-
-# ruff: noqa: D102 - ObjectsState says what each method is for
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from cairn.label.v1 import label_schema_pb2 as schema_pb
 from cairn.label.v1 import label_value_pb2 as pb
-from cairn.label.v1.label_schema_pb2 import Attribute, Question
-from cairn_consensus.domain.ids import ItemKey, LabelerName
+from cairn.label.v1.label_schema_pb2 import Attribute
+from cairn_consensus.domain.ids import ItemKey
+from cairn_consensus.domain.kinds import shape_messages as messages
 from cairn_consensus.domain.kinds.attributes import read_attributes, written_attributes
 from cairn_consensus.domain.kinds.objects import ObjectsState
 from cairn_consensus.domain.kinds.question_state import Leading
+from cairn_consensus.domain.kinds.shape_messages import Facts
 from cairn_truth.shapes import tracks
 from cairn_truth.shapes.attributes import Attributes
 from cairn_truth.shapes.boxes import Box
+from cairn_truth.shapes.ellipses import Ellipse
 from cairn_truth.shapes.joined import JoinedObject, JoinedObjects
-from cairn_truth.shapes.tracks import Keyframe, LiveTracks, Track, tube_iou
-
-Edges = tuple[float, float, float, float]
-"""Left, top, right and bottom."""
-
-Facts = list[pb.AttributeValue]
+from cairn_truth.shapes.keypoints import Skeleton, Visibility
+from cairn_truth.shapes.polygons import Polygon
+from cairn_truth.shapes.rotated_boxes import RotatedBox
+from cairn_truth.shapes.tracks import Keyframe, LiveTracks, Track
 
 _LONGEST_ID = 64
 """Characters of a track's name, by the contract."""
 
-_LEAST_SIZE = 32.0
-"""Pixels: a skeleton may be a single point, which says where something is that has a size (COCO's small objects)."""
+
+@dataclass(frozen=True, slots=True)
+class _Followed:
+    """A shape that tracks follow: truth's class of it, the field of a keyframe, and how it is read."""
+
+    shape: type[Any]
+    field: str
+    read: Callable[[Any], Any]
+
+
+_FOLLOWED: Mapping[int, _Followed] = {
+    schema_pb.TRACK_SHAPE_BOX: _Followed(Box, "box", messages.box_of),
+    schema_pb.TRACK_SHAPE_ROTATED_BOX: _Followed(RotatedBox, "rotated_box", messages.rotated_box_of),
+    schema_pb.TRACK_SHAPE_ELLIPSE: _Followed(Ellipse, "ellipse", messages.ellipse_of),
+    schema_pb.TRACK_SHAPE_POLYGON: _Followed(Polygon, "polygon", messages.polygon_of),
+    schema_pb.TRACK_SHAPE_SKELETON: _Followed(Skeleton, "skeleton", messages.skeleton_of),
+}
 
 
 class TracksState(ObjectsState[Track]):
-    """Tracks of upright boxes."""
+    """Tracks of one shape."""
 
     algorithm = tracks.ALGORITHM
     algorithm_version = tracks.VERSION
 
-    def _kind(self) -> type[LiveTracks]:
-        return LiveTracks
+    @property
+    def _followed(self) -> _Followed:
+        return _FOLLOWED[self.rules.shape]
+
+    def _live_state(self, tolerance: float, classes: int) -> LiveTracks:
+        return LiveTracks(tolerance, classes, self._followed.shape)
 
     def _shape(self, given: pb.Track, attributes: Attributes) -> Track:
-        return Track(given.id, given.class_id, tuple(map(_keyframe, given.keyframes)), attributes)
+        return Track(given.id, given.class_id, tuple(map(self._keyframe, given.keyframes)), attributes)
+
+    def _keyframe(self, given: pb.Keyframe) -> Keyframe:
+        place = (
+            self._followed.read(getattr(given, self._followed.field)) if given.WhichOneof("shape") else None
+        )
+        if isinstance(place, Skeleton) and all(p.visibility is Visibility.ABSENT for p in place.keypoints):
+            place = None  # nothing of it is in the picture
+        return Keyframe(
+            frame=given.frame,
+            box=place if isinstance(place, Box) else None,
+            outside=given.outside or place is None,
+            attributes=read_attributes(given.attributes),
+            shape=None if isinstance(place, Box) else place,
+        )
 
     def _facts(self, item: ItemKey, joined: JoinedObject[Track]) -> Facts:
         track = joined.object
-        others = [
-            (*one.attributes, *(pair for pair in one.keyframes[0].attributes if pair not in one.attributes))
-            for _, answer in self._live.votes_on(item)
-            for one in answer
-            if one.class_id == track.class_id
-        ]
+        answers = [answer for _, answer in self._live.votes_on(item)]
+        others = [_facts_of(one) for answer in answers for one in answer if one.class_id == track.class_id]
         # What holds "from this frame on" at the first keyframe holds for the whole track.
         elsewhere = [name for name, _ in track.keyframes[0].attributes]
         rules = self._attributes.get(track.class_id, {})
         return written_attributes(track.attributes, rules, others, elsewhere)
 
     def _message(self, item: ItemKey, joined: JoinedObject[Track], attributes: Facts) -> pb.Track:
-        track, rules = joined.object, _optional(self._attributes.get(joined.object.class_id, {}))
-        return pb.Track(
-            id=track.id,
-            class_id=track.class_id,
-            keyframes=[
-                pb.Keyframe(
-                    frame=key.frame,
-                    outside=key.outside,
-                    box=None if key.box is None else _box_message(key.box),
-                    attributes=written_attributes(key.attributes, rules),
-                )
-                for key in track.keyframes
-            ],
-            attributes=attributes,
-        )
+        track = joined.object
+        rules = _optional(self._attributes.get(track.class_id, {}))
+        keyframes = []
+        for key in track.keyframes:
+            written = pb.Keyframe(
+                frame=key.frame,
+                outside=key.outside,
+                attributes=written_attributes(key.attributes, rules),
+            )
+            if key.place is not None:
+                getattr(written, self._followed.field).CopyFrom(self._place(item, key.place))
+            keyframes.append(written)
+        return pb.Track(id=track.id, class_id=track.class_id, keyframes=keyframes, attributes=attributes)
+
+    def _place(self, item: ItemKey, place: Any) -> Any:
+        """The message of a keyframe's shape."""
+        match place:
+            case Box():
+                return messages.box_message(place)
+            case RotatedBox():
+                return messages.rotated_box_message(place)
+            case Ellipse():
+                return messages.ellipse_message(place)
+            case Polygon():
+                return messages.polygon_message(place, self._drawn(item))
+            case _:
+                return messages.skeleton_message(place, self.rules.points)
+
+    def _drawn(self, item: ItemKey) -> list[messages.Ring]:
+        """All outlines that labelers drew on an item."""
+        return [
+            ring
+            for _, answer in self._live.votes_on(item)
+            for track in answer
+            for key in track.keyframes
+            if isinstance(key.shape, Polygon)
+            for ring in messages.rings_of(key.shape)
+        ]
 
     def _written(self, item: ItemKey, joined: JoinedObjects[Track]) -> Leading:
         leading = super()._written(item, joined)
@@ -92,68 +140,10 @@ class TracksState(ObjectsState[Track]):
         return leading
 
 
-class ShapedTracksState(TracksState):
-    """Tracks of other shapes than upright boxes."""
-
-    algorithm = f"{tracks.ALGORITHM} of bounds"
-    algorithm_version = f"{tracks.VERSION}.1"
-    """The second number is of what is made here of the joined bounds."""
-
-    def __init__(self, question: Question) -> None:
-        super().__init__(question)
-        self._drawn: dict[ItemKey, dict[LabelerName, Mapping[str, pb.Track]]] = {}
-
-    def vote(self, item: ItemKey, labeler: LabelerName, answer: pb.Answer) -> None:
-        super().vote(item, labeler, answer)
-        if answer.WhichOneof("value") == self.field:
-            self._drawn.setdefault(item, {})[labeler] = {one.id: one for one in answer.tracks.tracks}
-
-    def _message(self, item: ItemKey, joined: JoinedObject[Track], attributes: Facts) -> pb.Track:
-        joined_track = joined.object
-        said = dict(self._live.votes_on(item))
-        alike = [
-            (tube_iou(one, joined_track), -k, labeler, one.id)
-            for k, labeler in enumerate(sorted(joined.labelers))
-            for one in said[labeler]
-        ]
-        _, _, labeler, name = max(alike)
-        drawn = self._drawn[item][LabelerName(labeler)][name]
-        rules = _optional(self._attributes.get(joined_track.class_id, {}))
-        keyframes = []
-        for key in drawn.keyframes:
-            own = pb.Keyframe()
-            own.CopyFrom(key)
-            del own.attributes[:]
-            own.attributes.extend(written_attributes(read_attributes(key.attributes), rules))
-            keyframes.append(own)
-        return pb.Track(
-            id=joined_track.id,
-            class_id=joined_track.class_id,
-            keyframes=keyframes,
-            attributes=attributes,
-        )
-
-
-def tracks_state(question: Question) -> TracksState:
-    """A state for tracks, by their shape."""
-    if question.tracks.shape == schema_pb.TRACK_SHAPE_BOX:
-        return TracksState(question)
-    return ShapedTracksState(question)
-
-
-def _keyframe(given: pb.Keyframe) -> Keyframe:
-    shape = given.WhichOneof("shape")
-    edges = _EDGES[shape](getattr(given, shape)) if shape else None
-    return Keyframe(
-        frame=given.frame,
-        box=None if edges is None else Box("", edges[0], edges[1], edges[2] - edges[0], edges[3] - edges[1]),
-        outside=given.outside or edges is None,
-        attributes=read_attributes(given.attributes),
-    )
-
-
-def _box_message(box: Box) -> pb.Box:
-    return pb.Box(x=box.x, y=box.y, width=box.width, height=box.height)
+def _facts_of(track: Track) -> Attributes:
+    """What a labeler says of a whole track, at its first keyframe as well."""
+    own = {name for name, _ in track.attributes}
+    return (*track.attributes, *(pair for pair in track.keyframes[0].attributes if pair[0] not in own))
 
 
 def _optional(rules: Mapping[str, Attribute]) -> Mapping[str, Attribute]:
@@ -164,58 +154,3 @@ def _optional(rules: Mapping[str, Attribute]) -> Mapping[str, Attribute]:
         found[name].CopyFrom(rule)
         found[name].required = False
     return found
-
-
-# --- the bounds of each shape
-
-
-def _box_edges(box: pb.Box) -> Edges:
-    return box.x, box.y, box.x + box.width, box.y + box.height
-
-
-def _turned_edges(x: float, y: float, half: tuple[float, float], degrees: float, *, round_: bool) -> Edges:
-    """The bounds of a rectangle, or of an ellipse, of these half extents about a centre."""
-    sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
-    join: Callable[[float, float], float] = math.hypot if round_ else _sum_of_sizes
-    across, down = join(half[0] * cosine, half[1] * sine), join(half[0] * sine, half[1] * cosine)
-    return x - across, y - down, x + across, y + down
-
-
-def _sum_of_sizes(a: float, b: float) -> float:
-    return abs(a) + abs(b)
-
-
-def _rotated_edges(box: pb.RotatedBox) -> Edges:
-    half = box.width / 2.0, box.height / 2.0
-    return _turned_edges(box.center_x, box.center_y, half, box.rotation_degrees, round_=False)
-
-
-def _ellipse_edges(one: pb.Ellipse) -> Edges:
-    half = one.radius_x, one.radius_y
-    return _turned_edges(one.center_x, one.center_y, half, one.rotation_degrees, round_=True)
-
-
-def _polygon_edges(polygon: pb.Polygon) -> Edges:
-    return _around(polygon.outline.xy[0::2], polygon.outline.xy[1::2])
-
-
-def _skeleton_edges(skeleton: pb.Skeleton) -> Edges | None:
-    there = [p for p in skeleton.keypoints if p.visibility != pb.VISIBILITY_ABSENT]
-    if not there:
-        return None
-    left, top, right, bottom = _around([p.x for p in there], [p.y for p in there])
-    wide, high = max(_LEAST_SIZE - (right - left), 0.0), max(_LEAST_SIZE - (bottom - top), 0.0)
-    return left - wide / 2.0, top - high / 2.0, right + wide / 2.0, bottom + high / 2.0
-
-
-def _around(x: Sequence[float], y: Sequence[float]) -> Edges:
-    return min(x), min(y), max(x), max(y)
-
-
-_EDGES: Mapping[str, Callable[[Any], Edges | None]] = {
-    "box": _box_edges,
-    "rotated_box": _rotated_edges,
-    "ellipse": _ellipse_edges,
-    "polygon": _polygon_edges,
-    "skeleton": _skeleton_edges,
-}
