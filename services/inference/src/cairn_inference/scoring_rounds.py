@@ -8,55 +8,45 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from cairn.consensus.v1.consensus_pb2 import BatchGetPosteriorsRequest, Posterior
 from cairn.events.v1.inference_events_pb2 import ItemRoute, ItemScore
 from cairn_inference.announcing import Announcer, project_event
 from cairn_inference.domain.features import SPECS, unpack_dense
-from cairn_inference.domain.names import item_key, item_name, project_name
+from cairn_inference.domain.names import item_name
 from cairn_inference.domain.routing import (
     DRIFT_FEATURES,
-    Evidence,
-    Promise,
     Route,
     Seen,
     Stop,
-    covered,
     drift_is_due,
     drifted,
     first_priority,
     goes_auto,
-    hold_round,
-    is_worth_holding,
     margin_priority,
-    round_is_due,
     uniform,
 )
 from cairn_inference.messages import human_route, routed_events, scored_events, scored_route
 from cairn_inference.records import (
-    NewThreshold,
     Project,
     Routable,
     Routed,
     Score,
     Unscored,
-    ValidationScore,
     Version,
 )
 from cairn_inference.scoring import MAX_BATCH, Scorer
 from cairn_inference.store import InferenceStore
-from cairn_kit.auth.caller import acting_for
+from cairn_inference.validation_rounds import ValidationRounds
 from cairn_kit.database import Database, Transaction
 from cairn_kit.database.pool import OUTAGES
 from cairn_kit.events import announce
 from cairn_kit.telemetry.logs import get_logger
-from cairn_truth.routing.thresholds import ThresholdDecision
 
 if TYPE_CHECKING:  # the stubs alone know of asynchronous clients
     from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceAsyncStub
@@ -68,18 +58,11 @@ _AWAY: tuple[type[BaseException], ...] = (grpc.aio.AioRpcError, *OUTAGES)
 """Consensus, the model files or the database do not answer, or not in time."""
 
 _ROUTE_BATCH = 1000
-_POSTERIOR_BATCH = 5000
 _WORTH_TELLING = 0.05
 """A priority that moved less is not announced: every announcement is a write in every service."""
 
 _REST = 4.0
 """How many times as long as it took to fail a project rests: it takes a fifth of the time from the others at most."""
-
-_FIRST_PAUSE = 15.0
-"""Seconds until the same sample is looked at again, for people may have become surer of it; doubled each time."""
-
-_NOTHING_PASSES = 2.0
-"""Stands for a threshold that no score reaches."""
 
 
 class ScoringRounds:
@@ -97,12 +80,10 @@ class ScoringRounds:
         self._database = database
         self._store = store
         self._scorer = scorer
-        self._consensus = consensus
         self._key = sampling_key
         self._patience = route_patience
         self._announcer = Announcer(store)
-        self._considered: dict[tuple[str, str], _Considered] = {}
-        """The last look at each project's sample: consensus is not asked again each second."""
+        self._validation = ValidationRounds(database, store, consensus)
         self._rests_until: dict[tuple[str, str], float] = {}
         """Of projects that failed: until when, on the loop's clock, they are passed over."""
 
@@ -178,118 +159,12 @@ class ScoringRounds:
 
     async def _judge(self, project: Project, version: Version) -> None:
         """Hold a validation round if one is worth its share of delta; then let routing begin where it is due."""
-        sample = await self._store.validation_scores(self._database, project)
-        if project.stop in {Stop.NONE, Stop.DRIFT} and self._round_is_due(project, sample):
-            found = await self._hold(project, version, sample)
-            self._note_look(project, sum(1 for item in sample if item.labeled))
-            if found is not None:
-                await self._end_round(project, *found)
-                return
+        if await self._validation.judge(project, version):
+            return
         if project.routed_scores < project.score_round:
             async with self._database.transaction() as tx:
                 await self._store.pass_over_other_features(tx, project, version.made.features)
                 await self._store.begin_routing_round(tx, project)
-
-    def _round_is_due(self, project: Project, sample: Sequence[ValidationScore]) -> bool:
-        labeled = sum(1 for item in sample if item.labeled)
-        last, now = self._considered.get((project.tenant, project.id)), asyncio.get_running_loop().time()
-        if last is not None and last.holds(_circumstances(project), labeled, now):
-            return False  # a round was held, or found not worth its delta, on about this evidence
-        return round_is_due(
-            labeled,
-            _promise(project),
-            same_version=project.validation_scores == project.score_round,
-            evidence_before=project.validation_items,
-        )
-
-    def _note_look(self, project: Project, settled: int) -> None:
-        """The same evidence is looked at ever more seldom."""
-        place, now = (project.tenant, project.id), asyncio.get_running_loop().time()
-        last, circumstances = self._considered.get(place), _circumstances(project)
-        pause = 2.0 * last.pause if last is not None and last.circumstances == circumstances else _FIRST_PAUSE
-        self._considered[place] = _Considered(circumstances, settled, pause, now + pause)
-
-    async def _hold(
-        self, project: Project, version: Version, sample: Sequence[ValidationScore]
-    ) -> tuple[ThresholdDecision, NewThreshold] | None:
-        """The round's decision; None when one is not worth its share of delta yet."""
-        promise = _promise(project, await self._store.pool_items(self._database, project))
-        evidence = await self._evidence(project, version, sample)
-        in_force = project.threshold_score
-        now = 0.0 if in_force is None else covered(evidence, in_force)
-        if not await asyncio.to_thread(is_worth_holding, evidence, promise, coverage_now=now):
-            return None
-        decision = await asyncio.to_thread(hold_round, evidence, promise)
-        return decision, NewThreshold(
-            score=decision.threshold if decision.allows_any else _NOTHING_PASSES,
-            alpha=promise.alpha,
-            delta=promise.delta,
-            round=promise.round_number,
-            round_delta=decision.delta,
-            validation_items=evidence.scores.size,
-            validation_errors=decision.expected_errors,
-            error_upper_bound=decision.upper_bound,
-            coverage=0.0,
-            model=version.made.model,
-            model_version=version.number,
-        )
-
-    async def _evidence(
-        self, project: Project, version: Version, sample: Sequence[ValidationScore]
-    ) -> Evidence:
-        """The validation items that enough people have answered, with their posteriors by people alone.
-
-        Where the version names a class that the question has no more, it could not answer alone: the bound is one on
-        the others, and `_decide` keeps to them.
-        """
-        went = await self._store.answers_let_through(self._database, project)
-        known = await self._posteriors(project, sorted({item.key for item in sample} | went.keys()))
-        place = {class_id: at for at, class_id in enumerate(project.policy.class_ids)}
-        usable = [item for item in sample if item.predicted in place and item.key in known]
-        return Evidence(
-            scores=np.array([item.score for item in usable], dtype=np.float64),
-            predicted=np.array([place[item.predicted] for item in usable], dtype=np.int64),
-            posteriors=np.array([known[item.key] for item in usable], dtype=np.float64).reshape(
-                len(usable), len(place)
-            ),
-            through=np.array([item.through for item in usable], dtype=np.bool_),
-            earlier_errors=np.array(
-                [_doubt(known[key], place.get(answer)) for key, answer in went.items() if key in known],
-                dtype=np.float64,
-            ),
-        )
-
-    async def _posteriors(self, project: Project, keys: Sequence[str]) -> dict[str, Floats]:
-        """Of each item that enough people have answered, what they make of it ``(classes,)``."""
-        place = {class_id: at for at, class_id in enumerate(project.policy.class_ids)}
-        known: dict[str, Floats] = {}
-        for start in range(0, len(keys), _POSTERIOR_BATCH):
-            request = BatchGetPosteriorsRequest(
-                parent=project_name(project.id),
-                question=project.policy.question,
-                items=[item_name(project.id, key) for key in keys[start : start + _POSTERIOR_BATCH]],
-            )
-            with acting_for(project.tenant):
-                answer = await self._consensus.BatchGetPosteriors(request)
-            known |= {
-                item_key(posterior.item): _row(posterior, place)
-                for posterior in answer.posteriors
-                if posterior.votes >= project.policy.min_answers
-            }
-        return known
-
-    async def _end_round(self, project: Project, decision: ThresholdDecision, found: NewThreshold) -> None:
-        async with self._database.transaction() as tx:
-            current = await self._store.project_for_update(tx, project.tenant, project.id)
-            if current is None or (current.score_round, current.validation_round, current.stop) != (
-                project.score_round,
-                project.validation_round,
-                project.stop,
-            ):
-                return  # promoted, or stopped, meanwhile: this evidence is about something else
-            coverage = await self._store.open_coverage(tx, project, found.score)
-            kept = replace(found, coverage=coverage)
-            await self._announcer.end_round(tx, current, kept, in_force=decision.allows_any)
 
     # --- routes
 
@@ -414,41 +289,11 @@ class ScoringRounds:
 
 
 @dataclass(frozen=True, slots=True)
-class _Considered:
-    """A look at a sample: what was the case, how many validation items were settled, how long they rest, until when."""
-
-    circumstances: tuple[int, ...]
-    settled: int
-    pause: float
-    until: float
-
-    def holds(self, circumstances: tuple[int, ...], settled: int, now: float) -> bool:
-        """Whether another look would show about the same."""
-        return circumstances == self.circumstances and settled < 1.1 * self.settled and now < self.until
-
-
-@dataclass(frozen=True, slots=True)
 class _DriftTested:
     """On how many new items drift was tested, and why they no longer look like the sample; empty when they do."""
 
     items: int
     reason: str
-
-
-def _promise(project: Project, pool_items: int = 1) -> Promise:
-    """What the project's next round tests."""
-    policy = project.policy
-    return Promise(policy.alpha, policy.delta, project.validation_round + 1, pool_items)
-
-
-def _doubt(posterior: Floats, place: int | None) -> float:
-    """How probably an answer is wrong: surely, where the question has no such class any more."""
-    return 1.0 if place is None else float(np.clip(1.0 - posterior[place], 0.0, 1.0))
-
-
-def _circumstances(project: Project) -> tuple[int, ...]:
-    """What makes the same evidence worth another look when it changes."""
-    return project.score_round, project.stop_revision, project.revision
 
 
 def _put_out_of_fold(probabilities: NDArray[np.float32], items: Sequence[Unscored]) -> None:
@@ -470,15 +315,3 @@ def _scores(version: Version, items: Sequence[Unscored], probabilities: NDArray[
         )
         for row, item in enumerate(items)
     ]
-
-
-def _row(posterior: Posterior, place: dict[str, int]) -> Floats:
-    """A posterior over all classes ``(classes,)``; what was left out as too small is shared by those left out."""
-    row = np.full(len(place), np.nan)
-    for entry in posterior.classes:
-        if entry.class_id in place:
-            row[place[entry.class_id]] = entry.probability
-    rest = np.isnan(row)
-    if rest.any():
-        row[rest] = max(1.0 - float(np.nansum(row)), 0.0) / int(rest.sum())
-    return np.asarray(row / row.sum()) if row.sum() > 0 else np.full(len(place), 1.0 / len(place))
