@@ -327,7 +327,7 @@ def _walking(at: Callable[[Chance, Numbers], Any], key: Callable[[int, Any], Key
         shape, way = at(chance, middle), chance.uniform(-2.5, 2.5, 2)
         bend = 20.0 * chance.normal(size=2)
         keys = []
-        for frame in range(0, LAST + 1, 3):
+        for frame in range(0, LAST + 1, 5):
             off = way * frame + bend * np.sin(frame / 10.0)
             keys.append(key(frame, moved(shape, off)))
         return Track("t", "", tuple(keys))
@@ -353,7 +353,7 @@ def _followed(
     """Return how a track is drawn: some of its keyframes, each by hand; its first or last may be late or early."""
 
     def drawn(chance: Chance, track: Track, spread: float) -> Track:
-        late, early = (chance.integers(0, 3) for _ in range(2))
+        late, early = (chance.integers(0, 2) for _ in range(2))
         whole = track.keyframes[late : len(track.keyframes) - early]
         inner = np.sort(chance.choice(np.arange(1, len(whole) - 1), (len(whole) - 2) // 2, replace=False))
         chosen = [whole[0], *(whole[k] for k in inner.tolist()), whole[-1]]

@@ -35,8 +35,8 @@ _EVEN = 1e-3
 class JoinedMask:
     """One item's masks joined.
 
-    ``confidence``: the expected mean IoU with the truth over the classes of the value (over the background where
-    there is none). ``iou`` has each class's own, by class index. ``certainty (runs,)`` beside ``certainty_lengths``
+    ``confidence``: the expected mean IoU with the truth over the classes of either (over the background where there
+    is none). ``iou`` has each class's own, by class index. ``certainty (runs,)`` beside ``certainty_lengths``
     is the chance that a pixel's class is right, row-major. ``value`` is None where nobody answered.
     """
 
@@ -79,7 +79,7 @@ class LiveMasks(LiveAnswers[Mask, JoinedMask, LabelerAccuracy]):
         certainty, lengths = _merged(chance[np.arange(kind.size), kind][cells.cell], cells.length)
         return JoinedMask(
             value=value,
-            confidence=float(min(sum(share for _, share in iou) / len(iou), 1.0)),
+            confidence=_expected_mean(iou, cells.votes),
             evidence=self._evidence(votes, heard, cells, kind, confusion, shares),
             iou=iou,
             certainty=certainty,
@@ -201,6 +201,18 @@ def expected_iou(chance: Floats, pixels: Floats, kind: Ints) -> Floats:
 
 def _union(chance: Floats, pixels: Floats, inside: Floats) -> float:
     return float(pixels @ np.where(inside, 1.0, chance))
+
+
+def _expected_mean(iou: Sequence[tuple[int, float]], votes: Ints) -> float:
+    """Return the expected mean IoU over the classes of the value and those that only the truth has.
+
+    ``votes (cells, answers)``. A class that some answers name and the value has not is in the truth with the share of
+    answers that name it: small things are drawn by all who see them, each a little elsewhere.
+    """
+    named = {int(c): float((votes == c).any(axis=0).mean()) for c in np.unique(votes) if c}
+    kept = {c for c, _ in iou}
+    hidden = sum(share for c, share in named.items() if c not in kept) if kept != {0} else 0.0
+    return float(min(sum(share for _, share in iou) / (len(iou) + hidden), 1.0))
 
 
 def mean_iou(one: Mask, other: Mask) -> float:

@@ -23,7 +23,7 @@ from .objects import LiveObjects
 from .polygons import LivePolygons, Polygon, rings
 from .polylines import walk
 from .raster import area
-from .rotated_boxes import LiveRotatedBoxes, RotatedBox, corners
+from .rotated_boxes import LiveRotatedBoxes, RotatedBox
 from .turned import LiveTurned
 
 _RING = 64
@@ -109,6 +109,15 @@ class _MovingTurned(Moving[O], Generic[O]):
             vectors[k] = kind._aligned(vectors[k][None], vectors[k - 1])[0]
         return [self._written(vector, like) for vector, like in zip(vectors, shapes, strict=True)]
 
+    def numbers(self, shapes: Sequence[O]) -> Floats:
+        parts = np.array([self._parts(one) for one in shapes], dtype=np.float64).reshape(-1, 5)
+        parts[:, 4] = np.radians(parts[:, 4]) * parts[:, 2:4].max(axis=1) / 2.0  # how far the ends go
+        return parts
+
+    @abstractmethod
+    def _parts(self, shape: O) -> tuple[float, float, float, float, float]:
+        """Return centre x and y, both sizes, and the rotation in degrees."""
+
     @abstractmethod
     def _written(self, vector: Floats, like: O) -> O:
         """Return the shape with these numbers, its rotation as it is."""
@@ -125,8 +134,8 @@ class MovingRotatedBoxes(_MovingTurned[RotatedBox]):
     def areas(self, shapes: Sequence[RotatedBox]) -> Floats:
         return np.array([one.width * one.height for one in shapes], dtype=np.float64)
 
-    def numbers(self, shapes: Sequence[RotatedBox]) -> Floats:
-        return corners(shapes).reshape(len(shapes), -1)
+    def _parts(self, shape: RotatedBox) -> tuple[float, float, float, float, float]:
+        return shape.center_x, shape.center_y, shape.width, shape.height, shape.rotation_degrees
 
     def _written(self, vector: Floats, like: RotatedBox) -> RotatedBox:
         x, y, *_, angle = vector.tolist()
@@ -145,12 +154,9 @@ class MovingEllipses(_MovingTurned[Ellipse]):
     def areas(self, shapes: Sequence[Ellipse]) -> Floats:
         return np.array([np.pi * one.radius_x * one.radius_y for one in shapes], dtype=np.float64)
 
-    def numbers(self, shapes: Sequence[Ellipse]) -> Floats:
-        around = [
-            RotatedBox("", e.center_x, e.center_y, 2.0 * e.radius_x, 2.0 * e.radius_y, e.rotation_degrees)
-            for e in shapes
-        ]
-        return corners(around).reshape(len(shapes), -1)
+    def _parts(self, shape: Ellipse) -> tuple[float, float, float, float, float]:
+        across, down = 2.0 * shape.radius_x, 2.0 * shape.radius_y
+        return shape.center_x, shape.center_y, across, down, shape.rotation_degrees
 
     def _written(self, vector: Floats, like: Ellipse) -> Ellipse:
         x, y, *_, angle = vector.tolist()

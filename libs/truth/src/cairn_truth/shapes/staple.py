@@ -263,6 +263,8 @@ def fit(
     """Return every labeler's confusion ``(labelers, sorts, classes)`` and the crowd's, by EM from a stranger's.
 
     ``who`` has the labelers' rows of each item's answers, ``known`` the true class of each cell where it is known.
+    Labelers' errors are counted one by one here, as in STAPLE, and taken together only in `posterior`: learnt together,
+    an error shared is so cheap that all classes but one become errors of it.
     Cost: rounds times cells times answers times classes.
     """
     first = crowd = stranger(classes)
