@@ -105,6 +105,14 @@ bench: setup ## Replay recorded crowds beside majority vote (needs the folder CA
 bench-truth: .venv-peers/.ready ## Measure libs/truth beside its peers on recorded answers: make bench-truth ARGS="--data DIR"
 	@CAIRN_DATA="$(CAIRN_DATA)" PYTHONPATH=libs/truth/src:. .venv-peers/bin/python -m tests.benchmarks.truth $(ARGS)
 
+.PHONY: truth-docs
+truth-docs: setup ## Write libs/truth/docs/api.md from the docstrings
+	@$(BIN)/python libs/truth/docs/reference.py
+
+.PHONY: truth-plots
+truth-plots: setup ## Measure on recorded crowds and draw the pictures of libs/truth/README.md
+	@CAIRN_DATA="$(CAIRN_DATA)" $(BIN)/python libs/truth/docs/plots.py $(ARGS)
+
 .PHONY: lock-peers
 lock-peers: setup # Compile what bench-truth measures against
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -81,6 +81,14 @@ from .shapes.ellipses import Ellipse, LiveEllipses
 from .shapes.joined import JoinedObject, JoinedObjects, LabelerDetection
 from .shapes.keypoints import Keypoint, LiveSkeletons, Skeleton, Visibility
 from .shapes.masks import JoinedMask, LiveMasks
+from .shapes.moving import (
+    Moving,
+    MovingBoxes,
+    MovingEllipses,
+    MovingPolygons,
+    MovingRotatedBoxes,
+    MovingSkeletons,
+)
 from .shapes.objects import LiveObjects
 from .shapes.polygons import LivePolygons, Polygon
 from .shapes.polylines import LivePolylines, Polyline
@@ -187,6 +195,12 @@ __all__ = [
     "Mask",
     "Measured",
     "Misconduct",
+    "Moving",
+    "MovingBoxes",
+    "MovingEllipses",
+    "MovingPolygons",
+    "MovingRotatedBoxes",
+    "MovingSkeletons",
     "NoisyBradleyTerry",
     "OneCoinDawidSkene",
     "PairwiseAgreement",

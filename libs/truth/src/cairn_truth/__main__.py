@@ -87,9 +87,10 @@ def _score(chosen: argparse.Namespace) -> int:
 
 
 def _flat(one: Score) -> Mapping[str, object]:
-    told = asdict(one)
-    return {**{name: told[name] for name in ("kind", "method", "default")}, **told["measures"],
-            "seconds": one.seconds, "peak_mb": one.peak_mb}  # fmt: skip
+    """Return the score as one JSON object; a measure of which nothing can be said is null."""
+    told = {name: value if np.isfinite(value) else None for name, value in one.measures.items()}
+    named = {"kind": one.kind, "method": one.method, "default": one.default}
+    return {**named, **told, "seconds": one.seconds, "peak_mb": one.peak_mb}
 
 
 def _print_titles(one: Score) -> None:
