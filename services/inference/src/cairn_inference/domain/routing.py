@@ -117,11 +117,12 @@ class Evidence:
     def foreseen_errors(self) -> Floats:
         """What `errors` will probably be ``(n,)``, told from scores and people's certainty alone.
 
-        The model and people differ where either errs; then an answer is right with the chance of people's second best.
+        The model says what people say, unless it errs by its own account; then an answer is right with the chance of
+        people's second best. That people err, too, is in their doubt already.
         """
         first, second = np.sort(self.posteriors, axis=1)[:, :-3:-1].T
-        same = np.clip(self.scores * first, 0.0, 1.0)
-        return np.asarray(np.clip(1.0 - same * first - (1.0 - same) * second, 0.0, 1.0))
+        right = self.scores * first + (1.0 - self.scores) * second
+        return np.asarray(np.clip(1.0 - right, 0.0, 1.0))
 
 
 @dataclass(frozen=True, slots=True)
