@@ -135,6 +135,26 @@ def test_two_objects_that_one_labeler_drew_as_one_stay_two() -> None:
     assert overlap(joined.value, tuple(Polygon("car", flat(s)) for s in (left, right))) > 0.85
 
 
+def test_facts_of_outlines_are_voted_on() -> None:
+    live = LivePolygons()
+    for k, (who, hurt) in enumerate((("a", True), ("b", True), ("c", False))):
+        outline = flat(blob(50.0, 50.0, 20.0) + 0.2 * k)
+        live.add("i", who, (Polygon("", outline, (), (("hurt", hurt), ("length", 3.0 + k))),))
+    (joined,) = live.posterior("i").value
+    assert joined.attributes == (("hurt", True), ("length", 4.0))
+
+
+def test_of_an_object_in_two_parts_the_larger_is_kept() -> None:
+    live = LivePolygons()
+    for who, y in (("a", 14.0), ("b", 50.0), ("c", 86.0)):
+        # A large square and a small one, joined by a neck that each puts somewhere else.
+        there = (0.0, 0.0, 40.0, 0.0, 40.0, y - 4.0, 60.0, y - 4.0, 60.0, 0.0, 80.0, 0.0)
+        back = (80.0, 100.0, 60.0, 100.0, 60.0, y + 4.0, 40.0, y + 4.0, 40.0, 100.0, 0.0, 100.0)
+        live.add("i", who, (Polygon("", (*there, *back)),))
+    (joined,) = live.posterior("i").value
+    assert max(joined.outline[0::2]) < 50.0
+
+
 def test_a_hole_that_most_cut_stays() -> None:
     rng = np.random.default_rng(4)
     outer, inner = blob(50, 50, 30), blob(50, 50, 12, seed=5)

@@ -104,6 +104,35 @@ def test_the_end_at_which_a_line_was_begun_makes_no_difference() -> None:
     assert walk(points_of(mine), 50) == pytest.approx(walk(points_of(theirs), 50), abs=1e-3)
 
 
+def test_a_closed_line_stays_closed_wherever_it_was_begun_and_whichever_way_it_runs() -> None:
+    rng = np.random.default_rng(2)
+    turn = np.linspace(0.0, 2.0 * np.pi, 41)[:-1]
+    circle = 100.0 + 50.0 * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    live = LivePolylines()
+    for k, who in enumerate("abcd"):
+        ring = np.roll(circle, 9 * k, axis=0)[:: -1 if k % 2 else 1] + rng.normal(
+            scale=1.0, size=circle.shape
+        )
+        closing = ring[:1] if k < 3 else ring[:1] + 4.0  # one stops a little short
+        live.add("i", who, (Polyline("lane", flat(np.concatenate([ring, closing]))),))
+    (joined,) = live.posterior("i").value
+    points = points_of(joined)
+    assert points[0].tolist() == points[-1].tolist()
+    away = np.hypot(*(walk(points, 100) - 100.0).T)
+    assert away == pytest.approx(np.full(100, 50.0), abs=3.0)
+    assert length_of(points) == pytest.approx(2.0 * np.pi * 50.0, rel=0.03)
+
+
+def test_lines_that_most_left_open_stay_open() -> None:
+    turn = np.linspace(0.0, 1.8 * np.pi, 40)
+    arc = 50.0 * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    live = LivePolylines()
+    for who, line in (("a", arc), ("b", arc + 1.0), ("c", np.concatenate([arc, arc[:1]]))):
+        live.add("i", who, (Polyline("lane", flat(line)),))
+    (joined,) = live.posterior("i").value
+    assert np.hypot(*(points_of(joined)[0] - points_of(joined)[-1])) > 15.0
+
+
 def test_one_who_stopped_half_way_shortens_nothing() -> None:
     rng = np.random.default_rng(2)
     live = LivePolylines()

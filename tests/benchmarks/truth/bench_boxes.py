@@ -6,12 +6,15 @@ import csv
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
+from time import process_time
 
 import numpy as np
 
 from cairn_truth.measured.score_boxes import METHODS, Answer, Answers, greedy_majority, judge, object_f1
 from cairn_truth.shapes.boxes import Box, LiveBoxes, edges
 from libs.truth.tests.box_crowds import box_crowd
+from libs.truth.tests.shape_crowds import DRAWINGS, f1_and_overlap, shape_crowd
+from libs.truth.tests.shape_crowds import greedy_majority as greedy_shapes
 from tests.benchmarks.truth.rows import Row, Rows, folder, seconds
 
 _SEEDS = range(3)
@@ -32,6 +35,7 @@ _CROWDS: Mapping[str, Mapping[str, float]] = {
 def rows(data: Path) -> Rows:
     """Yield the rows of boxes."""
     yield from _simulated()
+    yield from shapes_against_majority("rotated boxes", "ellipses", "cuboids", "skeletons", "tracks")
     yield from _speed()
     yield from _radiologists(folder(data, "lidc_nodule_polygons"))
 
@@ -98,6 +102,54 @@ def _simulated() -> Rows:
         yield Row(f"{what}: confidence", "F1", float(np.mean(said)), float(np.mean(f1)), "F1 reached")
         if stopped:
             yield Row(f"{what}: F1 where confidence is .95", "F1", float(np.mean(stopped)), least=0.95)
+
+
+_MESSY: Mapping[str, float] = {"twice": 0.1, "merged": 0.1, "miss": 0.25, "false": 0.6, "spread": 0.08}
+"""Sloppy hands that miss a quarter, invent, draw some twice and some two as one."""
+
+
+def shapes_against_majority(*kinds: str) -> Rows:
+    """Yield F1 and summed likeness of shapes beside greedy matching with a majority of coordinates or pixels."""
+    for kind in kinds:
+        how = DRAWINGS[kind]
+        found: dict[str, list[float]] = {"f1": [], "soft": [], "said": [], "greedy f1": [], "greedy soft": []}
+        spent, objects = 0.0, 0
+        for seed in _SEEDS:
+            crowd = shape_crowd(how, items=15, seed=seed, **_MESSY)  # type: ignore[arg-type]
+            began = process_time()
+            joined = how.live().fit(crowd.answers)
+            spent, objects = (
+                spent + process_time() - began,
+                objects + sum(len(one.value) for one in joined.values()),
+            )
+            ours = f1_and_overlap(how, {item: one.value for item, one in joined.items()}, crowd.truth)
+            theirs = f1_and_overlap(how, greedy_shapes(how, crowd.answers), crowd.truth)
+            for name, value in zip(("f1", "soft", "greedy f1", "greedy soft"), (*ours, *theirs), strict=True):
+                found[name].append(value)
+            found["said"].append(float(np.mean([one.confidence for one in joined.values()])))
+        mean = {name: float(np.mean(values)) for name, values in found.items()}
+        what, spread = f"{kind}, simulated, sloppy", max(found["f1"]) - min(found["f1"])
+        yield Row(
+            f"{what}: object F1",
+            "F1",
+            mean["f1"],
+            mean["greedy f1"],
+            "greedy majority",
+            mean["greedy f1"],
+            spread=spread,
+        )
+        yield Row(
+            f"{what}: likenesses as F1",
+            "F1",
+            mean["soft"],
+            mean["greedy soft"],
+            "greedy majority",
+            mean["greedy soft"],
+        )
+        yield Row(f"{what}: confidence", "F1", mean["said"], mean["f1"], "F1 reached")
+        yield Row(
+            f"{what}: fit and posteriors, processor time an object", "ms", 1e3 * spent / max(objects, 1)
+        )
 
 
 def _speed() -> Rows:

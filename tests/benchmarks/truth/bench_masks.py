@@ -9,15 +9,20 @@ from pathlib import Path
 import numpy as np
 
 from cairn_truth.measured.score_masks import Answer, grid_around, live_masks, overlap, read, region
+from cairn_truth.shapes.masks import LiveMasks, mean_iou
 from cairn_truth.shapes.polygons import LivePolygons
-from cairn_truth.shapes.raster import Bools
+from cairn_truth.shapes.raster import Bools, encoded
+from libs.truth.tests.test_masks import crowd as mask_crowd
+from tests.benchmarks.truth.bench_boxes import shapes_against_majority
 from tests.benchmarks.truth.rows import Row, Rows, folder, seconds
 
 _READERS = 4
 
 
 def rows(data: Path) -> Rows:
-    """Yield the mean IoU with the reader left out, beside the best single reader's and pixel majority's."""
+    """Yield what simulated crowds show, and the mean IoU with the reader left out beside pixel majority's."""
+    yield from shapes_against_majority("polygons", "polylines")
+    yield from _several_classes()
     items = _outlines(folder(data, "lidc_nodule_polygons") / "polygons.csv")
     found: dict[str, list[float]] = {"polygons": [], "masks": [], "majority": [], "reader": [], "medoid": []}
     confidence: list[float] = []
@@ -49,6 +54,24 @@ def rows(data: Path) -> Rows:
         "outlines' confidence, over share within IoU .5", "", float(np.mean(confidence)), within, "right"
     )
     yield from _speed(items)
+
+
+def _several_classes() -> Rows:
+    """Yield what masks of several classes say of themselves, over hands that are more or less sloppy."""
+    for classes in (1, 2, 3, 5):
+        said, was = [], []
+        for blurs in ((0.7, 1.0, 1.0), (0.5, 1.0, 1.5, 1.5), (1.0, 2.0, 2.0), (1.0, 2.0, 2.0, 3.0, 3.0, 3.0)):
+            answers, truth = mask_crowd(seed=9, items=20, blurs=blurs, classes=classes)
+            for item, joined in LiveMasks(classes).fit(answers).items():
+                said.append(joined.confidence)
+                was.append(0.0 if joined.value is None else mean_iou(joined.value, encoded(truth[item])))
+        yield Row(
+            f"masks of {classes} classes, simulated: confidence",
+            "IoU",
+            float(np.mean(said)),
+            float(np.mean(was)),
+            "IoU",
+        )
 
 
 def _simple(three: Sequence[Answer], other: Answer) -> Mapping[str, float]:

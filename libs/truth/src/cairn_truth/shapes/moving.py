@@ -21,7 +21,7 @@ from .joined import O
 from .keypoints import Keypoint, LiveSkeletons, Skeleton, Visibility
 from .objects import LiveObjects
 from .polygons import LivePolygons, Polygon, rings
-from .polylines import walk
+from .polylines import begun_alike, ring_walk
 from .raster import area
 from .rotated_boxes import LiveRotatedBoxes, RotatedBox
 from .turned import LiveTurned
@@ -236,10 +236,10 @@ class MovingPolygons(Moving[Polygon]):
     def following(self, shapes: Sequence[Polygon]) -> Sequence[Polygon]:
         if len({len(one.outline) for one in shapes}) == 1:
             return shapes
-        ring = walk(_closed(rings(shapes[0])[0]), _RING + 1)[:-1]
+        ring = ring_walk(rings(shapes[0])[0], _RING)
         written = []
         for one in shapes:
-            ring = _aligned(walk(_closed(rings(one)[0]), _RING + 1)[:-1], ring)
+            ring = begun_alike(ring_walk(rings(one)[0], _RING), ring)
             written.append(replace(one, outline=tuple(ring.ravel().tolist())))
         return written
 
@@ -263,27 +263,8 @@ def _paired_rings(one: Polygon, other: Polygon) -> list[tuple[Floats, Floats]]:
 def _paired(one: Floats, other: Floats) -> tuple[Floats, Floats]:
     if len(one) == len(other):
         return one, other
-    start = walk(_closed(one), _RING + 1)[:-1]
-    return start, _aligned(walk(_closed(other), _RING + 1)[:-1], start)
-
-
-def _closed(ring: Floats) -> Floats:
-    return np.concatenate([ring, ring[:1]])
-
-
-def _aligned(ring: Floats, to: Floats) -> Floats:
-    """Return a ring begun and run through as is nearest to another of as many points, their middles put together."""
-    other = to - to.mean(axis=0)
-    spin = np.fft.fft(other[:, 0] + 1j * other[:, 1])
-    ways = []
-    for turned in (ring, ring[::-1]):
-        own = turned - turned.mean(axis=0)
-        # The squared distance at every shift, but for what all have in common.
-        match = np.fft.ifft(np.conj(spin) * np.fft.fft(own[:, 0] + 1j * own[:, 1])).real
-        shift = int(match.argmax())
-        ways.append((float(match[shift]), np.roll(turned, -shift, axis=0)))
-    (straight, as_is), (back, turned) = ways
-    return as_is if straight >= back * (1.0 - 1e-12) else turned
+    start = ring_walk(one, _RING)
+    return start, begun_alike(ring_walk(other, _RING), start)
 
 
 _ALL: Sequence[type[Moving[Any]]] = (

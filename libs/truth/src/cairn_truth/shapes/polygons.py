@@ -57,7 +57,11 @@ class Polygon:
 
 
 class LivePolygons(LiveObjects[Polygon]):
-    """Live state of a question answered with polygons; likeness is intersection over union, holes being outside."""
+    """Live state of a question answered with polygons; likeness is intersection over union, holes being outside.
+
+    An object has one outline. Where the joined region falls into several parts, at necks that hands do not agree on, the
+    largest is the object: another polygon would be another object, in the count and in the F1 of the answer.
+    """
 
     def _checked_object(self, given: Polygon) -> Polygon:
         outline = check_ring("the outline", given.outline)

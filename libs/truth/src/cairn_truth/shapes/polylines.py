@@ -1,8 +1,9 @@
-"""Polylines: open lines, matched by how far they run from each other and joined along their lengths.
+"""Polylines: lines, open or closed, matched by how far they run from each other and joined along their lengths.
 
-Lines of one object are walked at an even pace and averaged step by step, robustly, from a first pairing by length;
-then every line is paired with the average anew by dynamic time warping, and averaged again (DBA; Petitjean, Ketterlin
-& Gançarski, Pattern Recognition 2011), so that one who cut a corner or stopped early shifts nothing else.
+Lines of one object are walked at an even pace and averaged step by step, robustly, from a first pairing by length,
+closed ones from the starts that fit best; then every line is paired with the average anew by dynamic time warping, and
+averaged again (DBA; Petitjean, Ketterlin & Gançarski, Pattern Recognition 2011), so that one who cut a corner or
+stopped early shifts nothing else.
 """
 
 from __future__ import annotations
@@ -36,13 +37,16 @@ _CHUNK = 128
 _ROUNDS = 2
 """Pairings with the average; the third moves a line by less than a thousandth of its length."""
 
+_GAP = 0.05
+"""Gap between a line's ends, in lengths, up to which it is taken for closed: hands stop a little short or run over."""
+
 _FINE = 1e-3
 """How far a joined line may be from its own points left out, in lengths."""
 
 
 @dataclass(frozen=True, slots=True)
 class Polyline:
-    """An open line x0, y0, x1, y1, ... in pixels, of two points or more that are not all the same."""
+    """A line x0, y0, x1, y1, ... in pixels, of two points or more that are not all the same."""
 
     class_id: str
     line: tuple[float, ...]
@@ -53,7 +57,8 @@ class LivePolylines(LiveObjects[Polyline]):
     """Live state of a question answered with polylines.
 
     Likeness is exp(-d² / 2 s² k²): d² the mean squared distance from either line to the nearest point of the other, s
-    their mean length, k `FALLOFF`. Which end a line was begun at makes no difference.
+    their mean length, k `FALLOFF`. Which end a line was begun at makes no difference, nor where a closed one was; a line
+    that most of the weight closed is joined as a closed one, its last point its first.
     """
 
     first_spread: float = 0.4
@@ -111,14 +116,20 @@ class LivePolylines(LiveObjects[Polyline]):
         lines = [[points_of(one) for one in group] for group in groups]
         length = np.array([np.mean([length_of(line) for line in group]) for group in lines])
         scale = [p / (FALLOFF * s) ** 2 for p, s in zip(precision, length, strict=True)]
-        walked = [
-            _one_way(np.stack([walk(line, _STEPS) for line in group]), p)
+        closed = [
+            float(p[[is_closed(line) for line in group]].sum()) > float(p.sum()) / 2.0
             for group, p in zip(lines, precision, strict=True)
+        ]
+        walked = [
+            _round_alike(group) if around else _one_way(np.stack([walk(line, _STEPS) for line in group]), p)
+            for group, p, around in zip(lines, precision, closed, strict=True)
         ]
         stacked, owner = np.concatenate(walked), np.repeat(np.arange(len(walked)), [len(w) for w in walked])
         centre, share = _centres(stacked, owner, scale)
         for _ in range(_ROUNDS):
             centre, share = _centres(paired(centre[owner], stacked), owner, scale)
+        for k in np.flatnonzero(closed):
+            centre[k, [0, -1]] = centre[k, [0, -1]].mean(axis=0)
         return [
             _drawn(group, middle, weight, _FINE * s)
             for group, middle, weight, s in zip(groups, centre, share, length, strict=True)
@@ -164,6 +175,40 @@ def walk(line: Floats, steps: int) -> Floats:
     gone = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
     at = np.linspace(0.0, gone[-1], steps)
     return np.stack([np.interp(at, gone, line[:, 0]), np.interp(at, gone, line[:, 1])], axis=1)
+
+
+def is_closed(line: Floats) -> bool:
+    """Return whether a line ends where it began, or so nearly that it was meant to."""
+    gap = float(np.hypot(*(line[-1] - line[0])))
+    return len(line) > 2 and gap <= _GAP * length_of(line)
+
+
+def _round_alike(group: Sequence[Floats]) -> Floats:
+    """Return closed lines walked ``(n, steps, 2)`` the same way round and from the same start, that of the first."""
+    first = next(line for line in group if is_closed(line))
+    start = ring_walk(first, _STEPS - 1)
+    rings = [begun_alike(ring_walk(line, _STEPS - 1), start) for line in group]
+    return np.stack([np.concatenate([ring, ring[:1]]) for ring in rings])
+
+
+def ring_walk(ring: Floats, steps: int) -> Floats:
+    """Return ``steps`` points ``(steps, 2)`` around a ring ``(n, 2)``, closed or not, evenly by length."""
+    return walk(np.concatenate([ring, ring[:1]]), steps + 1)[:-1]
+
+
+def begun_alike(ring: Floats, to: Floats) -> Floats:
+    """Return a ring begun where, and run through as, is nearest to another of as many points, middles put together."""
+    other = to - to.mean(axis=0)
+    spin = np.fft.fft(other[:, 0] + 1j * other[:, 1])
+    best, found = -np.inf, ring
+    for turned in (ring, ring[::-1]):
+        own = turned - turned.mean(axis=0)
+        # The squared distance at every shift, but for what all have in common.
+        match = np.fft.ifft(np.conj(spin) * np.fft.fft(own[:, 0] + 1j * own[:, 1])).real
+        shift = int(match.argmax())
+        if match[shift] > best + 1e-12 * abs(match[shift]):
+            best, found = float(match[shift]), np.roll(turned, -shift, axis=0)
+    return found
 
 
 def line_likeness(one: Polyline, other: Polyline) -> float:
