@@ -155,9 +155,10 @@ class BlockDawidSkene:
             joint = fresh
             if moved < self.tolerance:
                 break
-        posterior = joint.reshape(votes.items, -1, votes.classes).sum(axis=1)
+        # The number of kinds is said, for of no items it cannot be told.
+        shape = (votes.items, joint.shape[1] // votes.classes, votes.classes)
+        posterior = joint.reshape(shape).sum(axis=1)
         reliabilities = learner.reliabilities(joint[voted > 0], posterior)
-        shape = (votes.items, -1, votes.classes)
         weight = np.where(group == PEOPLE, reliabilities.right[: votes.labelers], 0.0)[votes.labeler]
         heard = Heard(
             by_people.reshape(shape),
