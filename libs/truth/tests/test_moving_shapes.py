@@ -16,7 +16,14 @@ from cairn_truth.shapes.polygons import Polygon
 from cairn_truth.shapes.rotated_boxes import RotatedBox, rotated_iou
 from cairn_truth.shapes.tracks import Keyframe, LiveTracks, Track, shapes_at, tube_iou
 from libs.truth.tests.live_contract import check_live_state
-from libs.truth.tests.shape_crowds import TRACKS, moved, shape_crowd
+from libs.truth.tests.shape_crowds import (
+    DRAWINGS,
+    TRACKS,
+    f1_and_overlap,
+    greedy_majority,
+    moved,
+    shape_crowd,
+)
 
 SHAPES: dict[str, Any] = {
     "boxes": Box("", 10.0, 20.0, 40.0, 30.0),
@@ -190,3 +197,13 @@ def test_what_is_wrong_with_a_keyframe_is_told(shape: Any, keyframe: Keyframe, s
 def test_what_cannot_be_followed_is_refused() -> None:
     with pytest.raises(ValueError, match="expected one of Box, RotatedBox, Ellipse, Polygon, Skeleton"):
         LiveTracks(shape=int)
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_in_sloppy_crowds_it_finds_more_than_greedy_matching_and_a_majority(name: str) -> None:
+    how = DRAWINGS[name]
+    crowd = shape_crowd(how, items=8, twice=0.1, merged=0.1, miss=0.25, false=0.6, spread=0.08, seed=3)
+    joined = {item: one.value for item, one in how.live().fit(crowd.answers).items()}
+    _, ours = f1_and_overlap(how, joined, crowd.truth)
+    _, theirs = f1_and_overlap(how, greedy_majority(how, crowd.answers), crowd.truth)
+    assert ours > theirs
