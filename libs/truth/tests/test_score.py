@@ -214,6 +214,8 @@ def test_outlines_without_a_truth_are_judged_by_each_labeler_left_out_in_turn(
     assert [sorted(play.crowd["a"]) for play in recorded.plays] == [["y", "z"], ["x", "z"], ["x", "y"]]
     assert main(["score", str(place), "--json"]) == 0
     assert all(line["iou"] == pytest.approx(1.0) for line in lines_of(capsys))
+    assert main(["agreement", str(place), "--json"]) == 0
+    assert lines_of(capsys)[0]["value"] == pytest.approx(1.0)
 
 
 def test_agreement_is_told_with_intervals_and_two_labelers_have_kappas_of_their_own(

@@ -19,11 +19,10 @@ import numpy as np
 
 from .measured.agreements import agreements
 from .measured.kinds import UnknownKindError, kind_of
-from .measured.recorded import read_any, read_folder
+from .measured.recorded import read_any, read_cells, read_folder
 from .measured.replay import replay
 from .measured.score import Score
 from .measured.score_kinds import score_any
-from .measured.tables import read_answers
 from .routing.stop_rule import StopPolicy
 
 
@@ -129,7 +128,7 @@ def _agreement(chosen: argparse.Namespace) -> int:
         print(_row("-" * _WIDTHS[0], "-" * _WIDTHS[1], ["-" * _WIDTHS[2]] * 6))
 
     def show(folder: Path) -> None:
-        cells = read_answers(folder)
+        cells = read_cells(folder)
         kind = kind_of(cells)
         for one in agreements(kind, cells):
             if isinstance(one, ValueError):

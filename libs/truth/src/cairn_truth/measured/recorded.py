@@ -77,7 +77,7 @@ def read_any(folder: Path) -> Recorded | RecordedAnswers:
 
     Raises FileNotFoundError, ValueError with file, line and column of what is wrong, and `UnknownKindError`.
     """
-    if (folder / OUTLINES).exists() and not (folder / TRUTH).exists():
+    if _holds_outlines(folder):
         return _left_out(folder)
     answers, truths = read_answers(folder), read_truth(folder)
     kind = kind_of(answers, truths)
@@ -90,6 +90,11 @@ def read_any(folder: Path) -> Recorded | RecordedAnswers:
     right = {item: list(votes.values())[-1] for item, votes in parsed(known, scoring.read).items()}
     _check_common(crowd, right)
     return RecordedAnswers(kind, (Played(crowd, {item: right[item] for item in right if item in crowd}),))
+
+
+def read_cells(folder: Path) -> Sequence[Cell]:
+    """Return the answers of a folder, or its outlines; the truth may be absent. Errors as for `read_answers`."""
+    return _outlines(folder) if _holds_outlines(folder) else read_answers(folder)
 
 
 def classes_of(answers: Sequence[Cell], truths: Sequence[Cell]) -> Recorded:
@@ -134,9 +139,17 @@ def _check_common(items: Mapping[str, Any], known: Any) -> None:
         raise ValueError(f"no item of {TRUTH} has an answer in answers.csv; expected one or more")
 
 
+def _holds_outlines(folder: Path) -> bool:
+    return (folder / OUTLINES).exists() and not (folder / TRUTH).exists()
+
+
+def _outlines(folder: Path) -> Sequence[Cell]:
+    return read_answers(folder, OUTLINES, "polygon")
+
+
 def _left_out(folder: Path) -> RecordedAnswers:
     """Return outlines, each labeler of an item once its truth: only items that all but the fewest outlined."""
-    outlines = parsed(read_answers(folder, OUTLINES, "polygon"), score_masks.read)
+    outlines = parsed(_outlines(folder), score_masks.read)
     most = max(len(votes) for votes in outlines.values())
     if most < 3:
         raise ValueError(
