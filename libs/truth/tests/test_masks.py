@@ -91,6 +91,31 @@ def test_of_several_classes_each_has_its_own_overlap() -> None:
     assert all({kind for kind, _ in found.iou} <= {1, 2} for found in joined.values())
 
 
+def test_masks_of_three_classes_are_not_oversure() -> None:
+    said, got = [], []
+    for blurs in ((0.7, 1.0, 1.0), (0.5, 1.0, 1.5, 1.5), (1.0, 2.0, 2.0, 3.0, 3.0, 3.0)):
+        answers, truth = crowd(seed=9, items=20, blurs=blurs, classes=3)
+        for item, found in LiveMasks(3).fit(answers).items():
+            said.append(found.confidence)
+            got.append(mean_iou(found.value, encoded(truth[item])))  # type: ignore[arg-type]
+    assert np.mean(said) == pytest.approx(np.mean(got), abs=0.06)
+
+
+def test_a_class_that_some_saw_and_the_value_has_lost_lowers_the_confidence() -> None:
+    big = np.zeros((SIDE, SIDE), dtype=np.int64)
+    big[5:30, 5:30] = 1
+    with_speck = big.copy()
+    with_speck[35:37, 35:37] = 2
+    sure, doubtful = LiveMasks(2), LiveMasks(2)
+    for k in range(4):
+        sure.add("i", f"w{k}", encoded(big))
+        doubtful.add("i", f"w{k}", encoded(with_speck if k == 0 else big))
+    assert doubtful.posterior("i").value == encoded(big)
+    assert doubtful.posterior("i").confidence == pytest.approx(
+        sure.posterior("i").confidence / 1.25, abs=0.03
+    )
+
+
 def test_more_answers_that_agree_make_it_surer() -> None:
     mask = encoded(discs(np.random.default_rng(1)))
     live, said = LiveMasks(1), []
