@@ -1,6 +1,6 @@
 """Crowds at the edges, with truth known: the default stays with majority vote where nothing can be learnt, and is quick.
 
-Where ties are, each of the tied classes counts for its share. What the default does not promise is said here, too.
+Where ties are, each of the tied classes counts for its share.
 """
 
 from __future__ import annotations
