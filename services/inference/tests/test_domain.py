@@ -1,6 +1,6 @@
 """The decisions of routing and learning, without any server."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -24,6 +24,7 @@ from cairn_inference.domain.routing import (
     round_is_due,
     uniform,
 )
+from cairn_truth.routing.thresholds import choose_threshold, spend
 from cairn_truth.routing.wager import fewest_items
 
 Floats = NDArray[np.float64]
@@ -148,17 +149,24 @@ def test_later_rounds_must_be_surer() -> None:
     assert not hold_round(evidence, promise(round_number=9)).allows_any
 
 
-def test_looking_again_and_again_breaks_no_promise() -> None:
+@pytest.mark.parametrize(
+    ("delta_of_look", "breaks"), [(lambda k: 0.1, True), (lambda k: spend(0.1, k), False)]
+)
+def test_looking_again_and_again_breaks_no_promise(
+    delta_of_look: Callable[[int], float], breaks: bool
+) -> None:
     """A model that errs just too often, whatever its score, is looked at whenever the sample has grown by a quarter."""
     passed = 0
     for seed in range(100):
         generator = np.random.default_rng(seed)
-        scores, wrong = generator.random(400), generator.random(400) < 0.101
+        scores, wrong = generator.random(305), (generator.random(305) < 0.101).astype(float)
         passed += any(
-            hold_round(seen(scores[:size], wrong[:size]), promise(number, alpha=0.1)).allows_any
-            for number, size in enumerate((100, 125, 156, 195, 244, 305, 400), 1)
+            choose_threshold(scores[:size], wrong[:size], alpha=0.1, delta=delta_of_look(look)).allows_any
+            for look, size in enumerate((64, 80, 100, 125, 156, 195, 244, 305), 1)
         )
-    assert passed <= 10, "with the whole of delta for each look it were twice as many"
+    assert (passed > 15) is breaks, "the whole of delta for each look is too much"
+    assert breaks or passed <= 10
+    assert promise(round_number=3).round_delta == spend(0.1, 3)
 
 
 def test_what_earlier_versions_let_through_counts_with_their_answers() -> None:
