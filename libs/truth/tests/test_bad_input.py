@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from cairn_truth import (
     BlockDawidSkene,
+    DawidSkene,
     HierarchicalDawidSkene,
     LiveChoices,
     LiveClasses,
@@ -105,6 +106,10 @@ ENTRIES: Mapping[str, tuple[Callable[..., Any], Mapping[str, Column]]] = {
         )
         for model in (HierarchicalDawidSkene(), BlockDawidSkene())
     },
+    "DawidSkene.fit": (
+        lambda gold: DawidSkene().fit(VOTES, gold=gold),
+        {"gold": Column(np.full(VOTES.items, 0), whole=True)},
+    ),
     **{
         statistic.__name__: (statistic, NAMED)
         for statistic in (krippendorff_alpha, fleiss_kappa, gwet_ac, raw_agreement, pairwise_agreement)

@@ -18,7 +18,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import numpy as np
 from scipy import special
 
-from .classes.votes import Floats
+from .columns import Floats
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import digamma, gammaln
 
-from .votes import Floats
+from ..columns import Floats
 
 
 def expected_log(concentration: Floats, *, axis: int = -1) -> Floats:

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ..columns import Floats, Ints
 from .class_fit import expected_right, weighted_tally
 from .dawid_skene import softmax
 from .reliabilities import MODELS, PEOPLE, Coins, Confusions, Reliabilities
-from .votes import Floats, Ints, Votes
+from .votes import Votes
 
 MOST_CONFUSED = 64
 """With more classes than this labelers have no confusion each but one accuracy: votes on most pairs of classes would be

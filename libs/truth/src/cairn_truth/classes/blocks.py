@@ -28,11 +28,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..columns import Floats, Ints
 from .block_learning import HALF_A_VOTE, MOST_CONFUSED, CoinLearner, ConfusionLearner, voted_shares
 from .class_fit import expected_right, mass, moved, normalise, weighted_tally
 from .dawid_skene import clamp
 from .reliabilities import PEOPLE, Reliabilities, checked_population
-from .votes import Floats, Ints, Votes, checked_gold
+from .votes import Votes, checked_gold
 
 ALGORITHM = "BlockDawidSkene"
 VERSION = "1"

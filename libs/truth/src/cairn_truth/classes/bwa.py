@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
+from ..columns import Floats
 from .class_fit import SkillFit, reliability_of, shares, voted_mean
 from .dawid_skene import clamp
-from .votes import Floats, Votes, checked_gold
+from .votes import Votes, checked_gold
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .votes import Floats, Ints, Votes
+from ..columns import Floats, Ints
+from .votes import Votes
 
 _BLOCK = 1 << 16
 """Numbers that are normalised at a time, half a megabyte."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..columns import Floats, Ints
 from .class_fit import (
     ClassFit,
     ConfusionFit,
@@ -17,7 +18,7 @@ from .class_fit import (
     shares,
     voted_mean,
 )
-from .votes import Floats, Ints, Votes, checked_gold
+from .votes import Votes, checked_gold
 
 _LEAST = 1e-10
 """The least expected count of an answer that a labeler gives: with none, two people could outlaw all classes. It is

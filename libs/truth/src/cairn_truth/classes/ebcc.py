@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..columns import Floats
 from .bayes import divergence, expected_log
 from .class_fit import ConfusionFit, mass, moved, normalise, reliability_of, shares
 from .dawid_skene import clamp
-from .votes import Floats, Votes, checked_gold
+from .votes import Votes, checked_gold
 
 
 @dataclass(frozen=True)

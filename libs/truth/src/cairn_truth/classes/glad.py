@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.special import log_expit
 
+from ..columns import Floats
 from .class_fit import SkillFit, normalise, reliability_of, weighted_tally
-from .votes import Floats, Votes, checked_gold
+from .votes import Votes, checked_gold
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class GLAD:
         posterior, joint = self._posterior(votes, known, point)
         before = -np.inf
         for done in range(1, self.iterations + 1):  # noqa: B007 - the count is reported
-            right = np.take(posterior, cell)
+            right = posterior.ravel()[cell]
             point = self._ascend(votes, right, point)
             posterior, joint = self._posterior(votes, known, point)
             if joint - before < self.tolerance * len(votes):

@@ -25,9 +25,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..columns import Floats
 from .dawid_skene import clamp, softmax
 from .reliabilities import checked_population
-from .votes import Floats, Votes, checked_gold
+from .votes import Votes, checked_gold
 
 ALGORITHM = "HierarchicalDawidSkene"
 VERSION = "2"

@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import special
 
+from ..columns import Floats, Ints
 from ..live_answers import saved_arrays
 from .blocks import BlockDawidSkene, Heard
 from .reliabilities import MODELS, PEOPLE, Reliabilities
-from .votes import Floats, Ints, Votes
+from .votes import Votes
 
 ModelTest = Callable[[str], bool]
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..columns import Floats
 from .bayes import divergence, expected_log
 from .class_fit import SkillFit, normalise, reliability_of, weighted_tally
-from .votes import Floats, Votes, checked_gold
+from .votes import Votes, checked_gold
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..columns import whole_numbers
-from .votes import Floats, Ints
+from ..columns import Floats, Ints, whole_numbers
 
 PEOPLE, MODELS = 0, 1
 """The two populations of labelers."""

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy import sparse
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from ..columns import Floats, Ints, as_array, whole_numbers
+
 Ids = NDArray[np.int32]
 Shorts = NDArray[np.int16]
 
@@ -107,13 +107,13 @@ def checked_gold(gold: ArrayLike | None, items: int, classes: int) -> NDArray[np
     """
     if gold is None:
         return np.full(items, -1, dtype=np.int64)
-    known = np.asarray(gold)
+    known = whole_numbers("gold", gold, -1)
     if known.shape != (items,):
         raise ValueError(f"gold has shape {known.shape}; expected ({items},), -1 where the truth is unknown")
-    bad = np.flatnonzero((known < -1) | (known >= classes))
+    bad = np.flatnonzero(known >= classes)
     if bad.size:
         raise ValueError(f"gold, row {bad[0]}: {known[bad[0]]} is not a class in 0..{classes - 1} nor -1")
-    return known.astype(np.int64)
+    return known
 
 
 def ranks(keys: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
@@ -160,7 +160,7 @@ def _place(row: NDArray[np.integer], column: NDArray[np.integer], width: int) ->
 
 
 def _column(name: str, values: ArrayLike, below: int) -> NDArray[np.integer]:
-    array = np.asarray(values)
+    array = as_array(f"column {name}", values)
     if array.ndim != 1:
         raise ValueError(f"column {name} must be one-dimensional, not of shape {array.shape}")
     if array.size == 0:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..columns import Floats
 from .class_fit import SkillFit, reliability_of, shares, voted_mean, weighted_tally
 from .dawid_skene import clamp
-from .votes import Floats, Votes, checked_gold
+from .votes import Votes, checked_gold
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ from ..classes.hierarchical import HierarchicalDawidSkene
 from ..classes.ibcc import IBCC
 from ..classes.mace import MACE
 from ..classes.one_coin import OneCoinDawidSkene
-from ..classes.votes import Floats, Votes
+from ..classes.votes import Votes
 from ..classes.weighted_votes import Wawa, ZeroBasedSkill
+from ..columns import Floats
 from ..routing.calibration import expected_calibration_error
 from .kinds import CLASSES
 from .replay import Recorded

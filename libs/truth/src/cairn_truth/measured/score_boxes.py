@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from ..shapes.boxes import Box, LiveBoxes, check_corner_and_size, edges, iou
 from ..shapes.matching import assigned
 

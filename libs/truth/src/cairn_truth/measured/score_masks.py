@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from ..shapes.masks import LiveMasks, mean_iou
 from ..shapes.matching import assigned
 from ..shapes.polygons import LivePolygons, Polygon, bounds, check_ring, rings

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from ..values.congeneric import item_medians
 from ..values.numbers import ALGORITHM, LiveNumbers
 

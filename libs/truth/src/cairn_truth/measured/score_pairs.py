@@ -12,7 +12,8 @@ from typing import TypeAlias
 import numpy as np
 
 from ..classes.hierarchical import HierarchicalDawidSkene
-from ..classes.votes import Floats, Votes
+from ..classes.votes import Votes
+from ..columns import Floats
 from ..routing.calibration import expected_calibration_error
 from ..values.bradley_terry import HierarchicalBradleyTerry
 from ..values.comparisons import LEFT, NEITHER, RIGHT, Comparisons

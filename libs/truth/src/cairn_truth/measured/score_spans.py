@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..classes.dawid_skene import DawidSkene
-from ..classes.votes import Floats, Votes
+from ..classes.votes import Votes
+from ..columns import Floats
 from ..stretches.joining import shared_f
 from ..stretches.marks import OWN, Ints, Marks, Stretches, Voters, mark_lines
 from ..stretches.spans import LiveSpans, Span

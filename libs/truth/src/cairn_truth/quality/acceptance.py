@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from ..classes.votes import Floats
-from ..columns import numbers
+from ..columns import Floats, numbers
 
 Ints = NDArray[np.int64]
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from .answer_columns import AnswerColumns, read_columns
 from .distances import Absolute, Distance, Ratio, Rows, Squared, Unequal, mid_ranks
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..classes.votes import Floats
-from ..columns import as_array
+from ..columns import Floats, as_array
 from .distances import Rows
 
 

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from ..classes.votes import Floats
-from ..columns import as_array, numbers
+from ..columns import Floats, as_array, numbers
 from .findings import Finding, Misconduct, adjusted, checked_rate, top
 
 ALGORITHM = "PaceAndScatter"

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from ..classes.votes import Floats, Votes
+from ..classes.votes import Votes
+from ..columns import Floats
 
 Ints = NDArray[np.int64]
 

@@ -25,7 +25,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from ..classes.hierarchical import HierarchicalDawidSkene
-from ..classes.votes import Floats, Votes, checked_gold
+from ..classes.votes import Votes, checked_gold
+from ..columns import Floats
 from .closeness import close_groups, connected, linked, one_each, pair_of, vote_pairs
 from .findings import (
     GRID,

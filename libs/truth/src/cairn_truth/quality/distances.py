@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
-from ..classes.votes import Floats
+from ..columns import Floats
 
 Rows = NDArray[np.int64]
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scipy import special
 
 from ..classes.hierarchical import HierarchicalDawidSkene, HierarchicalFit
-from ..classes.votes import Floats, Votes
+from ..classes.votes import Votes
+from ..columns import Floats
 
 GRID = np.linspace(0.0, 1.0, 21)
 """Shares that are told apart: a twentieth is finer than anybody's answers can show."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from .answer_columns import read_columns
 
 

@@ -19,7 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from ..classes.hierarchical import HierarchicalFit
-from ..classes.votes import Floats, Votes, checked_gold
+from ..classes.votes import Votes, checked_gold
+from ..columns import Floats
 from .findings import (
     GRID,
     Finding,

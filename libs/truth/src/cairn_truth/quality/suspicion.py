@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
-from ..classes.votes import Floats, Votes
-from ..columns import as_array, numbers
+from ..classes.votes import Votes
+from ..columns import Floats, as_array, numbers
 
 ALGORITHM = "LogOddsSuspicion"
 VERSION = "1"

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..classes.votes import Floats
-from ..columns import numbers
+from ..columns import Floats, numbers
 from .audit_statistics import gamma_lower, gamma_upper
 
 

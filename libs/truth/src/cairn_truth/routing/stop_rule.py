@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..classes.votes import Floats
-from ..columns import shares
+from ..columns import Floats, shares
 
 _LOOK_AHEAD = (1, 2, 3, 5, 8)
 """Answers ahead at which a gain is looked for: one alone often cannot turn a decision, a few can."""

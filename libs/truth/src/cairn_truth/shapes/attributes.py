@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..classes.votes import Floats
+from ..columns import Floats
 
 AttributeValue = str | float | bool
 """An option or a text, a number, or true or false."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from .attributes import Attributes
 from .vectors import LiveVectors
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..classes.votes import Floats
+from ..columns import Floats
 
 _CHUNK = 4096
 """Pairs at once."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from .matching import Ints
 
 RECALL, ACCURACY = 0.85, 0.9

@@ -8,7 +8,7 @@ from typing import Generic
 
 import numpy as np
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from .detection import Sightings
 from .joined import O
 from .matching import Ints

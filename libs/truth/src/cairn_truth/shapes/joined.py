@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from ..live_answers import Evidence
 from .attributes import Attributes
 

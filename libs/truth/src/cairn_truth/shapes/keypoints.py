@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from .attributes import Attributes
 from .boxes import LARGEST
 from .joined import JoinedObject

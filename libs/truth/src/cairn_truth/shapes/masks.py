@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from ..live_answers import Answered, Evidence, LabelerAccuracy, LiveAnswers
 from . import staple
 from .raster import Ints, Mask, checked_mask, merged_runs

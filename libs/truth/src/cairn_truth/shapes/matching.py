@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
-from ..classes.votes import Floats
+from ..columns import Floats
 
 Ints = NDArray[np.int64]
 

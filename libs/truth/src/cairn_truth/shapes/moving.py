@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Generic, cast
 
 import numpy as np
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from .boxes import Box, LiveBoxes, edges
 from .ellipses import Ellipse, LiveEllipses
 from .joined import O

@@ -18,7 +18,7 @@ from typing import Any, Generic, cast
 import numpy as np
 from scipy import special
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from ..live_answers import Answered, Evidence, LiveAnswers
 from . import detection
 from .attributes import Attributes, AttributeValue, checked_attributes, joined_attributes

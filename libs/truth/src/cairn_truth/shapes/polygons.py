@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from .attributes import Attributes
 from .boxes import LARGEST
 from .objects import LiveObjects

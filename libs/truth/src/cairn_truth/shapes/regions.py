@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from .attributes import Attributes
 from .boxes import EDGES, check_corner_and_size, iou, width_and_height
 from .vectors import LiveVectors

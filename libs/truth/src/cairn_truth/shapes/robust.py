@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..classes.votes import Floats
+from ..columns import Floats
 
 _FREEDOM = 4.0
 """Degrees of freedom: six spreads off weighs an eighth of a good answer."""

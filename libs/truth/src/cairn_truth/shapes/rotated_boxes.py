@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from .attributes import Attributes
 from .convex import shared_polygon_area
 from .turned import LiveTurned, check_turned, half_turn_degrees

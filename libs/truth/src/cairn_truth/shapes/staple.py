@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from .raster import Ints, Mask
 
 EASY = 0.98

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from .attributes import Attributes, checked_attributes, joined_attributes
 from .boxes import Box, edges
 from .ellipses import Ellipse

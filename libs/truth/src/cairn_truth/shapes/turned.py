@@ -11,7 +11,7 @@ from typing import ClassVar, Generic
 
 import numpy as np
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from .boxes import EDGES, LARGEST
 from .objects import O
 from .vectors import LiveVectors

@@ -9,7 +9,7 @@ from typing import ClassVar, Generic
 
 import numpy as np
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from .joined import JoinedObject, O
 from .objects import LiveObjects
 from .robust import student_mean

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from .marks import Marks
 
 Chosen = NDArray[np.bool_]

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from scipy import special
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from ..live_answers import Answered, Evidence, Joined, LiveAnswers
 from .marking import IN, OUT, Marking, discernment, fit
 from .marks import NONE, OTHER, OWN, Marks, Voters

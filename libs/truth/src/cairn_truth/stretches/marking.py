@@ -32,7 +32,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from .marks import MARKS, NONE, OTHER, OWN, Ints, Marks
 
 OUT, IN = 0, 1

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from ..live_answers import Answered, Evidence
 from .joining import Chosen, chosen, most_named
 from .live_marks import LiveMarks, heaviest_first

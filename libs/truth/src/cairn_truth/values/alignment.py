@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..classes.votes import Floats
+from ..columns import Floats
 
 Ints = NDArray[np.int64]
 

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from .comparisons import LEFT, NEITHER, RIGHT, Comparisons, Rows
 from .strengths import GUESS, Leads, NamedStrengths, Network, Strengths, Variances, summed
 

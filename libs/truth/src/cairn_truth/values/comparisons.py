@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..classes.votes import Floats
+from ..columns import Floats
 
 Rows = NDArray[np.int64]
 

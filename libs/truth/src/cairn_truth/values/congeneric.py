@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from .number_crowd import Labelers, Population, Rows
 
 _SPREAD_STRENGTH, _LEAST_STRENGTH, _MOST_STRENGTH = 10.0, 4.0, 200.0

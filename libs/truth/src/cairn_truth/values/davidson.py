@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import optimize, special
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from .comparisons import LEFT, NEITHER, RIGHT, Comparisons
 
 _ROUNDS = 500

@@ -10,7 +10,7 @@ from typing import Any, Generic
 
 import numpy as np
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from ..live_answers import A, Answered, J, LiveAnswers
 from .bradley_terry import BradleyTerryFit, Habits, HierarchicalBradleyTerry, strangers
 from .comparisons import Comparisons, Rows

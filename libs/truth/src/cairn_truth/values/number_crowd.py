@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from ..classes.votes import Floats
+from ..columns import Floats
 
 Rows = NDArray[np.int64]
 

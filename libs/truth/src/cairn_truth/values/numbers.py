@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from ..live_answers import Answered, Evidence, LiveAnswers
 from .congeneric import Estimates, estimate, fit
 from .number_crowd import Labelers, Population, Rows

@@ -15,7 +15,8 @@ import numpy as np
 
 from ..classes.dawid_skene import softmax
 from ..classes.hierarchical import HierarchicalDawidSkene, Reliabilities
-from ..classes.votes import Floats, Votes
+from ..classes.votes import Votes
+from ..columns import Floats
 from ..live_answers import Answered, Evidence, LabelerAccuracy, LiveAnswers
 
 ALGORITHM = "HierarchicalDawidSkene on steps"

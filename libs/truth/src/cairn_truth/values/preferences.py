@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from ..live_answers import Answered, Evidence
 from .bradley_terry import BradleyTerryFit, find_lead, predicted, right_outcome
 from .comparisons import LEFT, NEITHER, RIGHT, Comparisons

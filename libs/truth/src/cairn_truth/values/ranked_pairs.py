@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from .comparisons import LEFT, NEITHER, RIGHT, Rows
 
 Tiers = tuple[tuple[str, ...], ...]

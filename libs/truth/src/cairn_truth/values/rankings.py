@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from ..live_answers import Answered, Evidence
 from .bradley_terry import BradleyTerryFit, find_leads, right_outcome
 from .comparisons import LEFT, RIGHT, Comparisons

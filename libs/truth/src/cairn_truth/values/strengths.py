@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from .comparisons import Comparisons, Rows
 
 _STRENGTH = 4.0

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..classes.live_classes import Weighed
-from ..classes.votes import Floats
+from ..columns import Floats
 from ..live_answers import Answered, Evidence, LabelerAccuracy, LiveAnswers
 
 VERSION = "2"

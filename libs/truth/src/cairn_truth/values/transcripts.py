@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from ..live_answers import Answered, Evidence, LabelerAccuracy, LiveAnswers
 from .alignment import GAP, Ints, Versions, networks
 from .texts import UNKNOWN_ACCURACY, ChosenText, as_text, chosen, fit_accuracies, normalise

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..classes.votes import Floats
+from ..columns import Floats
 from .alignment import GAP, Ints
 
 _LABELER_STRENGTH = 20.0
 """Words, a sentence's worth, that the crowd counts for in what is known of a labeler."""
 
 _ANSWER_STRENGTH = 60.0
-"""Words, three sentences' worth, that its labeler counts for in what is known of an answer: most are alike, some break off or guess."""
+"""Words, three sentences' worth, that its labeler counts for in what is known of an answer: most are alike."""
 
 _GAP_PRIOR = 0.5
 """A text has as many gaps between its words as words."""
