@@ -70,17 +70,21 @@ class LiveChoices:
 
         Raises ValueError naming the entry that is no class's name.
         """
+        self.add(item, labeler, chosen)
+        return self.posterior(item)
+
+    def add(self, item: str, labeler: str, chosen: Collection[str]) -> None:
+        """Add an answer, or replace this labeler's earlier one. Raises ValueError as `update` does."""
         said = _named("answer", chosen) or frozenset((NOTHING,))
-        before = self._candidates(item)
+        before = set(self._candidates(item))
         answers = self._answers.setdefault(item, {})
         answers[labeler] = said
         now = self._candidates(item)
         for name in now:
-            for who, what in answers.items():
-                self._judged.update(item + _BETWEEN + name, who, _APPLIES if name in what else 0)
-        for name in set(before) - set(now):
+            for who, what in ((labeler, said),) if name in before else tuple(answers.items()):
+                self._judged.add(item + _BETWEEN + name, who, _APPLIES if name in what else 0)
+        for name in before - set(now):
             self._put_no_longer(item, name)
-        return self.posterior(item)
 
     def withdraw(self, item: str, labeler: str) -> None:
         """Take back a labeler's answer to an item, if there is one."""

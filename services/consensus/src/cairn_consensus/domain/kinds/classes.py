@@ -116,7 +116,7 @@ class ChoicesState(FittedState):
         self._live: LiveChoices = LiveChoices()
 
     def vote(self, item: ItemKey, labeler: LabelerName, answer: Answer) -> None:
-        self._live.update(item, labeler, tuple(answer.choices.class_ids))
+        self._live.add(item, labeler, tuple(answer.choices.class_ids))
 
     def know(self, item: ItemKey, truth: Answer) -> None:
         if truth.WhichOneof("value") == "choices":
