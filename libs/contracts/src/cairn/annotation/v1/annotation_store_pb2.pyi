@@ -852,7 +852,9 @@ class VoteEvidence(_message.Message):
     answer: _builtins.str
     """A short form of what was answered."""
     weight: _builtins.float
-    """The log-likelihood ratio with which it spoke for the label, in nats; negative speaks against."""
+    """How much it weighed. For classes: by how much, in nats, the label's log-odds would fall without it; negative speaks
+    against. For other kinds: its share of the label, from 0 to 1.
+    """
     def __init__(
         self,
         *,

@@ -36,7 +36,7 @@ class _DisputeReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Dispute
     DISPUTE_REASON_BROKEN_ITEM: _DisputeReason.ValueType  # 3
     """Labelers say that the item is broken."""
     DISPUTE_REASON_KIND_NOT_AGGREGATED: _DisputeReason.ValueType  # 4
-    """Answers of this kind cannot be joined yet."""
+    """The answers cannot be joined: they are too large for an event, or cannot be read."""
 
 class DisputeReason(_DisputeReason, metaclass=_DisputeReasonEnumTypeWrapper):
     """Why an item is disputed."""
@@ -50,7 +50,7 @@ DISPUTE_REASON_CANNOT_TELL: DisputeReason.ValueType  # 2
 DISPUTE_REASON_BROKEN_ITEM: DisputeReason.ValueType  # 3
 """Labelers say that the item is broken."""
 DISPUTE_REASON_KIND_NOT_AGGREGATED: DisputeReason.ValueType  # 4
-"""Answers of this kind cannot be joined yet."""
+"""The answers cannot be joined: they are too large for an event, or cannot be read."""
 Global___DisputeReason: _TypeAlias = DisputeReason  # noqa: Y015
 
 @_typing.final

@@ -353,11 +353,11 @@ class Threshold(_message.Message):
     round_delta: _builtins.float
     """The part of delta that this round could spend."""
     validation_items: _builtins.int
-    """Validation items at or above the threshold."""
+    """Validation items that were judged: those at or above the threshold, and those that earlier thresholds let through."""
     validation_errors: _builtins.float
     """Expected errors among them, their truth's uncertainty included."""
     error_upper_bound: _builtins.float
-    """Upper bound on the error (Clopper-Pearson)."""
+    """Upper bound on the error of all that was ever let through, held with confidence 1 - delta."""
     coverage: _builtins.float
     """Share of the open items at or above the threshold."""
     model_version: _builtins.str
