@@ -12,6 +12,7 @@ import io
 from bisect import insort
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 from scipy import special
@@ -155,7 +156,7 @@ class LiveClasses:
             return certain
         if found is None or not found.votes:
             return self.reliabilities.prior.copy()
-        return np.asarray(self._says(_together(self._spoken([found]), _ALL))[0])
+        return np.asarray(self._says(self._heard([found]))[0])
 
     def posteriors(self, items: Sequence[str]) -> Floats:
         """Return what `posterior` says of each item, ``(items, classes)``: faster for many at once."""
@@ -163,8 +164,7 @@ class LiveClasses:
         found = [self._items.get(item, _Item()) for item in items]
         voted = [place for place, item in enumerate(found) if item.votes]
         if voted:
-            starts = np.cumsum([0] + [len(found[place].votes) for place in voted[:-1]])
-            said[voted] = self._says(_together(self._spoken([found[place] for place in voted]), starts))
+            said[voted] = self._says(self._heard([found[place] for place in voted]))
         for place, item in enumerate(found):
             if item.gold >= 0:
                 said[place] = np.arange(self.classes) == item.gold
@@ -175,10 +175,9 @@ class LiveClasses:
         found = self._items.get(item)
         if found is None or not found.votes:
             return []
-        each = self._spoken([found])
-        posterior = self._says(_together(each, _ALL))[0]
+        posterior = self._says(self._heard([found]))[0]
         lead = int(posterior.argmax())
-        without = self._says(_without(each))
+        without = self._says(self._heard_without_each(found))
         weight = _log_odds(posterior[lead]) - _log_odds(without[:, lead])
         parts = [
             Weighed(labeler, choice, float(w))
@@ -283,50 +282,49 @@ class LiveClasses:
             return row
         return self.reliabilities.stranger(MODELS if self._is_model(labeler) else PEOPLE)
 
-    def _spoken(self, items: Sequence[_Item]) -> Heard:
-        """Return what each vote by itself says, item by item."""
+    def _columns(self, items: Sequence[_Item]) -> tuple[Ints, Ints, Ints]:
+        """Return row and class of each vote, item by item, and whether a person cast it (1) or a model (0)."""
         for item in items:
             if item.fit != self._fits:
                 item.rows, item.fit = [self._row(who) for who, _ in item.votes], self._fits
         rows = np.array([row for item in items for row in item.rows])
         choices = np.array([choice for item in items for _, choice in item.votes])
-        said = self.reliabilities.errors.log_likelihood(rows, choices)
-        tally = np.zeros((rows.size, self.classes))
-        tally[np.arange(rows.size), choices] = self.reliabilities.right[rows]
         people = np.ones(rows.size, dtype=np.int64)
-        if not self._models:
-            return Heard(said, None, tally, people)
-        people[[who in self._models for item in items for who, _ in item.votes]] = 0
+        if self._models:
+            people[[who in self._models for item in items for who, _ in item.votes]] = 0
+        return rows, choices, people
+
+    def _heard(self, items: Sequence[_Item]) -> Heard:
+        """Return what the votes on each item say together. No item is without votes."""
+        rows, choices, people = self._columns(items)
+        said = self.reliabilities.errors.log_likelihood(rows, choices)
+        weight = self.reliabilities.right[rows] * people
+        starts = list(accumulate([len(item.votes) for item in items[:-1]], initial=0))
+        cell = [place * self.classes + choice for place, item in enumerate(items) for _, choice in item.votes]
+        counted = np.bincount(cell, weight, len(items) * self.classes)
+        tally = counted.reshape(-1, self.classes).astype(np.float64, copy=False)
+        cast = np.add.reduceat(people, starts)
+        if people.all():
+            return Heard(np.add.reduceat(said, starts), None, tally, cast)
         by_people = said * people[:, None, None]
-        return Heard(by_people, said - by_people, tally * people[:, None], people)
+        by_models = np.add.reduceat(said - by_people, starts)
+        return Heard(np.add.reduceat(by_people, starts), by_models, tally, cast)
+
+    def _heard_without_each(self, item: _Item) -> Heard:
+        """Return what the others on an item say together, for each vote."""
+        whole = self._heard([item])
+        rows, choices, people = self._columns([item])
+        said = self.reliabilities.errors.log_likelihood(rows, choices)
+        by_people = said * people[:, None, None]
+        own = np.zeros((rows.size, self.classes))
+        own[np.arange(rows.size), choices] = self.reliabilities.right[rows] * people
+        # Nothing but rounding is left where a class had this vote alone.
+        tally = np.where(own > 0.0, (whole.tally - own).round(12), whole.tally)
+        by_models = None if whole.by_models is None else whole.by_models - (said - by_people)
+        return Heard(whole.by_people - by_people, by_models, tally, whole.people - people)
 
     def _says(self, heard: Heard) -> Floats:
         return self.model.posterior(self.reliabilities, heard)
-
-
-_ALL = np.zeros(1, dtype=np.int64)
-"""Where the votes of the only item start."""
-
-
-def _together(each: Heard, starts: Ints) -> Heard:
-    """Return what the votes on each item say together; its votes are those from its start to the next."""
-    return Heard(
-        np.add.reduceat(each.by_people, starts),
-        None if each.by_models is None else np.add.reduceat(each.by_models, starts),
-        np.add.reduceat(each.tally, starts),
-        np.add.reduceat(each.people, starts),
-    )
-
-
-def _without(each: Heard) -> Heard:
-    """Return what the others say together, for each vote."""
-    whole = _together(each, _ALL)
-    by_models = (
-        None if each.by_models is None or whole.by_models is None else whole.by_models - each.by_models
-    )
-    # Nothing but rounding is left where a class had this vote alone.
-    tally = np.where(each.tally > 0.0, (whole.tally - each.tally).round(12), whole.tally)
-    return Heard(whole.by_people - each.by_people, by_models, tally, whole.people - each.people)
 
 
 def _log_odds(probability: Floats) -> Floats:
