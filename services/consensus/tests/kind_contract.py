@@ -12,8 +12,9 @@ from cairn_annotation_store.domain.answer_parts import ItemFacts
 from cairn_annotation_store.domain.answers import check_answers
 from cairn_annotation_store.domain.schema import SchemaRules
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
+from cairn_consensus.domain.items import Reached, Vote
 from cairn_consensus.domain.kinds import Leading
-from cairn_consensus.domain.project_state import ProjectState, Reached, Vote, pack, unpack
+from cairn_consensus.domain.project_state import ProjectState, pack, unpack
 
 Answers = Mapping[str, Mapping[str, Sequence[Answer]]]
 """Item to labeler to what they answered to each question."""

@@ -29,7 +29,8 @@ from cairn.label.v1.label_value_pb2 import (
 )
 from cairn_annotation_store.domain.answer_parts import ItemFacts
 from cairn_consensus.domain.ids import ItemKey, QuestionId
-from cairn_consensus.domain.project_state import ProjectState, Vote
+from cairn_consensus.domain.items import Vote
+from cairn_consensus.domain.project_state import ProjectState
 from services.consensus.tests.kind_contract import TEXT, Answers, check_kind, labeler, leading, project, voted
 
 CROWD = ("ann", "bob", "cid", "dan", "eve")

@@ -20,7 +20,8 @@ from cairn.label.v1.label_schema_pb2 import (
 )
 from cairn.label.v1.label_value_pb2 import Answer, Choices
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
-from cairn_consensus.domain.project_state import ProjectState, Reached, State, Vote, Wanted, pack, unpack
+from cairn_consensus.domain.items import Reached, State, Vote, Wanted
+from cairn_consensus.domain.project_state import ProjectState, pack, unpack
 
 SPECIES = QuestionId("species")
 CLASSES = ("robin", "wren", "tit")

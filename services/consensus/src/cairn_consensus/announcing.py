@@ -7,7 +7,8 @@ from typing import Any
 
 from cairn.events.v1.consensus_events_pb2 import AnswersWanted, ConsensusDisputed, ConsensusReached, Decision
 from cairn_consensus.domain.ids import ItemKey
-from cairn_consensus.domain.project_state import Announcement, ProjectState, Reached, Wanted
+from cairn_consensus.domain.items import Announcement, Reached, Wanted
+from cairn_consensus.domain.project_state import ProjectState
 from cairn_consensus.store import ProjectKey
 from cairn_kit.database import Transaction
 from cairn_kit.events import Event, Received, announce

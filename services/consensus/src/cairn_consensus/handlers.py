@@ -31,7 +31,8 @@ from cairn_consensus.announcing import announce_all
 from cairn_consensus.computing import Computing
 from cairn_consensus.config import ConsensusSettings
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
-from cairn_consensus.domain.project_state import Announcement, ProjectState, Reached, State, Vote, pack
+from cairn_consensus.domain.items import Announcement, Reached, State, Vote
+from cairn_consensus.domain.project_state import ProjectState, pack
 from cairn_consensus.mask_blobs import MaskBlobs, Said, seen
 from cairn_consensus.omitted_answers import OmittedAnswers
 from cairn_consensus.states import States

@@ -10,7 +10,7 @@ from enum import IntEnum
 from cairn.annotation.v1.annotation_store_pb2 import ANNOTATION_KIND_LABEL, Annotation, Project
 from cairn.label.v1.label_value_pb2 import Answer
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
-from cairn_consensus.domain.project_state import State, Vote
+from cairn_consensus.domain.items import State, Vote
 from cairn_kit.database import Database, Queries, Transaction
 from cairn_kit.database.transaction import Record
 

@@ -8,22 +8,14 @@ from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from enum import IntEnum
 
 from cairn.annotation.v1.annotation_store_pb2 import (
     DISPUTE_POLICY_ACCEPT_BEST,
     STOP_REASON_ALL_ANSWERS_IN,
     STOP_REASON_CAP_REACHED,
     STOP_REASON_CONCLUDED,
-    STOP_REASON_NOT_WORTH_ASKING,
     STOP_REASON_REFIT,
-    STOP_REASON_TARGET_REACHED,
-    STOP_RULE_FIXED,
-    ConsensusProvenance,
     Project,
-    QualityPolicy,
-    VoteEvidence,
 )
 from cairn.annotation.v1.annotation_store_pb2 import StopReason as StopReasonMessage
 from cairn.consensus.v1.consensus_pb2 import (
@@ -34,134 +26,33 @@ from cairn.consensus.v1.consensus_pb2 import (
     Reliability,
 )
 from cairn.events.v1.consensus_events_pb2 import (
-    DISPUTE_REASON_BROKEN_ITEM,
-    DISPUTE_REASON_CANNOT_TELL,
-    DISPUTE_REASON_CAP_REACHED,
     DISPUTE_REASON_KIND_NOT_AGGREGATED,
     Decision,
     DisputeReason,
 )
-from cairn.label.v1.label_value_pb2 import ABSTENTION_KIND_BROKEN_ITEM, AbstentionKind, Answer
-from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId, is_model
+from cairn.label.v1.label_value_pb2 import Answer
+from cairn_consensus.domain.ids import ItemKey, QuestionId
+from cairn_consensus.domain.items import Announcement, Disputed, Item, Reached, State, Vote, Wanted
+from cairn_consensus.domain.judging import (
+    Judged,
+    abstention_prevails,
+    decision,
+    judge_question,
+    stop_policies,
+    stop_policy,
+)
 from cairn_consensus.domain.kinds import QuestionState, RelationsState, states_of
-from cairn_truth import StopPolicy, StopReason, Verdict
-
-_MIN_ANSWERS, _MAX_ANSWERS, _TARGET = 2, 10, 0.95
-"""What the contract says that zeros in a QualityPolicy mean."""
-
-_MOST_EVIDENCE = 50
-_LONGEST_SAID = 100
-"""Characters of what a vote is said to have answered: evidence must leave the answer its room in an event."""
+from cairn_truth import Verdict
 
 LARGEST_ANSWER = 200 * 1024
 """Bytes of an answer that fit into an event (256 KiB) with its evidence. annotation-store keeps larger ones; until an
 event can point to them there, a reviewer gets the item."""
-
-_STOP_REASONS = {
-    StopReason.TARGET_REACHED: STOP_REASON_TARGET_REACHED,
-    StopReason.NOT_WORTH_ASKING: STOP_REASON_NOT_WORTH_ASKING,
-    StopReason.ALL_ANSWERS_IN: STOP_REASON_ALL_ANSWERS_IN,
-    StopReason.CAP_REACHED: STOP_REASON_CAP_REACHED,
-}
-
-
-class State(IntEnum):
-    """Where an item stands, as in `cairn.consensus.v1.DecisionState`."""
-
-    COLLECTING = 1
-    DECIDED = 2
-    DISPUTED = 3
-
 
 _STATES = {
     State.COLLECTING: DECISION_STATE_COLLECTING,
     State.DECIDED: DECISION_STATE_DECIDED,
     State.DISPUTED: DECISION_STATE_DISPUTED,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Vote:
-    """One labeler's answer to one question of one item."""
-
-    item: ItemKey
-    question: QuestionId
-    labeler: LabelerName
-    annotation: str
-    answer: Answer
-
-
-@dataclass(slots=True)
-class Item:
-    """Where one item stands; `said` counts people's answers to each question, abstentions included, and
-    `announced` is what was last announced of it."""
-
-    state: State = State.COLLECTING
-    revision: int = 0
-    answers_wanted: int = 0
-    auto: bool = False
-    concluded: bool = False
-    annotations: dict[str, LabelerName] = field(default_factory=dict)
-    said: dict[QuestionId, int] = field(default_factory=dict)
-    abstentions: dict[QuestionId, list[AbstentionKind.ValueType]] = field(default_factory=dict)
-    announced: dict[QuestionId, bytes] = field(default_factory=dict)
-    known: set[QuestionId] = field(default_factory=set)
-
-
-@dataclass(frozen=True, slots=True)
-class Reached:
-    """The answers agree well enough."""
-
-    item: ItemKey
-    decisions: tuple[Decision, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """More answers are worth their cost: so many in all."""
-
-    item: ItemKey
-    answers: int
-
-
-@dataclass(frozen=True, slots=True)
-class Disputed:
-    """No further answer by labelers would settle it."""
-
-    item: ItemKey
-    reason: DisputeReason.ValueType
-    leading: tuple[Decision, ...]
-
-
-Announcement = Reached | Wanted | Disputed
-
-
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """What is to be done about one question of one item."""
-
-    verdict: Verdict
-    answers_wanted: int = 0
-    reason: StopReasonMessage.ValueType = STOP_REASON_ALL_ANSWERS_IN
-    dispute: DisputeReason.ValueType = DISPUTE_REASON_CAP_REACHED
-
-
-def stop_policy(quality: QualityPolicy, target: float = 0.0) -> StopPolicy:
-    """A project's policy, with the contract's meaning of zeros; `target` is the question's own, if above 0."""
-    floor = quality.min_answers or _MIN_ANSWERS
-    return StopPolicy(
-        target_confidence=target or quality.target_confidence or _TARGET,
-        min_answers=floor,
-        max_answers=max(floor, quality.max_answers or _MAX_ANSWERS),
-        fixed=quality.stop_rule == STOP_RULE_FIXED,
-    )
-
-
-def _policies(project: Project) -> dict[QuestionId, StopPolicy]:
-    return {
-        QuestionId(question.id): stop_policy(project.quality, question.quality.target_confidence)
-        for question in project.schema.questions
-    }
 
 
 class ProjectState:
@@ -189,7 +80,7 @@ class ProjectState:
             for question in project.schema.questions
             if question.required and not question.HasField("condition")
         }
-        self._policies = _policies(project)
+        self._policies = stop_policies(project)
 
     # --- what came in
 
@@ -277,7 +168,7 @@ class ProjectState:
         item.concluded = True
         if item.auto and item.state is not State.DECIDED:
             return None  # a bound stands behind the model's label; fewer people spoke than it takes to outweigh it
-        sure = [q for q in sorted(asked - item.known) if not self._abstention_prevails(item, q)]
+        sure = [q for q in sorted(asked - item.known) if not abstention_prevails(item, q)]
         if item.state is not State.DECIDED:  # its task may be open: say so even where the label stays
             said = (self._decision(key, question, STOP_REASON_CONCLUDED) for question in sure)
             return self._reach(key, item, [one for one in said if one is not None])
@@ -320,7 +211,7 @@ class ProjectState:
         """Follow a change of policies; a change of the schema needs a new state."""
         if project.revision > self.project.revision:
             self.project = project
-            self._policies = _policies(project)
+            self._policies = stop_policies(project)
 
     def posterior(self, key: ItemKey, name: QuestionId) -> Posterior | None:
         """What is known of one question of one item; None while nobody has answered."""
@@ -372,70 +263,14 @@ class ProjectState:
         """The questions that an item must have a label for: those always required, and those that somebody answered."""
         return self._always_asked | (item.said.keys() & self.questions.keys())
 
-    def _judge_question(self, key: ItemKey, item: Item, name: QuestionId) -> _Judged:
-        question, policy = self.questions[name], self._policies[name]
-        answers = len(item.annotations)
-        if answers >= policy.min_answers and self._abstention_prevails(item, name):
-            broken = ABSTENTION_KIND_BROKEN_ITEM in item.abstentions[name]
-            return _Judged(
-                Verdict.DISPUTED, dispute=DISPUTE_REASON_BROKEN_ITEM if broken else DISPUTE_REASON_CANNOT_TELL
-            )
-        if not question.joins(key):
-            return self._judge_unjoined(key, name, answers)
-        said = question.stop(key, answers, policy)
-        if said.verdict is Verdict.ASK:
-            return _Judged(Verdict.ASK, said.answers_wanted)
-        accept = self.project.quality.on_dispute == DISPUTE_POLICY_ACCEPT_BEST
-        if said.verdict is Verdict.DISPUTED and not accept:
-            return _Judged(Verdict.DISPUTED)
-        return _Judged(Verdict.DONE, reason=_STOP_REASONS[said.reason or StopReason.CAP_REACHED])
-
-    def _judge_unjoined(self, key: ItemKey, name: QuestionId, answers: int) -> _Judged:
-        policy = self._policies[name]
-        wanted = policy.max_answers if policy.fixed else policy.min_answers
-        if answers < wanted:
-            return _Judged(Verdict.ASK, wanted)
-        if self.questions[name].leading(key) is not None:
-            return _Judged(Verdict.DONE)
-        return _Judged(Verdict.DISPUTED, dispute=DISPUTE_REASON_KIND_NOT_AGGREGATED)
-
-    def _abstention_prevails(self, item: Item, name: QuestionId) -> bool:
-        """Whether more than half of those who met the question gave no value."""
-        abstained = len(item.abstentions.get(name, ()))
-        return abstained * 2 > item.said.get(name, 0) > 0
+    def _judge_question(self, key: ItemKey, item: Item, name: QuestionId) -> Judged:
+        accept_best = self.project.quality.on_dispute == DISPUTE_POLICY_ACCEPT_BEST
+        return judge_question(self.questions[name], key, item, self._policies[name], accept_best=accept_best)
 
     def _decision(
         self, key: ItemKey, name: QuestionId, reason: StopReasonMessage.ValueType
     ) -> Decision | None:
-        question = self.questions[name]
-        leading = question.leading(key)
-        if leading is None:
-            return None
-        parts = question.parts(key)
-        people = [part for part in parts if not is_model(part.labeler)]
-        annotation = {labeler: name for name, labeler in self.items[key].annotations.items()}
-        agreeing = sum(part.agrees for part in people)
-        return Decision(
-            answer=leading.answer,
-            confidence=leading.confidence,
-            provenance=ConsensusProvenance(
-                algorithm=question.algorithm,
-                algorithm_version=question.algorithm_version,
-                refit=self.refits,
-                votes=[
-                    VoteEvidence(
-                        labeler=part.labeler,
-                        annotation=annotation.get(part.labeler, ""),
-                        answer=part.said[:_LONGEST_SAID],
-                        weight=part.weight,
-                    )
-                    for part in parts[:_MOST_EVIDENCE]
-                ],
-                vote_count=len(people),
-                agreement=agreeing / len(people) if people else 0.0,
-                stop_reason=reason,
-            ),
-        )
+        return decision(self.questions[name], key, self.items[key], refit=self.refits, reason=reason)
 
     def _ask(self, key: ItemKey, item: Item, wanted: int) -> Announcement | None:
         if wanted <= item.answers_wanted:

@@ -1,0 +1,74 @@
+"""An item at consensus: its votes, where it stands, and what can be announced of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from cairn.events.v1.consensus_events_pb2 import Decision, DisputeReason
+from cairn.label.v1.label_value_pb2 import AbstentionKind, Answer
+from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
+
+
+class State(IntEnum):
+    """Where an item stands, as in `cairn.consensus.v1.DecisionState`."""
+
+    COLLECTING = 1
+    DECIDED = 2
+    DISPUTED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One labeler's answer to one question of one item."""
+
+    item: ItemKey
+    question: QuestionId
+    labeler: LabelerName
+    annotation: str
+    answer: Answer
+
+
+@dataclass(slots=True)
+class Item:
+    """Where one item stands; `said` counts people's answers to each question, abstentions included, and
+    `announced` is what was last announced of it."""
+
+    state: State = State.COLLECTING
+    revision: int = 0
+    answers_wanted: int = 0
+    auto: bool = False
+    concluded: bool = False
+    annotations: dict[str, LabelerName] = field(default_factory=dict)
+    said: dict[QuestionId, int] = field(default_factory=dict)
+    abstentions: dict[QuestionId, list[AbstentionKind.ValueType]] = field(default_factory=dict)
+    announced: dict[QuestionId, bytes] = field(default_factory=dict)
+    known: set[QuestionId] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """The answers agree well enough."""
+
+    item: ItemKey
+    decisions: tuple[Decision, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """More answers are worth their cost: so many in all."""
+
+    item: ItemKey
+    answers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Disputed:
+    """No further answer by labelers would settle it."""
+
+    item: ItemKey
+    reason: DisputeReason.ValueType
+    leading: tuple[Decision, ...]
+
+
+Announcement = Reached | Wanted | Disputed
