@@ -120,7 +120,8 @@ def claims(**changes: Any) -> dict[str, Any]:
     now = int(time.time())
     good = {"iss": "test", "sub": "ann", "aud": "cairn", "iat": now, "exp": now + 60}
     good |= {"tenant": "acme", "roles": ["labeler"]}
-    return {name: value for name, value in (good | changes).items() if value is not None}
+    told = {name: value(now) if callable(value) else value for name, value in (good | changes).items()}
+    return {name: value for name, value in told.items() if value is not None}
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def claims(**changes: Any) -> dict[str, Any]:
         {"exp": None},
         {"exp": "soon"},
         {"exp": True},
-        {"iat": int(time.time()) + 600},
+        {"iat": lambda now: now + 600},
         {"tenant": None},
         {"tenant": "acme.>"},
         {"tenant": "Acme"},
