@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cairn_truth import LiveNumbers, LiveTexts
 from cairn_truth.live_answers import LiveAnswers
 
 Answers = Mapping[str, Mapping[str, Any]]
@@ -20,6 +21,8 @@ def check_live_state(new: Callable[[], LiveAnswers[Any, Any, Any]], answers: Ans
     joined = whole.fit(answers)
     _in_another_order_it_is_the_same(new, answers, whole)
     _restored_it_goes_on_alike(new, answers, whole)
+    _restored_to_nothing_it_knows_nothing(new, answers)
+    _a_state_of_another_kind_is_refused(new, answers)
     _an_answer_replaces_the_labelers_own(new, answers)
     _a_known_truth_stands(new, answers)
     _what_is_wrong_leaves_no_trace(new, answers, wrong)
@@ -53,6 +56,28 @@ def _restored_it_goes_on_alike(new: Callable[[], Any], answers: Answers, whole: 
     assert again.save() == whole.save()
     assert (again.refits, again.refit_votes, again.votes) == (whole.refits, whole.refit_votes, whole.votes)
     assert {i: repr(again.posterior(i)) for i in answers} == {i: repr(whole.posterior(i)) for i in answers}
+
+
+def _restored_to_nothing_it_knows_nothing(new: Callable[[], Any], answers: Answers) -> None:
+    state, fresh = new(), new()
+    state.fit(answers)
+    state.restore(fresh.save())
+    for item, votes in answers.items():
+        for who, what in votes.items():
+            fresh.add(item, who, what)
+    assert state.digest() == fresh.digest()
+    assert {i: repr(state.posterior(i)) for i in answers} == {i: repr(fresh.posterior(i)) for i in answers}
+
+
+def _a_state_of_another_kind_is_refused(new: Callable[[], Any], answers: Answers) -> None:
+    state = new()
+    state.fit(answers)
+    before = state.save()
+    other = LiveNumbers() if isinstance(state, LiveTexts) else LiveTexts()
+    other.refit()
+    with pytest.raises(ValueError, match="the saved state is of Live"):
+        state.restore(other.save())
+    assert state.save() == before
 
 
 def _an_answer_replaces_the_labelers_own(new: Callable[[], Any], answers: Answers) -> None:
@@ -93,6 +118,13 @@ def _what_is_wrong_leaves_no_trace(new: Callable[[], Any], answers: Answers, wro
     state = new()
     with pytest.raises(ValueError):
         state.add("item", "labeler", wrong)
+    item = min(i for i, votes in answers.items() if len(votes) > 1)
+    first, second = sorted(answers[item])[:2]
+    with pytest.raises(ValueError):
+        state.fit({item: {first: answers[item][first], second: wrong}})
+    for where, who in ((None, first), (item, None), (item, b"bytes"), (item, "half \ud800 a pair")):
+        with pytest.raises(ValueError, match="expected"):
+            state.add(where, who, answers[item][first])
     assert (state.votes, list(state.items()), state.labelers()) == (0, [], [])
     with pytest.raises(ValueError):
         state.restore(b"not a saved state")

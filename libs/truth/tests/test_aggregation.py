@@ -216,7 +216,7 @@ def test_a_saved_state_weighs_every_vote_as_before(crowd: Any) -> None:
     assert (copy.refits, copy.refit_votes, copy.votes) == (1, len(votes), len(votes))
     assert all(copy.posterior(i).tobytes() == live.posterior(i).tobytes() for i in live.items())
     assert copy.posterior("i0").tolist() == [0.0, 0.0, 1.0]
-    with pytest.raises(ValueError, match="has 3 classes; expected 2"):
+    with pytest.raises(ValueError, match=r"of LiveClasses\(3\); expected one of LiveClasses\(2\)"):
         LiveClasses(2).restore(live.save())
 
 
@@ -232,6 +232,42 @@ def test_a_second_vote_replaces_the_first_and_a_withdrawn_one_is_gone() -> None:
     assert live.votes == 0
     with pytest.raises(ValueError, match="choice is 2"):
         live.update("a", "ann", 2)
+
+
+@pytest.mark.parametrize("each", [3, 10, 40])
+def test_a_labelers_interval_holds_their_accuracy(each: int) -> None:
+    chance = np.random.default_rng(each)
+    accuracy = chance.uniform(0.5, 0.95, 60)
+    live = LiveClasses(3)
+    for item in range(240):
+        truth = int(chance.integers(3))
+        live.know(f"i{item}", truth)
+        for who in chance.choice(60, max(1, each * 60 // 240), replace=False):
+            wrong = (truth + int(chance.integers(1, 3))) % 3
+            live.add(f"i{item}", f"l{who}", truth if chance.random() < accuracy[who] else wrong)
+    live.refit()
+    known = [live.reliability(f"l{who}") for who in range(60)]
+    held = [one.low <= right <= one.high for one, right in zip(known, accuracy, strict=True)]
+    assert np.mean(held) >= 0.9
+    assert all(0.0 < one.low < one.accuracy < one.high < 1.0 for one in known)
+    stranger = live.reliability("nobody")
+    assert stranger.votes == 0
+    assert np.mean((accuracy >= stranger.low) & (accuracy <= stranger.high)) >= 0.9
+
+
+def test_names_are_kept_to_the_letter() -> None:
+    live = LiveClasses(2)
+    for who, choice in (("a", 0), ("a\0", 1), ("b", 0)):
+        live.add("item", who, choice)
+    live.refit()
+    copy = LiveClasses(2)
+    copy.restore(live.save())
+    assert copy.digest() == live.digest()
+    assert copy.reliability("a\0").accuracy == live.reliability("a\0").accuracy
+    for item, who in ((None, "a"), ("item", None), ("item", 7), ("\ud800", "a")):
+        with pytest.raises(ValueError, match="expected"):
+            live.add(item, who, 0)  # type: ignore[arg-type]
+    assert live.votes == 3
 
 
 def test_weights_explain_the_posterior() -> None:

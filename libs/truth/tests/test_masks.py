@@ -243,7 +243,7 @@ def test_a_state_of_other_classes_is_refused() -> None:
     answers, _ = crowd(items=2)
     live = LiveMasks(1)
     live.fit(answers)
-    with pytest.raises(ValueError, match="1 classes; expected 3"):
+    with pytest.raises(ValueError, match=r"classes=1\); expected one of LiveMasks\(classes=3"):
         LiveMasks(3).restore(live.save())
 
 

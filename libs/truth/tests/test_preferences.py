@@ -201,12 +201,18 @@ def test_one_pair_alone_is_judged_as_among_many(votes: Any, mean: float, varianc
         ({"outcome": [0, 3]}, "outcome of row 1 is"),
         ({"outcome": [0, float("nan")]}, "outcome of row 1 is"),
         ({"outcome": [0]}, "outcome has shape"),
-        ({"outcome": ["x", "y"]}, "outcome is not a column of numbers"),
+        ({"outcome": ["x", "y"]}, "outcome holds <U1; expected numbers"),
         ({"right": ["b", "a"]}, "right of row 1 is 'a'"),
         ({"left": ["a", 1]}, "left holds int, str"),
         ({"left": ["a", None]}, "left of row 1 is None"),
         ({"group": ["g"]}, "group has shape"),
+        ({"left": ["a", "a"], "right": [1, 2]}, "left and right together holds int, str"),
+        ({"left": [True, False]}, "left holds bool"),
+        ({"pair": [1, "p"]}, "pair holds int, str"),
+        ({"labelers": [1, 1, 2]}, "labelers names 1 twice"),
+        ({"labelers": [1, 3]}, "labeler of row 1 is 2"),
         ({"weight": [1, 0]}, "weight of row 1 is"),
+        ({"weight": [1, 1e300]}, "weight of row 1 is"),
         ({"placed": [1, 2]}, "placed of row 1 is"),
         ({"pair": ["p", "p"]}, "row 0: pair 'p'"),
         ({"outcome": [0, 2], "ties": False}, "outcome of row 1 is"),
@@ -217,6 +223,25 @@ def test_a_wrong_column_is_named(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match="expected") as refused:
         Comparisons.of(**{**columns, **change})
     assert message in str(refused.value)
+
+
+def test_who_stands_for_the_crowd_is_heard_and_not_learnt() -> None:
+    columns = (["a"] * 4, ["b"] * 4, ["w", "v", None, None], [0, 0, 0, 0])
+    with_crowd = NoisyBradleyTerry().fit(Comparisons.of(*columns))
+    without = NoisyBradleyTerry().fit(Comparisons.of(*(column[:2] for column in columns)))
+    assert with_crowd.chance[0, LEFT] > without.chance[0, LEFT] > 0.5
+    alone = NoisyBradleyTerry().fit(Comparisons.of(["a"], ["b"], [None], [0]))
+    assert alone.chance[0, LEFT] > 0.5
+
+
+def test_gold_can_be_corrected() -> None:
+    live = LivePreferences()
+    live.add("item", "ann", "a")
+    live.know("item", "b")
+    live.know("item", "c")
+    assert live.posterior("item").value == "c"
+    with pytest.raises(ValueError, match="expected one of"):
+        live.add("item", "bob", "b")
 
 
 def test_a_column_to_foretell_that_is_too_short_is_named() -> None:

@@ -299,12 +299,12 @@ def test_what_is_no_span_is_refused_by_its_number(wrong: Answer) -> None:
 def test_a_saved_state_of_other_classes_is_refused() -> None:
     other = LiveSpans(3)
     other.fit(span_crowd(items=5, classes=3)[0])
-    with pytest.raises(ValueError, match="3 classes; expected 2"):
+    with pytest.raises(ValueError, match=r"classes=3.*; expected one of.*classes=2"):
         LiveSpans(2).restore(other.save())
     numbers = LiveNumbers()
     numbers.update("i", "a", 1.0)
     numbers.refit()
-    with pytest.raises(ValueError, match="no likelihood"):
+    with pytest.raises(ValueError, match="of LiveNumbers"):
         LiveSpans(2).restore(numbers.save())
     with pytest.raises(ValueError, match="classes is 0"):
         LiveSpans(0)

@@ -106,7 +106,7 @@ def test_a_fit_agrees_with_what_it_says_of_each_item() -> None:
     live.fit(answers)
     right = sum(dict(live.posterior(i).candidates)[normalise(said["cid"])] for i, said in answers.items())
     seen = sum(
-        dict(live.posterior(i).candidates)[normalise(text)]
+        {normalise(c): p for c, p in live.posterior(i).candidates}[normalise(text)]
         for i, said in answers.items()
         for text in said.values()
     )
@@ -359,3 +359,23 @@ def test_a_real_crowd_is_outdone_and_the_confidence_is_honest(name: str, most: f
     assert score_texts.judge(texts, truth)["wer"] <= most
     accuracy = [1.0 - min(score_texts.judge({i: texts[i]}, truth)["wer"], 1.0) for i in truth]
     assert np.mean([found[i].confidence for i in truth]) == pytest.approx(np.mean(accuracy), abs=margin)
+
+
+def test_stray_space_is_nobodys_text_and_candidates_are_as_written() -> None:
+    live = LiveTexts()
+    for who, text in enumerate(("cat", "  cat", "Cat ", "dog")):
+        live.add("i", f"l{who}", text)
+    said = live.posterior("i")
+    assert [text for text, _ in said.candidates] == ["cat", "dog"]
+    assert said.text == "cat"
+    whole = LiveTranscripts()
+    for who, text in enumerate(("The Cat", " the cat", "The Cat ")):
+        whole.add("i", f"l{who}", text)
+    assert whole.posterior("i").candidates[0][0] == "The Cat"
+
+
+def test_a_long_truth_is_compared_as_letters_are_told_to_be() -> None:
+    live = LiveTranscripts(fold_case_and_space=False)
+    live.add("i", "a", "A " * 1_001)
+    live.know("i", "a " * 1_001)
+    assert [part.agreement for part in live.posterior("i").evidence] == [0.0]

@@ -63,6 +63,15 @@ def shares(name: str, values: ArrayLike) -> Floats:
     return np.clip(held, 0.0, 1.0)
 
 
+def checked_name(what: str, name: object) -> str:
+    """Return the name of an item or a labeler. Raises ValueError for what is no text, or none that UTF-8 can write."""
+    if not isinstance(name, str):
+        raise ValueError(f"{what} is {name!r:.100}; expected its name, a string")
+    if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
+        raise ValueError(f"{what} is {name!r:.100}, with half a surrogate pair; expected Unicode text")
+    return name
+
+
 def as_array(name: str, values: ArrayLike) -> NDArray[Any]:
     """Return ``values`` as an array. Raises ValueError where rows differ in length."""
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,9 +17,10 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
-from scipy import special
+from numpy.typing import NDArray
 
-from .columns import Floats
+from .columns import Floats, checked_name
+from .labeler_accuracy import credible_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,11 @@ class Evidence:
     labeler: str
     agreement: float
     weight: float
+
+
+def heaviest_first(parts: Iterable[Evidence]) -> tuple[Evidence, ...]:
+    """Return the evidence as every joined value holds it."""
+    return tuple(sorted(parts, key=lambda part: (-part.weight, part.labeler)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +81,52 @@ class Answered(NamedTuple, Generic[A]):
     truth: A | None
 
 
-def saved_arrays(saved: bytes) -> dict[str, Any]:
-    """Return the arrays that a live state's ``save`` wrote, by name. Raises ValueError for any other bytes."""
-    try:
-        with np.load(io.BytesIO(saved), allow_pickle=False) as arrays:
-            held = {name: arrays[name] for name in arrays.files}
-    except (ValueError, EOFError, OSError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise ValueError("the saved state cannot be read; expected what save() returned") from error
-    if not {"labelers", "refits"} <= set(held):
-        raise ValueError("the saved state has no labelers or refits; expected what save() returned")
-    return held
+class Saved(NamedTuple):
+    """What a live state saves: of which ``kind`` it is, the labelers in the order of rows, counters, and arrays."""
+
+    kind: str
+    labelers: tuple[str, ...]
+    refits: int
+    refit_votes: int
+    arrays: Mapping[str, NDArray[Any]]
+
+    def written(self) -> bytes:
+        """Return it as bytes: NumPy's .npz, no pickle."""
+        buffer = io.BytesIO()
+        named = {"kind": packed([self.kind]), "labelers": packed(self.labelers)}
+        refits = np.array([self.refits, self.refit_votes], dtype=np.int64)
+        np.savez(buffer, refits=refits, **named, **self.arrays)  # type: ignore[arg-type]
+        return buffer.getvalue()
+
+    @classmethod
+    def read(cls, saved: bytes, kind: str) -> Saved:
+        """Read what `written` wrote. Raises ValueError for other bytes, another kind and what is no finite number."""
+        try:
+            with np.load(io.BytesIO(saved), allow_pickle=False) as stored:
+                held = {name: stored[name] for name in stored.files}
+            (own,), labelers = unpacked(held.pop("kind")), unpacked(held.pop("labelers"))
+            refits, refit_votes = held.pop("refits").tolist()
+        except (
+            ValueError, KeyError, EOFError, OSError, AttributeError, TypeError, zipfile.BadZipFile
+        ) as error:  # fmt: skip
+            raise ValueError("the saved state cannot be read; expected what save() returned") from error
+        if own != kind:
+            raise ValueError(f"the saved state is of {own}; expected one of {kind}")
+        for name, array in held.items():
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} of the saved state is not finite; expected what save() returned")
+        return cls(kind, tuple(labelers), int(refits), int(refit_votes), held)
+
+
+def packed(names: Sequence[Any]) -> NDArray[Any]:
+    """Return names as an array of bytes, for a fitted state is arrays of numbers."""
+    return np.frombuffer(json.dumps(names).encode(), dtype=np.uint8)
+
+
+def unpacked(array: NDArray[Any]) -> list[Any]:
+    """Return the names in `packed`."""
+    names: list[Any] = json.loads(array.tobytes())
+    return names
 
 
 class LiveAnswers(ABC, Generic[A, J, R]):
@@ -128,10 +171,16 @@ class LiveAnswers(ABC, Generic[A, J, R]):
     def reliability(self, labeler: str) -> R:
         """Return what is known of a labeler; the crowd's average for one never fitted."""
 
+    def _settings(self) -> str:
+        """Return what a fit of this state depends on beside the answers: another's is no fit of it."""
+        return ""
+
     # --- what came in
 
     def add(self, item: str, labeler: str, answer: A) -> None:
         """Add an answer, or replace this labeler's earlier one. Raises ValueError for one that cannot be."""
+        checked_name("item", item)
+        checked_name("labeler", labeler)
         checked = self._read(answer)
         answers = self._answers.setdefault(item, {})
         if labeler not in answers:
@@ -162,7 +211,7 @@ class LiveAnswers(ABC, Generic[A, J, R]):
         if truth is None:
             self._gold.pop(item, None)
         else:
-            self._gold[item] = self._read(truth)
+            self._gold[checked_name("item", item)] = self._read(truth)
         self._last = None
 
     # --- what it says
@@ -200,38 +249,54 @@ class LiveAnswers(ABC, Generic[A, J, R]):
     def fit(
         self, answers: Mapping[str, Mapping[str, A]], gold: Mapping[str, A] | None = None
     ) -> dict[str, J]:
-        """Add all answers (item to labeler to answer), refit, and return what each item's say."""
-        for item, votes in answers.items():
-            for labeler, answer in votes.items():
-                self.add(item, labeler, answer)
-        for item, truth in (gold or {}).items():
-            self.know(item, truth)
+        """Add all answers (item to labeler to answer), refit, and return what each item's say.
+
+        Raises ValueError for an answer that cannot be; then nothing is added.
+        """
+        before = {item: dict(votes) for item, votes in self._answers.items()}
+        held = before, dict(self._gold), dict(self._counts), self.votes
+        try:
+            for item, votes in answers.items():
+                for labeler, answer in votes.items():
+                    self.add(item, labeler, answer)
+            for item, truth in (gold or {}).items():
+                self.know(item, truth)
+        except ValueError:
+            self._answers, self._gold, self._counts, self.votes = held
+            raise
         self.refit()
         return {item: self.posterior(item) for item in answers}
 
     def save(self) -> bytes:
         """Return the fitted state as bytes (NumPy .npz, no pickle): all but the answers, which are the caller's."""
-        buffer = io.BytesIO()
         arrays = {f"fitted.{name}": array for name, array in self._fitted.items()}
-        labelers = np.array(self._labelers, dtype=np.str_)
-        refits = np.array([self.refits, self.refit_votes], dtype=np.int64)
-        np.savez(buffer, labelers=labelers, refits=refits, **arrays)  # type: ignore[arg-type]
-        return buffer.getvalue()
+        return Saved(self._kind(), self._labelers, self.refits, self.refit_votes, arrays).written()
 
     def restore(self, saved: bytes) -> None:
-        """Adopt a saved fit; the answers are added by `update` as ever. Raises ValueError if it is none."""
-        arrays = saved_arrays(saved)
-        fitted = {n.removeprefix("fitted."): array for n, array in arrays.items() if n.startswith("fitted.")}
-        self._adopt(tuple(str(name) for name in arrays["labelers"]), fitted)
-        self.refits, self.refit_votes = (int(n) for n in arrays["refits"])
+        """Adopt a saved fit; the answers are added by `update` as ever.
+
+        Raises ValueError if it is none, or one of another kind or with other settings; the state stays as it was then.
+        """
+        found = Saved.read(saved, self._kind())
+        fitted = {name.removeprefix("fitted."): array for name, array in found.arrays.items()}
+        before = self._labelers, self._fitted
+        try:
+            self._adopt(found.labelers, fitted)
+        except (KeyError, IndexError, ValueError, TypeError) as error:
+            self._adopt(*before)
+            raise ValueError("the saved state lacks a part; expected what save() returned") from error
+        self.refits, self.refit_votes = found.refits, found.refit_votes
 
     def digest(self) -> bytes:
         """Return the SHA-256 of the fitted state: equal digests weigh every answer equally."""
-        sha = hashlib.sha256("\n".join(self._labelers).encode())
+        sha = hashlib.sha256(packed(self._labelers).tobytes())
         for name in sorted(self._fitted):
             sha.update(name.encode())
             sha.update(np.ascontiguousarray(self._fitted[name], dtype="<f8").tobytes())
         return sha.digest()
+
+    def _kind(self) -> str:
+        return f"{type(self).__name__}({self._settings()})"
 
     def _read(self, answer: A) -> A:
         """Return the answer as it is kept; what is of another type altogether is refused as well."""
@@ -253,5 +318,5 @@ class LiveAnswers(ABC, Generic[A, J, R]):
 
     def _accuracy(self, labeler: str, accuracy: float, seen: float) -> LabelerAccuracy:
         """Return an accuracy, learnt from so many judgements, with its interval (Jeffreys)."""
-        low, high = special.betaincinv(accuracy * seen + 0.5, (1.0 - accuracy) * seen + 0.5, [0.025, 0.975])
-        return LabelerAccuracy(labeler, self._counts.get(labeler, 0), accuracy, float(low), float(high))
+        low, high = credible_interval(accuracy * seen + 0.5, (1.0 - accuracy) * seen + 0.5)
+        return LabelerAccuracy(labeler, self._counts.get(labeler, 0), accuracy, low, high)

@@ -8,17 +8,17 @@ order, give the same posteriors bit for bit, and so does a state rebuilt from `R
 from __future__ import annotations
 
 import hashlib
-import io
 from bisect import insort
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
-from scipy import special
 
-from ..columns import Floats, Ints
-from ..live_answers import saved_arrays
+from ..columns import Floats, Ints, checked_name
+from ..labeler_accuracy import CrowdAccuracy, crowd_accuracy
+from ..live_answers import Saved, packed
 from .blocks import BlockDawidSkene, Heard
 from .reliabilities import MODELS, PEOPLE, Reliabilities
 from .votes import Votes
@@ -37,7 +37,7 @@ class Weighed:
 
 @dataclass(frozen=True, slots=True)
 class LabelerReliability:
-    """How reliable a labeler has been: expected accuracy over the class prior with its 95 % credible interval.
+    """How reliable a labeler has been: the expected share of votes that are right with its 95 % credible interval.
 
     ``confusion`` (truth, answer); rows sum to one.
     """
@@ -102,6 +102,8 @@ class LiveClasses:
 
     def add(self, item: str, labeler: str, choice: int) -> None:
         """Add a vote, or replace this labeler's earlier one. Raises ValueError for an unknown class."""
+        checked_name("item", item)
+        checked_name("labeler", labeler)
         choice = self._class("choice", choice)
         at = self._items.setdefault(item, _Item())
         for i, (other, _) in enumerate(at.votes):
@@ -133,7 +135,7 @@ class LiveClasses:
     def know(self, item: str, truth: int | None) -> None:
         """Clamp an item to a known class (gold, a correction), or free it again with None."""
         known = -1 if truth is None else self._class("truth", truth)
-        self._items.setdefault(item, _Item()).gold = known
+        self._items.setdefault(checked_name("item", item), _Item()).gold = known
         self._forget_if_empty(item)
 
     # --- what it says
@@ -145,7 +147,7 @@ class LiveClasses:
     def votes_on(self, item: str) -> Sequence[tuple[str, int]]:
         """Return ``(labeler, choice)`` of each vote on an item, by labeler."""
         found = self._items.get(item)
-        return found.votes if found else ()
+        return list(found.votes) if found else []
 
     def posterior(self, item: str) -> Floats:
         """Return the probability of each class ``(classes,)``; the class prior where nobody has voted."""
@@ -187,17 +189,13 @@ class LiveClasses:
 
     def reliability(self, labeler: str) -> LabelerReliability:
         """Return what is known of a labeler; one who never voted is the population."""
-        row = self._row(labeler)
-        confusion = self.reliabilities.confusion(row)
-        accuracy = float(self.reliabilities.prior @ np.diagonal(confusion))
-        seen = float(self.reliabilities.seen[row])
-        # The skill's prior counts as votes seen: that is what its strength means.
-        behind = seen + self.model.skill_strength
-        low, high = special.betaincinv(
-            accuracy * behind + 0.5, (1.0 - accuracy) * behind + 0.5, [0.025, 0.975]
-        )
+        known, row = self.reliabilities, self._row(labeler)
+        crowd = self._crowd(MODELS if self._is_model(labeler) else PEOPLE)
+        seen = float(known.seen[row])
+        right = float(self._right(known.right[row], seen, crowd.mean))
+        accuracy, low, high = crowd.of(right, seen)
         return LabelerReliability(
-            labeler, self._counts.get(labeler, 0), accuracy, float(low), float(high), confusion
+            labeler, self._counts.get(labeler, 0), accuracy, low, high, known.confusion(row)
         )
 
     def labelers(self) -> list[str]:
@@ -231,31 +229,34 @@ class LiveClasses:
 
     def save(self) -> bytes:
         """Return the fitted state as bytes (NumPy .npz, no pickle): all but the votes, which are the caller's."""
-        buffer = io.BytesIO()
-        labelers = np.array(self._labelers, dtype=np.str_)
-        refits = np.array([self.refits, self.refit_votes], dtype=np.int64)
-        np.savez(buffer, labelers=labelers, refits=refits, **self.reliabilities.arrays())  # type: ignore[arg-type]
-        return buffer.getvalue()
+        arrays = self.reliabilities.arrays()
+        return Saved(self._kind(), self._labelers, self.refits, self.refit_votes, arrays).written()
 
     def restore(self, saved: bytes) -> None:
         """Adopt a saved fit; the votes are added by `update` as ever, in any order.
 
-        Raises ValueError if it is none, or was saved for another number of classes.
+        Raises ValueError if it is none, or was saved for another number of classes; the state stays as it was then.
         """
-        arrays = saved_arrays(saved)
-        known = Reliabilities.of(arrays)
-        if known.classes != self.classes:
-            raise ValueError(f"the saved state has {known.classes} classes; expected {self.classes}")
-        self._adopt(known, tuple(str(name) for name in arrays["labelers"]))
-        self.refits, self.refit_votes = (int(n) for n in arrays["refits"])
+        found = Saved.read(saved, self._kind())
+        known = Reliabilities.of(found.arrays)
+        if known.classes != self.classes or known.errors.labelers != len(found.labelers):
+            raise ValueError(
+                f"the saved state has {known.errors.labelers} labelers' errors in {known.classes} classes; expected "
+                f"{len(found.labelers)} in {self.classes}"
+            )
+        self._adopt(known, found.labelers)
+        self.refits, self.refit_votes = found.refits, found.refit_votes
 
     def digest(self) -> bytes:
         """Return the SHA-256 of the fitted state: equal digests weigh every vote equally."""
-        sha = hashlib.sha256("\n".join(self._labelers).encode())
+        sha = hashlib.sha256(packed(self._labelers).tobytes())
         for name, array in sorted(self.reliabilities.arrays().items()):
             sha.update(name.encode())
             sha.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
         return sha.digest()
+
+    def _kind(self) -> str:
+        return f"LiveClasses({self.classes})"
 
     def _class(self, name: str, value: int) -> int:
         """Return a class as a whole number; a boolean is none."""
@@ -274,7 +275,23 @@ class LiveClasses:
         self.reliabilities = known
         self._labelers = labelers
         self._rows = {labeler: i for i, labeler in enumerate(labelers)}
+        self._crowds: dict[int, CrowdAccuracy] = {}
         self._fits += 1
+
+    def _crowd(self, population: int) -> CrowdAccuracy:
+        """Return how the accuracies of a population's labelers are spread, by the last fit."""
+        if population not in self._crowds:
+            known = self.reliabilities
+            own = [i for i, who in enumerate(self._labelers) if self._is_model(who) == (population == MODELS)]
+            mean = float(known.right[known.stranger(population)])
+            right = self._right(known.right[own], known.seen[own], mean)
+            self._crowds[population] = crowd_accuracy(right, known.seen[own], mean)
+        return self._crowds[population]
+
+    def _right(self, accuracy: Any, seen: Any, mean: float) -> Any:
+        """Return how many votes were right, expectedly: what the fit leaned on the crowd is taken out again."""
+        strength = self.model.population_strength
+        return np.clip(accuracy * (seen + strength) - strength * mean, 0.0, seen)
 
     def _row(self, labeler: str) -> int:
         row = self._rows.get(labeler)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..columns import Floats
-from ..live_answers import Answered, Evidence, LabelerAccuracy, LiveAnswers
+from ..live_answers import Answered, Evidence, LabelerAccuracy, LiveAnswers, heaviest_first
 from . import staple
 from .raster import Ints, Mask, checked_mask, merged_runs
 
@@ -59,6 +59,9 @@ class LiveMasks(LiveAnswers[Mask, JoinedMask, LabelerAccuracy]):
             raise ValueError(f"classes is {classes}; expected at least 1")
         super().__init__()
         self.classes = classes
+
+    def _settings(self) -> str:
+        return f"classes={self.classes}"
 
     def _checked(self, answer: Mask) -> Mask:
         return checked_mask(answer, self.classes)
@@ -112,7 +115,7 @@ class LiveMasks(LiveAnswers[Mask, JoinedMask, LabelerAccuracy]):
         parts = [
             Evidence(who, float(a), float(w)) for (who, _), a, w in zip(votes, agreement, weight, strict=True)
         ]
-        return tuple(sorted(parts, key=lambda part: (-part.weight, part.labeler)))
+        return heaviest_first(parts)
 
     def _learn(self, answered: Sequence[Answered[Mask]], labelers: tuple[str, ...]) -> Mapping[str, Floats]:
         rows = {who: row for row, who in enumerate(labelers)}
@@ -157,14 +160,6 @@ class LiveMasks(LiveAnswers[Mask, JoinedMask, LabelerAccuracy]):
         if "crowd" not in self._fitted:
             return staple.stranger(self.classes + 1)
         return staple.Crowd(self._fitted["crowd"], self._fitted["shares"])
-
-    def _adopt(self, labelers: tuple[str, ...], fitted: Mapping[str, Floats]) -> None:
-        expected = (2 * (self.classes + 1), self.classes + 1)
-        if "crowd" in fitted and fitted["crowd"].shape != expected:
-            raise ValueError(
-                f"the saved state has {fitted['crowd'].shape[1] - 1} classes; expected {self.classes}"
-            )
-        super()._adopt(labelers, fitted)
 
 
 def best_overlap(chance: Floats, pixels: Floats) -> tuple[Ints, Floats]:

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import special
 
 from ..columns import Floats
-from ..live_answers import Answered, Evidence, Joined, LiveAnswers
+from ..live_answers import Answered, Joined, LiveAnswers
 from .marking import IN, OUT, Marking, discernment, fit
 from .marks import NONE, OTHER, OWN, Marks, Voters
 
@@ -61,6 +61,9 @@ class LiveMarks(LiveAnswers[A, J, LabelerMarks], Generic[A, J]):
         self.overlap = overlap or classes == 1
         self._marking = Marking.cold(classes, overlap=self.overlap)
 
+    def _settings(self) -> str:
+        return f"classes={self.classes}, overlap={self.overlap}"
+
     @abstractmethod
     def _marks(self, answered: Sequence[Answered[A]], voters: Voters, rows: Mapping[str, int]) -> Marks:
         """Return who marked what; ``rows`` are the labelers' numbers, by name."""
@@ -88,11 +91,8 @@ class LiveMarks(LiveAnswers[A, J, LabelerMarks], Generic[A, J]):
         return fit(marks, len(labelers), self.classes, overlap=self.overlap).arrays()
 
     def _adopt(self, labelers: tuple[str, ...], fitted: Mapping[str, Floats]) -> None:
-        marking = Marking.of(fitted) if fitted else Marking.cold(self.classes, overlap=self.overlap)
-        if marking.share.shape != (self.classes,):
-            raise ValueError(f"the saved state has {marking.share.size} classes; expected {self.classes}")
         super()._adopt(labelers, fitted)
-        self._marking = marking
+        self._marking = Marking.of(fitted) if fitted else Marking.cold(self.classes, overlap=self.overlap)
 
     def _weighed(self, votes: Sequence[tuple[str, A]]) -> Weighed:
         """Return what one item's answers, at least one, say together."""
@@ -115,8 +115,3 @@ class LiveMarks(LiveAnswers[A, J, LabelerMarks], Generic[A, J]):
         columns = np.array(pairs, dtype=np.int64).reshape(-1, 2)
         voters = Voters(columns[:, 0], columns[:, 1], len(answered), max(len(rows), 1))
         return self._marks(answered, voters, rows)
-
-
-def heaviest_first(parts: Sequence[Evidence]) -> tuple[Evidence, ...]:
-    """Return the evidence as every joined value holds it."""
-    return tuple(sorted(parts, key=lambda part: (-part.weight, part.labeler)))

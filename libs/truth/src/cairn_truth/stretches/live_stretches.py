@@ -14,9 +14,9 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from ..live_answers import Answered, Evidence
+from ..live_answers import Answered, Evidence, heaviest_first
 from .joining import Found, Supporter, chosen, expected_f, found_stretches, shared_f
-from .live_marks import LiveMarks, heaviest_first
+from .live_marks import LiveMarks
 from .marks import Marks, Stretches, Voters, mark_lines
 
 _FURTHEST = 2.0**53

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..columns import Floats
-from ..live_answers import Answered, Evidence
+from ..live_answers import Answered, Evidence, heaviest_first
 from .joining import Chosen, chosen, most_named
-from .live_marks import LiveMarks, heaviest_first
+from .live_marks import LiveMarks
 from .marks import NONE, OTHER, OWN, Marks, Voters
 from .spans import Span
 

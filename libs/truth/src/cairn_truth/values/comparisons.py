@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..columns import Floats
+from ..columns import Floats, numbers
 
 Rows = NDArray[np.int64]
 
@@ -17,6 +18,9 @@ Column = Sequence[Any] | NDArray[Any]
 """Names, one a judgement: all of them text or all whole numbers."""
 
 LEFT, RIGHT, NEITHER = 0, 1, 2
+
+_HEAVIEST = 1e9
+"""Sums of weights beyond leave the solver no digits for anything else."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +81,11 @@ class Comparisons:
         votes = len(named["left"])
         named["group"] = [""] * votes if group is None else _names(group, "group")
         if pair is not None:
-            named["pair"] = list(pair)
-        said = _numbers(outcome, "outcome")
-        shown = np.ones(votes) if placed is None else _numbers(placed, "placed")
-        counts = np.ones(votes) if weight is None else _numbers(weight, "weight")
+            named["pair"] = _names(pair, "pair")
+        _names([*named["left"], *named["right"]], "left and right together")
+        said = numbers("outcome", outcome)
+        shown = np.ones(votes) if placed is None else numbers("placed", placed)
+        counts = np.ones(votes) if weight is None else numbers("weight", weight)
         _check({**named, "outcome": said, "placed": shown, "weight": counts}, votes, ties)
         swap = np.array([b < a for a, b in zip(named["left"], named["right"], strict=True)], dtype=bool)
         first = [b if s else a for a, b, s in zip(named["left"], named["right"], swap, strict=True)]
@@ -119,7 +124,7 @@ class Comparisons:
         pairs = sorted(one)
         candidates = sorted({(one[p][0], c) for p in pairs for c in one[p][1:]})
         everywhere = sorted({c for _, c in candidates})
-        people = sorted({who for who in labeler if who is not None} if labelers is None else labelers)
+        people = _people(labeler, labelers)
         place = {name: row for row, name in enumerate(pairs)}
         seat = {name: row for row, name in enumerate(candidates)}
         home = {name: row for row, name in enumerate(everywhere)}
@@ -145,12 +150,9 @@ class Comparisons:
 
 
 def _names(column: Column, name: str) -> list[Any]:
+    """Return a column's names. Raises ValueError unless all are text or all whole numbers; labelers may be None."""
     values = column.tolist() if isinstance(column, np.ndarray) else list(column)
-    kinds = {
-        str if isinstance(v, str) else int if isinstance(v, int | np.integer) else type(v)
-        for v in values
-        if v is not None
-    }
+    kinds = {_kind(v) for v in values if v is not None}
     if not kinds <= {str} and not kinds <= {int}:
         found = sorted(kind.__name__ for kind in kinds)
         raise ValueError(
@@ -161,11 +163,26 @@ def _names(column: Column, name: str) -> list[Any]:
     return values
 
 
-def _numbers(column: ArrayLike, name: str) -> Floats:
-    try:
-        return np.asarray(column, dtype=np.float64)
-    except (TypeError, ValueError) as wrong:
-        raise ValueError(f"{name} is not a column of numbers; expected one number a row") from wrong
+def _kind(name: object) -> type:
+    """Return which kind of name this is: text, a whole number (a boolean is none), or what else."""
+    if isinstance(name, int | np.integer) and not isinstance(name, bool):
+        return int
+    return str if isinstance(name, str) else type(name)
+
+
+def _people(labeler: list[Any], labelers: Sequence[Any] | None) -> list[Any]:
+    """Return all labelers in order. Raises ValueError where one is twice there, or one who judged is missing."""
+    spoke = {who for who in labeler if who is not None}
+    if labelers is None:
+        return sorted(spoke)
+    named = _names(labelers, "labelers")
+    twice = [who for who, times in Counter(named).items() if times > 1]
+    if twice:
+        raise ValueError(f"labelers names {twice[0]!r} twice; expected each once")
+    for row, who in enumerate(labeler):
+        if who is not None and who not in named:
+            raise ValueError(f"labeler of row {row} is {who!r}; expected one of labelers")
+    return sorted(named)
 
 
 def _check(columns: dict[str, Any], votes: int, ties: bool) -> None:
@@ -175,8 +192,8 @@ def _check(columns: dict[str, Any], votes: int, ties: bool) -> None:
     outcomes = (LEFT, RIGHT, NEITHER) if ties else (LEFT, RIGHT)
     _refuse(~np.isin(columns["outcome"], outcomes), columns["outcome"], "outcome", f"one of {outcomes}")
     _refuse(~np.isin(columns["placed"], (-1.0, 0.0, 1.0)), columns["placed"], "placed", "1, 0 or -1")
-    good = np.isfinite(columns["weight"]) & (columns["weight"] > 0.0)
-    _refuse(~good, columns["weight"], "weight", "a finite number above 0")
+    good = (columns["weight"] > 0.0) & (columns["weight"] <= _HEAVIEST)
+    _refuse(~good, columns["weight"], "weight", f"a number above 0, at most {_HEAVIEST:g}")
     same = np.array([a == b for a, b in zip(columns["left"], columns["right"], strict=True)], dtype=bool)
     _refuse(same, columns["right"], "right", "another candidate than the left")
 

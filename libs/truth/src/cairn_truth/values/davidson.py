@@ -57,7 +57,8 @@ class NoisyBradleyTerry:
     """A labeler compares by strength with a chance of their own, and else goes by the side (Bugakova et al., 2019).
 
     ``P(left) = g[w] e(s[left] - s[right]) + (1 - g[w]) e(q[w])``, e the logistic function; a tie is half a win of
-    each. Weak normal priors of ``prior_variance`` on all log-odds keep them finite; skills start at e(1).
+    each. Weak normal priors of ``prior_variance`` on all log-odds keep them finite; skills start at e(1). Who stands
+    for the crowd (labeler -1) has no side and that skill, and is not learnt.
     """
 
     def __init__(self, prior_variance: float = 10.0) -> None:
@@ -71,9 +72,14 @@ class NoisyBradleyTerry:
         left, right, labeler = c.left[c.pair], c.right[c.pair], c.labeler
         won = np.array([1.0, 0.0, 0.5])[c.outcome]
         start = np.concatenate([np.zeros(rows), np.zeros(people), np.ones(people)])
+        named = labeler >= 0
+
+        def by_labeler(slopes: Floats) -> Floats:
+            return np.bincount(labeler[named], slopes[named], people).astype(np.float64, copy=False)
 
         def loss(x: Floats) -> tuple[float, Floats]:
-            side, skill = x[rows : rows + people][labeler], special.expit(x[rows + people :][labeler])
+            side = np.append(x[rows : rows + people], 0.0)[labeler]
+            skill = special.expit(np.append(x[rows + people :], 1.0)[labeler])
             # Shown the other way round, the pair's right was at the left.
             lean = special.expit(c.placed * side)
             fair = special.expit(x[left] - x[right])
@@ -84,8 +90,8 @@ class NoisyBradleyTerry:
             gradient = np.concatenate(
                 [
                     np.bincount(left, pull, rows) - np.bincount(right, pull, rows),
-                    np.bincount(labeler, slope * (1.0 - skill) * lean * (1.0 - lean) * c.placed, people),
-                    np.bincount(labeler, slope * (fair - lean) * skill * (1.0 - skill), people),
+                    by_labeler(slope * (1.0 - skill) * lean * (1.0 - lean) * c.placed),
+                    by_labeler(slope * (fair - lean) * skill * (1.0 - skill)),
                 ]
             )
             off = x - start

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Generic
 
 import numpy as np
 
 from ..columns import Floats
-from ..live_answers import A, Answered, J, LiveAnswers
+from ..live_answers import A, Answered, J, LiveAnswers, packed, unpacked
 from .bradley_terry import BradleyTerryFit, Habits, HierarchicalBradleyTerry, strangers
 from .comparisons import Comparisons, Rows
 from .strengths import GUESS, NamedStrengths, Variances
@@ -51,6 +50,9 @@ class LiveComparisons(LiveAnswers[A, J, LabelerHabits], Generic[A, J]):
         super().__init__()
         self.ties = ties
         self._adopt((), {})
+
+    def _settings(self) -> str:
+        return f"ties={self.ties}"
 
     @abstractmethod
     def _compared(self, answered: Sequence[Answered[A]], labelers: tuple[str, ...]) -> Comparisons:
@@ -111,17 +113,6 @@ class LiveComparisons(LiveAnswers[A, J, LabelerHabits], Generic[A, J]):
     def _seats(self, labelers: Sequence[str]) -> Rows:
         """Return rows of labelers; -1 for one never fitted."""
         return np.array([self._rows.get(who, -1) for who in labelers], dtype=np.int64)
-
-
-def packed(names: Sequence[Any]) -> Floats:
-    """Return names as an array of bytes, for a fitted state is arrays of numbers."""
-    return np.frombuffer(json.dumps(names).encode(), dtype=np.uint8).astype(np.float64)
-
-
-def unpacked(array: Floats) -> list[Any]:
-    """Return the names in `packed`."""
-    names: list[Any] = json.loads(array.astype(np.uint8).tobytes())
-    return names
 
 
 def _unknown() -> NamedStrengths:

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..columns import Floats
-from ..live_answers import Answered, Evidence
+from ..live_answers import Answered, Evidence, heaviest_first, packed, unpacked
 from .bradley_terry import BradleyTerryFit, find_lead, predicted, right_outcome
 from .comparisons import LEFT, NEITHER, RIGHT, Comparisons
-from .live_comparisons import TRUTH_WEIGHT, LiveComparisons, packed, unpacked
+from .live_comparisons import TRUTH_WEIGHT, LiveComparisons
 from .strengths import Leads
 
 VERSION = "1"
@@ -163,13 +163,17 @@ class LivePreferences(LiveComparisons[str, JoinedPreference]):
 
     # --- one item
 
-    def _named_on(self, item: str, but: str | None = None) -> set[str]:
-        """Return the candidates that an item's truth and answers name, but for one labeler's."""
-        named = {answer for who, answer in self.votes_on(item) if who != but}
-        return (named | {self._gold.get(item, "")}) - {""}
+    def _named_on(self, item: str) -> set[str]:
+        """Return the candidates that an item's truth and answers name."""
+        return ({answer for _, answer in self.votes_on(item)} | {self._gold.get(item, "")}) - {""}
 
     def _refuse_a_third(self, item: str, answer: str, labeler: str | None) -> None:
-        known = set(self._presented[item][:2]) if item in self._presented else self._named_on(item, labeler)
+        """Refuse an answer of a labeler, or a truth (None), that names a third candidate; what it replaces is none."""
+        if item in self._presented:
+            known = set(self._presented[item][:2])
+        else:
+            others = {said for who, said in self.votes_on(item) if who != labeler}
+            known = (others | {self._gold.get(item, "") if labeler is not None else ""}) - {""}
         if answer and len(known) == 2 and answer not in known:
             raise ValueError(f"answer to {item!r} is {answer!r}; expected one of {sorted(known)}, or ''")
 
@@ -192,7 +196,7 @@ class LivePreferences(LiveComparisons[str, JoinedPreference]):
         return JoinedPreference(
             value=value,
             confidence=probabilities.get(value, 0.0) if votes else 0.0,
-            evidence=tuple(sorted(parts, key=lambda part: (-part.weight, part.labeler))),
+            evidence=heaviest_first(parts),
             candidates=tuple(name for name in scene[:2] if not name.startswith(_UNNAMED)),
             probabilities=probabilities,
             lead=float(leads.mean[0, 0]),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..columns import Floats
-from ..live_answers import Answered, Evidence
+from ..live_answers import Answered, Evidence, heaviest_first
 from .bradley_terry import BradleyTerryFit, find_leads, right_outcome
 from .comparisons import LEFT, RIGHT, Comparisons
 from .live_comparisons import TRUTH_WEIGHT, LiveComparisons
@@ -63,6 +63,9 @@ class LiveRankings(LiveComparisons[Tiers, JoinedRanking]):
         super().__init__(ties)
         self.top = top
         self._presented: dict[str, tuple[str, ...]] = {}
+
+    def _settings(self) -> str:
+        return f"{super()._settings()}, top={self.top}"
 
     def present(self, item: str, candidates: Sequence[str]) -> None:
         """Say what an item's candidates are. Raises ValueError if one is no id or twice there, or answers name another."""
@@ -190,6 +193,8 @@ class LiveRankings(LiveComparisons[Tiers, JoinedRanking]):
         prior = np.array([self._elsewhere(item, name) for name in candidates]).reshape(-1, 2)
         mean, covariance, leads = self._solve(columns, prior)
         better = _matrix(columns, right_outcome(leads, self._habits, self.ties), len(candidates))
+        for array in (better, mean):
+            array.setflags(write=False)
         value, confidence = best_tiers(better, mean, candidates)
         return JoinedRanking(
             value=value,
@@ -250,7 +255,7 @@ class LiveRankings(LiveComparisons[Tiers, JoinedRanking]):
             Evidence(who, self._agreement(answer, value), max(learnt, 0.0) * part / whole)
             for (who, answer), part in zip(votes, informs, strict=True)
         ]
-        return tuple(sorted(parts, key=lambda part: (-part.weight, part.labeler)))
+        return heaviest_first(parts)
 
     def _agreement(self, answer: Tiers, value: Tiers) -> float:
         """Return the share of the pairs an answer judged that the value orders alike; 1 if it judged none."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..classes.live_classes import Weighed
 from ..columns import Floats
-from ..live_answers import Answered, Evidence, LabelerAccuracy, LiveAnswers
+from ..live_answers import Answered, Evidence, LabelerAccuracy, LiveAnswers, heaviest_first
 
 VERSION = "2"
 """Changes whenever the same answers may give another text; it is written into every label's provenance."""
@@ -33,14 +33,13 @@ _ROUNDS = 50
 _SETTLED = 1e-6
 _BOUND = 1e-3
 
-__all__ = ["ChosenText", "LabelerAccuracy", "LiveTexts", "normalise"]
-
 
 @dataclass(frozen=True, slots=True)
 class ChosenText:
     """The most probable answer as it was most often written, and the chance that it is right.
 
-    ``candidates`` are the distinct answers as compared, with their chances, the most probable first.
+    ``candidates`` are the distinct answers, each as it was most often written, with their chances, the most probable
+    first.
     """
 
     text: str
@@ -82,6 +81,9 @@ class LiveTexts(LiveAnswers[str, ChosenText, LabelerAccuracy]):
         super().__init__()
         self._fold = fold_case_and_space
 
+    def _settings(self) -> str:
+        return f"fold_case_and_space={self._fold}"
+
     def weigh(self, item: str) -> list[Weighed]:
         """Return each answer's log-likelihood ratio for the leading text, heaviest first."""
         votes = self.votes_on(item)
@@ -109,7 +111,7 @@ class LiveTexts(LiveAnswers[str, ChosenText, LabelerAccuracy]):
     def _known(self, truth: str, votes: Sequence[tuple[str, str]]) -> ChosenText:
         key = self._key(truth)
         evidence = tuple(Evidence(who, float(self._key(text) == key), 0.0) for who, text in votes)
-        return ChosenText(truth, 1.0, ((key, 1.0),), evidence)
+        return ChosenText(truth, 1.0, ((truth, 1.0),), evidence)
 
     def _learn(self, answered: Sequence[Answered[str]], labelers: tuple[str, ...]) -> Mapping[str, Floats]:
         keyed = [
@@ -160,18 +162,24 @@ def chosen(
     if not ranked:
         return ChosenText("", 0.0, ())
     best, chance = ranked[0]
-    forms = Counter(text for key, text in keyed if key == best)
     nats = [
         max(evidence_of(p), 0.0) if key == best else 0.0 for (key, _), p in zip(keyed, accuracy, strict=True)
     ]
     total = sum(nats) or 1.0
-    evidence = [
+    evidence = heaviest_first(
         Evidence(who, float(key == best), w / total)
         for (who, _), (key, _), w in zip(votes, keyed, nats, strict=True)
-    ]
-    evidence.sort(key=lambda part: (-part.weight, part.labeler))
-    text = min(forms, key=lambda form: (-forms[form], form))
-    return ChosenText(text, chance, tuple(ranked), tuple(evidence))
+    )
+    form = _usual_forms(keyed)
+    return ChosenText(form[best], chance, tuple((form[key], p) for key, p in ranked), evidence)
+
+
+def _usual_forms(keyed: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Return how each key was most often written, but for space around it; the first in order of those as often."""
+    forms: dict[str, Counter[str]] = {}
+    for key, text in keyed:
+        forms.setdefault(key, Counter())[text.strip()] += 1
+    return {key: min(some, key=lambda form: (-some[form], form)) for key, some in forms.items()}
 
 
 def fit_accuracies(

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..columns import Floats
-from ..live_answers import Answered, Evidence, LabelerAccuracy, LiveAnswers
+from ..live_answers import Answered, Evidence, LabelerAccuracy, LiveAnswers, heaviest_first
 from .alignment import GAP, Ints, Versions, networks
 from .texts import UNKNOWN_ACCURACY, ChosenText, as_text, chosen, fit_accuracies, normalise
 from .word_votes import WordRates, WordVotes, answer_rates, fit_rates, thinned
@@ -92,6 +92,9 @@ class LiveTranscripts(LiveAnswers[str, JoinedText, LabelerAccuracy]):
         self._known_rates = WordRates.unknown()
         self._aligned: dict[tuple[str, ...], _Laid] = {}
 
+    def _settings(self) -> str:
+        return f"fold_case_and_space={self._fold}"
+
     def reliability(self, labeler: str) -> LabelerAccuracy:
         """Return the expected share of a labeler's words that are right (of whole answers, where those are compared).
 
@@ -120,7 +123,7 @@ class LiveTranscripts(LiveAnswers[str, JoinedText, LabelerAccuracy]):
     def _known(self, truth: str, votes: Sequence[tuple[str, str]]) -> JoinedText:
         laid = self._lay((*(text for _, text in votes), truth))
         if laid is None:
-            agreement = [float(normalise(text) == normalise(truth)) for _, text in votes]
+            agreement = [float(self._key(text) == self._key(truth)) for _, text in votes]
         else:
             agreement = _agreement(laid.network[:, :-1], laid.network[:, -1]).tolist()
         evidence = tuple(Evidence(who, a, 0.0) for (who, _), a in zip(votes, agreement, strict=True))
@@ -151,11 +154,13 @@ class LiveTranscripts(LiveAnswers[str, JoinedText, LabelerAccuracy]):
 
     def _adopt(self, labelers: tuple[str, ...], fitted: Mapping[str, Floats]) -> None:
         super()._adopt(labelers, fitted)
-        if fitted:
-            crowd = fitted["word_crowd"]
-            self._known_rates = WordRates(
-                fitted["word_rates"], fitted["words_seen"], crowd[:3], float(crowd[3]), float(crowd[4])
-            )
+        if not fitted:
+            self._known_rates, self._aligned = WordRates.unknown(), {}
+            return
+        crowd = fitted["word_crowd"]
+        self._known_rates = WordRates(
+            fitted["word_rates"], fitted["words_seen"], crowd[:3], float(crowd[3]), float(crowd[4])
+        )
 
     # --- whole answers
 
@@ -253,12 +258,9 @@ class LiveTranscripts(LiveAnswers[str, JoinedText, LabelerAccuracy]):
         agreement = _agreement(laid.network, tokens)
         share = weight * agreement
         share = share / share.sum() if share.sum() > 0.0 else share
-        evidence = sorted(
-            (
-                Evidence(who, a, w)
-                for (who, _), a, w in zip(votes, agreement.tolist(), share.tolist(), strict=True)
-            ),
-            key=lambda part: (-part.weight, part.labeler),
+        evidence = heaviest_first(
+            Evidence(who, a, w)
+            for (who, _), a, w in zip(votes, agreement.tolist(), share.tolist(), strict=True)
         )
         slots = np.arange(tokens.size)
         words = [
@@ -269,7 +271,7 @@ class LiveTranscripts(LiveAnswers[str, JoinedText, LabelerAccuracy]):
         for column, (_, answer) in enumerate(votes):
             found.setdefault(answer.strip(), _expected_accuracy(laid.network[:, column], sure))
         ranked = sorted(found.items(), key=lambda pair: (pair[0] != text, -pair[1], pair[0]))
-        return JoinedText(text, found[text], how, tuple(words), tuple(ranked), tuple(evidence))
+        return JoinedText(text, found[text], how, tuple(words), tuple(ranked), evidence)
 
     def _as_written(
         self, laid: _Laid, tokens: Ints, weight: Floats, votes: Sequence[tuple[str, str]], how: Joining
