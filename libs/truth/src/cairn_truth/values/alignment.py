@@ -73,7 +73,8 @@ def word_costs(words: Sequence[str]) -> Floats:
 def networks(texts: Sequence[Versions]) -> list[Ints]:
     """Return the network of each text: ``(slots, versions)``, the token of each version in each slot, or `GAP`.
 
-    No slot holds gaps alone. Cost: versions times slots times words, the tables of all texts filled together.
+    No slot holds gaps alone. Cost: versions times slots times words of one and distinct words of all; the tables of all
+    texts are filled together.
     """
     works = [_Work(text) for text in texts]
     for step in range(max((work.steps for work in works), default=0)):
@@ -125,13 +126,13 @@ class _Work:
         self.coming = version
         return self.versions[version]
 
-    def sums(self) -> Floats:
-        """Return the cost ``(slots, words)`` of each word over each slot."""
-        there = np.zeros((len(self.slots), len(self.costs)))
-        rows = np.arange(len(self.slots))
-        for column, version in enumerate(self.laid):
-            there[rows, self.slots[:, column]] += self.count[version]
-        return np.asarray(there @ self.costs)
+    def sums(self, tokens: Ints) -> Floats:
+        """Return the cost ``(slots, tokens)`` of each of these tokens over each slot."""
+        slots, words = len(self.slots), len(self.costs)
+        cell = np.arange(0, slots * words, words)[:, None] + self.slots
+        count = np.broadcast_to(self.count[self.laid], cell.shape)
+        there = np.bincount(cell.ravel(), count.ravel(), slots * words).reshape(slots, words)
+        return np.asarray(there @ self.costs[:, tokens])
 
     def take(self, slots: Sequence[int], words: Sequence[int]) -> None:
         """Lay the coming version in: ``slots[i]`` over ``words[i]``, -1 for none."""
@@ -164,9 +165,9 @@ def _lay(works: Sequence[_Work], step: int) -> None:
     over = np.zeros((len(works), n, m))
     out, put = np.zeros((len(works), n)), np.zeros((len(works), m))
     for b, (work, tokens) in enumerate(zip(works, coming, strict=True)):
-        sums = work.sums()
-        over[b, : len(sums), : len(tokens)] = sums[:, tokens]
-        out[b, : len(sums)] = sums[:, GAP]
+        sums = work.sums(np.append(tokens, GAP))
+        over[b, : len(sums), : len(tokens)] = sums[:, :-1]
+        out[b, : len(sums)] = sums[:, -1]
         put[b, : len(tokens)] = _UNIT * work.count[work.laid].sum()
     table = _table(over, out, put)
     for b, (work, tokens) in enumerate(zip(works, coming, strict=True)):
