@@ -18,6 +18,7 @@ from .classes.hierarchical import HierarchicalDawidSkene, HierarchicalFit
 from .classes.ibcc import IBCC
 from .classes.live_classes import LabelerReliability, LiveClasses, Weighed
 from .classes.mace import MACE, MACEFit
+from .classes.named_votes import NamedLabel, NamedVotes
 from .classes.one_coin import OneCoinDawidSkene
 from .classes.reliabilities import Reliabilities
 from .classes.votes import Votes
@@ -201,6 +202,8 @@ __all__ = [
     "MovingPolygons",
     "MovingRotatedBoxes",
     "MovingSkeletons",
+    "NamedLabel",
+    "NamedVotes",
     "NoisyBradleyTerry",
     "OneCoinDawidSkene",
     "PairwiseAgreement",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
@@ -11,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Name = str | int
+"""What an item, a labeler or a class is called where it comes from."""
 
 _MOST = 2.0**53
 """Up to here every whole number is a float64: beyond, what was counted is no longer what is held."""
@@ -72,6 +75,23 @@ def checked_name(what: str, name: object) -> str:
     return name
 
 
+def checked_names(what: str, column: Sequence[Any] | NDArray[Any], *, unnamed: bool = False) -> list[Any]:
+    """Return a column of names, all of them text or all whole numbers; with ``unnamed`` some may be None.
+
+    Raises ValueError naming the first row that holds anything else, or what kinds are mixed.
+    """
+    values = column.tolist() if isinstance(column, np.ndarray) else list(column)
+    found = {_kind_of_name(value) for value in values}
+    for kind in found - ({str, int, type(None)} if unnamed else {str, int}):
+        row = next(i for i, value in enumerate(values) if _kind_of_name(value) is kind)
+        raise ValueError(
+            f"{what} of row {row} is {values[row]!r:.100}; expected a name: text or a whole number"
+        )
+    if {str, int} <= found:
+        raise ValueError(f"{what} holds both text and whole numbers; expected names of one kind")
+    return values
+
+
 def as_array(name: str, values: ArrayLike) -> NDArray[Any]:
     """Return ``values`` as an array. Raises ValueError where rows differ in length."""
     try:
@@ -84,6 +104,12 @@ def place(array: NDArray[Any], at: int) -> str:
     """Return how element ``at``, counted flat, is called: ``[3, 1]``; nothing where there is but one."""
     where = np.unravel_index(at, array.shape)
     return f"[{', '.join(str(int(i)) for i in where)}]" if where else ""
+
+
+def _kind_of_name(value: object) -> type:
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return int
+    return str if isinstance(value, str) else type(value)
 
 
 def _number(what: str, value: object) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..columns import Floats, numbers
+from ..columns import Floats, checked_names, numbers
 
 Rows = NDArray[np.int64]
 
@@ -74,15 +74,15 @@ class Comparisons:
         Raises ValueError naming the first row that is wrong.
         """
         named = {
-            "left": _names(left, "left"),
-            "right": _names(right, "right"),
-            "labeler": _names(labeler, "labeler"),
+            "left": checked_names("left", left),
+            "right": checked_names("right", right),
+            "labeler": checked_names("labeler", labeler, unnamed=True),
         }
         votes = len(named["left"])
-        named["group"] = [""] * votes if group is None else _names(group, "group")
+        named["group"] = [""] * votes if group is None else checked_names("group", group)
         if pair is not None:
-            named["pair"] = _names(pair, "pair")
-        _names([*named["left"], *named["right"]], "left and right together")
+            named["pair"] = checked_names("pair", pair)
+        checked_names("left and right together", [*named["left"], *named["right"]])
         said = numbers("outcome", outcome)
         shown = np.ones(votes) if placed is None else numbers("placed", placed)
         counts = np.ones(votes) if weight is None else numbers("weight", weight)
@@ -149,33 +149,12 @@ class Comparisons:
         )
 
 
-def _names(column: Column, name: str) -> list[Any]:
-    """Return a column's names. Raises ValueError unless all are text or all whole numbers; labelers may be None."""
-    values = column.tolist() if isinstance(column, np.ndarray) else list(column)
-    kinds = {_kind(v) for v in values if v is not None}
-    if not kinds <= {str} and not kinds <= {int}:
-        found = sorted(kind.__name__ for kind in kinds)
-        raise ValueError(
-            f"{name} holds {', '.join(found)}; expected names that are all text or all whole numbers"
-        )
-    if name != "labeler" and None in values:
-        raise ValueError(f"{name} of row {values.index(None)} is None; expected a name")
-    return values
-
-
-def _kind(name: object) -> type:
-    """Return which kind of name this is: text, a whole number (a boolean is none), or what else."""
-    if isinstance(name, int | np.integer) and not isinstance(name, bool):
-        return int
-    return str if isinstance(name, str) else type(name)
-
-
 def _people(labeler: list[Any], labelers: Sequence[Any] | None) -> list[Any]:
     """Return all labelers in order. Raises ValueError where one is twice there, or one who judged is missing."""
     spoke = {who for who in labeler if who is not None}
     if labelers is None:
         return sorted(spoke)
-    named = _names(labelers, "labelers")
+    named = checked_names("labelers", labelers)
     twice = [who for who, times in Counter(named).items() if times > 1]
     if twice:
         raise ValueError(f"labelers names {twice[0]!r} twice; expected each once")

@@ -74,7 +74,7 @@ def as_text(answer: object) -> str:
 class LiveTexts(LiveAnswers[str, ChosenText, LabelerAccuracy]):
     """Live posteriors of a question answered with text that is right or wrong as a whole: identifiers, short words.
 
-    ``fold_case_and_space`` takes answers that differ only in these for the same.
+    ``fold_case_and_space`` takes answers that differ only in case, or in how long runs of space are, for the same.
     """
 
     def __init__(self, *, fold_case_and_space: bool = True) -> None:
