@@ -268,12 +268,12 @@ class LiveAnswers(ABC, Generic[A, J, R]):
         return {item: self.posterior(item) for item in answers}
 
     def save(self) -> bytes:
-        """Return the fitted state as bytes (NumPy .npz, no pickle): all but the answers, which are the caller's."""
+        """Return the fitted state as bytes (NumPy .npz, no pickle): all but answers and truths, which are the caller's."""
         arrays = {f"fitted.{name}": array for name, array in self._fitted.items()}
         return Saved(self._kind(), self._labelers, self.refits, self.refit_votes, arrays).written()
 
     def restore(self, saved: bytes) -> None:
-        """Adopt a saved fit; the answers are added by `update` as ever.
+        """Adopt a saved fit; the answers are added, and truths told, as ever.
 
         Raises ValueError if it is none, or one of another kind or with other settings; the state stays as it was then.
         """
