@@ -3,7 +3,6 @@
 # ruff: noqa: D102 - QuestionState says what each method is for
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +13,7 @@ from cairn.label.v1.label_value_pb2 import Answer, Choices
 from cairn_consensus.domain.ids import ItemKey, LabelerName, is_model, model_labeler
 from cairn_consensus.domain.kinds.question_state import FittedState, Leading, Part
 from cairn_truth import ChosenSet, LiveChoices, LiveClasses, StopDecision, StopPolicy
+from cairn_truth.classes import choices
 from cairn_truth.classes.blocks import ALGORITHM, VERSION
 from cairn_truth.routing.stop_rule import decide
 
@@ -105,15 +105,15 @@ class ChoiceState(FittedState):
 class ChoicesState(FittedState):
     """A set of the classes."""
 
-    algorithm = f"{ALGORITHM} per class"
-    algorithm_version = f"{VERSION}.1"
+    algorithm = choices.ALGORITHM
+    algorithm_version = f"{choices.VERSION}.1"
     """The second number is of what is made here of the classes' probabilities."""
 
     def __init__(self, question: Question) -> None:
         super().__init__(question)
         self._fewest = question.choices.min_choices
         self._most = question.choices.max_choices or len(question.choices.classes)
-        self._live: LiveChoices = LiveChoices()
+        self._live: LiveChoices = LiveChoices([one.id for one in question.choices.classes])
 
     def vote(self, item: ItemKey, labeler: LabelerName, answer: Answer) -> None:
         self._live.add(item, labeler, tuple(answer.choices.class_ids))
@@ -155,17 +155,16 @@ class ChoicesState(FittedState):
         posterior.classes.extend(
             ClassProbability(class_id=name, probability=p)
             for name, p in sorted(probabilities.items(), key=lambda pair: (-pair[1], pair[0]))
+            if p >= _SHOWN
         )
 
     def reliabilities(self) -> list[Reliability]:
-        # Truth counts judgements of a class; a vote is a set.
-        votes = Counter(who for item in self._live.items() for who, _ in self._live.votes_on(item))
         known = [self._live.reliability(labeler) for labeler in self._live.labelers()]
         return [
             Reliability(
                 labeler=one.labeler,
                 question=self.id,
-                votes=votes[one.labeler],
+                votes=one.votes,
                 accuracy=one.accuracy,
                 accuracy_low=one.low,
                 accuracy_high=one.high,
