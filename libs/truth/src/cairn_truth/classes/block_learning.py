@@ -11,12 +11,18 @@ from scipy import sparse
 from ..columns import Floats, Ints
 from .class_fit import expected_right, weighted_tally
 from .dawid_skene import softmax
+from .leaning import inner, moved_by_skill, symmetric, with_slips
 from .reliabilities import MODELS, PEOPLE, Coins, Confusions, Reliabilities
 from .votes import Votes
 
-MOST_CONFUSED = 64
+_MOST_CONFUSED = 64
 """With more classes than this labelers have no confusion each but one accuracy: votes on most pairs of classes would be
 none."""
+
+_LARGE = 2**19
+_MOST_A_VOTE = 64
+"""So it is where labelers' confusions hold more than half a million numbers and more than so many for each vote: most
+of what they held would be prior, at a cost far beyond that of the votes."""
 
 _KINDS = 2
 _KIND_SHARES = np.array([2.0, 1.0]) / 3.0
@@ -31,12 +37,6 @@ _COMMUNITY_OFFSETS = np.array([0.15, -0.3])
 
 _COMMUNITY_PRIOR = 2.0
 """Labelers behind equal shares of the communities, each."""
-
-_ODDS_FLOOR = 1e-3
-"""No labeler's skill is taken to be more than 99.9 % right or wrong: nobody has shown that."""
-
-_SLIP = 1e-3
-"""Once in a thousand answers anybody presses any key: no single vote can rule a class out."""
 
 HALF_A_VOTE = 0.5
 """Spread over all classes where votes are counted: one vote alone is not yet certainty."""
@@ -66,6 +66,14 @@ class Strengths(Protocol):
         """Behind a uniform class prior, per class."""
 
 
+def learner_of(strengths: Strengths, votes: Votes, group: Ints) -> ConfusionLearner | CoinLearner:
+    """Return what learns of each labeler as much as the votes can tell: a confusion, or one accuracy."""
+    held = votes.labelers * votes.classes**2
+    if votes.classes > _MOST_CONFUSED or held > max(_LARGE, _MOST_A_VOTE * len(votes)):
+        return CoinLearner(strengths, votes, group)
+    return ConfusionLearner(strengths, votes, group)
+
+
 class ConfusionLearner:
     """Learns a confusion for each labeler. Joint posteriors are ``(items, kinds * classes)``, kind by kind."""
 
@@ -73,11 +81,13 @@ class ConfusionLearner:
         self._strengths, self._votes, self._group = strengths, votes, group
         self._incidence = votes.incidence()
         self._people = group == PEOPLE
-        self._strengthss_vote = not self._people.all()
-        self._right = np.tile(np.arange(votes.classes), _KINDS)
-        self._membership = _first_communities(votes, self._people)
+        self._models_vote = not self._people.all()
+        self._heard = votes.per_labeler() > 0
+        # Models are in no community, nor is who has not voted yet: nothing says in which.
+        self._members_of_any = (self._people & self._heard)[:, None]
+        self._membership = _first_communities(votes) * self._members_of_any
         self._assumed = np.concatenate(
-            [_symmetric(votes.classes, accuracy) for accuracy in _KIND_ACCURACY], axis=1
+            [symmetric(votes.classes, accuracy) for accuracy in _KIND_ACCURACY], axis=1
         )
         self._likelihood = self._strangers = np.zeros((0, 0, 0))
 
@@ -100,24 +110,25 @@ class ConfusionLearner:
         communities = self._communities(counts, crowds[PEOPLE])
         self._membership = self._members(counts, communities)
         centre = np.tensordot(self._membership, communities, 1)
-        if self._strengthss_vote:
-            centre = np.where(self._people[:, None, None], centre, crowds[MODELS])
-        centre = self._moved_by_skill(counts, centre)
+        centre[~self._heard] = crowds[PEOPLE]
+        if self._models_vote:
+            centre[~self._people] = crowds[MODELS]
+        centre = moved_by_skill(counts, centre, self._strengths.skill_strength)
         weight = counts + self._strengths.confusion_strength * centre
-        likelihood = weight / weight.sum(axis=1, keepdims=True)
-        self._likelihood = (1.0 - _SLIP) * likelihood + _SLIP / classes
-        self._strangers = (1.0 - _SLIP) * np.stack(crowds) + _SLIP / classes
+        self._likelihood = with_slips(weight / weight.sum(axis=1, keepdims=True))
+        self._strangers = with_slips(np.stack(crowds))
 
-    def evidence(self, heeded: Floats) -> Floats:
-        """E-step: the summed log-likelihood of the votes on each item, each counting ``heeded`` (votes,)."""
-        return self._summed(heeded)
+    def right(self, joint: Floats) -> Floats:
+        """Return the expected share of right votes of each labeler, then of a stranger of each population."""
+        return self._accuracies(joint.reshape(len(joint), _KINDS, self._votes.classes).sum(axis=1))[0]
 
     def spoken(self) -> tuple[Floats, Floats | None]:
         """Return the summed log-likelihood of people's and of models' votes on each item, None without models."""
         by_people = self._people[self._votes.labeler]
-        return self._summed(by_people), self._summed(~by_people) if self._strengthss_vote else None
+        return self.evidence(by_people), self.evidence(~by_people) if self._models_vote else None
 
-    def _summed(self, counted: NDArray[Any]) -> Floats:
+    def evidence(self, counted: NDArray[Any]) -> Floats:
+        """E-step: the summed log-likelihood of the votes on each item, each counting so much (votes,)."""
         said = np.log(self._likelihood).reshape(-1, self._likelihood.shape[2])
         return np.asarray(self._counting(counted).T @ said)
 
@@ -133,9 +144,11 @@ class ConfusionLearner:
         prior, kinds = self._priors(total)
         every = np.concatenate([self._likelihood.reshape(-1, classes, _KINDS * classes), self._strangers])
         errors = Confusions(every.reshape(-1, classes, _KINDS, classes))
-        assumed = float(_KIND_SHARES @ _KIND_ACCURACY) if classes > 1 else 1.0
-        right, seen = _accuracies(self._votes, posterior, self._group, self._strengths, assumed)
-        return Reliabilities(errors, right, seen, prior, kinds)
+        return Reliabilities(errors, *self._accuracies(posterior), prior, kinds)
+
+    def _accuracies(self, posterior: Floats) -> tuple[Floats, Floats]:
+        assumed = float(_KIND_SHARES @ _KIND_ACCURACY) if self._votes.classes > 1 else 1.0
+        return _accuracies(self._votes, posterior, self._group, self._strengths, assumed)
 
     def _priors(self, total: Floats) -> tuple[Floats, Floats]:
         """Return the class prior ``(classes,)`` and the share of each kind ``(kinds,)``."""
@@ -151,11 +164,12 @@ class ConfusionLearner:
     def _communities(self, counts: Floats, crowd: Floats) -> Floats:
         """Return each community's confusion ``(communities, answer, kind * truth)``, leaning on the crowd's."""
         pooled = (self._membership.T @ counts.reshape(len(counts), crowd.size)).reshape(-1, *crowd.shape)
-        weight = pooled + self._strengths.community_strength * self._moved_by_skill(pooled, crowd[None])
+        moved = moved_by_skill(pooled, crowd[None], self._strengths.skill_strength)
+        weight = pooled + self._strengths.community_strength * moved
         return np.asarray(weight / weight.sum(axis=1, keepdims=True))
 
     def _members(self, counts: Floats, communities: Floats) -> Floats:
-        """Return how probably each labeler belongs to each community ``(labelers, communities)``; models to none.
+        """Return how probably each labeler belongs to each community ``(labelers, communities)``.
 
         A labeler's votes on one truth are alike beyond the community's confusion: n of them tell as much as
         n (s + 1) / (s + n), with s the strength of a confusion (the design effect of a Dirichlet-multinomial).
@@ -167,30 +181,7 @@ class ConfusionLearner:
             telling.reshape(len(counts), communities[0].size)
             @ np.log(communities).reshape(len(communities), -1).T
         )
-        return np.asarray(softmax(said + np.log(size / size.sum())) * self._people[:, None])
-
-    def _moved_by_skill(self, counts: Floats, centre: Floats) -> Floats:
-        """Return confusions with the odds of being right that each one's own votes show.
-
-        The share of right answers is compared with what the centre would reach on the same truths; the ratio of the two
-        odds moves every diagonal element, errors keep their proportions.
-        """
-        if self._votes.classes == 1:
-            return np.ones_like(counts)
-        truths = np.arange(counts.shape[2])
-        votes = counts.sum(axis=(1, 2))
-        right = counts[:, self._right, truths].sum(axis=1)
-        typical = _inner(centre[:, self._right, truths])
-        expected = (counts.sum(axis=1) * typical).sum(axis=1)
-        par = _inner(np.where(votes > 0, expected / np.maximum(votes, 1e-9), typical.mean(axis=1)))
-        strength = self._strengths.skill_strength
-        share = _inner((right + strength * par) / (votes + strength))
-        ratio = (share / (1.0 - share)) / (par / (1.0 - par))
-        odds = typical / (1.0 - typical) * ratio[:, None]
-        own = odds / (1.0 + odds)
-        moved = centre * ((1.0 - own) / (1.0 - typical))[:, None, :]
-        moved[:, self._right, truths] = own
-        return np.asarray(moved / moved.sum(axis=1, keepdims=True))
+        return np.asarray(softmax(said + np.log(size / size.sum())) * self._members_of_any)
 
 
 class CoinLearner:
@@ -212,38 +203,22 @@ class CoinLearner:
         """M-step: accuracies, and what is said by mistake."""
         joint = joint * self._told(tells)
         votes = self._votes
-        right, _ = _accuracies(
-            votes, joint, self._group, self._strengths, float(_KIND_SHARES @ _KIND_ACCURACY)
-        )
+        right = self.right(joint)
         wrong = np.bincount(
             votes.choice, weights=1.0 - joint[votes.item, votes.choice], minlength=votes.classes
         )
         mistakes = wrong + 1.0
-        self._coins = Coins(_inner(right), mistakes / mistakes.sum())
+        self._coins = Coins(inner(right), mistakes / mistakes.sum())
 
-    def evidence(self, heeded: Floats) -> Floats:
-        """E-step: the summed log-likelihood of the votes on each item, each counting ``heeded`` (votes,)."""
-        return self._spoken(heeded)
+    def right(self, joint: Floats) -> Floats:
+        """Return the expected share of right votes of each labeler, then of a stranger of each population."""
+        return self._accuracies(joint)[0]
 
-    def spoken(self) -> tuple[Floats, Floats | None]:
-        """Return the summed log-likelihood of people's and of models' votes on each item, None without models."""
-        by_model = (self._group[self._votes.labeler] == MODELS).astype(np.float64)
-        return self._spoken(1.0 - by_model), self._spoken(by_model) if by_model.any() else None
+    def evidence(self, counted: Floats) -> Floats:
+        """E-step: the summed log-likelihood of the votes on each item, each counting so much (votes,).
 
-    def _told(self, tells: Floats) -> Floats:
-        """Return ``tells`` of each item ``(items, 1)``: it is the same for all votes on one."""
-        found = np.zeros((self._votes.items, 1))
-        found[self._votes.item, 0] = tells
-        return found
-
-    def reliabilities(self, total: Floats, posterior: Floats) -> Reliabilities:
-        """Return what was learnt."""
-        assumed = float(_KIND_SHARES @ _KIND_ACCURACY)
-        right, seen = _accuracies(self._votes, posterior, self._group, self._strengths, assumed)
-        return Reliabilities(self._coins, right, seen, self._prior(total), np.ones(1))
-
-    def _spoken(self, counted: Floats) -> Floats:
-        """Return the summed log-likelihood; only classes that somebody chose on an item differ from the rest there."""
+        Only the classes that somebody chose on an item differ from the rest there.
+        """
         votes = self._votes
         right = self._coins.accuracy[votes.labeler]
         mistakes = self._coins.mistakes
@@ -256,6 +231,25 @@ class CoinLearner:
             common[:, None] - np.outer(cast, np.log1p(-mistakes)) + weighted_tally(votes, instead)
         )
         return np.asarray(spoken)
+
+    def spoken(self) -> tuple[Floats, Floats | None]:
+        """Return the summed log-likelihood of people's and of models' votes on each item, None without models."""
+        by_model = (self._group[self._votes.labeler] == MODELS).astype(np.float64)
+        return self.evidence(1.0 - by_model), self.evidence(by_model) if by_model.any() else None
+
+    def _told(self, tells: Floats) -> Floats:
+        """Return ``tells`` of each item ``(items, 1)``: it is the same for all votes on one."""
+        found = np.zeros((self._votes.items, 1))
+        found[self._votes.item, 0] = tells
+        return found
+
+    def reliabilities(self, total: Floats, posterior: Floats) -> Reliabilities:
+        """Return what was learnt."""
+        return Reliabilities(self._coins, *self._accuracies(posterior), self._prior(total), np.ones(1))
+
+    def _accuracies(self, posterior: Floats) -> tuple[Floats, Floats]:
+        assumed = float(_KIND_SHARES @ _KIND_ACCURACY)
+        return _accuracies(self._votes, posterior, self._group, self._strengths, assumed)
 
     def _prior(self, total: Floats) -> Floats:
         weight = total + self._strengths.prior_strength
@@ -279,7 +273,7 @@ def _accuracies(
     return np.concatenate([own, mean]), np.concatenate([cast, np.zeros(2)])
 
 
-def _first_communities(votes: Votes, people: NDArray[np.bool_]) -> Floats:
+def _first_communities(votes: Votes) -> Floats:
     """Return memberships by how often each labeler says what the others on the item say."""
     tally, voted = votes.tally(), votes.per_item()
     others = (tally[votes.item, votes.choice] - 1.0 + HALF_A_VOTE / votes.classes) / (
@@ -291,22 +285,10 @@ def _first_communities(votes: Votes, people: NDArray[np.bool_]) -> Floats:
     mean = agreed.sum() / max(compared.sum(), 1.0)
     level = np.clip(mean + _COMMUNITY_OFFSETS, 0.05, 0.97)
     said = agreed[:, None] * np.log(level) + (compared - agreed)[:, None] * np.log1p(-level)
-    return softmax(said) * people[:, None]
+    return softmax(said)
 
 
 def voted_shares(votes: Votes) -> Floats:
     """Return the share of each item's votes on each class ``(items, classes)``, with half a vote on all of them."""
     half = HALF_A_VOTE
     return np.asarray((votes.tally() + half / votes.classes) / (votes.per_item() + half)[:, None])
-
-
-def _symmetric(classes: int, accuracy: float) -> Floats:
-    if classes == 1:
-        return np.ones((1, 1))
-    confusion = np.full((classes, classes), (1.0 - accuracy) / (classes - 1))
-    np.fill_diagonal(confusion, accuracy)
-    return confusion
-
-
-def _inner(probability: Floats) -> Floats:
-    return np.clip(probability, _ODDS_FLOOR, 1.0 - _ODDS_FLOOR)

@@ -10,8 +10,10 @@ What plain Dawid-Skene lacks, and what is added here:
   crowd. Somebody never seen before is the crowd. Models are a population of their own.
 * **The class prior is learnt**, with a Dirichlet prior so that a rare class is not emptied.
 * **Votes on one item are not independent**: the evidence of n people is divided by 1 + rho (n - 1), the design effect
-  of cluster samples (Kish 1965). A model finds other things hard than people do: its vote is added whole.
-* **The posterior is pooled** with the majority, each vote counting by its labeler's accuracy: a logarithmic opinion
+  of cluster samples (Kish 1965). n counts votes by what they may tell: with w by how much a labeler is right more often
+  than by chance, it is (sum w)^2 / sum w^2, so that guessers do not thin what those who know say. A model finds other
+  things hard than people do: its vote is added whole.
+* **The posterior is pooled** with the majority, each vote counting w, both with half their evidence: a logarithmic opinion
   pool (Genest & Zidek 1986). Where the model is wrong about a crowd it is usually surer than the majority, and wrong. A
   little of each posterior is kept back for mistakes that a whole crowd shares; crowds that err more share more.
 * **Gold is clamped.**
@@ -29,14 +31,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..columns import Floats, Ints
-from .block_learning import HALF_A_VOTE, MOST_CONFUSED, CoinLearner, ConfusionLearner, voted_shares
-from .class_fit import expected_right, mass, moved, normalise, weighted_tally
+from .block_learning import HALF_A_VOTE, learner_of, voted_shares
+from .class_fit import ClassFit, mass, moved, normalise, reliability_of, weighted_tally
 from .dawid_skene import clamp
-from .reliabilities import PEOPLE, Reliabilities, checked_population
+from .reliabilities import PEOPLE, Reliabilities, checked_population, vote_weights
+from .settings import check_finite, check_rounds
 from .votes import Votes, checked_gold
 
 ALGORITHM = "BlockDawidSkene"
-VERSION = "1"
+VERSION = "2"
 """Changes whenever the same votes may give another posterior; it is written into every label's provenance."""
 
 _LEAST = float(np.finfo(np.float64).tiny)
@@ -46,28 +49,26 @@ class Heard(NamedTuple):
     """What votes on items say, summed: what a posterior is made of.
 
     ``by_people`` and ``by_models`` (items, kinds, classes) log-likelihoods, the latter None if no model voted; ``tally``
-    (items, classes) people's votes, each counting by its labeler's accuracy; ``people`` (items,) how many.
+    (items, classes) people's votes, each counting its labeler's `Reliabilities.weight`; ``squares`` (items,) the sum of
+    these weights' squares, 0 where nobody but models voted.
     """
 
     by_people: Floats
     by_models: Floats | None
     tally: Floats
-    people: Ints
+    squares: Floats
 
 
-@dataclass(frozen=True)
-class BlockFit:
-    """``posterior`` (items, classes); ``reliability`` (labelers,) the expected share of right votes, nan without."""
+@dataclass(frozen=True, eq=False)
+class BlockFit(ClassFit):
+    """``log_likelihood`` is that of votes thinned by the design effect, without priors, before the pool.
 
-    posterior: Floats
-    reliability: Floats
+    ``reliabilities``: what was learnt of labelers, to weigh further votes by. ``settled``: whether it came to rest
+    before the last of its rounds; most crowds do not, while what still moves matters little.
+    """
+
     reliabilities: Reliabilities
-    iterations: int
-
-    @property
-    def prior(self) -> Floats:
-        """The class prior ``(classes,)``."""
-        return self.reliabilities.prior
+    settled: bool
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,21 @@ class BlockDawidSkene:
     community_strength: float = 30.0
     population_strength: float = 20.0
     prior_strength: float = 25.0
-    correlation: float = 0.03
-    model_weight: float = 0.55
+    correlation: float = 0.035
+    model_weight: float = 0.5
     majority_weight: float = 0.5
     shared_mistakes: float = 0.03
     iterations: int = 60
     tolerance: float = 1e-4
+
+    def __post_init__(self) -> None:
+        strengths = [
+            f"{part}_strength" for part in ("confusion", "skill", "community", "population", "prior")
+        ]
+        check_finite(self, *strengths, above=0.0)
+        check_finite(self, "correlation", "shared_mistakes", least=0.0, most=1.0)
+        check_finite(self, "model_weight", "majority_weight", least=0.0)
+        check_rounds(self)
 
     def fit(
         self,
@@ -100,74 +110,86 @@ class BlockDawidSkene:
         gold: ArrayLike | None = None,
         population: ArrayLike | None = None,
     ) -> BlockFit:
-        """Fit to all votes at once. Cost: ``iterations * votes * classes``.
+        """Fit to all votes at once. Cost: ``iterations * (votes * classes + labelers * classes^2)``.
 
-        ``gold`` ``(items,)`` holds known classes, -1 elsewhere. ``population`` ``(labelers,)`` says which
-        population each labeler is of (0 people, 1 models; None: all people).
+        The second part is the labelers' confusions; where it would far exceed the first, and beyond 64 classes, labelers
+        have one accuracy each (`learner_of`) and it is ``items * classes``. ``gold`` ``(items,)`` holds known classes, -1
+        elsewhere. ``population`` ``(labelers,)`` says which population each labeler is of (0 people, 1 models; None: all
+        people).
         """
         known = checked_gold(gold, votes.items, votes.classes)
         group = checked_population(population, votes.labelers)
-        if votes.classes > MOST_CONFUSED:
-            learner: ConfusionLearner | CoinLearner = CoinLearner(self, votes, group)
-        else:
-            learner = ConfusionLearner(self, votes, group)
+        learner = learner_of(self, votes, group)
         voted = votes.per_item()
-        people = np.bincount(votes.item[group[votes.labeler] == PEOPLE], minlength=votes.items)
-        # How much each vote counts in the E-step, and in the M-step: a vote that stands alone agrees with itself whatever
-        # its labeler's skill, and says nothing of it.
-        heeded = np.where(group[votes.labeler] == PEOPLE, (1.0 / self.design_effect(people))[votes.item], 1.0)
+        # A vote that stands alone agrees with itself whatever its labeler's skill, and says nothing of it.
         tells = ((voted >= 2) | (known >= 0)).astype(np.float64)[votes.item]
         counted = voted > 0
-        joint = _clamped(learner.first(voted_shares(votes)), known, votes.classes)
-        done = 0
+        joint, _ = _clamped(learner.first(voted_shares(votes)), known, votes.classes)
+        likely, settled, done = 0.0, False, 0
         for done in range(1, self.iterations + 1):  # noqa: B007 - the count is reported
             learner.learn(joint, tells)
             log_prior = learner.log_prior(mass(joint, counted))
-            said = learner.evidence(heeded)
-            fresh = _clamped(normalise(said, log_prior=log_prior, out=said)[0], known, votes.classes)
-            still = moved(joint, fresh) < self.tolerance
+            said = learner.evidence(self._heeded(votes, group, learner.right(joint)))
+            said, log_sum = normalise(said, log_prior=log_prior, out=said)
+            fresh, log_known = _clamped(said, known, votes.classes)
+            likely = float(log_sum.sum()) + log_known
+            settled = moved(joint, fresh) < self.tolerance
             joint = fresh
-            if still:
+            if settled:
                 break
         by_people, by_models = learner.spoken()
         # The number of kinds is said, for of no items it cannot be told.
         shape = (votes.items, joint.shape[1] // votes.classes, votes.classes)
         posterior = joint.reshape(shape).sum(axis=1)
         reliabilities = learner.reliabilities(mass(joint, counted), posterior)
-        weight = np.where(group == PEOPLE, reliabilities.right[: votes.labelers], 0.0)[votes.labeler]
+        weight = np.where(group == PEOPLE, reliabilities.weight[: votes.labelers], 0.0)[votes.labeler]
         heard = Heard(
             by_people.reshape(shape),
             None if by_models is None else by_models.reshape(shape),
             weighted_tally(votes, weight),
-            people,
+            _summed(votes, weight * weight),
         )
         label = clamp(self.posterior(reliabilities, heard), known)
-        cast = votes.per_labeler()
-        right = expected_right(votes, label)
-        reliability = np.where(cast > 0, right / np.maximum(cast, 1), np.nan)
-        return BlockFit(label, reliability, reliabilities, done)
+        return BlockFit(
+            label,
+            reliability_of(votes, label),
+            reliabilities.prior,
+            likely,
+            done,
+            reliabilities,
+            settled,
+        )
+
+    def _heeded(self, votes: Votes, group: Ints, right: Floats) -> Floats:
+        """Return how much each vote counts in the E-step ``(votes,)``: a model's whole."""
+        typical = float(right[votes.labelers + PEOPLE])
+        weight = vote_weights(right[: votes.labelers], typical, votes.classes)[votes.labeler]
+        people = group[votes.labeler] == PEOPLE
+        weight = np.where(people, weight, 0.0)
+        effect = self.design_effect(_summed(votes, weight), _summed(votes, weight * weight))
+        return np.where(people, (1.0 / effect)[votes.item], 1.0)
 
     def cold(self, classes: int) -> Reliabilities:
         """Return what is believed before the first vote: no labelers, the assumed crowd, a flat prior."""
         nobody = Votes.of([], [], [], classes=classes, items=0, labelers=0)
-        group = np.zeros(0, dtype=np.int64)
-        learner = (CoinLearner if classes > MOST_CONFUSED else ConfusionLearner)(self, nobody, group)
+        learner = learner_of(self, nobody, np.zeros(0, dtype=np.int64))
         joint = learner.first(np.zeros((0, classes)))
         learner.learn(joint, np.zeros(0))
         return learner.reliabilities(joint.sum(axis=0), np.zeros((0, classes)))
 
     def posterior(self, known: Reliabilities, heard: Heard) -> Floats:
         """Return the pooled posterior ``(items, classes)`` of what was heard."""
-        logits = known.log_prior + heard.by_people / self.design_effect(heard.people)[:, None, None]
+        total = np.add.reduce(heard.tally, 1)
+        logits = known.log_prior + heard.by_people / self.design_effect(total, heard.squares)[:, None, None]
         crowd = _over_kinds(logits)
-        mean = float(known.right[known.stranger(PEOPLE)])
-        doubt = self.shared_mistakes * (1.0 - mean)
+        stranger = known.stranger(PEOPLE)
+        doubt = self.shared_mistakes * (1.0 - float(known.right[stranger]))
         believed = (1.0 - doubt) * crowd + doubt / known.classes
-        half = HALF_A_VOTE * mean
-        share = (heard.tally + half / known.classes) / (np.add.reduce(heard.tally, 1)[:, None] + half)
+        half = HALF_A_VOTE * float(known.weight[stranger])
+        share = (heard.tally + half / known.classes) / (total[:, None] + half)
         said = self._pool(believed, share, heard.tally > 0.0)
-        if not heard.people.all():
-            said = np.where(heard.people[:, None] > 0, said, np.log(crowd))
+        if not heard.squares.all():
+            said = np.where(heard.squares[:, None] > 0.0, said, np.log(crowd))
         if heard.by_models is not None:
             said = said + np.log(_over_kinds(logits + heard.by_models)) - np.log(crowd)
         return _over_kinds(said[:, None])
@@ -185,21 +207,35 @@ class BlockDawidSkene:
         pooled = (self.model_weight - 1.0) * np.log(all_believed) + self.majority_weight * np.log(all_share)
         return np.asarray(pooled + np.log(believed))
 
-    def design_effect(self, people: Ints) -> Floats:
-        """Return what the evidence of so many people's votes on one item is divided by; 1 for one vote."""
-        return np.asarray(1.0 + self.correlation * np.maximum(people - 1, 0))
+    def design_effect(self, total: Floats, squares: Floats) -> Floats:
+        """Return what the evidence of people's votes on an item is divided by ``(items,)``; 1 for one vote or none.
+
+        ``total`` and ``squares`` (items,): the sums of the votes' weights, and of their squares. n votes of one weight
+        are n; one that weighs little adds little.
+        """
+        effective = total * total / np.maximum(squares, _LEAST)
+        return np.asarray(1.0 + self.correlation * np.maximum(effective - 1.0, 0.0))
 
 
-def _clamped(joint: Floats, gold: Ints, classes: int) -> Floats:
-    """Return joint posteriors with the classes of known items made certain; of which kind they are stays open."""
+def _summed(votes: Votes, weight: Floats) -> Floats:
+    """Return the votes' summed weights on each item, ``(items,)``."""
+    return np.asarray(np.bincount(votes.item, weight, votes.items), dtype=np.float64)
+
+
+def _clamped(joint: Floats, gold: Ints, classes: int) -> tuple[Floats, float]:
+    """Return joint posteriors with the classes of known items made certain; of which kind they are stays open.
+
+    And the sum of the logs of what these classes had before.
+    """
     known = np.flatnonzero(gold >= 0)
     if known.size == 0:
-        return joint
+        return joint, 0.0
     fixed = joint.copy().reshape(len(joint), -1, classes)
     own = fixed[known, :, gold[known]] + np.finfo(np.float64).tiny
+    before = own.sum(axis=1, keepdims=True)
     fixed[known] = 0.0
-    fixed[known, :, gold[known]] = own / own.sum(axis=1, keepdims=True)
-    return fixed.reshape(joint.shape)
+    fixed[known, :, gold[known]] = own / before
+    return fixed.reshape(joint.shape), float(np.log(before).sum())
 
 
 def _over_kinds(logits: Floats) -> Floats:

@@ -228,12 +228,12 @@ class LiveClasses:
         self._adopt(fit.reliabilities, labelers)
 
     def save(self) -> bytes:
-        """Return the fitted state as bytes (NumPy .npz, no pickle): all but the votes, which are the caller's."""
+        """Return the fitted state as bytes (NumPy .npz, no pickle): all but votes and truths, which are the caller's."""
         arrays = self.reliabilities.arrays()
         return Saved(self._kind(), self._labelers, self.refits, self.refit_votes, arrays).written()
 
     def restore(self, saved: bytes) -> None:
-        """Adopt a saved fit; the votes are added by `update` as ever, in any order.
+        """Adopt a saved fit; the votes are added, and truths told, as ever, in any order.
 
         Raises ValueError if it is none, or was saved for another number of classes; the state stays as it was then.
         """
@@ -315,17 +315,17 @@ class LiveClasses:
         """Return what the votes on each item say together. No item is without votes."""
         rows, choices, people = self._columns(items)
         said = self.reliabilities.errors.log_likelihood(rows, choices)
-        weight = self.reliabilities.right[rows] * people
+        weight = self.reliabilities.weight[rows] * people
         starts = list(accumulate([len(item.votes) for item in items[:-1]], initial=0))
         cell = [place * self.classes + choice for place, item in enumerate(items) for _, choice in item.votes]
         counted = np.bincount(cell, weight, len(items) * self.classes)
         tally = counted.reshape(-1, self.classes).astype(np.float64, copy=False)
-        cast = np.add.reduceat(people, starts)
+        squares = np.add.reduceat(weight * weight, starts)
         if people.all():
-            return Heard(np.add.reduceat(said, starts), None, tally, cast)
+            return Heard(np.add.reduceat(said, starts), None, tally, squares)
         by_people = said * people[:, None, None]
         by_models = np.add.reduceat(said - by_people, starts)
-        return Heard(np.add.reduceat(by_people, starts), by_models, tally, cast)
+        return Heard(np.add.reduceat(by_people, starts), by_models, tally, squares)
 
     def _heard_without_each(self, item: _Item) -> Heard:
         """Return what the others on an item say together, for each vote."""
@@ -334,11 +334,12 @@ class LiveClasses:
         said = self.reliabilities.errors.log_likelihood(rows, choices)
         by_people = said * people[:, None, None]
         own = np.zeros((rows.size, self.classes))
-        own[np.arange(rows.size), choices] = self.reliabilities.right[rows] * people
+        weight = self.reliabilities.weight[rows] * people
+        own[np.arange(rows.size), choices] = weight
         # Nothing but rounding is left where a class had this vote alone.
         tally = np.where(own > 0.0, (whole.tally - own).round(12), whole.tally)
         by_models = None if whole.by_models is None else whole.by_models - (said - by_people)
-        return Heard(whole.by_people - by_people, by_models, tally, whole.people - people)
+        return Heard(whole.by_people - by_people, by_models, tally, whole.squares - weight * weight)
 
     def _says(self, heard: Heard) -> Floats:
         return self.model.posterior(self.reliabilities, heard)

@@ -15,6 +15,10 @@ from ..columns import Floats, Ints, whole_numbers
 PEOPLE, MODELS = 0, 1
 """The two populations of labelers."""
 
+_LEAST_PART = 0.1
+_LEAST_SKILL = 1e-3
+"""A crowd that is right no more often than by chance, or has but one class to choose, is taken for as much better."""
+
 
 def checked_population(population: ArrayLike | None, labelers: int) -> Ints:
     """Return each labeler's population ``(labelers,)``. Raises ValueError naming the row that is neither 0 nor 1."""
@@ -25,8 +29,18 @@ def checked_population(population: ArrayLike | None, labelers: int) -> Ints:
         raise ValueError(f"population has shape {group.shape}; expected ({labelers},)")
     bad = np.flatnonzero(group > MODELS)
     if bad.size:
-        raise ValueError(f"population, row {bad[0]}: {group[bad[0]]} is neither 0 (people) nor 1 (models)")
+        raise ValueError(f"population[{bad[0]}] is {group[bad[0]]}; expected 0 (people) or 1 (models)")
     return group
+
+
+def vote_weights(right: Floats, typical: float, classes: int) -> Floats:
+    """Return how much a vote of each labeler counts: by how much more often than by chance it is ``right``.
+
+    Who is right no more often than somebody who presses any key counts a tenth of a ``typical`` person: with the full
+    share of right votes, guessers enough would drown those who know.
+    """
+    chance = 1.0 / classes
+    return np.asarray(np.maximum(right - chance, _LEAST_PART * max(typical - chance, _LEAST_SKILL)))
 
 
 class Errors(Protocol):
@@ -35,10 +49,6 @@ class Errors(Protocol):
     @property
     def labelers(self) -> int:
         """Labelers, strangers not counted."""
-
-    @property
-    def kinds(self) -> int:
-        """Kinds of items that are told apart."""
 
     def log_likelihood(self, rows: Ints, choices: Ints) -> Floats:
         """Return the log-chance of each vote ``(n,)`` given each kind and truth, ``(n, kinds, classes)``."""
@@ -50,7 +60,7 @@ class Errors(Protocol):
         """Return all of it as named arrays."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Confusions:
     """A confusion for each labeler: ``likelihood`` (labelers + 2, answer, kind, truth)."""
 
@@ -60,11 +70,6 @@ class Confusions:
     def labelers(self) -> int:
         """Labelers, strangers not counted."""
         return len(self.likelihood) - 2
-
-    @property
-    def kinds(self) -> int:
-        """Kinds of items that are told apart."""
-        return int(self.likelihood.shape[2])
 
     def log_likelihood(self, rows: Ints, choices: Ints) -> Floats:
         """Return the log-chance of each vote given each kind and truth, ``(n, kinds, classes)``."""
@@ -83,7 +88,7 @@ class Confusions:
         return np.asarray(np.log(self.likelihood))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Coins:
     """One accuracy for each labeler, and what is said by mistake: for more classes than a confusion has room for.
 
@@ -98,11 +103,6 @@ class Coins:
     def labelers(self) -> int:
         """Labelers, strangers not counted."""
         return len(self.accuracy) - 2
-
-    @property
-    def kinds(self) -> int:
-        """One: items are not told apart."""
-        return 1
 
     def log_likelihood(self, rows: Ints, choices: Ints) -> Floats:
         """Return the log-chance of each vote given each truth, ``(n, 1, classes)``."""
@@ -123,13 +123,14 @@ class Coins:
         return {"accuracy": self.accuracy, "mistakes": self.mistakes}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reliabilities:
     """A fitted crowd.
 
-    ``errors`` of labelers and strangers. ``right`` (labelers + 2,): the expected share of their votes that are right,
-    by which votes are counted in the weighted majority. ``seen`` (labelers + 2,): votes that taught it. ``prior``
-    (classes,); ``kinds`` (kinds,), the share of items of each kind, whatever their class.
+    ``errors`` of labelers and strangers. ``right`` (labelers + 2,): the expected share of their votes that are right;
+    ``weight`` (labelers + 2,), made of it: how much a vote counts in the weighted majority (`vote_weights`). ``seen``
+    (labelers + 2,): votes that taught it. ``prior`` (classes,); ``kinds`` (kinds,), the share of items of each kind,
+    whatever their class.
     """
 
     errors: Errors
@@ -138,9 +139,12 @@ class Reliabilities:
     prior: Floats
     kinds: Floats
     log_prior: Floats = field(init=False)
+    weight: Floats = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "log_prior", np.log(self.kinds)[:, None] + np.log(self.prior))
+        typical = float(self.right[self.stranger(PEOPLE)])
+        object.__setattr__(self, "weight", vote_weights(self.right, typical, self.classes))
 
     @property
     def classes(self) -> int:
