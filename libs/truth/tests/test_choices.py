@@ -167,6 +167,25 @@ def test_evidence_explains_the_set() -> None:
     assert nats["ann"] == nats["bob"] > nats["cid"] > 0.0 > nats["dan"]
 
 
+@pytest.mark.parametrize("spoiled", ["at random", "always all", "always nothing", "the opposite"])
+def test_labelers_who_do_not_look_are_told_and_cost_little(spoiled: str) -> None:
+    answered, truth = crowd(4, applies=0.3, answers=5)
+    chance = np.random.default_rng(5)
+    clean = judged(LiveChoices().fit(answered), truth)[1].mean()
+    for item, votes in answered.items():
+        for who in ("bad", "worse"):
+            votes[who] = {
+                "at random": {c for c in "abcd" if chance.random() < 0.3},
+                "always all": set("abcd"),
+                "always nothing": set(),
+                "the opposite": set("abcd") - truth[item],
+            }[spoiled]
+    live = LiveChoices()
+    assert judged(live.fit(answered), truth)[1].mean() > clean - 0.06
+    good = [live.reliability(f"l{n}").accuracy for n in range(20)]
+    assert max(live.reliability(who).accuracy for who in ("bad", "worse")) < min(good)
+
+
 # --- what it promises like every live state
 
 
@@ -203,6 +222,38 @@ def test_order_and_restarts_change_nothing(rows: list[tuple[int, int, int]], cha
     for other in (lives[1], again):
         assert other.digest() == lives[0].digest()
         assert all(other.posterior(i) == lives[0].posterior(i) for i in lives[0].items())
+
+
+names = st.sets(st.sampled_from(["a", "b", "c", "d", "e"]))
+
+
+@given(
+    st.dictionaries(st.tuples(st.integers(0, 4), st.integers(0, 3)), names, max_size=14),
+    st.dictionaries(st.integers(0, 5), names, max_size=3),
+    st.sampled_from([0, 2, 128]),
+    st.booleans(),
+)
+@settings(max_examples=40)
+@pytest.mark.filterwarnings("error")
+def test_whatever_was_said_chances_are_chances(
+    said: dict[tuple[int, int], set[str]], gold: dict[int, set[str]], most: int, given_classes: bool
+) -> None:
+    live = LiveChoices(list("abcde") if given_classes else None)
+    for (item, who), chosen in said.items():
+        live.add(f"i{item}", f"l{who}", chosen)
+    for item, truth in gold.items():
+        live.know(f"i{item}", truth)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cairn_truth.classes.choices.MOST_OWN", most)
+        live.refit()
+        for item in {item for item, _ in said}:
+            found = live.posterior(f"i{item}")
+            assert 0.0 < found.confidence <= 1.0
+            assert all(0.0 <= p <= 1.0 for p in found.probabilities.values())
+            if item in gold:
+                assert set(found.value) == gold[item]
+            else:
+                assert found.value == tuple(sorted(n for n, p in found.probabilities.items() if p > 0.5))
 
 
 @pytest.mark.parametrize("classes", [None, ["a", "b", "c", "d"]])

@@ -21,7 +21,7 @@ from scipy import sparse, special
 
 from ..columns import Floats, Ints
 
-MOST_OWN = 256
+MOST_OWN = 128
 """So many classes have a prevalence and rates of their own, the most often chosen; the rest share theirs."""
 
 HIT, WRONG, PREVALENCE = 0.75, 0.25, 0.2
@@ -235,6 +235,7 @@ class _Learner:
         self._answer, self._cell = said.named[:, 0], said.named[:, 1]
         self._column = np.append(np.arange(self._grid) % columns, np.full(said.extra.size, columns - 1))
         self._at = np.append(np.repeat(np.arange(items), columns), said.extra)
+        self._place = self._at * columns + self._column
         # How many classes a cell stands for: those of the last column that nobody named are one.
         self._stands = np.append(np.tile(said.size, items), np.ones(said.extra.size))
         named = np.bincount(said.extra, minlength=items)
@@ -285,7 +286,7 @@ class _Learner:
     def _posterior(self, prevalence: Floats, hits: Floats, alarms: Floats) -> Floats:
         """Return the chance that each cell's class applies."""
         unsaid = np.logaddexp(0.0, alarms) - np.logaddexp(0.0, hits)
-        said = (self._crowd @ unsaid).ravel()[self._at * self._columns + self._column]
+        said = (self._crowd @ unsaid).ravel()[self._place]
         instead = (hits - alarms).ravel()[self._pair]
         said += np.bincount(self._cell, instead, self._at.size)
         return np.asarray(
@@ -297,8 +298,7 @@ class _Learner:
 
     def _by_item(self, applies: Floats) -> Floats:
         """Return how many classes of each column apply to each item, ``(items, columns)``."""
-        cell = self._at * self._columns + self._column
-        total = np.bincount(cell, applies * self._stands, self._grid)
+        total = np.bincount(self._place, applies * self._stands, self._grid)
         return np.asarray(total.reshape(self._said.items, self._columns))
 
     def _by_pair(self, weight: Floats) -> Floats:

@@ -52,7 +52,7 @@ _LEAST = 1e-12
 class ChosenSet:
     """The classes more probable than not, by name, and the chance that all of it is right, nothing amiss.
 
-    ``probabilities`` of classes, those never heard of and the many that hardly anybody names (beyond 256) left out where
+    ``probabilities`` of classes, those never heard of and the many that hardly anybody names (beyond 128) left out where
     no answer to the item names them.
     """
 
