@@ -116,6 +116,84 @@ def test_a_class_that_some_saw_and_the_value_has_lost_lowers_the_confidence() ->
     )
 
 
+def small_object(side: int = 30, size: int = 1000, at: int = 100) -> tuple[Mask, Mask]:
+    """A small object in a wide picture, and the picture without it."""
+    empty = np.zeros((size, size), dtype=np.int64)
+    marked = empty.copy()
+    marked[at : at + side, at : at + side] = 1
+    return encoded(marked), encoded(empty)
+
+
+def test_an_object_that_half_drew_is_no_certain_nothing() -> None:
+    marked, empty = small_object()
+    live = LiveMasks(1)
+    live.add("i", "a", marked)
+    assert 0.3 < live.update("i", "b", empty).confidence <= 0.6
+    for k in range(8):
+        live.add("i", f"c{k}", empty)
+    joined = live.posterior("i")
+    assert joined.value == empty
+    assert joined.confidence == pytest.approx(0.9, abs=0.02)  # one of ten saw something
+
+
+def test_two_who_saw_it_in_two_places_agree_that_it_is_there() -> None:
+    live = LiveMasks(1)
+    live.add("i", "a", small_object(at=100)[0])
+    joined = live.update("i", "b", small_object(at=400)[0])
+    assert joined.value is not None
+    assert np.any(joined.value.class_indices)
+    assert joined.confidence <= 0.6
+
+
+@pytest.mark.parametrize(("drew", "left_out"), [(2, 1), (3, 2), (4, 3)])
+@pytest.mark.parametrize("size", [100, 1000])
+def test_an_object_that_most_drew_alike_is_there(drew: int, left_out: int, size: int) -> None:
+    marked, empty = small_object(size=size, at=50)
+    live = LiveMasks(1)
+    for k in range(drew):
+        live.add("i", f"a{k}", marked)
+    for k in range(left_out):
+        live.add("i", f"b{k}", empty)
+    joined = live.posterior("i")
+    assert joined.value == marked
+    assert 0.5 < joined.confidence < 0.95
+
+
+@pytest.mark.parametrize("answers", [3, 5])
+def test_hands_that_miss_whole_objects_are_joined_no_worse_than_by_majority(answers: int) -> None:
+    rng = np.random.default_rng(2)
+    truth = [discs(rng) for _ in range(40)]
+    drawn = [[sloppy(raster, rng, 0.7) * (rng.random() >= 0.15) for _ in range(answers)] for raster in truth]
+    live = LiveMasks(1)
+    for item, rasters in enumerate(drawn):
+        for k, raster in enumerate(rasters):
+            live.add(f"i{item}", f"w{k}", encoded(raster))
+    majority = np.mean(
+        [
+            mean_iou(encoded((np.sum(rasters, axis=0) > answers / 2).astype(int)), encoded(raster))
+            for rasters, raster in zip(drawn, truth, strict=True)
+        ]
+    )
+    for fitted in (False, True):
+        if fitted:
+            live.refit()
+        joined = [live.posterior(f"i{item}") for item in range(len(truth))]
+        got = np.mean([mean_iou(j.value, encoded(r)) for j, r in zip(joined, truth, strict=True)])  # type: ignore[arg-type]
+        assert got > majority - 0.01
+        said = np.mean([j.confidence for j in joined])
+        assert got - 0.12 < said < got + 0.02
+
+
+def test_single_answers_teach_nothing() -> None:
+    answers, truth = crowd(items=25, blurs=(1.0,), classes=2)
+    live = LiveMasks(2)
+    joined = live.fit(answers)
+    got = [mean_iou(joined[item].value, encoded(truth[item])) for item in truth]  # type: ignore[arg-type]
+    assert np.mean([j.confidence for j in joined.values()]) < np.mean(got) + 0.06
+    assert np.allclose(live.confusion("w0"), LiveMasks(2).confusion("w0"), atol=1e-3)
+    assert max(LiveMasks(c).update("i", "a", answers["i0"]["w0"]).confidence for c in (2, 3, 5)) < 0.9
+
+
 def test_more_answers_that_agree_make_it_surer() -> None:
     mask = encoded(discs(np.random.default_rng(1)))
     live, said = LiveMasks(1), []
@@ -228,11 +306,33 @@ def test_huge_masks_cost_their_runs() -> None:
         (Mask(2, 2, [0, 1], [2, 1]), "add up to 3; expected 4"),
         (Mask(2, 2, [], []), "add up to 0"),
         (Mask(2, 2, [0.5], [4]), "class_indices is float64"),  # type: ignore[list-item]
+        (Mask(2.5, 2, [1], [5]), "width is 2.5"),  # type: ignore[arg-type]
+        (Mask(2, "2", [1], [4]), "height is '2'"),  # type: ignore[arg-type]
     ],
 )
 def test_what_is_wrong_with_a_mask_is_told(mask: Mask, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         checked_mask(mask, 1)
+
+
+@pytest.mark.parametrize(
+    ("raster", "said"),
+    [
+        (np.array([[-1, 0, 2]]), "has -1 in row 0, column 0"),
+        (np.array([[0.7, 1.9]]), "is float64 of shape"),
+        (np.zeros((0, 3), dtype=int), "is 3 x 0"),
+        (np.zeros(4, dtype=int), "of shape"),
+    ],
+)
+def test_a_raster_that_is_none_is_refused(raster: np.ndarray, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        encoded(raster)
+
+
+@pytest.mark.parametrize("classes", [0, 1.5, float("nan"), "2", True])
+def test_a_number_of_classes_of_no_sense_is_refused(classes: object) -> None:
+    with pytest.raises(ValueError, match="classes is"):
+        LiveMasks(classes)  # type: ignore[arg-type]
 
 
 def test_equal_neighbours_are_one_run() -> None:

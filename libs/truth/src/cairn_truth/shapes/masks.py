@@ -17,9 +17,10 @@ import numpy as np
 from ..columns import Floats
 from ..live_answers import Answered, Evidence, LabelerAccuracy, LiveAnswers, heaviest_first
 from . import staple
+from .fields import whole
 from .raster import Ints, Mask, checked_mask, merged_runs
 
-VERSION = "1"
+VERSION = "2"
 """Changes whenever the same answers may give another value."""
 
 ALGORITHM = "HierarchicalSTAPLE"
@@ -55,10 +56,8 @@ class LiveMasks(LiveAnswers[Mask, JoinedMask, LabelerAccuracy]):
     """
 
     def __init__(self, classes: int = 1) -> None:
-        if classes < 1:
-            raise ValueError(f"classes is {classes}; expected at least 1")
         super().__init__()
-        self.classes = classes
+        self.classes = whole("classes", classes, least=1)
 
     def _settings(self) -> str:
         return f"classes={self.classes}"
@@ -76,6 +75,8 @@ class LiveMasks(LiveAnswers[Mask, JoinedMask, LabelerAccuracy]):
         sorts, shares = staple.posterior(cells, confusion, crowd)
         chance = cells.spread(sorts.reshape(len(sorts), 2, -1).sum(axis=1))
         kind, overlap = best_overlap(chance, cells.pixels)
+        if not kind.any():
+            kind, overlap = _rather_something(chance, cells, overlap)
         size = votes[heard[0]][1]
         value = Mask(size.width, size.height, *merged_runs(kind[cells.cell], cells.length))
         iou = tuple((int(c), float(overlap[c])) for c in np.unique(kind) if c or not kind.any())
@@ -126,6 +127,8 @@ class LiveMasks(LiveAnswers[Mask, JoinedMask, LabelerAccuracy]):
             masks = [mask for _, mask in item.votes]
             heard = _of_one_size(masks)
             truth = item.truth
+            if truth is None and len(heard) < 2:
+                continue  # it agrees with itself, and teaches nothing
             if truth is not None and _size(truth) == _size(masks[heard[0]]):
                 cells = staple.Cells.of([*(masks[k] for k in heard), truth])
                 known.append(cells.votes[:, -1])
@@ -202,12 +205,38 @@ def _expected_mean(iou: Sequence[tuple[int, float]], votes: Ints) -> float:
     """Return the expected mean IoU over the classes of the value and those that only the truth has.
 
     ``votes (cells, answers)``. A class that some answers name and the value has not is in the truth with the share of
-    answers that name it: small things are drawn by all who see them, each a little elsewhere.
+    answers that name it: small things are drawn by all who see them, each a little elsewhere. A value of background
+    alone is as right as it is certain that nothing is there.
     """
-    named = {int(c): float((votes == c).any(axis=0).mean()) for c in np.unique(votes) if c}
+    named = _named(votes)
     kept = {c for c, _ in iou}
-    hidden = sum(share for c, share in named.items() if c not in kept) if kept != {0} else 0.0
+    if kept == {0}:
+        return float(iou[0][1] * np.prod([1.0 - share for share in named.values()]))
+    hidden = sum(share for c, share in named.items() if c not in kept)
     return float(min(sum(share for _, share in iou) / (len(iou) + hidden), 1.0))
+
+
+def _named(votes: Ints) -> dict[int, float]:
+    """Return the share of answers that name each class but the background; ``votes (cells, answers)``."""
+    return {int(c): float((votes == c).any(axis=0).mean()) for c in np.unique(votes) if c}
+
+
+def _rather_something(chance: Floats, cells: staple.Cells, overlap: Floats) -> tuple[Ints, Floats]:
+    """Return the one class that overlaps the truth better than background alone can be expected to, and where; else
+    background alone. Two who saw it in two places agree that it is there."""
+    best, most = (
+        np.zeros(len(chance), dtype=np.int64),
+        float(np.prod([1.0 - s for s in _named(cells.votes).values()])),
+    )
+    for c in _named(cells.votes):
+        order = np.argsort(-chance[:, c], kind="stable")
+        shared = np.cumsum((cells.pixels * chance[:, c])[order])
+        iou = shared / (np.cumsum(cells.pixels[order]) + shared[-1] - shared)
+        upto = int(iou.argmax())
+        if iou[upto] > most:
+            best, most = np.zeros_like(best), float(iou[upto])
+            best[order[: upto + 1]] = c
+    return best, expected_iou(chance, cells.pixels, best) if best.any() else overlap
 
 
 def mean_iou(one: Mask, other: Mask) -> float:

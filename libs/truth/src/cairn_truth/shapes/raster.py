@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..columns import Floats
+from .fields import whole
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -48,9 +49,10 @@ class Mask:
 
 def checked_mask(given: Mask, classes: int) -> Mask:
     """Return the mask as read-only arrays of the fewest runs. Raises ValueError naming what is wrong with it."""
-    for name, side in (("width", given.width), ("height", given.height)):
-        if not 0 < side <= LARGEST_SIDE:
-            raise ValueError(f"{name} is {side}; expected 1 to {LARGEST_SIDE} pixels")
+    width, height = (
+        whole(name, side, least=1, most=LARGEST_SIDE)
+        for name, side in (("width", given.width), ("height", given.height))
+    )
     kind, length = _whole("class_indices", given.class_indices), _whole("lengths", given.lengths)
     if kind.size != length.size:
         raise ValueError(f"there are {kind.size} class_indices and {length.size} lengths; expected as many")
@@ -60,19 +62,17 @@ def checked_mask(given: Mask, classes: int) -> Mask:
         (
             "lengths",
             length,
-            (length > 0) & (length <= given.width * given.height),
+            (length > 0) & (length <= width * height),
             "1 to the pixels there are",
         ),
     ):
         if not good.all():
             wrong = int(np.flatnonzero(~good)[0])
             raise ValueError(f"{name}[{wrong}] is {column[wrong]}; expected {wanted}")
-    total, pixels = float(length.sum(dtype=np.float64)), given.width * given.height
+    total, pixels = float(length.sum(dtype=np.float64)), width * height
     if total != pixels:
-        raise ValueError(
-            f"the lengths add up to {total:.0f}; expected {pixels} ({given.width} x {given.height})"
-        )
-    return Mask(given.width, given.height, *merged_runs(kind, length))
+        raise ValueError(f"the lengths add up to {total:.0f}; expected {pixels} ({width} x {height})")
+    return Mask(width, height, *merged_runs(kind, length))
 
 
 def _whole(name: str, column: Sequence[int] | Ints) -> Ints:
@@ -91,9 +91,21 @@ def merged_runs(kind: Ints, length: Ints) -> tuple[Ints, Ints]:
 
 
 def encoded(raster: NDArray[np.integer] | Bools) -> Mask:
-    """Return a raster ``(height, width)`` of class indices as a mask."""
-    flat = np.asarray(raster).astype(np.int64).ravel()
-    height, width = raster.shape
+    """Return a raster ``(height, width)`` of class indices, 0 or above, as a mask. Raises ValueError for any other."""
+    given = np.asarray(raster)
+    if given.ndim != 2 or given.dtype.kind not in "iub":
+        raise ValueError(
+            f"the raster is {given.dtype} of shape {given.shape}; expected rows of columns of whole numbers"
+        )
+    height, width = given.shape
+    if not 0 < min(height, width) <= max(height, width) <= LARGEST_SIDE:
+        raise ValueError(f"the raster is {width} x {height}; expected 1 to {LARGEST_SIDE} pixels each way")
+    if given.min() < 0:
+        row, column = np.argwhere(given < 0)[0].tolist()
+        raise ValueError(
+            f"the raster has {given[row, column]} in row {row}, column {column}; expected 0 or above"
+        )
+    flat = given.astype(np.int64).ravel()
     return Mask(width, height, *merged_runs(flat, np.ones(flat.size, dtype=np.int64)))
 
 
@@ -154,9 +166,13 @@ def all_filled(regions: Sequence[Sequence[Floats]], grid: Grid) -> Bools:
 
 def _edges(regions: Sequence[Sequence[Floats]]) -> tuple[Floats, Floats, Ints]:
     """Return where the edges of all rings start and end ``(edges, 2)``, and the region of each."""
-    start = np.concatenate([ring for rings in regions for ring in rings])
-    end = np.concatenate([part for rings in regions for ring in rings for part in (ring[1:], ring[:1])])
-    owner = np.repeat(np.arange(len(regions)), [sum(map(len, rings)) for rings in regions])
+    none = np.zeros((0, 2))
+    start = np.concatenate([none, *(ring for rings in regions for ring in rings)])
+    end = np.concatenate(
+        [none, *(part for rings in regions for ring in rings for part in (ring[1:], ring[:1]))]
+    )
+    points = np.array([sum(map(len, rings)) for rings in regions], dtype=np.int64)
+    owner = np.repeat(np.arange(points.size), points)
     return start, end, owner
 
 
@@ -177,7 +193,7 @@ def overlaps(left: Sequence[Sequence[Floats]], right: Sequence[Sequence[Floats]]
     flat that no line meets them have nothing in common. Cost: n log n of all crossings.
     """
     start, end, owner = _edges([*left, *right])
-    pair, second = owner % len(left), owner >= len(left)
+    pair, second = owner % max(len(left), 1), owner >= len(left)
     top, bottom = np.full(len(left), np.inf), np.full(len(left), -np.inf)
     np.minimum.at(top, pair, start[:, 1])
     np.maximum.at(bottom, pair, start[:, 1])

@@ -1,9 +1,12 @@
 """STAPLE: what is true of each pixel, from labelers whose confusion is learnt along with it.
 
 Warfield, Zou & Wells, "Simultaneous truth and performance level estimation" (IEEE TMI 2004), for any number of
-classes, with three changes. Pixels are of two sorts, easy and hard, and each labeler has a confusion for either:
+classes, with four changes. Pixels are of two sorts, easy and hard, and each labeler has a confusion for either:
 errors gather along edges, and without this the posterior takes three who err together for three who know. Where a
 hard pixel lies between two classes, those who err all say the same: that is one surprise, and not one for each of them.
+What classes hard pixels have is judged from the pixels in dispute (Rohlfing, Russakoff & Maurer, IEEE TMI 2004), for a
+wide margin that nobody marked says nothing of them; and that a whole crowd errs in one direction is believed only of
+known truths, for without them it cannot be told from a truth that lies elsewhere.
 A labeler's confusions lean on the crowd's. And everything is counted by cells, all pixels of which everybody said the
 same, so that the cost grows with runs and not with pixels.
 """
@@ -16,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..columns import Floats
-from .raster import Ints, Mask
+from .raster import Bools, Ints, Mask
 
 EASY = 0.98
 HARD = 0.65
@@ -25,10 +28,13 @@ HARD = 0.65
 HARD_SHARE = 0.25
 """Share of hard pixels among a class's, of a crowd nobody knows yet: outlines that overlap by three quarters."""
 
-LABELER_STRENGTH = 1.0
+LABELER_STRENGTH = 3.0
 CROWD_STRENGTH = 1.0
 HARD_STRENGTH = 0.05
-"""Strengths of what a labeler, the crowd and an item's share of hard pixels start from, in items."""
+"""Strengths of what a labeler, the crowd and an item's share of hard pixels start from, in items.
+
+A labeler who misses an object misses it whole: an item tells little more of that than one flip of a coin.
+"""
 
 _ROUNDS = 30
 _SETTLED = 1e-4
@@ -156,11 +162,21 @@ class _Stack:
             other_kind=once % kinds,
         )
 
-    def voted_shares(self, classes: int) -> Floats:
-        """Return the share of each class in the votes on each item ``(items, classes)``."""
-        weight = (self.weight / np.diff(self.first, append=self.kind.size))[self.cell]
+    def voted_shares(self, classes: int) -> tuple[Floats, Floats]:
+        """Return the share of each class in the votes on each item ``(items, classes)``, everywhere and in dispute.
+
+        Where an item has no cell in dispute, the second is as the first.
+        """
+        disputed = np.minimum.reduceat(self.kind, self.first) < np.maximum.reduceat(self.kind, self.first)
+        everywhere, within = (self._voted(classes, w) for w in (self.weight, self.weight * disputed))
+        size = within.sum(axis=1, keepdims=True)
+        within = np.divide(within, size, out=everywhere.copy(), where=size > 0.0)
+        return everywhere, (1.0 - _FLOOR) * within + _FLOOR * everywhere
+
+    def _voted(self, classes: int, weight: Floats) -> Floats:
+        each = (weight / np.diff(self.first, append=self.kind.size))[self.cell]
         place = self.item[self.cell] * classes + self.kind
-        share = np.bincount(place, weights=weight, minlength=self.items * classes)
+        share = np.bincount(place, weights=each, minlength=self.items * classes)
         return np.asarray(share, dtype=np.float64).reshape(-1, classes)
 
     def by_item(self, chance: Floats) -> Floats:
@@ -182,9 +198,11 @@ class _Stack:
         return self._normal(np.add.reduceat(spoken, self.first), shares)
 
     def chance_between(self, confusion: Floats, crowd: Crowd, shares: Floats) -> Floats:
-        """Return the same where all who err on a hard pixel take it for the one class beside it, as along an edge."""
+        """Return the same, for one item, where all who err on a hard pixel take it for the one class beside it, as
+        along an edge: one of those that somebody named."""
         spoken = np.log(_told(confusion)).transpose(0, 2, 1)[self.row, self.kind]
-        beside = np.log(_beside(crowd.confusion)).T[self.other_kind]
+        named = np.bincount(self.kind, minlength=confusion.shape[-1]) > 0
+        beside = np.log(_beside(crowd.confusion, named)).T[self.other_kind]
         return self._normal(
             np.add.reduceat(spoken, self.first) + np.add.reduceat(beside, self.other_first), shares
         )
@@ -209,20 +227,26 @@ def _told(confusion: Floats) -> Floats:
     return np.asarray(np.where(hard & ~own, any_error, confusion))
 
 
-def _beside(confusion: Floats) -> Floats:
-    """Return the chance ``(sorts, classes)`` of each class to be what a hard pixel is mistaken for; 1 elsewhere."""
+def _beside(confusion: Floats, named: Bools) -> Floats:
+    """Return the chance ``(sorts, classes)`` of each class ``named (classes,)`` to be what a hard pixel is mistaken for.
+
+    It is 1 elsewhere.
+    """
     classes = confusion.shape[-1]
-    own = np.tile(np.eye(classes, dtype=bool), (2, 1))
-    share = confusion / np.maximum(1.0 - confusion[own][:, None], np.finfo(float).tiny)
-    hard = np.arange(2 * classes)[:, None] >= classes
-    return np.asarray(np.where(hard & ~own, share, 1.0))
+    mistaken = np.concatenate(
+        [np.zeros((classes, classes), dtype=bool), ~np.eye(classes, dtype=bool) & named]
+    )
+    share = np.where(mistaken, confusion, 0.0)
+    share /= np.maximum(share.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+    return np.asarray(np.where(mistaken, share, 1.0))
 
 
 def posterior(cells: Cells, confusion: Floats, crowd: Crowd) -> tuple[Floats, Floats]:
     """Return the probability of each sort ``(cells, sorts)`` and the item's shares ``(sorts,)``.
 
-    ``confusion (answers, sorts, classes)`` of those who answered. Classes have the shares that they have in the votes
-    (so a class nobody named has no chance); how much of each is hard is the item's own, leaning on the crowd.
+    ``confusion (answers, sorts, classes)`` of those who answered. Easy pixels have classes in the shares that the votes
+    give them, hard ones in those that the votes in dispute do (so a class nobody named has no chance); how much of each
+    is hard is the item's own, leaning on the crowd.
     """
     stack = _Stack.of([cells], [np.arange(len(confusion))])
     voted = stack.voted_shares(confusion.shape[2])
@@ -234,12 +258,16 @@ def posterior(cells: Cells, confusion: Floats, crowd: Crowd) -> tuple[Floats, Fl
     return stack.chance_between(confusion, crowd, shares), shares[0]
 
 
-def _sort_shares(voted: Floats, crowd: Crowd, harder: Floats) -> Floats:
-    """Return each item's shares ``(items, sorts)``: classes as ``voted (items, classes)``, and of each class so much
-    hard as in the crowd, the odds times how much ``harder (items,)`` this item is."""
+def _sort_shares(voted: tuple[Floats, Floats], crowd: Crowd, harder: Floats) -> Floats:
+    """Return each item's shares ``(items, sorts)``: classes as ``voted`` everywhere, and so much of each hard as in the
+    crowd, the odds times how much ``harder (items,)`` this item is; what is hard has classes as voted in dispute."""
+    everywhere, disputed = voted
     easy, hard = crowd.shares.reshape(2, -1)
     hard = harder[:, None] * hard
-    return np.concatenate([voted * easy, voted * hard], axis=1) / np.tile(easy + hard, 2)
+    hard = hard / (easy + hard)
+    return np.concatenate(
+        [everywhere * (1.0 - hard), (everywhere * hard).sum(axis=1, keepdims=True) * disputed], axis=1
+    )
 
 
 def _harder(harder: Floats, seen: Floats, expected: Floats) -> Floats:
@@ -276,20 +304,41 @@ def fit(
     truth = np.concatenate(
         [np.full(len(c.votes), -1) if t is None else t for c, t in zip(items, known, strict=True)]
     )
+    of_truth = truth >= 0
     harder = np.ones(len(items))
     for _ in range(_ROUNDS):
         shares = _sort_shares(voted, crowd, harder)
         chance = _clamped(stack.chance(confusion, shares), truth)
         seen, count = stack.by_item(chance), stack.by_labeler(chance, labelers, classes)
+        total = count.sum(axis=0)
+        raw = _leaning(total, first.confusion, CROWD_STRENGTH)
+        even = _even(raw, total)
+        if of_truth.any():
+            shown = stack.by_labeler(chance * of_truth[:, None], labelers, classes).sum(axis=0)
+            even = _leaning(shown, even, CROWD_STRENGTH)
         crowd = Crowd(
-            _leaning(count.sum(axis=0), first.confusion, CROWD_STRENGTH),
-            (seen.sum(axis=0) + CROWD_STRENGTH * first.shares) / (len(items) + CROWD_STRENGTH),
+            even, (seen.sum(axis=0) + CROWD_STRENGTH * first.shares) / (len(items) + CROWD_STRENGTH)
         )
         harder = _harder(harder, seen, shares)
-        before, confusion = confusion, _leaning(count, crowd.confusion, LABELER_STRENGTH)
+        own = _leaning(count, raw, LABELER_STRENGTH) * (even / raw)
+        before, confusion = confusion, own / own.sum(axis=2, keepdims=True)
         if float(np.abs(confusion - before).max(initial=0.0)) < _SETTLED:
             break
     return confusion, crowd
+
+
+def _even(confusion: Floats, count: Floats) -> Floats:
+    """Return the crowd's confusion with one accuracy for hard pixels of all classes; ``count`` is what it is from.
+
+    Whether the crowd takes too much for an object or too little, EM decides by whatever it starts from, and then
+    believes in it: every outline comes out too small or too wide by all that hands differ.
+    """
+    classes = confusion.shape[1]
+    hard, seen = confusion[classes:], count[classes:]
+    accuracy = (np.trace(seen) + CROWD_STRENGTH * HARD) / (seen.sum() + CROWD_STRENGTH)
+    wrong = np.where(np.eye(classes, dtype=bool), 0.0, hard)
+    wrong *= (1.0 - accuracy) / np.maximum(wrong.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+    return np.concatenate([confusion[:classes], wrong + accuracy * np.eye(classes)])
 
 
 def _clamped(chance: Floats, truth: Ints) -> Floats:
