@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from cairn_truth.measured.score_boxes import METHODS, greedy_majority, judge, mean_iou, object_f1, read
 from cairn_truth.shapes.boxes import Box, LiveBoxes, edges, iou
+from cairn_truth.shapes.regions import Region
 from libs.truth.tests.box_crowds import BoxCrowd, box_crowd
 from libs.truth.tests.live_contract import check_live_state
 
@@ -51,6 +52,14 @@ def test_it_keeps_the_contract_of_live_states() -> None:
         (replace(_box(0, 0), attributes=(("a", float("nan")),)), "object 1: attribute a is nan"),
         (replace(_box(0, 0), attributes=(("a", True), ("a", True))), "object 1: attribute a is given twice"),
         (None, "object 1:"),
+        (_box(0.0, 0.0, width=1e-200), "object 1: the box"),
+        (_box("1", 0.0), "object 1: x is '1'"),  # type: ignore[arg-type]
+        (_box(True, 0.0), "object 1: x is True"),
+        (_box(np.array([1.0]), 0.0), "object 1: x is array"),  # type: ignore[arg-type]
+        (_box(10**400, 0.0), "object 1: x is 1000"),
+        (replace(_box(0, 0), class_id=7), "object 1: class_id is 7"),  # type: ignore[arg-type]
+        (replace(_box(0, 0), class_id=None), "object 1: class_id is None"),  # type: ignore[arg-type]
+        (Region(1, 0.0, 0.0, 9.0, 9.0), "object 1: it is Region.*expected a Box"),  # type: ignore[arg-type]
     ],
 )
 def test_what_is_wrong_is_named(wrong: Box, told: str) -> None:
@@ -59,9 +68,33 @@ def test_what_is_wrong_is_named(wrong: Box, told: str) -> None:
 
 
 def test_a_state_of_no_sense_is_refused() -> None:
-    for arguments in ({"tolerance": 1.0}, {"tolerance": float("nan")}, {"classes": -1}):
-        with pytest.raises(ValueError):
+    for arguments in (
+        {"tolerance": 1.0},
+        {"tolerance": float("nan")},
+        {"tolerance": "a"},
+        {"classes": -1},
+        {"classes": 1.5},
+        {"classes": float("nan")},
+        {"classes": True},
+    ):
+        with pytest.raises(ValueError, match=next(iter(arguments))):
             LiveBoxes(**arguments)  # type: ignore[arg-type]
+
+
+def test_the_smallest_boxes_there_can_be_are_joined() -> None:
+    least = _box(0.0, 0.0, 1e-12, 1e-12)
+    joined = LiveBoxes().fit({"i": {"a": (least,), "b": (least,)}, "j": {"a": (_box(0, 0),)}})
+    assert joined["i"].value == (least,)
+    assert 0.5 < joined["i"].confidence < 1.0
+
+
+def test_ten_thousand_answers_on_one_item_are_no_trouble() -> None:
+    state = LiveBoxes()
+    for k in range(10_000):
+        state.add("i", f"w{k}", (_box(0.0, 0.0),) if k < 3 else ())
+    joined = state.posterior("i")
+    assert joined.value == ()
+    assert joined.confidence == pytest.approx(1.0, abs=1e-6)
 
 
 def test_what_most_mark_is_there_and_what_one_of_many_marks_is_doubtful() -> None:

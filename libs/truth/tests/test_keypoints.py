@@ -41,8 +41,10 @@ def test_it_keeps_the_contract_of_live_states() -> None:
         ((), "no point"),
         ((Keypoint("a", 0, 0, Visibility.ABSENT),), "no point"),
         ((Keypoint("a", 0, 0), Keypoint("a", 1, 1)), "point a is given twice"),
-        ((Keypoint("a", float("nan"), 0),), "point a is at nan"),
+        ((Keypoint("a", float("nan"), 0),), "x of point a is nan"),
         ((Keypoint("a", 0, 0, 7),), "7"),  # type: ignore[arg-type]
+        ((Keypoint(3, 0, 0), Keypoint("n", 0, 0)), "point is 3"),  # type: ignore[arg-type]
+        ((Keypoint("a", "0", 0),), "x of point a is '0'"),  # type: ignore[arg-type]
     ],
 )
 def test_what_is_wrong_is_named(points: tuple[Keypoint, ...], told: str) -> None:
@@ -50,8 +52,9 @@ def test_what_is_wrong_is_named(points: tuple[Keypoint, ...], told: str) -> None
         LiveSkeletons().add("item", "ann", (Skeleton("person", points),))
     with pytest.raises(ValueError):
         LiveSkeletons(sigmas={"a": 0.0})
-    with pytest.raises(ValueError):
-        LiveSkeletons(least_size=0.0)
+    for size in (0.0, 1e-300, float("inf"), "9"):
+        with pytest.raises(ValueError, match="least_size is"):
+            LiveSkeletons(least_size=size)  # type: ignore[arg-type]
 
 
 def test_likeness_is_object_keypoint_similarity() -> None:

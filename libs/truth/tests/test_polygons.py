@@ -213,6 +213,21 @@ def test_the_order_and_number_of_points_do_not_matter() -> None:
     assert polygon_iou(Polygon("", flat(shape)), Polygon("", flat(finer))) > 0.97
 
 
+@pytest.mark.parametrize("turn", [0.0, 12.0, 45.0, 90.0])
+@pytest.mark.parametrize("width", [40.0, 10.0, 4.0, 1.0, 0.1])
+def test_a_long_thin_outline_is_joined_whole(turn: float, width: float) -> None:
+    def strip(off: float) -> Polygon:
+        c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+        edge = np.array([[0.0, off], [1000.0, off], [1000.0, off + width], [0.0, off + width]])
+        return Polygon("", flat(edge @ np.array([[c, s], [-s, c]])))
+
+    live = LivePolygons()
+    for who, off in (("a", 0.0), ("b", 0.1), ("c", -0.1)):
+        live.add("i", who, (strip(off * width),))
+    (joined,) = live.posterior("i").value
+    assert polygon_iou(joined, strip(0.0), 4000) > 0.8  # as alike as the labelers' own
+
+
 def test_slivers_and_specks_do_no_harm() -> None:
     live = LivePolygons()
     live.add("i", "a", (Polygon("x", (0, 0, 1000, 1e-9, 1000, 2e-9)),))
@@ -229,6 +244,9 @@ def test_slivers_and_specks_do_no_harm() -> None:
         ((0.0, 0.0, 1.0, 1.0, 2.0), "the outline is 5 numbers"),
         ((0.0, 0.0, 1.0, float("inf"), 2.0, 0.0), "the outline has inf at point 1"),
         ((0.0, 0.0, 1.0, 0.0, 2.0, 0.0), "no area"),
+        ((0.0, 0.0, 1 / 3, 1 / 7, 2 / 3, 2 / 7, 1e6, 3e6 / 7), "no area"),
+        ((5.0, 5.0, 5.0 + 1e-15, 5.0, 5.0, 5.0 + 1e-15), "no area"),
+        ((0.0, 0.0, 1.0, "1", 2.0, 0.0), "the outline has '1' at point 1"),
     ],
 )
 def test_what_is_wrong_with_a_polygon_is_told(outline: tuple[float, ...], said: str) -> None:

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cairn_truth.shapes.boxes import Box
-from cairn_truth.shapes.tracks import Keyframe, LiveTracks, Track, bends, edges_at, tube_iou
+from cairn_truth.shapes.keyframes import bends
+from cairn_truth.shapes.tracks import Keyframe, LiveTracks, Track, edges_at, tube_iou
 from libs.truth.tests.live_contract import check_live_state
 
 Crowd = dict[str, dict[str, tuple[Track, ...]]]
@@ -104,6 +105,23 @@ def test_out_of_sight_is_by_vote() -> None:
     assert seen.tolist() == [True, True, False, True, True, True]
 
 
+def test_what_leaves_the_picture_moves_until_the_frame_before() -> None:
+    def leaving(off: float) -> Track:
+        way_out = Keyframe(10, Box("", 100.0 + off, 0.0, 20.0, 20.0), outside=True)
+        back = Keyframe(20, Box("", 200.0 + off, 0.0, 20.0, 20.0))
+        return Track("t", "", (Keyframe(0, Box("", off, 0.0, 20.0, 20.0)), way_out, back))
+
+    live = LiveTracks()
+    for who, off in (("a", 0.0), ("b", 0.3), ("c", -0.3)):
+        live.add("i", who, (leaving(off),))
+    (joined,) = live.posterior("i").value
+    left = edges_at(joined, np.arange(21))[:, 0]
+    assert left[:10] == pytest.approx(10.0 * np.arange(10), abs=0.5)
+    assert np.isnan(left[10:20]).all()
+    assert left[20] == pytest.approx(200.0, abs=0.5)
+    assert tube_iou(joined, leaving(0.0)) > 0.95
+
+
 def test_the_end_is_no_frame_that_nobody_gave() -> None:
     live = LiveTracks()
     live.add("i", "a", (walker("t", path(40.0), [0, 50, 100]),))
@@ -192,18 +210,25 @@ def test_any_tracks_can_be_joined_and_are_tracks(frames: list[int], seed: int) -
     joined = live.posterior("i").value
     LiveTracks().add("i", "again", joined)
     for track in joined:
-        assert {key.frame for key in track.keyframes} <= set(range(62))
+        assert {key.frame for key in track.keyframes} <= set(frames)
 
 
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
         ((), "no keyframes"),
-        ((Keyframe(-1, Box("", 0, 0, 1, 1)),), "keyframe 0 has frame -1"),
+        ((Keyframe(-1, Box("", 0, 0, 1, 1)),), "the frame of keyframe 0 is -1"),
         ((Keyframe(3, Box("", 0, 0, 1, 1)), Keyframe(3, outside=True)), "keyframe 1 has frame 3"),
         ((Keyframe(3),), "keyframe 0 has no box"),
         ((Keyframe(3, Box("", 0, 0, float("nan"), 1)),), "expected a finite box"),
         ((Keyframe(3, None, outside=True),), "never in sight"),
+        ((Keyframe(True, Box("", 0, 0, 1, 1)),), "the frame of keyframe 0 is True"),
+        ((Keyframe(float("nan"), Box("", 0, 0, 1, 1)),), "the frame of keyframe 0 is nan"),  # type: ignore[arg-type]
+        ((Keyframe(10**30, Box("", 0, 0, 1, 1)),), "the frame of keyframe 0 is 1000"),
+        ((Keyframe(0.5, Box("", 0, 0, 1, 1)),), "the frame of keyframe 0 is 0.5"),  # type: ignore[arg-type]
+        ((Keyframe(3, Box("", 0, 0, 1, 1), outside="no"),), "keyframe 0 has outside 'no'"),  # type: ignore[arg-type]
+        ((Keyframe(3, Box("", 0, 0, 1e-200, 1)),), "expected a finite box"),
+        ((Keyframe(3, Box(5, 0, 0, 1, 1)),), "class_id is 5"),  # type: ignore[arg-type]
     ],
 )
 def test_what_is_wrong_with_a_track_is_told(keys: tuple[Keyframe, ...], said: str) -> None:

@@ -125,6 +125,41 @@ def test_each_kind_keeps_the_contract_of_live_states(new: Any, shape: Any, wrong
         new().add("i", "a", (shape, "no shape"))
 
 
+@pytest.mark.parametrize(
+    ("new", "wrong", "told"),
+    [
+        (LiveRotatedBoxes, RotatedBox("a", 0, 0, 1e-13, 1, 0), "width is 1e-13; expected above 0"),
+        (LiveEllipses, Ellipse("a", 0, 0, 1, True, 0), "radius_y is True"),
+        (LiveEllipses, Ellipse("a", 0, 0, 1, 1, "9"), "rotation_degrees is '9'"),  # type: ignore[arg-type]
+        (LiveCuboids, Cuboid("a", (0.0,) * 15 + (1e-170,)), "all corners are one point"),
+        (LiveCuboids, Cuboid("a", ("0",) + (1.0,) * 15), "has '0' at point 0"),  # type: ignore[arg-type]
+        (LiveRegions, Region(10**400, 0, 0, 1, 1), "page is 1000"),
+        (LiveRegions, Region(1.5, 0, 0, 1, 1), "page is 1.5"),  # type: ignore[arg-type]
+        (LiveRegions, Region("1", 0, 0, 1, 1), "page is '1'; expected a whole number from 1"),  # type: ignore[arg-type]
+        (LiveRegions, Region(1, 0, 0, 1e-200, 1), "the box at"),
+        (LiveRegions, Region(1, 0, 0, 1, 1, "a", 7), "text is 7"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_wrong_with_a_field_is_told(new: Any, wrong: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=f"object 0: .*{told}"):
+        new().add("i", "a", (wrong,))
+
+
+@pytest.mark.parametrize("slim", [1.0, 3.0, 30.0, 1e3, 1e6])
+@pytest.mark.parametrize("turn", [0.0, 37.0])
+def test_slim_ellipses_are_measured_as_finely_as_round_ones(slim: float, turn: float) -> None:
+    one, crossing = (Ellipse("", 5.0, -3.0, slim, 1.0, turn + t) for t in (0.0, 90.0))
+    # Those that cross at right angles in one centre share 4 a b arctan(b / a), as the integral has it.
+    shared = 4.0 * slim * np.arctan(1.0 / slim)
+    crossed = shared / (2.0 * np.pi * slim - shared)
+    assert ellipse_iou([one], [crossing])[0] == pytest.approx(crossed, rel=1e-3)
+    off = 0.3 * np.array([-np.sin(np.radians(turn)), np.cos(np.radians(turn))])
+    beside = replace(one, center_x=5.0 + float(off[0]), center_y=-3.0 + float(off[1]))
+    # Stretched along their lengths they are circles of radius one, 0.3 apart, and share a lens.
+    lens = 2.0 * np.arccos(0.15) - 0.3 * np.sqrt(1.0 - 0.15**2)
+    assert ellipse_iou([one], [beside])[0] == pytest.approx(lens / (2.0 * np.pi - lens), rel=1e-3)
+
+
 def _shifted(shape: Any, chance: np.random.Generator) -> Any:
     x, y = (float(v) for v in chance.normal(0.0, 1.0, 2))
     if isinstance(shape, Cuboid):

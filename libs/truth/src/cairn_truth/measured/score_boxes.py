@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from ..columns import Floats
-from ..shapes.boxes import Box, LiveBoxes, check_corner_and_size, edges, iou
+from ..shapes.boxes import Box, LiveBoxes, edges, iou
+from ..shapes.fields import corner_and_size
 from ..shapes.matching import assigned
 
 KIND = "boxes"
@@ -39,8 +40,8 @@ def read(label: str) -> Answer:
         if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in row[:4]):
             raise ValueError(f"box {number} is {row!r}; expected four numbers")
         x0, y0, x1, y1 = (float(v) for v in row[:4])
-        check_corner_and_size(x0, y0, x1 - x0, y1 - y0)
-        boxes.append(Box(str(row[4]) if len(row) == 5 else "", x0, y0, x1 - x0, y1 - y0))
+        corner = corner_and_size(x0, y0, x1 - x0, y1 - y0)
+        boxes.append(Box(str(row[4]) if len(row) == 5 else "", *corner))
     return tuple(boxes)
 
 

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from ..columns import Floats
+from ..shapes.fields import coordinates
 from ..shapes.masks import LiveMasks, mean_iou
 from ..shapes.matching import assigned
-from ..shapes.polygons import LivePolygons, Polygon, bounds, check_ring, rings
+from ..shapes.polygons import LivePolygons, Polygon, bounds, rings
 from ..shapes.raster import Bools, Grid, area, decoded, encoded, filled, outlines
 
 KIND = "polygons"
@@ -39,7 +40,7 @@ def read(label: str) -> Answer:
     found = []
     for number, outline in enumerate(outlines):
         try:
-            found.append(Polygon("", check_ring("the outline", outline)))
+            found.append(Polygon("", coordinates("the outline", outline, points=3)))
         except ValueError as wrong:
             raise ValueError(f"polygon {number}: {wrong}") from None
     return tuple(found)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 
 from ..columns import Floats
 from .attributes import Attributes
+from .fields import LEAST, corner_and_size
+from .joined import AnObject
+from .matching import Ints
 from .vectors import LiveVectors
 
 VERSION = "1"
@@ -33,8 +36,32 @@ class Box:
     attributes: Attributes = ()
 
 
-class LiveBoxes(LiveVectors[Box]):
-    """Live state of a question answered with upright rectangles; likeness is intersection over union (IoU).
+class Upright(AnObject, Protocol):
+    """What has a corner and a size."""
+
+    @property
+    def x(self) -> float:
+        """Left edge."""
+
+    @property
+    def y(self) -> float:
+        """Top edge."""
+
+    @property
+    def width(self) -> float:
+        """Above 0."""
+
+    @property
+    def height(self) -> float:
+        """Above 0."""
+
+
+U = TypeVar("U", bound=Upright)
+"""A box, or one with more to it."""
+
+
+class LiveUpright(LiveVectors[U], Generic[U]):
+    """Live state of upright rectangles by their edges; likeness is intersection over union (IoU).
 
     Edges given in whole pixels by everybody are joined in whole pixels: two careful people then often agree to the
     pixel, and an edge between pixels agrees with nobody.
@@ -43,53 +70,45 @@ class LiveBoxes(LiveVectors[Box]):
     per_coordinate: ClassVar[float] = EDGES
     pixels: ClassVar[bool] = True
 
-    def _checked_object(self, given: Box) -> Box:
-        check_corner_and_size(given.x, given.y, given.width, given.height)
-        return given
-
-    def _bounds(self, objects: Sequence[Box]) -> Floats:
+    def _bounds(self, objects: Sequence[U]) -> Floats:
         return edges(objects)
 
-    def _similarity(self, left: Sequence[Box], right: Sequence[Box]) -> Floats:
+    def _similarity(self, left: Sequence[U], right: Sequence[U]) -> Floats:
         return iou(edges(left), edges(right))
 
-    def _vectors(self, objects: Sequence[Box]) -> Floats:
+    def _pairwise(self, objects: Sequence[U], left: Ints, right: Ints) -> Floats:
+        edge = edges(objects)
+        return iou(edge[left], edge[right])
+
+    def _vectors(self, objects: Sequence[U]) -> Floats:
         return edges(objects)
 
     def _units(self, vectors: Floats) -> Floats:
-        return width_and_height(vectors)
+        size = vectors[..., 2:] - vectors[..., :2]
+        return np.concatenate([size, size], axis=-1)
 
-    def _shape(self, vector: Floats, like: Box) -> Box | None:
+    def _shape(self, vector: Floats, like: U) -> U | None:
         x0, y0, x1, y1 = vector.tolist()
-        if not (x1 > x0 and y1 > y0):
+        if min(x1 - x0, y1 - y0) < LEAST:
             return None
-        return replace(like, x=x0, y=y0, width=x1 - x0, height=y1 - y0)
+        return cast(U, replace(cast(Any, like), x=x0, y=y0, width=x1 - x0, height=y1 - y0))
 
 
-def check_corner_and_size(x: float, y: float, width: float, height: float) -> None:
-    """Raise ValueError unless these are a rectangle whose edges a double can tell apart."""
-    for name, value in (("x", x), ("y", y), ("width", width), ("height", height)):
-        if not abs(value) <= LARGEST:
-            raise ValueError(f"{name} is {value}; expected a finite number of pixels, at most {LARGEST:g}")
-    if not (x + width > x and y + height > y):
-        raise ValueError(f"the box at {x}, {y} is {width} wide and {height} high; expected above 0")
+class LiveBoxes(LiveUpright[Box]):
+    """Live state of a question answered with upright rectangles."""
+
+    drawn = Box
+
+    def _checked_object(self, given: Box) -> Box:
+        corner = corner_and_size(given.x, given.y, given.width, given.height)
+        return Box(given.class_id, *corner, given.attributes)
 
 
-LARGEST = 1e12
-"""Pixels: the square of more has no exact place in a double, and no image has them."""
-
-
-def edges(boxes: Sequence[Box]) -> Floats:
+def edges(boxes: Sequence[Upright]) -> Floats:
     """Return left, top, right and bottom edges ``(n, 4)``."""
     corner = np.array([(b.x, b.y, b.width, b.height) for b in boxes], dtype=np.float64).reshape(-1, 4)
     corner[:, 2:] += corner[:, :2]
     return corner
-
-
-def width_and_height(edge: Floats) -> Floats:
-    """Return width and height of edges ``(..., 4)``, twice, so that each edge has its size beside it."""
-    size = edge[..., 2:] - edge[..., :2]
-    return np.concatenate([size, size], axis=-1)
 
 
 def iou(left: Floats, right: Floats) -> Floats:

@@ -91,7 +91,9 @@ def _crossings(left: Floats, right: Floats) -> tuple[Floats, np.ndarray[tuple[in
 def shared_ellipse_area(left: Floats, right: Floats) -> Floats:
     """Return the area ``(n,)`` that ellipses ``(n, 5)`` (centre x, y, radii, angle in radians) share.
 
-    The plane is turned and stretched so that the left one is the unit circle, and both are cut into slices.
+    The plane is turned and stretched so that the left one is the unit circle, and turned again so that the right one's
+    longer axis lies along x; both are cut into slices along it. So the slices are across whichever is slim, and it is
+    over most of them that the two meet.
     """
     cos, sin = np.cos(left[:, 4]), np.sin(left[:, 4])
     dx, dy = right[:, 0] - left[:, 0], right[:, 1] - left[:, 1]
@@ -102,15 +104,17 @@ def shared_ellipse_area(left: Floats, right: Floats) -> Floats:
     ux, uy = right[:, 2] * c / left[:, 2], right[:, 2] * s / left[:, 3]
     vx, vy = -right[:, 3] * s / left[:, 2], right[:, 3] * c / left[:, 3]
     xx, xy, yy = ux * ux + vx * vx, ux * uy + vx * vy, uy * uy + vy * vy
-    low = np.maximum(-1.0, x - np.sqrt(xx))
-    high = np.minimum(1.0, x + np.sqrt(xx))
+    long = np.sqrt((xx + yy + np.hypot(xx - yy, 2.0 * xy)) / 2.0)
+    short = np.abs(ux * vy - uy * vx) / long  # not from A, where a slim one's would be lost in rounding
+    angle = np.arctan2(2.0 * xy, xx - yy) / 2.0
+    c, s = np.cos(angle), np.sin(angle)
+    along, across = (c * x + s * y)[:, None], c * y - s * x
+    low, high = np.maximum(-1.0, across - short), np.minimum(1.0, across + short)
     half = np.maximum(high - low, 0.0) / 2.0
     at = (low + half)[:, None] - half[:, None] * np.cos(_NODES)
     width = half[:, None] * np.sin(_NODES) * (np.pi / _NODES.size)
     circle = np.sqrt(np.maximum(1.0 - at * at, 0.0))
-    off = at - x[:, None]
-    middle = y[:, None] + (xy / xx)[:, None] * off
-    determinant = np.maximum(xx * yy - xy * xy, 0.0)[:, None]
-    reach = np.sqrt(np.maximum(1.0 - off * off / xx[:, None], 0.0) * determinant / xx[:, None])
-    shared = np.minimum(circle, middle + reach) - np.maximum(-circle, middle - reach)
+    off = (at - across[:, None]) / short[:, None]
+    reach = long[:, None] * np.sqrt(np.maximum(1.0 - off * off, 0.0))
+    shared = np.minimum(circle, along + reach) - np.maximum(-circle, along - reach)
     return np.asarray((np.maximum(shared, 0.0) * width).sum(axis=1) * left[:, 2] * left[:, 3])

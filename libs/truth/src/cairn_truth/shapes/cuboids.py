@@ -10,7 +10,7 @@ import numpy as np
 
 from ..columns import Floats
 from .attributes import Attributes
-from .boxes import LARGEST
+from .fields import LEAST, coordinates
 from .vectors import LiveVectors
 
 VERSION = "1"
@@ -41,6 +41,7 @@ class LiveCuboids(LiveVectors[Cuboid]):
     `FALLOFF`; as in COCO's object keypoint similarity, with the corners as one.
     """
 
+    drawn = Cuboid
     dimensions: float = 8.0  # eight points that a cuboid's edges tie to each other
     per_coordinate: ClassVar[float] = float(np.sqrt(2.0))
     pixels: ClassVar[bool] = True
@@ -51,14 +52,10 @@ class LiveCuboids(LiveVectors[Cuboid]):
             raise ValueError(
                 f"corners are {len(given.corners)} numbers; expected 16, x and y of eight points"
             )
-        for number, value in enumerate(given.corners):
-            if not abs(value) <= LARGEST:
-                raise ValueError(
-                    f"corner {number // 2} has {value}; expected a finite number of pixels, at most {LARGEST:g}"
-                )
-        if np.ptp(given.corners[0::2]) == 0.0 and np.ptp(given.corners[1::2]) == 0.0:
-            raise ValueError("all corners are one point; expected a cuboid of some extent")
-        return replace(given, corners=tuple(float(value) for value in given.corners))
+        corners = coordinates("the cuboid", given.corners, points=8)
+        if max(np.ptp(corners[0::2]), np.ptp(corners[1::2])) < LEAST:
+            raise ValueError(f"all corners are one point; expected a cuboid of {LEAST:g} pixels or more")
+        return replace(given, corners=corners)
 
     def _bounds(self, objects: Sequence[Cuboid]) -> Floats:
         vector = self._vectors(objects)

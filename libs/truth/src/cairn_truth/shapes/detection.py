@@ -100,7 +100,7 @@ def _shares(seen: Sightings, crowd: Detectors) -> Floats:
     logs[2, seen.candidate[alone]] = np.log(crowd.invented[seen.labeler[alone]])
     logs[0, seen.known == 0.0] = -np.inf
     logs[1:, seen.known == 1.0] = -np.inf
-    share = np.exp(logs - logs.max(axis=0, initial=-700.0))
+    share = np.exp(logs - logs.max(axis=0))
     return np.asarray(share / share.sum(axis=0))
 
 

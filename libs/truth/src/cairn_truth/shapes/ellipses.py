@@ -10,9 +10,10 @@ import numpy as np
 from ..columns import Floats
 from .attributes import Attributes
 from .convex import shared_ellipse_area
-from .turned import LiveTurned, check_turned, half_turn_degrees
+from .fields import turned
+from .turned import LiveTurned, half_turn_degrees
 
-VERSION = "1"
+VERSION = "2"
 """Changes whenever the same answers may give another value."""
 
 ALGORITHM = "LeanCrowdsourcingEllipses"
@@ -34,10 +35,12 @@ class Ellipse:
 class LiveEllipses(LiveTurned[Ellipse]):
     """Live state of a question answered with ellipses; the rotation of a circle is nobody's mistake."""
 
+    drawn = Ellipse
+
     def _checked_object(self, given: Ellipse) -> Ellipse:
         sizes = (("radius_x", given.radius_x), ("radius_y", given.radius_y))
-        check_turned(given.center_x, given.center_y, sizes, given.rotation_degrees)
-        return given
+        kept = turned(given.center_x, given.center_y, sizes, given.rotation_degrees)
+        return Ellipse(given.class_id, *kept, given.attributes)
 
     def _similarity(self, left: Sequence[Ellipse], right: Sequence[Ellipse]) -> Floats:
         return ellipse_iou(left, right)

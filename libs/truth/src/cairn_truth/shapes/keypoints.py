@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..columns import Floats
+from ..columns import Floats, checked_name
 from .attributes import Attributes
-from .boxes import LARGEST
+from .fields import extent, pixels
 from .joined import JoinedObject
 from .objects import LiveObjects
 from .robust import student_mean
@@ -65,6 +65,7 @@ class LiveSkeletons(LiveObjects[Skeleton]):
     its object say so, visible if half of these do; it is where they robustly put it.
     """
 
+    drawn = Skeleton
     dimensions: float = 8.0  # some dozen points, whose errors hang together
     first_spread: float = 0.7  # COCO's constants are twice the usual error, in each of two directions
 
@@ -78,11 +79,8 @@ class LiveSkeletons(LiveObjects[Skeleton]):
         super().__init__(tolerance, classes)
         self._sigmas = dict(sigmas or {})
         for name, sigma in self._sigmas.items():
-            if not 0.0 < sigma < np.inf:
-                raise ValueError(f"sigma of {name} is {sigma}; expected above 0")
-        if not 0.0 < least_size < np.inf:
-            raise ValueError(f"least_size is {least_size}; expected pixels above 0")
-        self._least_size = least_size
+            extent(f"sigma of {name}", sigma)
+        self._least_size = extent("least_size", least_size)
 
     def point_sd(self, joined: JoinedObject[Skeleton]) -> dict[str, float]:
         """Return how far off each point of a joined skeleton can be expected to be in x, and in y, in pixels."""
@@ -93,17 +91,15 @@ class LiveSkeletons(LiveObjects[Skeleton]):
     def _checked_object(self, given: Skeleton) -> Skeleton:
         seen: dict[str, Keypoint] = {}
         for one in given.keypoints:
+            checked_name("point", one.point)
             if one.point in seen:
                 raise ValueError(f"point {one.point} is given twice; expected each once")
             visibility = Visibility(one.visibility)
             if visibility is Visibility.ABSENT:
                 seen[one.point] = Keypoint(one.point, 0.0, 0.0, visibility)
-            elif not (abs(one.x) <= LARGEST and abs(one.y) <= LARGEST):
-                raise ValueError(
-                    f"point {one.point} is at {one.x}, {one.y}; expected finite pixels, at most {LARGEST:g}"
-                )
             else:
-                seen[one.point] = Keypoint(one.point, float(one.x), float(one.y), visibility)
+                at = pixels(f"x of point {one.point}", one.x), pixels(f"y of point {one.point}", one.y)
+                seen[one.point] = Keypoint(one.point, *at, visibility)
         if all(one.visibility is Visibility.ABSENT for one in seen.values()):
             raise ValueError("no point of the skeleton is in the image; expected one or more")
         return replace(given, keypoints=tuple(seen[name] for name in sorted(seen)))

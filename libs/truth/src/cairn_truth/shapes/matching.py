@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize
+from scipy import optimize, sparse
 
 from ..columns import Floats
 
@@ -80,7 +80,7 @@ def matched(owner: Ints, left: Ints, right: Ints, similarity: Floats, least: flo
     which two are rather one object than two.
     """
     alike = np.flatnonzero(similarity > least)
-    part = _connected(owner.size, left[alike].tolist(), right[alike].tolist())
+    part = _connected(owner.size, left[alike], right[alike])
     cluster = part.copy()
     size, links = np.bincount(part), np.bincount(part[left[alike]], minlength=owner.size)
     # Where all are like all, no two are of one owner, and there is nothing to decide.
@@ -101,21 +101,13 @@ def matched(owner: Ints, left: Ints, right: Ints, similarity: Floats, least: flo
     return np.unique(cluster, return_inverse=True)[1]
 
 
-def _connected(size: int, left: list[int], right: list[int]) -> Ints:
-    """Return the first object ``(size,)`` of the connected part that each is in (union by least, path halving)."""
-    parent = list(range(size))
-
-    def root(k: int) -> int:
-        while parent[k] != k:
-            parent[k] = parent[parent[k]]
-            k = parent[k]
-        return k
-
-    for one, other in zip(left, right, strict=True):
-        a, b = root(one), root(other)
-        if a != b:
-            parent[max(a, b)] = min(a, b)
-    return np.array([root(k) for k in range(size)], dtype=np.int64)
+def _connected(size: int, left: Ints, right: Ints) -> Ints:
+    """Return the first object ``(size,)`` of the connected part that each is in."""
+    links = sparse.coo_array((np.ones(left.size, dtype=np.int8), (left, right)), shape=(size, size))
+    parts, part = sparse.csgraph.connected_components(links, directed=False)
+    first = np.full(parts, size, dtype=np.int64)
+    np.minimum.at(first, part, np.arange(size))
+    return np.asarray(first[part], dtype=np.int64)
 
 
 def _clustered(gain: Floats, owner: Ints) -> Ints:
@@ -161,18 +153,25 @@ def _put(mine: Ints, cluster: Ints, gain: Floats) -> None:
 
 def _merge(cluster: Ints, gain: Floats, owner: Ints) -> None:
     """Merge the two clusters without a labeler in common that gain most by it, as long as any gain."""
+    names, place = np.unique(cluster, return_inverse=True)
+    member = (place[:, None] == np.arange(names.size)).astype(np.float64)
+    has = member.T @ (owner[:, None] == np.unique(owner)[None, :])
+    worth = member.T @ gain @ member
+    worth[(has @ has.T) > 0.0] = -np.inf
+    best = worth.max(axis=1)
     while True:
-        names = np.unique(cluster)
-        member = (cluster[:, None] == names[None, :]).astype(np.float64)
-        by_owner = (owner[:, None] == np.unique(owner)[None, :]).astype(np.float64)
-        has = member.T @ by_owner
-        worth = member.T @ gain @ member
-        worth[(has @ has.T) > 0.0] = -np.inf
-        one, other = np.unravel_index(int(worth.argmax()), worth.shape)
-        if worth[one, other] <= 1e-12:
-            return
-        cluster[cluster == names[other]] = names[one]
-        _renumber(cluster)
+        one = int(best.argmax())
+        if best[one] <= 1e-12:
+            break
+        other = int(worth[one].argmax())
+        # What has a labeler in common with either has one with both: minus infinity stays.
+        worth[one] += worth[other]
+        worth[:, one] = worth[one]
+        worth[other], worth[:, other] = -np.inf, -np.inf
+        place[place == other] = one
+        best = worth.max(axis=1)
+    cluster[:] = place
+    _renumber(cluster)
 
 
 def _renumber(cluster: Ints) -> None:

@@ -13,29 +13,19 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any, Generic, cast
+from typing import Any, ClassVar, Generic, cast
 
 import numpy as np
-from scipy import special
 
-from ..columns import Floats
-from ..live_answers import Answered, Evidence, LiveAnswers
-from . import detection
-from .attributes import Attributes, AttributeValue, checked_attributes, joined_attributes
+from ..columns import Floats, checked_name
+from ..live_answers import Answered, Evidence, LiveAnswers, heaviest_first
+from . import detection, spreads
+from .attributes import checked_attributes, joined_attributes
+from .fields import share as checked_share
+from .fields import whole
 from .found import TRUTH, Candidates, Lists, Places
-from .joined import AnObject, JoinedObject, JoinedObjects, LabelerDetection, O, expected_f1, soft_f1
+from .joined import JoinedObject, JoinedObjects, LabelerDetection, O, expected_f1, soft_f1
 from .matching import Ints, matched, overlapping
-
-__all__ = [
-    "AnObject",
-    "AttributeValue",
-    "Attributes",
-    "JoinedObject",
-    "JoinedObjects",
-    "LabelerDetection",
-    "LiveObjects",
-    "O",
-]
 
 _OWN = ("recall", "alarm", "invented", "accuracy")
 """What is learnt of each labeler's detection."""
@@ -46,13 +36,6 @@ _OTHER_CLASS = 0.8
 _ONE_OBJECT = 0.5
 """Two shapes are rather one object from this share of the tolerance on: both of them miss the truth."""
 
-_SPREAD_STRENGTH = 10.0
-"""Objects of the crowd's spread that a labeler's own spread starts from."""
-
-_CLUSTER_FREEDOM = 4.0
-"""Degrees of freedom of an object's own difficulty: a spread twice the crowd's is nothing unusual."""
-
-_LEAST_SPREAD = 0.01
 _ROUNDS = 3
 """Rounds of places and spreads; the third moves spreads by a few per cent."""
 
@@ -62,8 +45,11 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
 
     ``tolerance``: likeness to the truth from which on a place is right (such as .5 IoU). ``classes``: how many the
     question has; at least as many as were ever named count. A kind fills `_checked_object`, `_bounds`, `_similarity`
-    and `_place` (or `_places`, for many at once), and may fill `_squared_distance` and `_learn_places`.
+    and `_place` (or `_places`, for many at once), and may fill `_squared_distance`, `_described` and `_learn_places`.
     """
+
+    drawn: ClassVar[type[Any]]
+    """The class of its objects."""
 
     dimensions: float = 4.0
     """Numbers that make up a place: so many independent deviations add up to one likeness."""
@@ -72,13 +58,9 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
     """Spread of a crowd nobody knows yet."""
 
     def __init__(self, tolerance: float = 0.5, classes: int = 0) -> None:
-        if not 0.0 < tolerance < 1.0:
-            raise ValueError(f"tolerance is {tolerance}; expected a likeness between 0 and 1")
-        if classes < 0:
-            raise ValueError(f"classes is {classes}; expected how many there are, 0 where it is not known")
         super().__init__()
-        self.tolerance = tolerance
-        self._classes = classes
+        self.tolerance = checked_share("tolerance", tolerance)
+        self._classes = whole("classes", classes)
 
     # --- what a kind of shape says
 
@@ -93,6 +75,11 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
     @abstractmethod
     def _similarity(self, left: Sequence[O], right: Sequence[O]) -> Floats:
         """Return how alike, 0..1, each of ``left`` is to the one of ``right`` beside it ``(n,)``; class apart."""
+
+    def _pairwise(self, objects: Sequence[O], left: Ints, right: Ints) -> Floats:
+        """Return how alike ``(n,)`` the objects are that two columns of places in ``objects`` name."""
+        one, other = [objects[k] for k in left.tolist()], [objects[k] for k in right.tolist()]
+        return self._similarity(one, other) if one else np.zeros(0)
 
     @abstractmethod
     def _place(
@@ -110,6 +97,10 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
         """Return `_place` of each group."""
         return [self._place(group, p, corpus) for group, p in zip(groups, precision, strict=True)]
 
+    def _described(self, place: O, objects: Sequence[O], share: Floats) -> O:
+        """Return the joined place of ``objects`` with what else they say by their ``share (n,)``, such as a text."""
+        return place
+
     def _squared_distance(self, likeness: Floats) -> Floats:
         """Return the squared distance, in squared units of spread, at which two shapes are so alike."""
         return np.square(1.0 - likeness)
@@ -124,11 +115,16 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
         kept = []
         for number, given in enumerate(answer):
             try:
-                attributes = checked_attributes(given.attributes)
-                kept.append(_with(self._checked_object(given), attributes=attributes))
+                kept.append(self._checked_one(given))
             except (ValueError, TypeError, AttributeError) as wrong:
                 raise ValueError(f"object {number}: {wrong}") from None
         return tuple(kept)
+
+    def _checked_one(self, given: O) -> O:
+        if not isinstance(given, self.drawn):
+            raise ValueError(f"it is {given!r:.100}; expected a {self.drawn.__name__}")
+        checked_name("class_id", given.class_id)
+        return self._checked_object(_with(given, attributes=checked_attributes(given.attributes)))
 
     def _join(self, votes: Sequence[tuple[str, tuple[O, ...]]]) -> JoinedObjects[O]:
         if not votes:
@@ -200,10 +196,9 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
         if not lists.objects:
             return Candidates.of(lists, np.zeros(0, dtype=np.int64))
         left, right = overlapping(self._bounds(lists.objects), lists.answer, lists.item[lists.answer])
-        one, other = [lists.objects[k] for k in left.tolist()], [lists.objects[k] for k in right.tolist()]
-        alike = self._similarity(one, other) if one else np.zeros(0)
-        same = np.array([a.class_id == b.class_id for a, b in zip(one, other, strict=True)], dtype=bool)
-        alike = np.where(same, alike, alike * _OTHER_CLASS)
+        alike = self._pairwise(lists.objects, left, right)
+        kind = np.unique([one.class_id for one in lists.objects], return_inverse=True)[1]
+        alike = np.where(kind[left] == kind[right], alike, alike * _OTHER_CLASS)
         return Candidates.of(lists, matched(lists.answer, left, right, alike, _ONE_OBJECT * self.tolerance))
 
     def _located(
@@ -240,12 +235,16 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
         for place, group, (low, high) in zip(places, groups, marks, strict=True):
             best = min((-class_chance[low + k], one.class_id) for k, one in enumerate(group))[1]
             attributes = joined_attributes([one.attributes for one in group], weight[low:high])
-            shapes.append(_with(place, class_id=best, attributes=attributes))
+            described = self._described(place, group, share[low:high])
+            shapes.append(_with(described, class_id=best, attributes=attributes))
         beside = [shapes[c] for c in found.cluster.tolist()]
         alike = self._similarity(found.objects, beside)
         same = np.array([a.class_id == b.class_id for a, b in zip(found.objects, beside, strict=True)])
         top = np.maximum.reduceat(class_chance, found.first[:-1])
-        place_right, distance = self._place_right(alike, spread, found.first[:-1])
+        square, most = (self._squared_distance(of) for of in (alike, np.array([self.tolerance])))
+        place_right, distance = spreads.place_right(
+            square, spread, found.first[:-1], self.dimensions, float(most[0])
+        )
         joined = [
             JoinedObject(
                 object=shape,
@@ -258,20 +257,6 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
             for c, (shape, (low, high)) in enumerate(zip(shapes, marks, strict=True))
         ]
         return joined, share, alike * same
-
-    def _place_right(self, alike: Floats, spread: Floats, first: Ints) -> tuple[Floats, Floats]:
-        """Return the chance ``(clusters,)`` that each joined place is within the tolerance, and its expected distance.
-
-        ``alike (marks,)``: each mark's likeness to its joined shape; ``first``: the first mark of each cluster. The
-        squared distance of the joined shape from the truth is chi-squared with `dimensions` degrees of freedom, its
-        size one over the sum of precisions, times how hard the object has proved to be: an F distribution.
-        """
-        marks = np.diff([*first, alike.size])
-        freedom = _CLUSTER_FREEDOM + marks - 1.0
-        misfit = np.add.reduceat(self._squared_distance(alike) / spread**2, first)
-        square = (_CLUSTER_FREEDOM + misfit) / freedom / np.add.reduceat(1.0 / spread**2, first)
-        most = self._squared_distance(np.array([self.tolerance]))
-        return special.fdtr(self.dimensions, freedom, most / square), np.sqrt(square)
 
     def _not_drawn_twice(self, joined: Sequence[JoinedObject[O]], exists: Floats) -> Floats:
         """Return the chances to exist of candidates, lowered where one is a better supported one drawn twice.
@@ -286,7 +271,7 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
         left, right = overlapping(self._bounds(shapes), number, np.zeros_like(number))
         if not left.size:
             return exists
-        alike = self._similarity([shapes[k] for k in left.tolist()], [shapes[k] for k in right.tolist()])
+        alike = self._pairwise(shapes, left, right)
         lowered = exists.copy()
         for k in np.flatnonzero(alike >= self.tolerance).tolist():
             pair = sorted((left[k], right[k]), key=lambda c: (-len(joined[c].labelers), -exists[c], c))
@@ -377,12 +362,7 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
             beside = [shape for shape, n in zip(against, size, strict=True) for _ in range(n)]
             square = places.weight * self._squared_distance(self._similarity(objects, beside))
             free = places.weight * np.where(known, 1.0, 1.0 - share)
-            first = _SPREAD_STRENGTH * self.first_spread**2
-            usual = float(np.sqrt((square.sum() + first) / (free.sum() + _SPREAD_STRENGTH)))
-            own = np.bincount(places.labeler, weights=square, minlength=labelers)
-            seen = np.bincount(places.labeler, weights=free, minlength=labelers)
-            spread = np.sqrt((own + _SPREAD_STRENGTH * usual**2) / (seen + _SPREAD_STRENGTH))
-            spread, usual = np.maximum(spread, _LEAST_SPREAD), max(usual, _LEAST_SPREAD)
+            spread, usual = spreads.learnt(square, free, places.labeler, labelers, self.first_spread)
         return spread, usual
 
 
@@ -408,7 +388,7 @@ def _evidence(
     parts = [
         Evidence(who, a, float(min(w, 1.0))) for (who, _), a, w in zip(votes, agreement, weight, strict=True)
     ]
-    return tuple(sorted(parts, key=lambda part: (-part.weight, part.labeler)))
+    return heaviest_first(parts)
 
 
 def _position(shape: O, among: Sequence[O]) -> int:

@@ -17,11 +17,11 @@ from scipy import ndimage
 
 from ..columns import Floats
 from .attributes import Attributes
-from .boxes import LARGEST
+from .fields import LEAST, coordinates, spread, whole
 from .objects import LiveObjects
 from .raster import Bools, Grid, all_filled, area, outlines, overlaps, simplified
 
-VERSION = "1"
+VERSION = "2"
 """Changes whenever the same answers may give another value."""
 
 ALGORITHM = "RobustShapeAveraging"
@@ -32,6 +32,15 @@ an edge is placed to a few thousandths of the object."""
 
 REACH = 3.0
 """Usual deviations of an edge up to which distances count: hardly any of a careful hand's are longer."""
+
+_ACROSS = 2.0
+"""Points of the grid to a thin outline's depth, which is half its width: its edges are then told apart."""
+
+_FINEST = 512
+"""Points of a grid along its longer side at most."""
+
+_FRAGMENT = 0.5
+"""Of two parts that hands do not join the larger is more than half; what is less is a fragment of what they drew."""
 
 _CHUNK = 512
 """Pairs compared at once."""
@@ -63,11 +72,13 @@ class LivePolygons(LiveObjects[Polygon]):
     largest is the object: another polygon would be another object, in the count and in the F1 of the answer.
     """
 
+    drawn = Polygon
+
     def _checked_object(self, given: Polygon) -> Polygon:
-        outline = check_ring("the outline", given.outline)
-        if not (np.ptp(outline[0::2]) > 0.0 and np.ptp(outline[1::2]) > 0.0):
+        outline = coordinates("the outline", given.outline, points=3)
+        if spread(outline)[1] < LEAST:
             raise ValueError("the outline has no area; expected points that are not on one line")
-        holes = tuple(check_ring(f"hole {k}", hole) for k, hole in enumerate(given.holes))
+        holes = tuple(coordinates(f"hole {k}", hole, points=3) for k, hole in enumerate(given.holes))
         return Polygon(given.class_id, outline, holes, given.attributes)
 
     def _bounds(self, objects: Sequence[Polygon]) -> Floats:
@@ -87,7 +98,8 @@ class LivePolygons(LiveObjects[Polygon]):
         share = precision / precision.sum()
         if all(_same_place(one, objects[0]) for one in objects):
             return objects[0], share
-        grid = Grid.over(_around(objects), SIDE)
+        side = _side(objects)
+        grid = Grid.over(_around(objects), min(side, _FINEST))
         regions = all_filled([rings(one) for one in objects], grid)
         distance = np.stack([signed_distance(region) for region in regions])
         # Area over perimeter: an edge that is off by d all around changes the overlap by d over this.
@@ -98,8 +110,42 @@ class LivePolygons(LiveObjects[Polygon]):
             off = np.array([1.0 - _region_iou(region, field > 0.0) for region in regions])
             weight = precision * (_FREEDOM + 1.0) / (_FREEDOM + off**2 * precision)
             share = weight / weight.sum()
-        joined = traced(field, grid)
-        return (objects[int(share.argmax())] if joined is None else joined), share
+        # On a grid too coarse for it no outline is worse than anybody's; on any, it is no fragment.
+        least = 1.0 if side > _FINEST else _FRAGMENT
+        return _unless_worse(traced(field, grid), objects, share, least), share
+
+
+def _side(objects: Sequence[Polygon]) -> int:
+    """Return how many points a grid needs along its longer side to have some across the thinnest, `SIDE` or more."""
+    edges = _around(objects)
+    longer = max(edges[2] - edges[0], edges[3] - edges[1])
+    thin = min(_depth(one) for one in objects)
+    return max(SIDE, int(np.ceil(longer * _ACROSS / max(thin, LEAST))))
+
+
+def _depth(polygon: Polygon) -> float:
+    """Return area over perimeter: half of the width where a shape is thin, in pixels."""
+    parts = rings(polygon)
+    inside = abs(area(parts[0])) - sum(abs(area(hole)) for hole in parts[1:])
+    around = sum(float(np.hypot(*(ring - np.roll(ring, 1, axis=0)).T).sum()) for ring in parts)
+    return max(inside, 0.0) / around
+
+
+def _unless_worse(joined: Polygon | None, objects: Sequence[Polygon], share: Floats, least: float) -> Polygon:
+    """Return the joined outline if it is as like everybody's as ``least`` times the oddest of their own is.
+
+    Else the one most like all others.
+    """
+    number = np.arange(len(objects))
+    one, other = np.triu_indices(number.size, 1)
+    alike = np.eye(number.size)
+    alike[one, other] = alike[other, one] = _ious(
+        [objects[k] for k in one.tolist()], [objects[k] for k in other.tolist()]
+    )
+    own = alike @ share
+    if joined is not None and float(_ious([joined] * number.size, objects) @ share) >= least * own.min():
+        return joined
+    return objects[int(own.argmax())]
 
 
 def rings(polygon: Polygon) -> list[Floats]:
@@ -118,7 +164,7 @@ def polygon_iou(one: Polygon, other: Polygon, side: int = SIDE) -> float:
 
     Polygons so flat that no line meets them are alike only if they are the same.
     """
-    return float(_ious([one], [other], side)[0])
+    return float(_ious([one], [other], whole("side", side, least=1))[0])
 
 
 def _ious(left: Sequence[Polygon], right: Sequence[Polygon], side: int = SIDE) -> Floats:
@@ -178,15 +224,3 @@ def _around(objects: Sequence[Polygon]) -> Floats:
 
 def _same_place(one: Polygon, other: Polygon) -> bool:
     return one.outline == other.outline and one.holes == other.holes
-
-
-def check_ring(name: str, ring: Sequence[float]) -> tuple[float, ...]:
-    """Return the points of a ring as they are kept. Raises ValueError telling what is wrong with them."""
-    if len(ring) % 2 or len(ring) < 6:
-        raise ValueError(f"{name} is {len(ring)} numbers; expected x and y of three points or more")
-    for number, value in enumerate(ring):
-        if not abs(value) <= LARGEST:
-            raise ValueError(
-                f"{name} has {value} at point {number // 2}; expected a finite number of pixels, at most {LARGEST:g}"
-            )
-    return tuple(float(value) for value in ring)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..columns import Floats
 from .attributes import Attributes
-from .boxes import LARGEST
+from .fields import LEAST, coordinates
 from .objects import LiveObjects
 from .raster import Ints, thinned
 from .robust import student_mean
@@ -61,21 +61,16 @@ class LivePolylines(LiveObjects[Polyline]):
     that most of the weight closed is joined as a closed one, its last point its first.
     """
 
+    drawn = Polyline
     first_spread: float = 0.4
 
     def _checked_object(self, given: Polyline) -> Polyline:
-        line = given.line
-        if len(line) % 2 or len(line) < 4:
-            raise ValueError(f"the line is {len(line)} numbers; expected x and y of two points or more")
-        for number, value in enumerate(line):
-            if not abs(value) <= LARGEST:
-                raise ValueError(
-                    f"the line has {value} at point {number // 2}; expected a finite number of pixels, "
-                    f"at most {LARGEST:g}"
-                )
-        if np.ptp(line[0::2]) == 0.0 and np.ptp(line[1::2]) == 0.0:
-            raise ValueError("all points of the line are the same; expected a line of some length")
-        return Polyline(given.class_id, tuple(float(v) for v in line), given.attributes)
+        line = coordinates("the line", given.line, points=2)
+        if max(np.ptp(line[0::2]), np.ptp(line[1::2])) < LEAST:
+            raise ValueError(
+                f"all points of the line are the same; expected a line of {LEAST:g} pixels or more"
+            )
+        return Polyline(given.class_id, line, given.attributes)
 
     def _bounds(self, objects: Sequence[Polyline]) -> Floats:
         """Return bounds with a margin within which another line may be alike enough to be the same."""

@@ -10,7 +10,8 @@ import numpy as np
 from ..columns import Floats
 from .attributes import Attributes
 from .convex import shared_polygon_area
-from .turned import LiveTurned, check_turned, half_turn_degrees
+from .fields import turned
+from .turned import LiveTurned, half_turn_degrees
 
 VERSION = "1"
 """Changes whenever the same answers may give another value."""
@@ -37,10 +38,12 @@ class LiveRotatedBoxes(LiveTurned[RotatedBox]):
     That a box may be written in two ways, sides swapped and a quarter turned, makes no difference.
     """
 
+    drawn = RotatedBox
+
     def _checked_object(self, given: RotatedBox) -> RotatedBox:
         sizes = (("width", given.width), ("height", given.height))
-        check_turned(given.center_x, given.center_y, sizes, given.rotation_degrees)
-        return given
+        kept = turned(given.center_x, given.center_y, sizes, given.rotation_degrees)
+        return RotatedBox(given.class_id, *kept, given.attributes)
 
     def _similarity(self, left: Sequence[RotatedBox], right: Sequence[RotatedBox]) -> Floats:
         return rotated_iou(left, right)

@@ -8,18 +8,20 @@ it is needed: out of sight by vote, its shape what the shape's own kind makes of
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from ..columns import Floats
+from ..columns import Floats, checked_name
 from .attributes import Attributes, checked_attributes, joined_attributes
 from .boxes import Box, edges
 from .ellipses import Ellipse
+from .fields import whole
 from .joined import JoinedObjects
+from .keyframes import needed
 from .keypoints import Skeleton
 from .moving import Moving, moving
 from .objects import LiveObjects
@@ -27,16 +29,13 @@ from .polygons import Polygon
 from .raster import Bools, Ints
 from .rotated_boxes import RotatedBox
 
-VERSION = "1"
+VERSION = "2"
 """Changes whenever the same answers may give another value."""
 
 ALGORITHM = "RobustTubeAveraging"
 
 _MOST_FRAMES = 512
 """Frames at which `tube_iou` compares two tracks at most."""
-
-_FINE = 0.01
-"""How far a shape may be from a keyframe left out, in sizes of the shape: less than a hand sees."""
 
 TrackShape = Box | RotatedBox | Ellipse | Polygon | Skeleton
 """What can be followed."""
@@ -82,6 +81,8 @@ class LiveTracks(LiveObjects[Track]):
     (`moving.Moving`) where the shape's own state is not the usual one, such as skeletons with other sigmas.
     """
 
+    drawn = Track
+
     def __init__(
         self, tolerance: float = 0.5, classes: int = 0, shape: type[Any] | Moving[Any] = Box
     ) -> None:
@@ -102,18 +103,18 @@ class LiveTracks(LiveObjects[Track]):
         return kept
 
     def _checked_object(self, given: Track) -> Track:
+        checked_name("id", given.id)
         if not given.keyframes:
             raise ValueError("the track has no keyframes; expected one or more")
-        kept = []
-        for number, (key, before) in enumerate(
-            zip(given.keyframes, (None, *given.keyframes[:-1]), strict=True)
-        ):
-            if key.frame < (0 if before is None else before.frame + 1):
+        kept: list[Keyframe] = []
+        for number, key in enumerate(given.keyframes):
+            frame = whole(f"the frame of keyframe {number}", key.frame)
+            if kept and frame <= kept[-1].frame:
                 raise ValueError(
-                    f"keyframe {number} has frame {key.frame}; expected frames from 0 on, rising"
+                    f"keyframe {number} has frame {frame} after {kept[-1].frame}; expected rising frames"
                 )
             try:
-                kept.append(self._checked_keyframe(key))
+                kept.append(replace(self._checked_keyframe(key), frame=frame))
             except ValueError as wrong:
                 raise ValueError(f"keyframe {number} {wrong}") from None
         if all(key.outside for key in kept):
@@ -123,7 +124,9 @@ class LiveTracks(LiveObjects[Track]):
         return replace(given, keyframes=tuple(kept))
 
     def _checked_keyframe(self, key: Keyframe) -> Keyframe:
-        kept = replace(key, attributes=checked_attributes(key.attributes))
+        if not isinstance(key.outside, bool | np.bool_):
+            raise ValueError(f"has outside {key.outside!r:.100}; expected true or false")
+        kept = replace(key, attributes=checked_attributes(key.attributes), outside=bool(key.outside))
         wanted = self._moving.shape
         name = "box" if wanted is Box else "shape"
         if key.place is None:
@@ -135,7 +138,7 @@ class LiveTracks(LiveObjects[Track]):
         if not isinstance(key.place, wanted):
             raise ValueError(f"has a {type(key.place).__name__}; expected a {wanted.__name__}")
         try:
-            place = self._moving.kind._checked_object(key.place)
+            place = self._moving.kind._checked_one(key.place)
         except ValueError as wrong:
             if wanted is Box:
                 raise ValueError(f"has {key.box}; expected a finite box of some extent: {wrong}") from None
@@ -221,7 +224,7 @@ class LiveTracks(LiveObjects[Track]):
             run = self._moving.following([places[f] for f in range(start, stop)])
             held = [(facts[start + k], self._moving.held(shape)) for k, shape in enumerate(run)]
             size = np.sqrt(self._moving.areas(run))
-            for k in _needed(frames[start:stop], self._moving.numbers(run), size, held).tolist():
+            for k in needed(frames[start:stop], self._moving.numbers(run), size, held).tolist():
                 keys.append(_keyframe(int(frames[start + k]), run[k], facts[start + k]))
             # In sight until the frame before the vote turns: said by a keyframe that is outside. At the very end
             # nothing need be said, and the frame after the last may be one that the video has not.
@@ -315,8 +318,16 @@ def _tube_overlap(left: Sequence[Track], right: Sequence[Track], how: Moving[Any
 
 
 def _turning_frames(track: Track) -> Ints:
-    """Return the frames at which a track may turn, its end among them."""
-    return np.array([*(key.frame for key in track.keyframes), track.keyframes[-1].frame + 1])
+    """Return the frames at which a track may turn, its end among them.
+
+    On the way to a place out of sight it moves until the frame before, the last at which it is seen.
+    """
+    left = [
+        key.frame - 1
+        for before, key in pairwise(track.keyframes)
+        if key.outside and key.place is not None and key.frame - 1 > before.frame
+    ]
+    return np.array([*left, *(key.frame for key in track.keyframes), track.keyframes[-1].frame + 1])
 
 
 def _facts_at(objects: Sequence[Track], frames: Ints, seen: Bools, share: Floats) -> Sequence[Attributes]:
@@ -338,43 +349,6 @@ def _facts_of(track: Track, frames: Ints) -> Sequence[Attributes]:
         upto.append(tuple(sorted(known.items())))
     at = [key.frame for key in track.keyframes]
     return [upto[k] for k in np.searchsorted(at, frames, side="right").tolist()]
-
-
-def _needed(frames: Ints, numbers: Floats, size: Floats, held: Sequence[Hashable]) -> Ints:
-    """Return which keyframes ``(kept,)`` of a run in sight are needed: where what holds changes, and to bend."""
-    turns = [0, *(k for k in range(1, len(held)) if held[k] != held[k - 1]), len(held) - 1]
-    kept = {0, len(held) - 1}
-    for low, high in pairwise(turns):
-        kept |= set(
-            (bends(frames[low : high + 1], numbers[low : high + 1], size[low : high + 1]) + low).tolist()
-        )
-    return np.array(sorted(kept), dtype=np.int64)
-
-
-def bends(frames: Ints, numbers: Floats, size: Floats | None = None) -> Ints:
-    """Return which keyframes ``(kept,)`` show a run of shapes ``(n, d)``, interpolated, to within a share of their size.
-
-    ``size (n,)`` in the unit of the numbers, from edges of boxes where it is not given; numbers that are nan count for
-    nothing. Ramer (1972) with distances at equal times.
-    """
-    if size is None:
-        size = np.sqrt(np.maximum(np.prod(numbers[:, 2:] - numbers[:, :2], axis=1), 0.0))
-    kept = {0, frames.size - 1}
-    pending = [(0, frames.size - 1)]
-    while pending:
-        low, high = pending.pop()
-        if high - low < 2:
-            continue
-        inner = slice(low + 1, high)
-        share = ((frames[inner] - frames[low]) / (frames[high] - frames[low]))[:, None]
-        off = np.abs(numbers[inner] - (numbers[low] + share * (numbers[high] - numbers[low])))
-        excess = np.where(np.isnan(off), 0.0, off).max(axis=1) - _FINE * size[inner]
-        worst = int(excess.argmax())
-        if excess[worst] > 0.0:
-            at = low + 1 + worst
-            kept.add(at)
-            pending += [(low, at), (at, high)]
-    return np.array(sorted(kept), dtype=np.int64)
 
 
 def _keyframe(frame: int, place: Any, attributes: Attributes, *, outside: bool = False) -> Keyframe:

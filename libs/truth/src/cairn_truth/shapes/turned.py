@@ -12,8 +12,8 @@ from typing import ClassVar, Generic
 import numpy as np
 
 from ..columns import Floats
-from .boxes import EDGES, LARGEST
-from .objects import O
+from .boxes import EDGES
+from .joined import O
 from .vectors import LiveVectors
 
 _QUARTER = np.pi / 2.0
@@ -56,16 +56,6 @@ def _half_turned(vectors: Floats, to: Floats) -> Floats:
     turned = vectors.copy()
     turned[..., 4] -= np.pi * np.round((vectors[..., 4] - to[..., 4]) / np.pi)
     return turned
-
-
-def check_turned(x: float, y: float, sizes: Sequence[tuple[str, float]], rotation_degrees: float) -> None:
-    """Raise ValueError unless centre, sizes and rotation are finite, and the sizes above 0."""
-    for name, value in (("center_x", x), ("center_y", y), ("rotation_degrees", rotation_degrees), *sizes):
-        if not abs(value) <= LARGEST:
-            raise ValueError(f"{name} is {value}; expected a finite number, at most {LARGEST:g}")
-    for name, value in sizes:
-        if not value >= 1.0 / LARGEST:
-            raise ValueError(f"{name} is {value}; expected above 0")
 
 
 def half_turn_degrees(radians: float) -> float:
