@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import perf_counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -84,6 +86,15 @@ def test_a_second_sample_keeps_both_risks_with_fewer_checks(lot: int, aql: float
     assert float(double.checks(aql)) < single.sample
 
 
+def test_plans_of_close_qualities_are_found_at_once() -> None:
+    started = perf_counter()
+    single = single_plan(10_000, aql=0.05, limit=0.06)
+    double = double_plan(10_000, aql=0.05, limit=0.06)
+    assert (single.sample, single.accept) == (3076, 170)
+    assert float(double.checks(0.05)) < single.sample
+    assert perf_counter() - started < 20.0  # a busy machine; term by term it took two minutes
+
+
 def test_a_lot_too_small_to_sample_is_looked_at_whole() -> None:
     plan = single_plan(10, aql=0.1, limit=0.2)
     assert (plan.sample, plan.accept) == (10, 1)
@@ -94,6 +105,8 @@ def test_a_lot_too_small_to_sample_is_looked_at_whole() -> None:
     ("arguments", "said"),
     [
         ({"lot": 0, "aql": 0.0, "limit": 0.1}, "lot is 0"),
+        ({"lot": float("nan"), "aql": 0.0, "limit": 0.1}, "lot is nan"),
+        ({"lot": 100.5, "aql": 0.0, "limit": 0.1}, "lot is 100.5"),
         ({"lot": 10, "aql": 0.2, "limit": 0.1}, r"aql \(0.2\) < limit \(0.1\)"),
         ({"lot": 10, "aql": 0.1, "limit": 0.1 + 1e-12}, "both 1 of 10 labels"),
         ({"lot": 10, "aql": 0.0, "limit": 0.1, "producer_risk": 1.0}, "producer_risk is 1.0"),

@@ -21,9 +21,9 @@ from cairn_truth.quality.audit_statistics import (
 )
 from cairn_truth.quality.unequal_sampling import estimate_unequal, inclusion_chances
 
-strata = st.lists(
-    st.tuples(st.integers(0, 2000), st.floats(0, 1)).map(lambda p: p), min_size=1, max_size=6
-).map(lambda rows: [Stratum(str(i), n, e) for i, (n, e) in enumerate(rows)])
+strata = st.lists(st.tuples(st.integers(0, 2000), st.floats(0, 1)), min_size=1, max_size=6).map(
+    lambda rows: [Stratum(str(i), n, e) for i, (n, e) in enumerate(rows)]
+)
 
 
 @given(strata, st.integers(0, 800), st.integers(0, 10))
@@ -48,16 +48,35 @@ def test_the_interval_covers_the_truth_at_least_as_often_as_it_says(
     wrong = [round(n * r) for n, r in zip(sizes, rates, strict=True)]
     drawn = allocate([Stratum(str(i), n, g) for i, (n, g) in enumerate(zip(sizes, guess, strict=True))], 300)
     truth = sum(wrong) / sum(sizes)
-    covered = 0
+    covered = above = below = 0
     for _ in range(200):
         found = [
             StratumFindings(str(i), n, drawn[str(i)], int(chance.hypergeometric(w, n - w, drawn[str(i)])))
             for i, (n, w) in enumerate(zip(sizes, wrong, strict=True))
         ]
         said = estimate_error(found)
+        above += said.lower > truth
+        below += said.upper < truth
         covered += said.lower <= truth <= said.upper
         assert said.lower <= said.estimate <= said.upper
     assert covered >= stats.binom.ppf(0.01, 200, 0.95)  # 95 %, but for luck
+    assert max(above, below) <= stats.binom.ppf(0.995, 200, 0.025)
+
+
+@pytest.mark.parametrize("drawn", [1, 5, 20, 50])
+def test_each_end_misses_no_more_often_than_it_says_whatever_the_error_of_a_heavy_stratum(drawn: int) -> None:
+    """Exact, over all that may be found: one stratum of 10,000 seldom looked at, one of 1,000 half seen without error."""
+    for rate in np.linspace(0.02, 0.98, 25):
+        wrong = round(10_000 * rate)
+        seen = np.arange(drawn + 1)
+        chance = stats.hypergeom.pmf(seen, 10_000, wrong, drawn)
+        miss = np.zeros(2)
+        for errors in seen[chance > 1e-9].tolist():
+            said = estimate_error([
+                StratumFindings("heavy", 10_000, drawn, errors), StratumFindings("light", 1_000, 500, 0)
+            ])  # fmt: skip
+            miss += chance[errors] * np.array([said.lower > wrong / 11_000, said.upper < wrong / 11_000])
+        assert miss.max() <= 0.025, rate
 
 
 def test_one_stratum_of_a_large_population_is_clopper_pearson() -> None:
@@ -141,7 +160,32 @@ def test_a_plan_is_the_smallest_that_keeps_the_consumers_risk(lot: int, alpha: f
     assert plan.consumer_risk <= 0.05 < stats.hypergeom.cdf(allowed, lot, bad, plan.sample_size - 1)
 
 
+@pytest.mark.parametrize(
+    ("lot", "alpha", "allowed"), [(10, 0.3, 8), (10, 0.3, 20), (10, 0.3, 4), (100, 0.0, 1)]
+)
+def test_a_plan_that_would_show_nothing_is_refused(lot: int, alpha: float, allowed: int) -> None:
+    """A lot of 10 with error .3 has 3 wrong labels: who finds a fourth and accepts has shown nothing."""
+    with pytest.raises(ValueError, match=f"acceptance_number is {allowed}; expected at most"):
+        acceptance_plan(lot, alpha=alpha, acceptance_number=allowed)
+
+
+def test_a_share_of_a_lot_that_is_a_whole_number_but_for_rounding_is_that_number() -> None:
+    assert 0.29 * 100 < 29
+    plan = acceptance_plan(100, alpha=0.29)
+    assert plan.consumer_risk == pytest.approx(stats.hypergeom.cdf(0, 100, 30, plan.sample_size))
+
+
 def test_findings_that_cannot_be_are_refused() -> None:
+    for bad in (-0.5, 1.0, float("nan")):
+        with pytest.raises(ValueError, match="alpha is"):
+            acceptance_plan(100, alpha=bad)
+    for found in ((100, 10, 20), (100, 10, -1), (5, 10, 1)):
+        with pytest.raises(ValueError, match=r"expected 0 <= errors"):
+            hypergeometric_bounds(*found, 0.025)
+    with pytest.raises(ValueError, match=r"errors of stratum 'a' is 1\.5"):
+        StratumFindings("a", 10, 2, 1.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="population of stratum 'a' is nan"):
+        Stratum("a", float("nan"))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"errors \(3\) <= sampled \(2\)"):
         StratumFindings("a", 10, 2, 3)
     with pytest.raises(ValueError, match="the population is empty"):
@@ -168,6 +212,8 @@ def test_drawn_by_chances_of_their_own_the_interval_covers_and_the_estimate_is_u
     truth = wrong.mean()
     assert np.mean([s.horvitz_thompson for s in said]) == pytest.approx(truth, rel=0.03)
     assert np.mean([s.lower <= truth <= s.upper for s in said]) >= 0.95
+    assert max(np.mean([s.lower > truth for s in said]), np.mean([s.upper < truth for s in said])) <= 0.04
+    assert np.mean([s.hajek for s in said]) == pytest.approx(truth, rel=0.1)  # biased, but little
     assert all(s.lower <= s.horvitz_thompson <= s.upper for s in said)
     ours, simple = (
         np.mean([s.upper - s.lower for s in said]),
@@ -183,6 +229,11 @@ def test_unequal_chances_that_cannot_be_are_named() -> None:
         estimate_unequal([1], [0.05], 10, least_chance=0.1)
     with pytest.raises(ValueError, match="population"):
         estimate_unequal([1, 1], [0.5, 0.5], 1, least_chance=0.1)
+    nan: int = float("nan")  # type: ignore[assignment]
+    with pytest.raises(ValueError, match="population is nan"):
+        estimate_unequal([1, 1], [0.5, 0.5], nan, least_chance=0.1)
+    with pytest.raises(ValueError, match="sample_size is nan"):
+        inclusion_chances([0.1, 0.2], nan)
     everything = estimate_unequal([1, 0, 0, 1], [1, 1, 1, 1], 4, least_chance=1.0)
     assert (everything.lower, everything.horvitz_thompson, everything.upper) == (0.5, 0.5, 0.5)
     nothing = estimate_unequal([], [], 100, least_chance=0.5)

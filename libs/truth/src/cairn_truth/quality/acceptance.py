@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
-from ..columns import Floats, numbers
+from ..columns import Floats, numbers, whole_numbers
+from .hypergeometric import at_most, exactly, smallest_sample
 
 Ints = NDArray[np.int64]
 
@@ -34,7 +34,9 @@ class SinglePlan:
     accept: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.accept <= self.sample <= self.lot or self.lot < 1:
+        for name, least in (("lot", 1), ("sample", 0), ("accept", 0)):
+            whole_numbers(name, getattr(self, name), least)
+        if not self.accept <= self.sample <= self.lot:
             raise ValueError(
                 f"expected 0 <= accept ({self.accept}) <= sample ({self.sample}) <= lot ({self.lot}), lot >= 1"
             )
@@ -44,7 +46,7 @@ class SinglePlan:
 
         ``error`` any shape, 0..1; the lot holds the nearest whole number of wrong labels. Raises ValueError outside.
         """
-        return _at_most(self.accept, self.lot, _wrong(error, self.lot), self.sample)
+        return at_most(self.accept, self.lot, _wrong(error, self.lot), self.sample)
 
     def checks(self, error: ArrayLike) -> Floats:
         """Return the expected number of labels looked at: the sample."""
@@ -74,8 +76,10 @@ class DoublePlan:
     accept_total: int
 
     def __post_init__(self) -> None:
-        numbers = 0 <= self.accept_first < self.refuse_first <= self.accept_total + 1
-        if not numbers or min(self.first, self.second) < 1 or self.first + self.second > self.lot:
+        for name in ("lot", "first", "accept_first", "refuse_first", "second", "accept_total"):
+            whole_numbers(name, getattr(self, name), int(name in {"lot", "first", "second"}))
+        in_order = self.accept_first < self.refuse_first <= self.accept_total + 1
+        if not in_order or self.first + self.second > self.lot:
             raise ValueError(
                 f"expected 0 <= accept_first ({self.accept_first}) < refuse_first ({self.refuse_first}) <= accept_total "
                 f"({self.accept_total}) + 1, first ({self.first}) and second ({self.second}) >= 1, "
@@ -85,11 +89,11 @@ class DoublePlan:
     def acceptance(self, error: ArrayLike) -> Floats:
         """Return the chance that a lot of this share of wrong labels is accepted. Raises ValueError outside 0..1."""
         wrong = _wrong(error, self.lot)
-        chance = _at_most(self.accept_first, self.lot, wrong, self.first)
+        chance = at_most(self.accept_first, self.lot, wrong, self.first)
         for seen in range(self.accept_first + 1, self.refuse_first):
             left = np.maximum(wrong - seen, 0)
-            rest = _at_most(self.accept_total - seen, self.lot - self.first, left, self.second)
-            chance = chance + _exactly(seen, self.lot, wrong, self.first) * rest
+            rest = at_most(self.accept_total - seen, self.lot - self.first, left, self.second)
+            chance = chance + exactly(seen, self.lot, wrong, self.first) * rest
         return np.minimum(chance, 1.0)
 
     def checks(self, error: ArrayLike) -> Floats:
@@ -97,7 +101,7 @@ class DoublePlan:
         wrong = _wrong(error, self.lot)
         again = np.zeros(wrong.shape)
         for seen in range(self.accept_first + 1, self.refuse_first):
-            again = again + _exactly(seen, self.lot, wrong, self.first)
+            again = again + exactly(seen, self.lot, wrong, self.first)
         return np.asarray(self.first + self.second * again)
 
     def average_outgoing_error(self, error: ArrayLike) -> Floats:
@@ -107,7 +111,7 @@ class DoublePlan:
         for seen in range(self.accept_first + 1, self.refuse_first):
             left = np.maximum(wrong - seen, 0)
             rest = _delivered(self.accept_total - seen, self.lot - self.first, left, self.second)
-            delivered = delivered + _exactly(seen, self.lot, wrong, self.first) * rest
+            delivered = delivered + exactly(seen, self.lot, wrong, self.first) * rest
         return np.asarray(delivered / self.lot)
 
     def outgoing_limit(self) -> tuple[float, float]:
@@ -125,9 +129,11 @@ def single_plan(
     number, so that no plan can tell them apart. Cost: ``c log(lot)`` hypergeometric sums.
     """
     good, bad = _qualities(lot, aql, limit, producer_risk, consumer_risk)
+    sample = 1
     for accept in range(good + 1):
-        sample = _smallest(lot, bad, accept, consumer_risk)
-        if float(_at_most(accept, lot, np.array(good), sample)) >= 1.0 - producer_risk:
+        # Who accepts more must look at more.
+        sample = smallest_sample(lot, bad, accept, consumer_risk, sample)
+        if float(at_most(accept, lot, good, sample)) >= 1.0 - producer_risk:
             return SinglePlan(lot, sample, accept)
     return SinglePlan(lot, lot, good)
 
@@ -160,25 +166,62 @@ def _cheapest(
     """Return the plan of these samples that seldom draws the second; None if none keeps both risks."""
     if first + second > lot:
         return None
-    good, bad = qualities
+    most = accept + 3
+    good, bad = (_TwoSamples.of(lot, first, second, wrong, most) for wrong in qualities)
     best: DoublePlan | None = None
-    for total in range(max(accept, 1), accept + 4):
-        for least in range(total):
-            for refuse in range(least + 2, total + 2):
-                plan = DoublePlan(lot, first, least, refuse, second, total)
-                kept = float(plan.acceptance(bad / lot)) <= risks[1]
-                kept = kept and float(plan.acceptance(good / lot)) >= 1.0 - risks[0]
-                if kept and (best is None or float(plan.checks(good / lot)) < float(best.checks(good / lot))):
-                    best = plan
+    fewest = np.inf
+    for total in range(max(accept, 1), most + 1):
+        least, refuse = np.indices((total, total + 2))
+        kept = (refuse >= least + 2) & (bad.acceptance(total) <= risks[1])
+        kept &= good.acceptance(total) >= 1.0 - risks[0]
+        again = np.where(kept, good.again(total), np.inf)
+        at = int(again.argmin())
+        if float(again.flat[at]) < fewest:
+            fewest = float(again.flat[at])
+            best = DoublePlan(lot, first, int(least.flat[at]), int(refuse.flat[at]), second, total)
     return best
+
+
+@dataclass(frozen=True, slots=True)
+class _TwoSamples:
+    """What two samples of one lot may hold: ``first`` ``(found,)`` the chances of the first sample, up to the most asked
+    for; ``both`` ``(found, more)`` those that the second holds no more than ``more`` besides.
+
+    The tables below are ``(accept_first, refuse_first)``, as far as ``accept_total`` goes.
+    """
+
+    first: Floats
+    both: Floats
+
+    @classmethod
+    def of(cls, lot: int, first: int, second: int, wrong: int, most: int) -> _TwoSamples:
+        found = np.arange(most + 1)
+        left = np.maximum(wrong - found, 0)
+        more = exactly(found[None, :], lot - first, left[:, None], second)
+        return cls(exactly(found, lot, wrong, first), np.minimum(np.cumsum(more, axis=1), 1.0))
+
+    def acceptance(self, total: int) -> Floats:
+        """Return the chance that the lot is accepted."""
+        found = np.arange(total + 1)
+        at_once = np.cumsum(self.first)[:total]
+        return at_once[:, None] + _between(self.first[found] * self.both[found, total - found])
+
+    def again(self, total: int) -> Floats:
+        """Return the chance that the second sample is drawn."""
+        return _between(self.first[: total + 1])
+
+
+def _between(chance: Floats) -> Floats:
+    """Return the sums of ``chance`` ``(total + 1,)`` above each ``accept_first`` and below each ``refuse_first``."""
+    upto = np.concatenate([[0.0], np.cumsum(chance)])
+    return np.asarray(upto[None, :] - upto[1:-1, None])
 
 
 def _qualities(
     lot: int, aql: float, limit: float, producer_risk: float, consumer_risk: float
 ) -> tuple[int, int]:
     """Return how many wrong labels must pass and how many must not. Raises ValueError."""
-    if lot < 1:
-        raise ValueError(f"lot is {lot}; expected at least one label")
+    whole_numbers("lot", lot, 1)
     for name, risk in (("producer_risk", producer_risk), ("consumer_risk", consumer_risk)):
         if not 0.0 < risk < 1.0:
             raise ValueError(f"{name} is {risk}; expected strictly between 0 and 1")
@@ -192,18 +235,6 @@ def _qualities(
     return good, bad
 
 
-def _smallest(lot: int, bad: int, accept: int, risk: float) -> int:
-    """Return the smallest sample with at most ``risk`` of no more than ``accept`` among ``bad`` wrong ones."""
-    low, high = min(accept + 1, lot), lot
-    while low < high:
-        middle = (low + high) // 2
-        if float(_at_most(accept, lot, np.array(bad), middle)) <= risk:
-            high = middle
-        else:
-            low = middle + 1
-    return high
-
-
 def _wrong(error: ArrayLike, lot: int) -> Ints:
     share = numbers("error", error)
     bad = np.flatnonzero(~((share >= 0.0) & (share <= 1.0)))
@@ -212,32 +243,11 @@ def _wrong(error: ArrayLike, lot: int) -> Ints:
     return np.asarray(np.rint(share * lot), dtype=np.int64)
 
 
-def _at_most(errors: int, lot: int, wrong: Ints, sample: int) -> Floats:
-    """Return P(a sample holds at most so many of the ``wrong`` ones), for each: the hypergeometric law."""
-    total = np.zeros(wrong.shape)
-    for seen in range(min(errors, sample) + 1):
-        total = total + _exactly(seen, lot, wrong, sample)
-    return np.minimum(total, 1.0)
-
-
-def _exactly(seen: int, lot: int, wrong: Ints, sample: int) -> Floats:
-    able = (seen <= wrong) & (sample - seen <= lot - wrong) & (0 <= seen <= sample)
-    inside = np.where(able, wrong, min(max(seen, 0), lot))
-    left = np.where(able, sample - seen, 0)
-    ways = _log_ways(inside, np.where(able, seen, 0)) + _log_ways(lot - inside, left)
-    whole = _log_ways(np.asarray(lot), np.asarray(sample))
-    return np.where(able, np.exp(ways - whole), 0.0)
-
-
-def _log_ways(n: Ints, k: Ints) -> Floats:
-    return np.asarray(special.gammaln(n + 1.0) - special.gammaln(k + 1.0) - special.gammaln(n - k + 1.0))
-
-
 def _delivered(errors: int, lot: int, wrong: Ints, sample: int) -> Floats:
     """Return the expected number of wrong labels left in lots accepted with at most so many found."""
     total = np.zeros(wrong.shape)
     for seen in range(min(errors, sample) + 1):
-        total = total + _exactly(seen, lot, wrong, sample) * np.maximum(wrong - seen, 0)
+        total = total + exactly(seen, lot, wrong, sample) * np.maximum(wrong - seen, 0)
     return total
 
 

@@ -5,9 +5,9 @@ where the design allows it and conservative where not; both know that a populati
 
 * one sampled stratum, or equal sampling fractions: the hypergeometric law on the pooled counts, inverted as Clopper
   and Pearson do. The pooled count is a sum of unequal Bernoulli trials, whose tails are lighter (Hoeffding 1956);
-* unequal fractions: the gamma interval of Fay & Feuer (1997) for weighted sums of counts, with the variance of counts
-  drawn without replacement in place of Poisson's; one more error where it would weigh most keeps its level for
-  errors as rare as audits look for;
+* unequal fractions: the gamma interval of Fay & Feuer (1997) for weighted sums of counts, of which those drawn without
+  replacement leave less unseen. Its upper end has one more error where that would weigh most, and so may take the
+  smaller variance of a share in place of Poisson's; its lower end may not;
 * a stratum sampled completely is known, one not sampled at all may be anything from 0 to 1.
 
 For items drawn with chances of their own see `unequal_sampling`.
@@ -24,10 +24,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from ..columns import numbers
+from ..columns import numbers, whole_numbers
+from .hypergeometric import at_most, smallest_sample
 
 _EQUAL_FRACTIONS = 0.02
 """Sampling fractions within 2 % of each other differ by rounding alone."""
+
+_ROUNDING = 1e-9
+"""So far a share of a lot may be off a whole number of labels, and be that number: .29 of 100 is 29."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,7 @@ class Stratum:
     expected_error: float = 0.05
 
     def __post_init__(self) -> None:
-        if self.population < 0:
-            raise ValueError(f"stratum {self.name!r} has population {self.population}; expected >= 0")
+        _check_count(self.name, "population", self.population)
         if not 0.0 <= self.expected_error <= 1.0:
             raise ValueError(f"stratum {self.name!r} has expected_error {self.expected_error}; expected 0..1")
 
@@ -59,6 +62,9 @@ class StratumFindings:
     errors: int
 
     def __post_init__(self) -> None:
+        _check_count(self.name, "population", self.population)
+        _check_count(self.name, "sampled", self.sampled)
+        _check_count(self.name, "errors", self.errors)
         if not 0 <= self.errors <= self.sampled <= self.population:
             raise ValueError(
                 f"stratum {self.name!r}: expected 0 <= errors ({self.errors}) <= sampled ({self.sampled})"
@@ -146,8 +152,7 @@ def allocate(strata: Sequence[Stratum], sample_size: int, *, min_per_stratum: in
     empty gets at least ``min_per_stratum`` (or all of it), so that none stays unknown. Deterministic; the sum
     is ``min(sample_size, population)`` unless the minimums alone exceed it.
     """
-    if sample_size < 0:
-        raise ValueError(f"sample_size is {sample_size}; expected >= 0")
+    sample_size = int(whole_numbers("sample_size", sample_size))
     names = [s.name for s in strata]
     if len(set(names)) != len(names):
         raise ValueError("two strata have the same name")
@@ -228,32 +233,22 @@ def acceptance_plan(
 ) -> AcceptancePlan:
     """Return the smallest simple random sample that shows error <= alpha with so many errors allowed.
 
-    Exact (hypergeometric): small lots need fewer. A lot too small for the plan is sampled whole.
+    Exact (hypergeometric): small lots need fewer. A lot too small for the plan is sampled whole. Raises ValueError where
+    not even that would show it: with more errors allowed than a lot of error alpha has.
     """
     _check_confidence(confidence)
-    bad = math.floor(alpha * lot_size) + 1
-    if lot_size < 1 or bad > lot_size or acceptance_number < 0:
-        raise ValueError("expected lot_size >= 1, alpha < 1 and acceptance_number >= 0")
-    low, high = min(acceptance_number + 1, lot_size), lot_size
-    while low < high:
-        middle = (low + high) // 2
-        if _at_most(acceptance_number, lot_size, bad, middle) <= 1.0 - confidence:
-            high = middle
-        else:
-            low = middle + 1
-    risk = _at_most(acceptance_number, lot_size, bad, high)
-    return AcceptancePlan(lot_size, high, acceptance_number, risk)
-
-
-def _at_most(errors: int, lot_size: int, bad: int, sample_size: int) -> float:
-    """Return P(a simple random sample holds at most so many of the ``bad`` ones): the hypergeometric law."""
-    seen = np.arange(max(0, sample_size - (lot_size - bad)), min(errors, bad, sample_size) + 1)
-    ways = _log_ways(bad, seen) + _log_ways(lot_size - bad, sample_size - seen)
-    return float(min(np.exp(ways - _log_ways(lot_size, np.array(sample_size))).sum(), 1.0))
-
-
-def _log_ways(n: int, k: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.asarray(special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1))
+    lot = int(whole_numbers("lot_size", lot_size, 1))
+    allowed = int(whole_numbers("acceptance_number", acceptance_number))
+    if not 0.0 <= alpha < 1.0:
+        raise ValueError(f"alpha is {alpha}; expected 0 or more, below 1")
+    bad = math.floor(alpha * lot + _ROUNDING) + 1
+    if allowed >= bad:
+        raise ValueError(
+            f"acceptance_number is {allowed}; expected at most {bad - 1}, the wrong labels of a lot of {lot} with error "
+            f"{alpha}: to allow more shows nothing"
+        )
+    sample = smallest_sample(lot, bad, allowed, 1.0 - confidence)
+    return AcceptancePlan(lot, sample, allowed, float(at_most(allowed, lot, bad, sample)))
 
 
 def _bounds(findings: Sequence[StratumFindings], tail: float) -> tuple[float, float, float]:
@@ -290,30 +285,41 @@ def _partial_bounds(
         low, high = hypergeometric_bounds(reached, int(drawn.sum()), int(wrong.sum()), tail)
         return point, low / reached, high / reached
     unseen = 1.0 - drawn / size
-    # Of errors that are not rare less than Poisson's variance is left: that of a share, without replacement. The share is
-    # Laplace's, or a stratum seen all wrong would leave no doubt.
+    # Above, of errors that are not rare less than Poisson's variance is left: that of a share, without replacement. The
+    # share is Laplace's, or a stratum seen all wrong would leave no doubt. Below, nothing stands for what was missed, and
+    # only Poisson's variance keeps the level.
     right = (drawn - wrong + 1.0) / (drawn + 2.0)
     spread = wrong * right * drawn / np.maximum(drawn - 1.0, 1.0)
     variance = float((weight**2 * unseen) @ spread)
     heaviest = int(weight.argmax())
     missed = float(weight[heaviest]), float(weight[heaviest] ** 2 * unseen[heaviest])
-    return point, gamma_lower(point, variance, tail), gamma_upper(point, variance, missed, tail)
+    rare = float((weight**2 * unseen) @ wrong)
+    return point, gamma_lower(point, rare, tail), gamma_upper(point, variance, missed, tail)
 
 
 def hypergeometric_bounds(population: int, sampled: int, errors: int, tail: float) -> tuple[int, int]:
-    """Return the least and the most errors in the population that the sample allows, each at level ``tail``."""
+    """Return the least and the most errors in the population that the sample allows, each at level ``tail``.
+
+    Raises ValueError unless ``0 <= errors <= sampled <= population`` and ``0 <= tail < 1``.
+    """
+    if not 0 <= errors <= sampled <= population:
+        raise ValueError(
+            f"expected 0 <= errors ({errors}) <= sampled ({sampled}) <= population ({population})"
+        )
+    if not 0.0 <= tail < 1.0:
+        raise ValueError(f"tail is {tail}; expected 0 or more, below 1")
     least, most = errors, population - (sampled - errors)
     low, high = least, most
     while low < high:
         middle = (low + high) // 2
-        if 1.0 - _at_most(errors - 1, population, middle, sampled) > tail:
+        if 1.0 - float(at_most(errors - 1, population, middle, sampled)) > tail:
             high = middle
         else:
             low = middle + 1
     lower, low, high = low, errors, most
     while low < high:
         middle = (low + high + 1) // 2
-        if _at_most(errors, population, middle, sampled) > tail:
+        if float(at_most(errors, population, middle, sampled)) > tail:
             low = middle
         else:
             high = middle - 1
@@ -350,6 +356,11 @@ def _shares(
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     total = weight.sum()
     return weight / total if total > 0 else weight
+
+
+def _check_count(stratum: str, what: str, count: int) -> None:
+    if not (isinstance(count, int) and count >= 0):
+        whole_numbers(f"{what} of stratum {stratum!r}", count)
 
 
 def _check_confidence(confidence: float) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..columns import Floats, numbers
+from ..columns import Floats, numbers, whole_numbers
 from .audit_statistics import gamma_lower, gamma_upper
 
 
@@ -46,8 +46,9 @@ def inclusion_chances(expected_error: ArrayLike, sample_size: int, *, even: floa
     bad = np.flatnonzero(~((error >= 0.0) & (error <= 1.0)))
     if bad.size:
         raise ValueError(f"expected_error, item {bad[0]}: {error[bad[0]]} is not a share in 0..1")
-    if sample_size < 0 or not 0.0 < even <= 1.0:
-        raise ValueError(f"expected sample_size >= 0 and 0 < even <= 1, not {sample_size} and {even}")
+    sample_size = int(whole_numbers("sample_size", sample_size))
+    if not 0.0 < even <= 1.0:
+        raise ValueError(f"even is {even}; expected above 0, at most 1")
     if sample_size >= error.size:
         return np.ones(error.size)
     spread = np.sqrt(np.maximum(error * (1.0 - error), 1e-4))
@@ -77,7 +78,8 @@ def estimate_unequal(
         )
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence is {confidence}; it must lie strictly between 0 and 1")
-    if population < max(found.size, 1) or not 0.0 < least_chance <= 1.0:
+    population = int(whole_numbers("population", population, 1))
+    if population < found.size or not 0.0 < least_chance <= 1.0:
         raise ValueError(
             f"expected population ({population}) >= items drawn ({found.size}), at least 1, and 0 < least_chance "
             f"({least_chance}) <= 1"
