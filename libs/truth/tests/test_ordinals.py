@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,8 +55,7 @@ def test_the_steps_have_all_the_probability_there_is() -> None:
     assert sum(found.probabilities) == pytest.approx(1.0)
     assert found.value == 1
     assert found.confidence == max(found.probabilities)
-    assert [found.at_most(step, -1) for step in (-2, 1)] == pytest.approx([0.0, 1.0])
-    assert found.at_most(-1, -1) < found.at_most(0, -1) < 1.0
+    assert found.probabilities[0] < found.probabilities[1] < found.probabilities[2]
     assert -1.0 <= found.expected <= 1.0
     assert found.sd > 0.0
 
@@ -67,15 +67,34 @@ def test_agreement_falls_with_the_distance_on_the_scale() -> None:
 
 
 def test_what_is_no_step_is_refused() -> None:
-    for wrong in (0, 6, 2.5, float("nan")):
-        with pytest.raises(ValueError, match=rf"step is {wrong}; expected a whole number in 1..5"):
+    for wrong in (0, 6, 2.5, float("nan"), float("inf"), True, "3"):
+        with pytest.raises(ValueError, match=rf"step is {wrong!r}; expected a whole number in 1..5"):
             LiveRatings(1, 5).update("a", "x", wrong)  # type: ignore[arg-type]
+    assert LiveRatings(1, 5).update("a", "x", np.float64(2.0)).value == 2  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="low is 2 and high is 2"):
         LiveRatings(2, 2)
     other = LiveRatings(1, 4)
     other.fit({"a": {"x": 1, "y": 2}})
-    with pytest.raises(ValueError, match="not of ratings in 5 steps"):
-        LiveRatings(1, 5).restore(other.save())
+    for low, high in ((1, 5), (0, 3)):
+        with pytest.raises(
+            ValueError, match=r"is of LiveRatings\(low=1, high=4\); expected one of LiveRatings"
+        ):
+            LiveRatings(low, high).restore(other.save())
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "complaint"),
+    [
+        (2, 2, "low is 2 and high is 2; expected low below high"),
+        (1.5, 5, "low is 1.5; expected a whole number"),
+        (1, float("nan"), "high is nan; expected a whole number"),
+        (False, 5, "low is False; expected a whole number"),
+        (0, 10**6, "0 to 1000000 are 1000001 steps; expected at most 1000"),
+    ],
+)
+def test_a_scale_has_whole_ends_and_not_too_many_steps(low: Any, high: Any, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        LiveRatings(low, high)
 
 
 @pytest.mark.data

@@ -132,7 +132,7 @@ def _colluders_found(
     usual = _usual(votes)
 
     def answer(items: Ints) -> Ints:
-        limits = fit.reliabilities.likelihood[chance.choice(able)][:, truth[items]].cumsum(axis=0)
+        limits = fit.confusion[chance.choice(able)][truth[items]].T.cumsum(axis=0)
         return np.asarray((chance.random(items.size) * limits[-1] > limits).sum(axis=0), dtype=np.int64)
 
     planted = []

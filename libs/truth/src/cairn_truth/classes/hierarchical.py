@@ -1,16 +1,14 @@
-"""The default: Dawid & Skene with priors learnt from the whole crowd, and posteriors fit to be spent.
+"""Dawid & Skene with priors learnt from the whole crowd: a confusion for each labeler, to be read.
 
-What plain Dawid-Skene lacks, and what is added here:
+What plain Dawid-Skene lacks, and what is added here (`blocks` adds more, and is the default):
 
 * **A labeler with few answers leans on the crowd.** A labeler's confusion has a Dirichlet prior whose mean is the
   population's confusion, moved on the log-odds scale by the labeler's own overall skill; that skill is in turn
-  drawn towards the crowd's. A labeler never seen before *is* the population. People and models are two
-  populations.
+  drawn towards the crowd's. A labeler never seen before *is* the population.
 * **The class prior is learnt**, with a Dirichlet prior of its own so that a rare class is not emptied.
 * **Answers to one item are not independent**: items differ in difficulty, so n answers tell less than n times
   one. The evidence of n people is divided by 1 + rho (n - 1), the design effect of cluster samples (Kish 1965)
-  with rho the correlation within an item. A model finds other things hard than people do: its vote is added
-  whole, and thins nobody's. The M-step uses the undivided evidence.
+  with rho the correlation within an item. The M-step uses the undivided evidence.
 * **Gold is clamped.**
 
 The model is fitted by expectation-maximisation to the penalised likelihood, always from majority vote, over votes
@@ -20,69 +18,41 @@ in sorted order: the same votes give the same bits.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ..columns import Floats
+from ..columns import Floats, Ints
+from .class_fit import ConfusionFit, mass, moved, normalise, reliability_of
 from .dawid_skene import clamp, softmax
-from .reliabilities import checked_population
+from .leaning import moved_by_skill, symmetric, with_slips
+from .settings import check_finite, check_rounds
 from .votes import Votes, checked_gold
 
 ALGORITHM = "HierarchicalDawidSkene"
-VERSION = "2"
+VERSION = "3"
 """Changes whenever the same votes may give another posterior; it is written into every label's provenance."""
 
-_ODDS_FLOOR = 1e-3
-"""No labeler's skill is taken to be more than 99.9 % right or wrong: nobody has shown that."""
 
-_SLIP = 1e-3
-"""Once in a thousand answers anybody presses any key: no single vote can rule a class out."""
+@dataclass(frozen=True, eq=False)
+class HierarchicalFit(ConfusionFit):
+    """``posterior`` is of thinned evidence; ``log_likelihood`` of all of it, and of none of the priors.
 
-
-class Skills(NamedTuple):
-    """How a fit sees its labelers: ``expected`` (labelers, answer, truth) pseudo-counts behind ``likelihood``."""
-
-    counts: Floats
-    likelihood: Floats
-    population: Floats
-
-
-@dataclass(frozen=True)
-class Reliabilities:
-    """What is known of every labeler's errors: enough to weigh a vote, whoever casts it.
-
-    ``likelihood`` (labelers, answer, truth): chance of each answer given each truth; columns over ``answer`` sum
-    to one. ``counts`` (labelers, answer, truth): the expected votes behind it. ``population`` (populations,
-    answer, truth): the confusion of a labeler of that population never seen before. ``prior`` (classes,).
+    ``stranger`` (truth, answer): the confusion of a labeler never seen before. ``seen`` (labelers,): the votes that
+    taught each labeler's. ``evidence`` (items, classes): summed log-likelihoods of the ``votes`` (items,) on each item,
+    not thinned. ``settled``: whether it came to rest before the last of its rounds.
     """
 
-    likelihood: Floats
-    counts: Floats
-    population: Floats
-    prior: Floats
-
-    @property
-    def classes(self) -> int:
-        """The number of classes."""
-        return int(self.prior.size)
-
-
-@dataclass(frozen=True)
-class HierarchicalFit:
-    """``posterior`` (items, classes), tempered; ``evidence`` (items, classes) log-likelihoods, not tempered."""
-
-    posterior: Floats
+    stranger: Floats
+    seen: Floats
     evidence: Floats
-    votes: NDArray[np.int64]
-    reliabilities: Reliabilities
-    iterations: int
+    votes: Ints
+    settled: bool
 
 
 @dataclass(frozen=True)
 class HierarchicalDawidSkene:
-    """The default aggregation of class votes; the numbers are priors in units of votes, one set for all data.
+    """Dawid-Skene with a prior learnt from the crowd; its numbers are in units of votes, one set for all data.
 
     ``skill_strength``: how many votes a labeler needs before own skill weighs as much as the crowd's. It also
     keeps a young fit from praising labelers for agreeing with each other. ``confusion_strength``: the same for
@@ -99,124 +69,83 @@ class HierarchicalDawidSkene:
     iterations: int = 60
     tolerance: float = 1e-4
 
-    def fit(
-        self,
-        votes: Votes,
-        *,
-        gold: ArrayLike | None = None,
-        population: ArrayLike | None = None,
-    ) -> HierarchicalFit:
-        """Fit to all votes at once. Cost: ``iterations * votes * classes``.
+    def __post_init__(self) -> None:
+        check_finite(
+            self,
+            *("skill_strength", "confusion_strength", "population_strength", "prior_strength"),
+            above=0.0,
+        )
+        check_finite(self, "population_accuracy", "correlation", least=0.0, most=1.0)
+        check_rounds(self)
 
-        ``gold`` ``(items,)`` holds known classes, -1 elsewhere. ``population`` ``(labelers,)`` says which
-        population each labeler is of (0 people, 1 models; None: all people).
+    def fit(self, votes: Votes, *, gold: ArrayLike | None = None) -> HierarchicalFit:
+        """Fit from majority vote; ``gold`` ``(items,)`` holds known classes, -1 elsewhere.
+
+        Cost: ``iterations * (votes * classes + labelers * classes^2)``.
         """
         known = checked_gold(gold, votes.items, votes.classes)
-        group = checked_population(population, votes.labelers)
         incidence = votes.incidence()
         by_item = incidence.T.tocsr()
-        shape = (votes.labelers, votes.classes, votes.classes)
+        shape = (votes.labelers, votes.classes, votes.classes)  # labeler, answer, truth
         voted = votes.per_item()
         # Half a vote spread over all classes: one vote alone is not yet certainty.
         posterior = clamp((votes.tally() + 0.5 / votes.classes) / (voted + 0.5)[:, None], known)
         # A vote that stands alone agrees with itself whatever its labeler's skill: it says nothing of it.
         tells = ((voted >= 2) | (known >= 0))[:, None]
-        skills, prior, evidence, done = self._cold(votes.classes), np.zeros(0), np.zeros((0, 0)), 0
+        likelihood, counts, prior = np.zeros(shape), np.zeros(shape), np.zeros(votes.classes)
+        evidence, log_sum, settled, done = np.zeros_like(posterior), np.zeros(0), False, 0
         for done in range(1, self.iterations + 1):  # noqa: B007 - the count is reported
-            skills = self._skills((incidence @ (posterior * tells)).reshape(shape), group)
-            prior = self._prior(posterior[voted > 0])
-            evidence = by_item @ np.log(skills.likelihood).reshape(-1, votes.classes)
-            fresh = clamp(softmax(np.log(prior) + evidence), known)
-            moved = float(np.abs(fresh - posterior).max(initial=0.0))
+            counts = (incidence @ (posterior * tells)).reshape(shape)
+            likelihood = self._likelihood(counts)
+            prior = mass(posterior, voted > 0) + self.prior_strength
+            prior = prior / prior.sum()
+            evidence = by_item @ np.log(likelihood).reshape(-1, votes.classes)
+            fresh, log_sum = normalise(evidence, known, log_prior=np.log(prior))
+            settled = moved(posterior, fresh) < self.tolerance
             posterior = fresh
-            if moved < self.tolerance:
+            if settled:
                 break
-        reliabilities = Reliabilities(skills.likelihood, skills.counts, skills.population, prior)
-        people = (group == 0)[:, None, None] * np.log(skills.likelihood)
-        by_people = by_item @ people.reshape(-1, votes.classes)
-        asked = np.bincount(votes.item[group[votes.labeler] == 0], minlength=votes.items)
-        tempered = clamp(self.posterior(prior, by_people, asked, evidence - by_people), known)
-        return HierarchicalFit(tempered, evidence, voted, reliabilities, done)
-
-    def cold(self, classes: int) -> Reliabilities:
-        """Return what is believed before the first vote: no labelers, the assumed population, a flat prior."""
-        skills = self._cold(classes)
-        return Reliabilities(
-            skills.likelihood, skills.counts, skills.population, np.full(classes, 1.0 / classes)
+        tempered = clamp(self.posterior(prior, evidence, voted), known)
+        return HierarchicalFit(
+            tempered,
+            reliability_of(votes, tempered),
+            prior,
+            float(log_sum[voted > 0].sum()),
+            done,
+            likelihood.transpose(0, 2, 1),
+            self.stranger(counts),
+            counts.sum(axis=(1, 2)),
+            evidence,
+            voted,
+            settled,
         )
 
-    def posterior(
-        self, prior: Floats, by_people: Floats, people: NDArray[np.int64], by_models: Floats
-    ) -> Floats:
-        """Return the tempered posterior ``(items, classes)``.
+    def posterior(self, prior: Floats, evidence: Floats, votes: Ints) -> Floats:
+        """Return the posterior ``(items, classes)`` of summed log-likelihoods, thinned; ``votes`` (items,) counts them."""
+        return softmax(np.log(prior) + evidence / self.design_effect(votes)[:, None])
 
-        ``by_people`` and ``by_models`` are the summed log-likelihoods of their votes; ``people`` (items,) counts
-        the former.
+    def design_effect(self, votes: Ints) -> Floats:
+        """Return what the evidence of so many votes on one item is divided by; 1 for one vote."""
+        return np.asarray(1.0 + self.correlation * np.maximum(votes - 1, 0))
+
+    def stranger(self, counts: Floats) -> Floats:
+        """Return the confusion ``(truth, answer)`` of a labeler never seen before.
+
+        ``counts`` (labelers, answer, truth): everybody's expected votes; of no labelers it is what is assumed.
         """
-        return softmax(np.log(prior) + by_people / self.design_effect(people)[:, None] + by_models)
+        return np.asarray(with_slips(self._population(counts)[None])[0].T)
 
-    def design_effect(self, people: NDArray[np.int64]) -> Floats:
-        """Return what the evidence of so many people's votes on one item is divided by; 1 for one vote."""
-        return np.asarray(1.0 + self.correlation * np.maximum(people - 1, 0))
-
-    def _prior(self, posterior: Floats) -> Floats:
-        mass = posterior.sum(axis=0) + self.prior_strength
-        return np.asarray(mass / mass.sum())
-
-    def _cold(self, classes: int) -> Skills:
-        nobody = np.zeros((0, classes, classes))
-        return self._skills(nobody, np.zeros(0, np.int64))
-
-    def _skills(self, counts: Floats, group: NDArray[np.int64]) -> Skills:
+    def _likelihood(self, counts: Floats) -> Floats:
         """M-step: expected votes ``(labelers, answer, truth)`` to each labeler's chance of answers."""
-        classes = counts.shape[1]
-        populations = np.stack([self._population(counts[group == g].sum(axis=0)) for g in (0, 1)])
-        centre = self._own_centre(counts, populations[group]) if counts.size else counts
+        population = np.broadcast_to(self._population(counts), counts.shape)
+        centre = moved_by_skill(counts, population, self.skill_strength)
         weight = counts + self.confusion_strength * centre
-        likelihood = weight / weight.sum(axis=1, keepdims=True) if counts.size else weight
-        return Skills(counts, _with_slips(likelihood.reshape(-1, classes, classes)), _with_slips(populations))
+        return with_slips(weight / weight.sum(axis=1, keepdims=True))
 
     def _population(self, counts: Floats) -> Floats:
-        """Return the confusion ``(answer, truth)`` of a crowd: pooled counts on a symmetric prior."""
-        classes = counts.shape[0]
-        right = float(np.trace(counts)) + self.population_strength * self.population_accuracy
-        accuracy = right / (float(counts.sum()) + self.population_strength)
-        if classes == 1:
-            return np.ones((1, 1))
-        symmetric = np.full((classes, classes), (1.0 - accuracy) / (classes - 1))
-        np.fill_diagonal(symmetric, accuracy)
-        pooled = counts + self.population_strength * symmetric
-        return np.asarray(pooled / pooled.sum(axis=0))
-
-    def _own_centre(self, counts: Floats, population: Floats) -> Floats:
-        """Return each labeler's prior mean: the population's confusion with the labeler's odds of being right.
-
-        The labeler's share of right answers is compared with what the population would reach on the same truths;
-        the ratio of the two odds moves every diagonal element, errors keep their proportions.
-        """
-        classes = counts.shape[1]
-        if classes == 1:
-            return population
-        diagonal = np.arange(classes)
-        votes = counts.sum(axis=(1, 2))
-        right = counts[:, diagonal, diagonal].sum(axis=1)
-        typical = population[:, diagonal, diagonal]
-        expected = (counts.sum(axis=1) * typical).sum(axis=1)
-        safe = np.maximum(votes, 1e-9)
-        par = _inner(np.where(votes > 0, expected / safe, typical.mean(axis=1)))
-        share = _inner((right + self.skill_strength * par) / (votes + self.skill_strength))
-        ratio = (share / (1.0 - share)) / (par / (1.0 - par))
-        typical = _inner(typical)
-        odds = typical / (1.0 - typical) * ratio[:, None]
-        own = odds / (1.0 + odds)
-        centre = population * ((1.0 - own) / (1.0 - typical))[:, None, :]
-        centre[:, diagonal, diagonal] = own
-        return np.asarray(centre / centre.sum(axis=1, keepdims=True))
-
-
-def _with_slips(likelihood: Floats) -> Floats:
-    return np.asarray((1.0 - _SLIP) * likelihood + _SLIP / likelihood.shape[1])
-
-
-def _inner(probability: Floats) -> Floats:
-    return np.clip(probability, _ODDS_FLOOR, 1.0 - _ODDS_FLOOR)
+        """Return the confusion ``(answer, truth)`` of the crowd: pooled counts on a symmetric prior."""
+        pooled = counts.sum(axis=0)
+        right = float(np.trace(pooled)) + self.population_strength * self.population_accuracy
+        accuracy = right / (float(pooled.sum()) + self.population_strength)
+        weight = pooled + self.population_strength * symmetric(len(pooled), accuracy)
+        return np.asarray(weight / weight.sum(axis=0))

@@ -183,9 +183,9 @@ def _voices(votes: Votes, group: Ints, known: Ints) -> _Voices:
         labelers=groups,
     )
     fit = HierarchicalDawidSkene().fit(heard, gold=known)
-    said = np.log(fit.reliabilities.likelihood)[heard.labeler, heard.choice]
+    said = np.log(fit.confusion)[heard.labeler, :, heard.choice]
     cold = np.zeros((votes.labelers, votes.classes, votes.classes))
-    voices = _Voices(votes, group, fit.evidence, fit.votes, said[place], fit.reliabilities.prior, known, cold)
+    voices = _Voices(votes, group, fit.evidence, fit.votes, said[place], fit.prior, known, cold)
     return replace(voices, confusion=_confusion(voices))
 
 
@@ -194,7 +194,7 @@ def _others(voices: _Voices, vote: Ints, besides: Floats, left: Ints) -> Floats:
     item = voices.votes.item[vote]
     evidence = voices.evidence[item] - voices.own[vote] - besides
     model = HierarchicalDawidSkene()
-    q = model.posterior(voices.prior, evidence, voices.heard[item] - left, np.zeros_like(evidence))
+    q = model.posterior(voices.prior, evidence, voices.heard[item] - left)
     return clamped(q, voices.known[item])
 
 

@@ -128,9 +128,9 @@ def checked_rate(false_rate: float) -> float:
 def checked_fit(votes: Votes, fit: HierarchicalFit) -> HierarchicalFit:
     """Return the fit. Raises ValueError where it was not made of these votes."""
     expected = (votes.items, votes.classes)
-    if fit.evidence.shape != expected or len(fit.reliabilities.likelihood) != votes.labelers:
+    if fit.evidence.shape != expected or len(fit.confusion) != votes.labelers:
         raise ValueError(
-            f"the fit has evidence {fit.evidence.shape} and {len(fit.reliabilities.likelihood)} labelers; expected "
+            f"the fit has evidence {fit.evidence.shape} and {len(fit.confusion)} labelers; expected "
             f"{expected} and {votes.labelers}: fit these votes"
         )
     return fit
@@ -142,7 +142,7 @@ def without_own(votes: Votes, fit: HierarchicalFit, known: NDArray[np.int64]) ->
     All votes of the labeler on the item are left out; evidence is thinned as the fit's own posterior. ``known``
     ``(items,)`` is the true class, -1 where unknown.
     """
-    said = np.log(fit.reliabilities.likelihood)[votes.labeler, votes.choice]
+    said = np.log(fit.confusion)[votes.labeler, :, votes.choice]
     pair = votes.item.astype(np.int64) * max(votes.labelers, 1) + votes.labeler
     _, place, count = np.unique(pair, return_inverse=True, return_counts=True)
     own = np.zeros((count.size, votes.classes))
@@ -150,7 +150,7 @@ def without_own(votes: Votes, fit: HierarchicalFit, known: NDArray[np.int64]) ->
     others = fit.evidence[votes.item] - own[place]
     model = HierarchicalDawidSkene()
     left = fit.votes[votes.item] - count[place]
-    posterior = model.posterior(fit.reliabilities.prior, others, left, np.zeros_like(others))
+    posterior = model.posterior(fit.prior, others, left)
     return clamped(posterior, known[votes.item])
 
 

@@ -14,15 +14,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..classes.dawid_skene import softmax
-from ..classes.hierarchical import HierarchicalDawidSkene, Reliabilities
+from ..classes.hierarchical import HierarchicalDawidSkene
 from ..classes.votes import Votes
 from ..columns import Floats
-from ..live_answers import Answered, Evidence, LabelerAccuracy, LiveAnswers
+from ..live_answers import Answered, Evidence, LabelerAccuracy, LiveAnswers, heaviest_first
 
 ALGORITHM = "HierarchicalDawidSkene on steps"
 
-VERSION = "1"
+VERSION = "2"
 """Changes whenever the same answers may give another rating; it is written into every label's provenance."""
+
+MOST_STEPS = 1000
+"""Of a longer scale, `LiveNumbers` knows that its steps are near each other; here each would be a class by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +43,24 @@ class Rated:
     answers: int
     evidence: tuple[Evidence, ...] = ()
 
-    def at_most(self, step: int, low: int) -> float:
-        """Return the chance that the truth is at ``step`` or below, on a scale that begins at ``low``."""
-        return min(sum(self.probabilities[: max(step - low + 1, 0)]), 1.0)
-
 
 class LiveRatings(LiveAnswers[int, Rated, LabelerAccuracy]):
     """Live ratings of a question whose steps are ``low`` to ``high``, both of them steps; items and labelers by name.
 
     For scales of few steps, each answered often: on long ones (`LiveNumbers`) a step is too rare to have a confusion.
+    Raises ValueError for ends that are no whole numbers, and for more than `MOST_STEPS`.
     """
 
     def __init__(self, low: int, high: int, model: HierarchicalDawidSkene | None = None) -> None:
+        ends: dict[str, object] = {"low": low, "high": high}
+        for name, end in ends.items():
+            if isinstance(end, bool) or not isinstance(end, int | np.integer):
+                raise ValueError(f"{name} is {end!r}; expected a whole number")
         if not low < high:
             raise ValueError(f"low is {low} and high is {high}; expected low below high")
-        self.low, self.high = low, high
+        if high - low >= MOST_STEPS:
+            raise ValueError(f"{low} to {high} are {high - low + 1} steps; expected at most {MOST_STEPS}")
+        self.low, self.high = int(low), int(high)
         self._model = model or HierarchicalDawidSkene()
         super().__init__()
         self._adopt((), {})
@@ -66,24 +72,27 @@ class LiveRatings(LiveAnswers[int, Rated, LabelerAccuracy]):
 
     def reliability(self, labeler: str) -> LabelerAccuracy:
         """Return a labeler's chance to name the very step; the crowd's for one never fitted."""
-        row = self._rows.get(labeler)
-        likelihood = self._known_of.population[0] if row is None else self._known_of.likelihood[row]
-        seen = 0.0 if row is None else float(self._known_of.counts[row].sum())
-        accuracy = float(self._known_of.prior @ np.diagonal(likelihood))
-        return self._accuracy(labeler, accuracy, seen + self._model.skill_strength)
+        row = self._rows.get(labeler, len(self._rows))
+        accuracy = float(self._prior @ np.diagonal(self._confusion[row]))
+        return self._accuracy(labeler, accuracy, float(self._seen[row]) + self._model.skill_strength)
+
+    def _settings(self) -> str:
+        return f"low={self.low}, high={self.high}"
 
     def _checked(self, answer: int) -> int:
-        if not np.isfinite(answer) or int(answer) != answer or not self.low <= answer <= self.high:
-            raise ValueError(f"step is {answer}; expected a whole number in {self.low}..{self.high}")
+        said: object = answer
+        number = isinstance(said, int | float | np.number) and not isinstance(said, bool)
+        if not number or answer != np.floor(answer) or not self.low <= answer <= self.high:
+            raise ValueError(f"step is {answer!r}; expected a whole number in {self.low}..{self.high}")
         return int(answer)
 
     def _join(self, votes: Sequence[tuple[str, int]]) -> Rated:
         if not votes:
-            return self._rated(self._known_of.prior, (), np.zeros(0), sure=0.0)
+            return self._rated(self._prior, (), np.zeros(0), sure=0.0)
         rows = [self._rows.get(who, len(self._rows)) for who, _ in votes]
-        spoken = self._log_likelihood[rows, [step - self.low for _, step in votes]]
+        spoken = self._log_confusion[rows, :, [step - self.low for _, step in votes]]
         spoken = spoken / self._model.design_effect(np.array(len(votes)))
-        posterior = softmax(np.log(self._known_of.prior) + np.add.reduce(spoken, axis=0))
+        posterior = softmax(np.log(self._prior) + np.add.reduce(spoken, axis=0))
         lead = int(posterior.argmax())
         rest = np.delete(posterior, lead)
         rest = rest / rest.sum() if rest.sum() > 0.0 else np.full(rest.size, 1.0 / rest.size)
@@ -115,7 +124,7 @@ class LiveRatings(LiveAnswers[int, Rated, LabelerAccuracy]):
             float(np.sqrt(posterior @ (at - expected) ** 2)),
             tuple(posterior.tolist()),
             len(votes),
-            tuple(sorted(parts, key=lambda part: (-part.weight, part.labeler))),
+            heaviest_first(parts),
         )
 
     def _learn(self, answered: Sequence[Answered[int]], labelers: tuple[str, ...]) -> Mapping[str, Floats]:
@@ -131,24 +140,20 @@ class LiveRatings(LiveAnswers[int, Rated, LabelerAccuracy]):
             labelers=len(labelers),
         )
         gold = np.array([-1 if one.truth is None else one.truth - self.low for one in answered])
-        known = self._model.fit(votes, gold=gold).reliabilities
-        return {
-            "likelihood": known.likelihood,
-            "counts": known.counts,
-            "population": known.population,
-            "prior": known.prior,
-        }
+        fit = self._model.fit(votes, gold=gold)
+        return {"confusion": fit.confusion, "stranger": fit.stranger, "seen": fit.seen, "prior": fit.prior}
 
     def _adopt(self, labelers: tuple[str, ...], fitted: Mapping[str, Floats]) -> None:
-        known = self._model.cold(self.steps)
-        if fitted:
-            if "prior" not in fitted or fitted["prior"].shape != (self.steps,):
-                raise ValueError(
-                    f"the saved state is not of ratings in {self.steps} steps; expected one that is"
-                )
-            parts = ("likelihood", "counts", "population", "prior")
-            known = Reliabilities(*(fitted[name] for name in parts))
+        none = np.zeros((0, self.steps, self.steps))
+        known = fitted or {
+            "confusion": none,
+            "stranger": self._model.stranger(none),
+            "seen": np.zeros(0),
+            "prior": np.full(self.steps, 1.0 / self.steps),
+        }
+        # A stranger follows the labelers: whoever is not known speaks as one.
+        self._confusion = np.concatenate([known["confusion"], known["stranger"][None]])
+        self._log_confusion = np.log(self._confusion)
+        self._seen = np.append(known["seen"], 0.0)
+        self._prior = known["prior"]
         super()._adopt(labelers, fitted)
-        self._known_of = known
-        # The population follows the labelers: whoever is not known speaks as one of it.
-        self._log_likelihood = np.log(np.concatenate([known.likelihood, known.population]))
