@@ -125,7 +125,7 @@ def test_gold_is_believed_and_teaches_who_is_reliable(crowd: Any) -> None:
     for model in (DawidSkene(), HierarchicalDawidSkene(), BlockDawidSkene()):
         posterior = model.fit(crowd.votes, gold=gold).posterior
         assert (posterior[gold >= 0, gold[gold >= 0]] == 1.0).all()
-    with pytest.raises(ValueError, match="gold, row 2: 7"):
+    with pytest.raises(ValueError, match=r"gold\[2\] is 7; expected a class in 0..2, or -1"):
         DawidSkene().fit(crowd.votes, gold=[*gold[:2], 7, *gold[3:]])
 
 

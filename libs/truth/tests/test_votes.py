@@ -30,6 +30,50 @@ def test_a_bad_column_is_named_with_its_row(item: Any, labeler: Any, choice: Any
         Votes.of(item, labeler, choice, classes=2)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "complaint"),
+    [
+        ({"classes": 2.0}, "classes is 2.0; expected a whole number in 1..32767"),
+        ({"classes": "2"}, "classes is '2'"),
+        ({"classes": True}, "classes is True"),
+        ({"classes": 0}, "classes is 0"),
+        ({"classes": 2**15}, "classes is 32768"),
+        ({"classes": 2, "items": 1.5}, "items is 1.5"),
+        ({"classes": 2, "items": -1}, "items is -1; expected a whole number in 0..2147483647"),
+        ({"classes": 2, "items": 2**40}, "items is 1099511627776"),
+        ({"classes": 2, "labelers": "3"}, "labelers is '3'"),
+    ],
+)
+def test_a_bad_size_is_named(sizes: Any, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        Votes.of([0], [0], [0], **sizes)
+
+
+def test_a_masked_row_is_no_vote() -> None:
+    with pytest.raises(ValueError, match="column choice has masked rows"):
+        Votes.of([0, 1], [0, 0], np.ma.masked_array([0, 1], mask=[False, True]), classes=2)
+    assert len(Votes.of([0, 1], [0, 0], np.ma.masked_array([0, 1]), classes=2)) == 2
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [(1, 0, 0), (0, 0, 0)],
+        [(0, 1, 0), (0, 0, 0)],
+        [(0, 0, 1), (0, 0, 0)],
+        [(0, 1, 0), (1, 0, 1), (0, 2, 0)],
+    ],
+)
+def test_votes_made_by_hand_must_be_in_order(rows: Any) -> None:
+    def by_hand(rows: Any) -> Votes:
+        item, labeler, choice = np.array(rows).T
+        return Votes(item.astype(np.int32), labeler.astype(np.int32), choice.astype(np.int16), 2, 3, 2)
+
+    with pytest.raises(ValueError, match="not sorted by item, labeler and choice; expected what Votes"):
+        by_hand(rows)
+    assert by_hand(sorted(rows)).incidence().nnz == len(rows)
+
+
 def test_rows_are_put_into_one_order() -> None:
     forward = Votes.of([0, 0, 1], [0, 1, 0], [1, 0, 1], classes=2)
     backward = Votes.of([1, 0, 0], [0, 1, 0], [1, 0, 1], classes=2)

@@ -11,6 +11,7 @@ from scipy.special import gammaln
 from ..columns import Floats
 from .class_fit import SkillFit, reliability_of, shares, voted_mean
 from .dawid_skene import clamp
+from .settings import check_finite, check_rounds
 from .votes import Votes, checked_gold
 
 
@@ -35,6 +36,10 @@ class BWA:
     shrinkage: float = 1.0
     iterations: int = 500
     tolerance: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_finite(self, "precision_votes", "shrinkage", above=0.0)
+        check_rounds(self)
 
     def fit(self, votes: Votes, *, gold: ArrayLike | None = None) -> SkillFit:
         """Fit from majority vote; ``gold`` ``(items,)`` holds known classes, -1 elsewhere."""

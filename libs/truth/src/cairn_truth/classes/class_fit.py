@@ -14,7 +14,7 @@ _BLOCK = 1 << 16
 """Numbers that are normalised at a time, half a megabyte."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ClassFit:
     """What a crowd's votes on classes come to, whichever method joined them.
 
@@ -32,14 +32,14 @@ class ClassFit:
     iterations: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SkillFit(ClassFit):
     """``skill`` (labelers,): one number a labeler, in the method's own units."""
 
     skill: Floats
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ConfusionFit(ClassFit):
     """``confusion`` (labelers, truth, answer): chance of each answer given each truth."""
 

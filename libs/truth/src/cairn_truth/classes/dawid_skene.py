@@ -18,6 +18,7 @@ from .class_fit import (
     shares,
     voted_mean,
 )
+from .settings import check_rounds
 from .votes import Votes, checked_gold
 
 _LEAST = 1e-10
@@ -44,12 +45,15 @@ class DawidSkene:
     """Maximum likelihood by expectation-maximisation (Dawid & Skene, Applied Statistics 28, 1979).
 
     Truth j of an item is drawn from the class prior p_j; labeler l answers k with probability pi_l[j, k],
-    independently given the truth. No priors: with few answers a labeler, prefer `HierarchicalDawidSkene`.
-    Cost: ``iterations * votes * classes``.
+    independently given the truth. No priors: with few answers a labeler, prefer `BlockDawidSkene`.
+    Cost: ``iterations * (votes * classes + labelers * classes^2)``.
     """
 
     iterations: int = 100
     tolerance: float = 1e-5
+
+    def __post_init__(self) -> None:
+        check_rounds(self)
 
     def fit(self, votes: Votes, *, gold: ArrayLike | None = None) -> ConfusionFit:
         """Fit from majority vote; ``gold`` ``(items,)`` holds known classes, -1 elsewhere."""

@@ -11,6 +11,7 @@ from ..columns import Floats
 from .bayes import divergence, expected_log
 from .class_fit import ConfusionFit, mass, moved, normalise, reliability_of, shares
 from .dawid_skene import clamp
+from .settings import check_finite, check_rounds, check_whole
 from .votes import Votes, checked_gold
 
 
@@ -31,7 +32,7 @@ class EBCC:
     mixture without randomness; further restarts draw from the given generator. For ten answers an item and
     more; with fewer, subtypes are guesses, a higher bound need not be a better label (`web` in the README),
     and with one answer an item whole classes may merge. Memory: ``items * classes * M + labelers * classes^2
-    * M``; cost: ``restarts * iterations * votes * classes * M``.
+    * M``; cost: ``restarts * iterations * M * (votes * classes + labelers * classes^2)``.
     """
 
     subtypes: int = 10
@@ -42,6 +43,11 @@ class EBCC:
     restarts: int = 1
     iterations: int = 500
     tolerance: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_whole(self, "subtypes", "restarts")
+        check_finite(self, "subtype_votes", "right_votes", "wrong_votes", "prior_votes", above=0.0)
+        check_rounds(self)
 
     def fit(
         self, votes: Votes, *, gold: ArrayLike | None = None, rng: np.random.Generator | None = None

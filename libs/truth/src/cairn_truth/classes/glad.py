@@ -11,10 +11,11 @@ from scipy.special import log_expit
 
 from ..columns import Floats
 from .class_fit import SkillFit, normalise, reliability_of, weighted_tally
+from .settings import check_finite, check_rounds, check_whole
 from .votes import Votes, checked_gold
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GLADFit(SkillFit):
     """``skill`` is the ability alpha (labelers,), below 0 for an adversary; ``easiness`` is beta > 0 (items,)."""
 
@@ -41,6 +42,11 @@ class GLAD:
     ascent: int = 25
     iterations: int = 100
     tolerance: float = 1e-5
+
+    def __post_init__(self) -> None:
+        check_finite(self, "mean")
+        check_whole(self, "ascent")
+        check_rounds(self)
 
     def fit(self, votes: Votes, *, gold: ArrayLike | None = None) -> GLADFit:
         """Fit from equal abilities and easiness; ``gold`` ``(items,)`` holds known classes, -1 elsewhere."""

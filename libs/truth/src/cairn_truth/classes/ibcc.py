@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from .bayes import divergence, expected_log
 from .class_fit import ConfusionFit, mass, moved, normalise, reliability_of, shares
 from .dawid_skene import clamp
+from .settings import check_finite, check_rounds
 from .votes import Votes, checked_gold
 
 
@@ -24,7 +25,8 @@ class IBCC:
     E log confusion), and Dirichlets of prior plus expected counts. ``confusion`` (labelers, truth, answer) and
     ``prior`` are posterior means; ``log_likelihood`` is the lower bound on the log evidence. Defaults and end
     (no posterior moved by ``tolerance``) are Li, Rubinstein & Cohn's. The priors keep a labeler with few votes
-    near the mean, so it degrades more gently than `DawidSkene`. Cost: ``iterations * votes * classes``.
+    near the mean, so it degrades more gently than `DawidSkene`. Cost: ``iterations *
+    (votes * classes + labelers * classes^2)``.
     """
 
     right_votes: float = 4.0
@@ -32,6 +34,10 @@ class IBCC:
     prior_votes: float = 1.0
     iterations: int = 500
     tolerance: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_finite(self, "right_votes", "wrong_votes", "prior_votes", above=0.0)
+        check_rounds(self)
 
     def fit(self, votes: Votes, *, gold: ArrayLike | None = None) -> ConfusionFit:
         """Fit from majority vote; ``gold`` ``(items,)`` holds known classes, -1 elsewhere."""

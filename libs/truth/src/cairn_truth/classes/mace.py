@@ -10,10 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from ..columns import Floats
 from .bayes import divergence, expected_log
 from .class_fit import SkillFit, normalise, reliability_of, weighted_tally
+from .settings import check_finite, check_rounds, check_whole
 from .votes import Votes, checked_gold
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MACEFit(SkillFit):
     """``skill`` is the competence theta (labelers,); ``strategy`` xi (labelers, classes): answers when spamming."""
 
@@ -42,6 +43,12 @@ class MACE:
     restarts: int = 1
     iterations: int = 50
     tolerance: float = 1e-6
+
+    def __post_init__(self) -> None:
+        check_finite(self, "competence_votes", "strategy_votes", above=0.0)
+        check_whole(self, "restarts")
+        # With none the start is told, which is no posterior yet.
+        check_rounds(self, least=0)
 
     def fit(
         self, votes: Votes, *, gold: ArrayLike | None = None, rng: np.random.Generator | None = None

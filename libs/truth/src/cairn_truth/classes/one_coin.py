@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from .class_fit import SkillFit, expected_right, normalise, reliability_of, shares, voted_mean, weighted_tally
 from .dawid_skene import clamp
+from .settings import check_rounds
 from .votes import Votes, checked_gold
 
 _LEAST = 1e-10
@@ -29,6 +30,9 @@ class OneCoinDawidSkene:
 
     iterations: int = 100
     tolerance: float = 1e-5
+
+    def __post_init__(self) -> None:
+        check_rounds(self)
 
     def fit(self, votes: Votes, *, gold: ArrayLike | None = None) -> SkillFit:
         """Fit from majority vote; ``gold`` ``(items,)`` holds known classes, -1 elsewhere."""

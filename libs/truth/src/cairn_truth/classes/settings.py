@@ -7,12 +7,12 @@ from numbers import Integral, Real
 from typing import Any
 
 
-def check_whole(method: Any, *names: str) -> None:
-    """Check settings that count something. Raises ValueError naming the first that is no whole number of at least 1."""
+def check_whole(method: Any, *names: str, least: int = 1) -> None:
+    """Check settings that count something. Raises ValueError naming the first that is not whole, or below ``least``."""
     for name in names:
         value: object = getattr(method, name)
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-            raise ValueError(f"{name} is {value!r}; expected a whole number, at least 1")
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+            raise ValueError(f"{name} is {value!r}; expected a whole number, at least {least}")
 
 
 def check_finite(
@@ -33,12 +33,13 @@ def check_finite(
             raise ValueError(f"{name} is {value!r}; expected a finite number{_among(bounds)}")
 
 
-def check_rounds(method: Any) -> None:
+def check_rounds(method: Any, least: int = 1) -> None:
     """Check when a method ends: after ``iterations``, or where it moved by less than ``tolerance``.
 
-    A tolerance of minus infinity never ends it. Raises ValueError naming the one that is of no sense.
+    Iterations are at least ``least``; a tolerance of minus infinity never ends it. Raises ValueError naming the one that
+    is of no sense.
     """
-    check_whole(method, "iterations")
+    check_whole(method, "iterations", least=least)
     if method.tolerance != -math.inf:
         check_finite(method, "tolerance")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,12 +17,13 @@ _MOST_SILENT = 64
 """Votes are counted by item unless there are so many times more items than votes: the count would be mostly zeros."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Votes:
     """Who chose which class for which item: three columns of one length ``n``.
 
     ``item`` int32, ``labeler`` int32, ``choice`` int16, each counted from 0; `of` checks and converts. Rows are
-    sorted by (item, labeler, choice), so that the same votes in any order are the same object to every sum.
+    sorted by (item, labeler, choice), so that the same votes in any order are the same object to every sum. Raises
+    ValueError where they are not, for then nothing that is made of them would be right.
     """
 
     item: NDArray[np.int32]
@@ -32,6 +32,12 @@ class Votes:
     items: int
     labelers: int
     classes: int
+
+    def __post_init__(self) -> None:
+        if not (self.item.size == self.labeler.size == self.choice.size and self._in_order()):
+            raise ValueError(
+                "the rows are not sorted by item, labeler and choice; expected what Votes.of returns"
+            )
 
     @classmethod
     def of(
@@ -46,11 +52,13 @@ class Votes:
     ) -> Votes:
         """Check the columns and sort them; ``items`` and ``labelers`` default to one more than the largest id.
 
-        Raises ValueError naming the column and the row of the first value that is not a whole number in range.
+        Raises ValueError naming a size that is none, and the column and the row of the first value that is not a whole
+        number in range.
         """
-        if not 1 <= classes <= np.iinfo(np.int16).max:
-            raise ValueError(f"classes is {classes}; expected 1..{np.iinfo(np.int16).max}")
         most = int(np.iinfo(np.int32).max)
+        classes = _size("classes", classes, 1, int(np.iinfo(np.int16).max))
+        items = None if items is None else _size("items", items, 0, most)
+        labelers = None if labelers is None else _size("labelers", labelers, 0, most)
         by_item = _column("item", item, items if items is not None else most)
         by_labeler = _column("labeler", labeler, labelers if labelers is not None else most)
         chosen = _column("choice", choice, classes).astype(np.int16)
@@ -66,6 +74,15 @@ class Votes:
 
     def __len__(self) -> int:
         return int(self.item.size)
+
+    def _in_order(self) -> bool:
+        """Return whether no row is less than the one before it."""
+        less = np.zeros(max(len(self) - 1, 0), dtype=bool)
+        alike = ~less
+        for column in (self.item, self.labeler, self.choice):
+            less |= alike & (column[1:] < column[:-1])
+            alike &= column[1:] == column[:-1]
+        return not less.any()
 
     def per_item(self) -> NDArray[np.int64]:
         """Return the number of votes on each item, ``(items,)``."""
@@ -101,27 +118,21 @@ class Votes:
 
 
 def checked_gold(gold: ArrayLike | None, items: int, classes: int) -> NDArray[np.int64]:
-    """Return the known class of each item ``(items,)``, -1 where it is unknown.
+    """Return the known class of each item ``(items,)``, -1 where it is unknown or masked.
 
-    Raises ValueError naming the row that holds anything else.
+    Raises ValueError naming the element that is anything else.
     """
     if gold is None:
         return np.full(items, -1, dtype=np.int64)
+    if isinstance(gold, np.ma.MaskedArray):
+        gold = gold.filled(-1)
     known = whole_numbers("gold", gold, -1)
     if known.shape != (items,):
         raise ValueError(f"gold has shape {known.shape}; expected ({items},), -1 where the truth is unknown")
     bad = np.flatnonzero(known >= classes)
     if bad.size:
-        raise ValueError(f"gold, row {bad[0]}: {known[bad[0]]} is not a class in 0..{classes - 1} nor -1")
+        raise ValueError(f"gold[{bad[0]}] is {known[bad[0]]}; expected a class in 0..{classes - 1}, or -1")
     return known
-
-
-def ranks(keys: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
-    """Return each key's place among the sorted keys, and the sorted keys: ids that no order of arrival moved."""
-    order = sorted(range(len(keys)), key=keys.__getitem__)
-    rank = np.empty(len(keys), dtype=np.int64)
-    rank[order] = np.arange(len(keys))
-    return rank, [keys[i] for i in order]
 
 
 def _by_counting(
@@ -159,7 +170,16 @@ def _place(row: NDArray[np.integer], column: NDArray[np.integer], width: int) ->
     return place
 
 
+def _size(name: str, value: object, least: int, most: int) -> int:
+    """Return how many there are. Raises ValueError for what is no whole number in range."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:
+        raise ValueError(f"{name} is {value!r}; expected a whole number in {least}..{most}")
+    return int(value)
+
+
 def _column(name: str, values: ArrayLike, below: int) -> NDArray[np.integer]:
+    if np.ma.is_masked(values):
+        raise ValueError(f"column {name} has masked rows; expected a whole number in each")
     array = as_array(f"column {name}", values)
     if array.ndim != 1:
         raise ValueError(f"column {name} must be one-dimensional, not of shape {array.shape}")

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..columns import Floats
 from .class_fit import SkillFit, reliability_of, shares, voted_mean, weighted_tally
 from .dawid_skene import clamp
+from .settings import check_finite, check_whole
 from .votes import Votes, checked_gold
 
 
@@ -44,6 +45,10 @@ class ZeroBasedSkill:
     iterations: int = 100
     rate: float = 1.0
     halve_every: int = 20
+
+    def __post_init__(self) -> None:
+        check_whole(self, "iterations", "halve_every")
+        check_finite(self, "rate", above=0.0)
 
     def fit(self, votes: Votes, *, gold: ArrayLike | None = None) -> SkillFit:
         """Weigh; ``gold`` ``(items,)`` holds known classes, -1 elsewhere: they are agreed with, and kept."""
