@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from cairn_truth import (
     BlockDawidSkene,
     DawidSkene,
-    HierarchicalDawidSkene,
     LiveChoices,
     LiveClasses,
     LiveNumbers,
@@ -99,13 +98,10 @@ ENTRIES: Mapping[str, tuple[Callable[..., Any], Mapping[str, Column]]] = {
             "choice": Column(CHOICE, whole=True),
         },
     ),
-    **{
-        f"{type(model).__name__}.fit": (
-            lambda population, model=model: model.fit(VOTES, population=population),
-            {"population": Column(np.array([0, 0, 1]), whole=True)},
-        )
-        for model in (HierarchicalDawidSkene(), BlockDawidSkene())
-    },
+    "BlockDawidSkene.fit": (
+        lambda population: BlockDawidSkene().fit(VOTES, population=population),
+        {"population": Column(np.array([0, 0, 1]), whole=True)},
+    ),
     "DawidSkene.fit": (
         lambda gold: DawidSkene().fit(VOTES, gold=gold),
         {"gold": Column(np.full(VOTES.items, 0), whole=True)},
