@@ -29,12 +29,13 @@ setup: .venv/.ready ## Make .venv with everything in it, the cairn command inclu
 	@echo "setup: fetching the installer (uv, pinned by hash)"
 	@awk '/^uv==/ {on = 1} on && /^[^ ]/ && !/^uv==/ {exit} on' requirements.lock > .venv/uv.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
-	@echo "setup: fetching and compiling the packages of requirements.lock (each pinned by hash)"
-	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
+	@echo "setup: fetching the packages of requirements.lock (each pinned by hash)"
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	@echo "setup: linking Cairn's own packages"
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --offline --no-deps --no-build-isolation \
 	  $(foreach member,$(MEMBERS),-e $(dir $(member)))
-	@$(BIN)/python -m compileall -q $(wildcard libs/*/src services/*/src)
+	@echo "setup: compiling all but the packages' own tests"
+	@$(BIN)/python -m compileall -q -j 0 -x '/tests/' .venv/lib $(wildcard libs/*/src services/*/src)
 	@touch $@
 	@echo "setup: done; the cairn command is $(BIN)/cairn"
 
