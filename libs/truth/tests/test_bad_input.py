@@ -355,7 +355,7 @@ def test_a_share_summed_in_short_floats_is_put_back_into_its_range() -> None:
     "call",
     [
         lambda bad: decide(np.array([0.5, 0.5]), 3, StopPolicy(), correlation=bad),
-        lambda bad: expected_gain(0.5, 3, correlation=0.1, information=bad),
+        lambda bad: expected_gain([0.5], 3, correlation=0.1, information=bad),
         lambda bad: StopPolicy(target_confidence=bad),
         lambda bad: StopPolicy(answer_cost=bad),
         lambda bad: choose_threshold([0.5], [0.0], alpha=bad, delta=0.1),

@@ -58,6 +58,17 @@ def test_nothing_to_learn_from_changes_nothing() -> None:
     assert IsotonicCalibration.fit([], []).apply([0.1, 0.9]).tolist() == [0.5, 0.5]
 
 
+def test_a_lucky_few_make_nobody_certain() -> None:
+    fit = TemperatureScaling.fit([[0.6, 0.4]] * 24, [0] * 24)
+    assert 0.9 < fit.apply([[0.6, 0.4]])[0, 0] < 0.99
+    chance = np.random.default_rng(0)
+    for _ in range(100):
+        said = chance.uniform(0.6, 0.95, 30)
+        right = chance.random(30) < 0.97
+        found = TemperatureScaling.fit(np.column_stack([said, 1.0 - said]), np.where(right, 0, 1))
+        assert found.apply([[0.8, 0.2]])[0, 0] < 0.9999
+
+
 def test_certainties_stay_numbers() -> None:
     fit = TemperatureScaling.fit([[1.0, 0.0], [0.0, 1.0]], [0, 0])
     assert np.isfinite(fit.apply([[1.0, 0.0], [0.0, 1.0]])).all()
@@ -136,3 +147,39 @@ def test_bad_numbers_are_named() -> None:
         TemperatureScaling(1.0).apply([[0.5, float("nan")]])
     with pytest.raises(ValueError, match="3 classes; expected 2"):
         IsotonicClasses.fit([[0.5, 0.5]], [0]).apply([[0.3, 0.3, 0.4]])
+
+
+@pytest.mark.parametrize("bad", [[[0.0, 0.0]], [[0.7, 0.7]], [[1e308, 1e308]]])
+def test_rows_that_are_no_distributions_are_named(bad: list[list[float]]) -> None:
+    good = [[0.5, 0.5]]
+    for call in (
+        lambda: TemperatureScaling.fit(good + bad, [0, 0]),
+        lambda: TemperatureScaling(2.0).apply(good + bad),
+        lambda: IsotonicClasses.fit(good + bad, [0, 1]),
+        lambda: IsotonicClasses.fit([[0.5, 0.5]] * 4, [0, 1, 0, 1]).apply(good + bad),
+    ):
+        with pytest.raises(ValueError, match=r"probabilities\[1\] sums to"):
+            call()
+    with pytest.raises(ValueError, match=r"truth\[0\] sums to 0.4"):
+        TemperatureScaling.fit(good, [[0.2, 0.2]])
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_temperature_that_is_none_is_refused(temperature: float) -> None:
+    with pytest.raises(ValueError, match="temperature is"):
+        TemperatureScaling(temperature)
+
+
+@pytest.mark.parametrize("bins", [0, -1, 2.5])
+def test_bins_are_counted(bins: int) -> None:
+    for judge in (expected_calibration_error, reliability_diagram):
+        with pytest.raises(ValueError, match="bins is"):
+            judge([0.5], [1], bins=bins)
+
+
+def test_a_diagram_counts_and_refuses_what_it_cannot_count() -> None:
+    with pytest.raises(ValueError, match="level is 2"):
+        reliability_diagram([0.5], [1], level=2)
+    with pytest.raises(ValueError, match=r"right\[1\] is 0.4; expected 0 or 1"):
+        reliability_diagram([0.5, 0.5], [1, 0.4])
+    assert expected_calibration_error([0.5, 0.5], [0.6, 0.4]) == pytest.approx(0.0)

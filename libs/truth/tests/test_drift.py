@@ -100,6 +100,19 @@ def test_what_cannot_be_compared_is_named() -> None:
         embedding_drift(fine, fine, chance, permutations=99)
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [{"significance": 5.0}, {"significance": 0.0}, {"min_items": 0}, {"sample": 0}, {"permutations": 0}],
+)
+def test_numbers_of_no_sense_are_named(bad: dict[str, float]) -> None:
+    name, chance = next(iter(bad)), np.random.default_rng(0)
+    with pytest.raises(ValueError, match=f"{name} is"):
+        embedding_drift(np.zeros((60, 3)), np.zeros((60, 3)), chance, **bad)  # type: ignore[arg-type]
+    if name in {"significance", "min_items"}:
+        with pytest.raises(ValueError, match=f"{name} is"):
+            score_drift([], [], **bad)  # type: ignore[arg-type]
+
+
 @settings(max_examples=50)
 @given(st.integers(0, 300), st.data())
 def test_an_audit_stops_what_its_bound_no_longer_covers(items: int, data: st.DataObject) -> None:

@@ -135,6 +135,23 @@ def test_bad_numbers_are_named() -> None:
         choose_threshold([0.5, float("nan")], [0, 0], alpha=0.1, delta=0.1)
     with pytest.raises(ValueError, match=r"error_probability\[0\] is 2"):
         choose_threshold([0.5], [2], alpha=0.1, delta=0.1)
+    with pytest.raises(ValueError, match=r"posterior\[0\] sums to 0.2; expected 1"):
+        model_errors([[0.1, 0.1], [0.9, 0.1]], [0, 0])
+    with pytest.raises(ValueError, match=r"share is 1\.5"):
+        LetThrough(share=1.5)
+    with pytest.raises(ValueError, match="rounds is -1"):
+        LetThrough(rounds=-1)
+
+
+@pytest.mark.parametrize("bad", [0.5, math.nan])
+def test_what_is_counted_is_whole(bad: int) -> None:
+    for bound in (clopper_pearson_upper, clopper_pearson_lower):
+        with pytest.raises(ValueError, match="errors is"):
+            bound(bad, 10, 0.1)
+        with pytest.raises(ValueError, match="n is"):
+            bound(0, bad, 0.1)
+    with pytest.raises(ValueError, match="round_number is"):
+        spend(0.1, bad)
 
 
 def _retrained(chance: np.random.Generator, items: int, accuracy: float) -> tuple[np.ndarray, np.ndarray]:
@@ -155,7 +172,7 @@ def test_with_retraining_all_that_was_ever_let_through_keeps_the_promise(
         everything = chance.permutation(items)[: sampled + (pool_items or items - sampled)]
         sample, pool = everything[:sampled], everything[sampled:]
         waiting, open_items, errors = np.ones(sampled, bool), np.ones(pool.size, bool), 0.0
-        seen, before = np.zeros(0), np.zeros(0)
+        earlier = LetThrough()
         for accuracy in (0.3, 0.5, 0.6, 0.7):
             score, wrong = _retrained(chance, items, accuracy)
             votes = np.where(chance.random(sampled) < people_err, 1 - wrong[sample], wrong[sample])
@@ -167,13 +184,11 @@ def test_with_retraining_all_that_was_ever_let_through_keeps_the_promise(
                 alpha=alpha,
                 delta=delta,
                 prior_error=prior[waiting],
-                earlier=LetThrough(seen, before),
+                earlier=earlier,
                 pool_items=pool_items,
             )
-            through = waiting & (score[sample] >= decision.threshold)
-            seen = np.concatenate([seen, doubt[through]])
-            before = np.concatenate([before, prior[through]])
-            waiting &= ~through
+            earlier = decision.let_through
+            waiting &= score[sample] < decision.threshold
             auto = open_items & (score[pool] >= decision.threshold)
             errors += wrong[pool][auto].sum()
             open_items &= ~auto
@@ -184,9 +199,126 @@ def test_with_retraining_all_that_was_ever_let_through_keeps_the_promise(
     assert covered / runs > 0.25
 
 
+def _ever_passes(seed: int, versions: int, *, shared: bool) -> bool:
+    """Whether any of these versions passes, whose scores tell nothing and whose error is just too high."""
+    chance, earlier = np.random.default_rng(seed), LetThrough()
+    for _ in range(versions):
+        wrong = (chance.random(400) < 0.0525).astype(np.float64)
+        decision = choose_threshold(chance.random(400), wrong, alpha=0.05, delta=0.05, earlier=earlier)
+        if decision.allows_any:
+            return True
+        earlier = decision.let_through if shared else LetThrough()
+    return False
+
+
+@pytest.mark.parametrize(("shared", "breaks"), [(True, False), (False, True)])
+def test_versions_that_err_anew_share_delta(shared: bool, breaks: bool) -> None:
+    """Each version's luck is its own: with the same delta for each, one of 15 passes far too often."""
+    broken = float(np.mean([_ever_passes(seed, 15, shared=shared) for seed in range(100)]))
+    assert (broken > 2 * 0.05) == breaks
+    assert breaks or broken <= 0.05
+
+
+def _hard_among_easy(seed: int, versions: int, easy_error: float) -> tuple[bool, float]:
+    """Whether versions that err anew, on easy items too seldom and on hard ones too often, ever let too many errors
+    through, and what share of all items they do."""
+    chance, n, share = np.random.default_rng(seed), 1000, 0.4
+    easy = chance.random(n) < share
+    waiting, earlier, broken = np.ones(n, bool), LetThrough(), False
+    left = {True: share, False: 1.0 - share}  # of an endless pool, by whether they are easy
+    for _ in range(versions):
+        wrong = chance.random(n) < np.where(easy, easy_error, 0.09)
+        score = easy + chance.random(n)
+        decision = choose_threshold(
+            score[waiting], wrong[waiting].astype(float), alpha=0.05, delta=0.1, earlier=earlier
+        )
+        earlier = decision.let_through
+        waiting &= score < decision.threshold
+        left[True] *= min(max(decision.threshold - 1.0, 0.0), 1.0)
+        left[False] *= min(max(decision.threshold, 0.0), 1.0)
+        went = share - left[True], 1.0 - share - left[False]
+        broken |= easy_error * went[0] + 0.09 * went[1] > 0.05 * sum(went) + 1e-12
+    return broken, sum(went)
+
+
+@pytest.mark.parametrize(("easy_error", "reached"), [(0.045, 0.01), (0.02, 0.4)])
+def test_what_was_won_on_easy_items_is_not_lost_on_hard_ones(easy_error: float, reached: float) -> None:
+    found = np.array([_hard_among_easy(seed, 10, easy_error) for seed in range(40)])
+    broken, covered = found.mean(axis=0)
+    assert broken <= 0.1
+    assert covered > reached
+
+
+def test_looks_at_a_growing_sample_are_rounds() -> None:
+    """A model that errs just too often, whatever its score, is looked at again and again."""
+    passed = 0
+    for seed in range(100):
+        chance, earlier = np.random.default_rng(seed), LetThrough()
+        score, wrong = chance.random(1500), (chance.random(1500) < 0.0505).astype(np.float64)
+        for size in (100, 150, 225, 340, 500, 750, 1100, 1500):
+            look = choose_threshold(score[:size], wrong[:size], alpha=0.05, delta=0.1, earlier=earlier)
+            earlier = look.let_through
+            passed += look.allows_any
+            if look.allows_any:
+                break
+    assert passed <= 10
+
+
+def test_a_round_that_passes_hands_its_share_on_and_one_that_fails_has_lost_it() -> None:
+    score, right = np.full(300, 0.9), np.zeros(300)
+    first = choose_threshold(score, right, alpha=0.05, delta=0.1, earlier=LetThrough())
+    assert first.delta == spend(0.1, 1)
+    second = choose_threshold(score, right + 1, alpha=0.05, delta=0.1, earlier=first.let_through)
+    assert second.delta == pytest.approx(spend(first.delta, 1)), "shares what the first had"
+    assert not second.allows_any
+    third = choose_threshold(score, right, alpha=0.05, delta=0.1, earlier=second.let_through)
+    assert third.delta == pytest.approx(spend(first.delta, 2))
+    assert third.let_through.rounds == 0
+    assert np.size(third.let_through.error_probability) == 600
+
+    alone = choose_threshold(score, right + 1, alpha=0.05, delta=0.1)
+    assert alone.delta == 0.1, "the only round has all of it"
+    with pytest.raises(ValueError, match="took all of delta"):
+        choose_threshold(score, right, alpha=0.05, delta=0.1, earlier=alone.let_through)
+
+
+def test_when_nothing_passes_what_is_told_is_of_those_let_through_before() -> None:
+    decision = choose_threshold([], [], alpha=0.05, delta=0.1, earlier=LetThrough(np.zeros(300)))
+    assert (decision.coverage, decision.selected, decision.allows_any) == (1.0, 0, False)
+    assert decision.upper_bound == upper_bound(np.zeros(300), spend(0.1, 1), prior_error=np.full(300, 0.5))
+    nothing = choose_threshold([], [], alpha=0.05, delta=0.1)
+    assert (nothing.coverage, nothing.upper_bound) == (0.0, 1.0)
+
+
+def test_a_threshold_may_be_chosen_among_given_ones() -> None:
+    score, wrong = np.linspace(1.0, 0.0, 500), np.zeros(500)
+    among = [0.9, 0.5, 0.25, 2.0]
+    assert choose_threshold(score, wrong, alpha=0.05, delta=0.1, among=among).threshold == 0.25
+    assert choose_threshold(score, wrong, alpha=0.05, delta=0.1, among=among).passing.tolist() == [0.25, 0.5]
+    before = LetThrough(np.zeros(300))
+    none_more = choose_threshold(score, wrong + 1, alpha=0.05, delta=0.1, earlier=before, among=among)
+    assert (none_more.threshold, none_more.selected) == (2.0, 0), "those before are as right as they were"
+    assert not choose_threshold(score, wrong, alpha=0.05, delta=0.1, among=[]).allows_any
+
+
+def test_all_thresholds_that_pass_are_told() -> None:
+    score, wrong = _pool(2, 1500)
+    decision = choose_threshold(score, wrong, alpha=0.1, delta=0.1)
+    assert decision.passing[0] == decision.threshold
+    assert (np.diff(decision.passing) > 0).all()
+    told = {step.threshold: step.passed for step in decision.tested}
+    assert all(passed == (threshold in decision.passing) for threshold, passed in told.items())
+
+
+def test_prior_errors_are_given_for_all_or_none() -> None:
+    before = LetThrough(np.zeros(300))
+    with pytest.raises(ValueError, match="prior_error is given for some"):
+        choose_threshold([0.5], [0.1], alpha=0.1, delta=0.1, prior_error=[0.5], earlier=before)
+
+
 def test_what_was_let_through_before_counts_with_what_comes() -> None:
     score, wrong = np.linspace(1.0, 0.0, 400), np.zeros(400)
-    alone = choose_threshold(score, wrong, alpha=0.05, delta=0.1)
+    alone = choose_threshold(score, wrong, alpha=0.05, delta=spend(0.1, 1))
     good = choose_threshold(score[:60], wrong[:60], alpha=0.05, delta=0.1, earlier=LetThrough(np.zeros(340)))
     assert good.coverage == alone.coverage == 1.0
     assert good.upper_bound == pytest.approx(alone.upper_bound)
@@ -221,6 +353,15 @@ def test_a_small_pool_asks_for_more_evidence() -> None:
     assert small.selected < huge.selected == endless.selected
     with pytest.raises(ValueError, match="pool_items is 0"):
         choose_threshold(score, wrong, alpha=0.1, delta=0.1, pool_items=0)
+    with pytest.raises(ValueError, match="pool_items is nan"):
+        choose_threshold(score, wrong, alpha=0.1, delta=0.1, pool_items=math.nan)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("pool_items", [1, 3])
+def test_of_a_handful_that_is_left_nothing_can_be_said(pool_items: int) -> None:
+    decision = choose_threshold([0.9] * 1000, [0.0] * 1000, alpha=0.05, delta=0.1, pool_items=pool_items)
+    assert not decision.allows_any
+    assert 0.05 < decision.upper_bound <= 1.0
 
 
 @given(st.floats(0.01, 0.3), st.floats(0.001, 0.3))

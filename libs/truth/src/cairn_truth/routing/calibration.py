@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy import optimize
 
 from ..columns import as_array, numbers, shares, whole_numbers
 from .thresholds import clopper_pearson_lower, clopper_pearson_upper
-from .wager import finite
+from .wager import check_distributions, check_probability, finite
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -21,6 +22,10 @@ _LEAST_PROBABILITY = 1e-12
 _TEMPERATURES = (0.02, 50.0)
 """Beyond these a model says all or nothing, and its labels are too few to tell more."""
 
+_COMMON_FACTOR = 3.0
+"""By so much, either way, confidences are commonly off (Guo et al. 2017 report temperatures from 1 to 3): the standard
+deviation of the prior on the logarithm of a temperature is that of this factor. A few hundred labels outweigh it."""
+
 _DOUBT = 1.0
 """One answer's worth of the common rate is mixed into every step of an isotonic fit: no confidence of 0 or 1 on a few."""
 
@@ -28,9 +33,10 @@ _DOUBT = 1.0
 def expected_calibration_error(confidence: ArrayLike, right: ArrayLike, *, bins: int = 10) -> float:
     """Return the mean gap between confidence and accuracy over equal-width bins (Naeini et al., AAAI 2015).
 
-    ``confidence`` ``(n,)`` in 0..1, ``right`` ``(n,)`` whether the answer was. Nothing to judge gives 0.
+    ``confidence`` ``(n,)`` in 0..1, ``right`` ``(n,)`` whether the answer was, or how probably. Nothing to judge gives 0.
     """
     stated, correct = _judged(confidence, right)
+    _check_bins(bins)
     if stated.size == 0:
         return 0.0
     gap = np.bincount(_bin_of(stated, bins), weights=stated - correct, minlength=bins)
@@ -58,10 +64,15 @@ def reliability_diagram(
 ) -> ReliabilityDiagram:
     """Return the reliability diagram of ``confidence`` ``(n,)`` and ``right`` ``(n,)``.
 
-    ``level`` is that of the two-sided intervals (Clopper & Pearson 1934). Raises ValueError for other shapes and for
-    confidences outside [0, 1].
+    ``level`` is that of the two-sided intervals (Clopper & Pearson 1934). Raises ValueError for other shapes, for
+    confidences outside [0, 1], and for ``right`` other than 0 and 1: the intervals count.
     """
     stated, correct = _judged(confidence, right)
+    _check_bins(bins)
+    check_probability("level", level)
+    between = np.flatnonzero((correct != 0.0) & (correct != 1.0))
+    if between.size:
+        raise ValueError(f"right[{between[0]}] is {correct[between[0]]}; expected 0 or 1")
     place = _bin_of(stated, bins)
     items = np.bincount(place, minlength=bins)
     rights = np.bincount(place, weights=correct, minlength=bins)
@@ -88,13 +99,17 @@ class TemperatureScaling:
 
     temperature: float
 
+    def __post_init__(self) -> None:
+        if not 0.0 < self.temperature < math.inf:
+            raise ValueError(f"temperature is {self.temperature}; expected a finite number above 0")
+
     @classmethod
     def fit(cls, probabilities: ArrayLike, truth: ArrayLike) -> TemperatureScaling:
-        """Return the temperature of the greatest likelihood.
+        """Return the temperature of the greatest posterior probability, whose prior says that it is near 1.
 
         ``probabilities`` ``(n, classes)`` were not fitted on these items; ``truth`` is a class index ``(n,)`` or people's
         posterior ``(n, classes)``. No items leave the probabilities as they are. Raises ValueError for other shapes,
-        negative or non-finite numbers, and classes outside the table.
+        rows that are no distributions, and classes outside the table.
         """
         logs, target = _logs(probabilities), _targets(truth, probabilities)
         if not len(logs):
@@ -104,7 +119,8 @@ class TemperatureScaling:
             scaled = logs * np.exp(-log_temperature)
             top = scaled.max(axis=1, keepdims=True)
             total = np.log(np.exp(scaled - top).sum(axis=1)) + top[:, 0]
-            return float((total - (target * scaled).sum(axis=1)).mean())
+            likelihood = float((total - (target * scaled).sum(axis=1)).sum())
+            return likelihood + 0.5 * (log_temperature / math.log(_COMMON_FACTOR)) ** 2
 
         found = optimize.minimize_scalar(loss, bounds=np.log(_TEMPERATURES), method="bounded")
         return cls(float(np.exp(found.x)))
@@ -177,6 +193,11 @@ class IsotonicClasses:
         return np.asarray(raised / raised.sum(axis=1, keepdims=True))
 
 
+def _check_bins(bins: int) -> None:
+    if whole_numbers("bins", bins) < 1:
+        raise ValueError(f"bins is {bins}; expected 1 or more")
+
+
 def _bin_of(stated: Floats, bins: int) -> Ints:
     return np.minimum((stated * bins).astype(np.int64), bins - 1)
 
@@ -197,7 +218,7 @@ def _judged(
 
 
 def _logs(probabilities: ArrayLike) -> Floats:
-    """Return the logarithms of the probabilities ``(n, classes)``, made to sum to 1."""
+    """Return the logarithms of the probabilities ``(n, classes)``, made to sum to 1 without any rounding."""
     table = numbers("probabilities", probabilities)
     if table.ndim != 2 or table.shape[1] == 0:
         raise ValueError(f"probabilities have shape {table.shape}; expected (n, classes)")
@@ -207,6 +228,7 @@ def _logs(probabilities: ArrayLike) -> Floats:
         raise ValueError(
             f"probabilities[{row}, {column}] is {table[row, column]}; it must be finite and not negative"
         )
+    check_distributions("probabilities", table)
     clipped = np.maximum(table, _LEAST_PROBABILITY)
     return np.asarray(np.log(clipped / clipped.sum(axis=1, keepdims=True)))
 
@@ -216,7 +238,9 @@ def _targets(truth: ArrayLike, probabilities: ArrayLike) -> Floats:
     items, classes = np.shape(probabilities)
     known = as_array("truth", truth)
     if known.shape == (items, classes):
-        return shares("truth", known)
+        posterior = shares("truth", known)
+        check_distributions("truth", posterior)
+        return posterior
     if known.shape != (items,):
         raise ValueError(f"truth has shape {known.shape}; expected ({items},) or ({items}, {classes})")
     index = whole_numbers("truth", known)

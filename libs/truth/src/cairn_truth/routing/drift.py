@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from ..columns import numbers
+from ..columns import numbers, whole_numbers
 from .thresholds import clopper_pearson_lower, clopper_pearson_upper
 from .wager import check_probability, finite
 
@@ -43,6 +43,8 @@ def score_drift(
     Fewer than ``min_items`` on either side say nothing: no drift, p = 1.
     """
     old, new = finite("validation_scores", validation_scores), finite("new_scores", new_scores)
+    check_probability("significance", significance)
+    _check_counts(min_items=min_items)
     if min(old.size, new.size) < min_items:
         return DriftTest(0.0, 1.0, False)
     both = np.sort(np.concatenate([old, new]))
@@ -70,8 +72,10 @@ def embedding_drift(
     any sample size; ``rng`` draws the permutations and, of each side, at most ``sample`` items. ``significance`` below
     ``1 / (permutations + 1)`` cannot be reached, and is refused. Cost: ``(2 sample)^2 (d + permutations)``.
 
-    Raises ValueError for other shapes and for what is not finite.
+    Raises ValueError for other shapes, for what is not finite, and for numbers of no sense.
     """
+    check_probability("significance", significance)
+    _check_counts(permutations=permutations, sample=sample, min_items=min_items)
     old, new = (
         _vectors("validation_embeddings", validation_embeddings),
         _vectors("new_embeddings", new_embeddings),
@@ -128,6 +132,12 @@ def _drawn(points: Floats, most: int, rng: np.random.Generator) -> Floats:
     if len(points) <= most:
         return points
     return np.asarray(points[np.sort(rng.choice(len(points), most, replace=False))])
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if whole_numbers(name, count) < 1:
+            raise ValueError(f"{name} is {count}; expected 1 or more")
 
 
 def _vectors(name: str, values: ArrayLike) -> Floats:

@@ -7,8 +7,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from ..columns import Floats, shares
+from ..columns import Floats, shares, whole_numbers
+from .wager import ROUNDING
 
 _LOOK_AHEAD = (1, 2, 3, 5, 8)
 """Answers ahead at which a gain is looked for: one alone often cannot turn a decision, a few can."""
@@ -58,7 +60,8 @@ class StopPolicy:
     def __post_init__(self) -> None:
         if not 0.0 < self.target_confidence < 1.0:
             raise ValueError(f"target_confidence is {self.target_confidence}; expected between 0 and 1")
-        if not 1 <= self.min_answers <= self.max_answers:
+        least = whole_numbers("min_answers", self.min_answers)
+        if not 1 <= least <= whole_numbers("max_answers", self.max_answers):
             raise ValueError(
                 f"min_answers is {self.min_answers} and max_answers {self.max_answers}; expected 1 <= min <= max"
             )
@@ -78,7 +81,7 @@ class StopDecision:
 
 
 def decide(
-    posterior: Floats,
+    posterior: ArrayLike,
     answers: int,
     policy: StopPolicy,
     *,
@@ -87,52 +90,83 @@ def decide(
 ) -> StopDecision:
     """Decide after an answer. ``posterior`` ``(classes,)``; ``answers`` given by people, models not counted.
 
-    ``correlation`` is the model's, by which later answers tell less; ``information`` is what the next answer is
-    expected to tell. Raises ValueError for a posterior that is none and for numbers of no sense.
+    One number ``(1,)`` is the confidence in an answer whose rivals are not told. ``correlation`` is the model's, by which
+    later answers tell less; ``information`` is what the next answer is expected to tell. Raises ValueError for a
+    posterior that is none and for numbers of no sense.
     """
-    chances = shares("posterior", posterior)
-    if chances.ndim != 1 or not chances.size:
-        raise ValueError(f"posterior has shape {chances.shape}; expected (classes,), one or more")
-    if answers < 0:
-        raise ValueError(f"answers is {answers}; expected 0 or more")
+    chances = _posterior(posterior)
+    given = int(whole_numbers("answers", answers))
+    _check_outlook(correlation, information)
     confidence = float(chances.max())
     if policy.fixed:
-        if answers >= policy.max_answers:
-            return StopDecision(Verdict.DONE, answers, StopReason.ALL_ANSWERS_IN, confidence, 0.0)
+        if given >= policy.max_answers:
+            return StopDecision(Verdict.DONE, given, StopReason.ALL_ANSWERS_IN, confidence, 0.0)
         return StopDecision(Verdict.ASK, policy.max_answers, None, confidence, 0.0)
-    if answers < policy.min_answers:
+    if given < policy.min_answers:
         return StopDecision(Verdict.ASK, policy.min_answers, None, confidence, 0.0)
     if confidence >= policy.target_confidence:
-        return StopDecision(Verdict.DONE, answers, StopReason.TARGET_REACHED, confidence, 0.0)
-    if answers >= policy.max_answers:
-        return StopDecision(Verdict.DISPUTED, answers, StopReason.CAP_REACHED, confidence, 0.0)
-    gain = expected_gain(confidence, answers, correlation=correlation, information=information)
+        return StopDecision(Verdict.DONE, given, StopReason.TARGET_REACHED, confidence, 0.0)
+    if given >= policy.max_answers:
+        return StopDecision(Verdict.DISPUTED, given, StopReason.CAP_REACHED, confidence, 0.0)
+    gain = _gain(chances, given, correlation, information)
     if gain < policy.answer_cost:
-        return StopDecision(Verdict.DONE, answers, StopReason.NOT_WORTH_ASKING, confidence, gain)
-    return StopDecision(Verdict.ASK, answers + 1, None, confidence, gain)
+        return StopDecision(Verdict.DONE, given, StopReason.NOT_WORTH_ASKING, confidence, gain)
+    return StopDecision(Verdict.ASK, given + 1, None, confidence, gain)
 
 
 def expected_gain(
-    confidence: float, answers: int, *, correlation: float, information: float = _TYPICAL_INFORMATION
+    posterior: ArrayLike, answers: int, *, correlation: float, information: float = _TYPICAL_INFORMATION
 ) -> float:
     """Return the best expected gain in P(label is right) per further answer, looking a few answers ahead.
 
-    The log-odds of the leading class move as a Gaussian whose mean is half its variance under the truth; the
-    variance is the information added by ``m`` answers, which correlation makes less with every answer given. Raises
-    ValueError for a correlation outside 0..1, and for information that is none.
+    ``posterior`` ``(classes,)``, or the confidence alone ``(1,)``: then its rival has the rest, one half at most. Of the
+    two most probable classes, the log-odds move as a Gaussian whose mean is half its variance under the truth; the variance
+    is the information added by ``m`` answers, which correlation makes less with every answer given. That a third class
+    may yet win is left out. Without information nothing is gained. Raises ValueError for a posterior that is none, for
+    a correlation outside 0..1, and for information that is none.
     """
-    if not 0.0 <= correlation <= 1.0:
-        raise ValueError(f"correlation is {correlation}; expected 0..1")
-    if not 0.0 <= information < math.inf:
-        raise ValueError(f"information is {information}; expected a finite number, 0 or more")
-    p = min(max(confidence, 1e-9), 1.0 - 1e-9)
+    chances = _posterior(posterior)
+    given = int(whole_numbers("answers", answers))
+    _check_outlook(correlation, information)
+    return _gain(chances, given, correlation, information)
+
+
+def _gain(posterior: Floats, answers: int, correlation: float, information: float) -> float:
+    first, second = _leaders(posterior)
+    p = min(first / (first + second), 1.0 - 1e-9)
     odds = math.log(p / (1.0 - p))
     ahead = np.array([_information(answers + m, correlation, information) for m in _LOOK_AHEAD])
     added = (ahead - _information(answers, correlation, information))[:, None]
     spread = np.sqrt(added) * _NODES
     if_right, if_wrong = _leads(odds + added / 2.0 + spread), _leads(odds - added / 2.0 + spread)
-    gain = (p * if_right + (1.0 - p) * if_wrong) @ _WEIGHTS - p
+    gain = (first + second) * ((p * if_right + (1.0 - p) * if_wrong) @ _WEIGHTS - p)
     return float(max(0.0, (gain / _LOOK_AHEAD).max()))
+
+
+def _leaders(posterior: Floats) -> tuple[float, float]:
+    """Return the probabilities of the best class and of its rival: with one number, the likeliest that may be."""
+    if posterior.size == 1:
+        first = max(float(posterior[0]), 0.5)
+        return first, 1.0 - first
+    second, first = np.partition(posterior, -2)[-2:].tolist()
+    return first, second
+
+
+def _posterior(values: ArrayLike) -> Floats:
+    chances = shares("posterior", values)
+    if chances.ndim != 1 or not chances.size:
+        raise ValueError(f"posterior has shape {chances.shape}; expected (classes,), one or more")
+    total = float(chances.sum())
+    if chances.size > 1 and abs(total - 1.0) > ROUNDING:
+        raise ValueError(f"posterior sums to {total:g}; expected 1")
+    return chances
+
+
+def _check_outlook(correlation: float, information: float) -> None:
+    if not 0.0 <= correlation <= 1.0:
+        raise ValueError(f"correlation is {correlation}; expected 0..1")
+    if not 0.0 <= information < math.inf:
+        raise ValueError(f"information is {information}; expected a finite number, 0 or more")
 
 
 def _information(answers: int, correlation: float, each: float) -> float:

@@ -4,18 +4,26 @@ The promise is about every item ever labeled by a model in a project: its error 
 confidence ``1 - delta``. It is kept by a wager against the hypothesis "more than ``alpha`` of them are wrong"
 (testing by betting: Shafer 2021; Waudby-Smith & Ramdas 2024). Validation items are looked at in the order of their
 scores, highest first. Each pays ``(1 - r) / (1 - alpha)`` if the model was right and ``r / alpha`` if it was wrong, for
-a rate ``r`` below ``alpha`` that is bet on. If the mean error rate of the items seen is above ``alpha``, the wealth
-is on average not above the first stake, at whatever point one stops (the logarithm of an item's mean payment is
-concave in its error rate, so that a mixture of easy and hard items pays no more than equal ones); hence it ever
-reaches ``1 / delta`` with probability at most ``delta`` (Ville 1939). A threshold passes if the wealth there is so high.
+a rate ``r`` below ``alpha`` that is bet on. An item that is wrong with probability ``alpha + x`` pays ``1 - k x`` on
+average, ``k = (alpha - r) / (alpha (1 - alpha))``, which is at most ``exp(-k x)``. So the wealth times ``exp(k X)``, ``X``
+being the sum of all ``x`` so far, never grows on average, however easy and hard items follow each other; it ever reaches
+``1 / delta`` with probability at most ``delta`` (Ville 1939), and where the mean error rate of the items seen is above
+``alpha``, ``X`` is positive and the wealth below it. A threshold passes if the wealth there is ``1 / delta``.
 
 What follows:
 
-* all thresholds may be tried, not only those down to the first failure: trying many costs nothing;
-* the wager goes on in the next round, from the validation items that were let through before (`LetThrough`): a look
-  costs nothing, and the promise is about all that was ever let through, whichever model answered;
+* all thresholds may be tried, not only those down to the first failure: trying many of one sample costs nothing;
 * how much a score exaggerates is of no weight, only the order it gives;
 * uncertain truth is paid by its likelihood ratio: people's errors cost power, not validity.
+
+Another look costs. Another version, or the same on a sample that has grown, is another wager with luck of its own, and
+who looks until one is won wins too often. So rounds share delta (`spend`). The next round goes on from the validation
+items let through before (`LetThrough`), for the promise is about all of them; what they won is staked again: a round
+that passes hands its own share of delta on to the rounds after it, and one that fails has lost it. Every version's
+walk then starts at a wealth that its stake bought, and the chance that any of them ends above alpha is delta in all.
+That is exact where a round ends at the first failure after having passed, and counts it; to keep the last threshold
+that passed is to look ahead a little, and the promise over rounds, unlike that of one, is then an argument and not a
+proof. It is measured with versions that err anew on the items that wait, the worst there are: see the benchmark.
 
 How uncertain truth counts is the caller's choice. Given only the probability, by people's votes, that each answer is
 wrong, the worst is assumed: the model's agreement with people proves nothing, so each agreement still counts as that
@@ -27,8 +35,7 @@ with the model's. Of a crowd of laymen it is not true: what is hard for the mode
 sentiment_text the bound was then broken in four runs of ten, see the benchmark).
 
 What it leans on: the validation sample is a uniform one of the pool, never trained on; and when a retrained model is
-judged on items seen before, those seen without being let through speak, if anything, against it. That last point is
-an argument, not a proof: it is measured, with retraining, in the benchmark of thresholds.
+judged on items seen before, those seen without being let through speak, if anything, against it.
 """
 
 from __future__ import annotations
@@ -41,7 +48,16 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from ..columns import shares, whole_numbers
-from .wager import Evidence, Wager, check_probability, finite, log_wealth, probabilities, refuted_rate
+from .wager import (
+    Evidence,
+    Wager,
+    check_distributions,
+    check_probability,
+    finite,
+    log_wealth,
+    probabilities,
+    refuted_rate,
+)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -79,13 +95,13 @@ def clopper_pearson_lower(errors: int, n: int, delta: float) -> float:
 def spend(delta: float, round_number: int) -> float:
     """Return round ``k``'s share of an error budget, ``6 delta / (pi^2 k^2)``; rounds count from 1.
 
-    The shares of all rounds that will ever be held sum to ``delta``, however many there are. For rounds that do not
-    go on from each other: those that hand on what was let through (`LetThrough`) need not share.
+    The shares of all rounds that will ever be held sum to ``delta``, however many there are. `choose_threshold` takes
+    its share itself where `LetThrough` is given.
     """
     check_probability("delta", delta)
-    if round_number < 1:
+    if not 1 <= round_number < math.inf or round_number != int(round_number):
         raise ValueError(f"round_number is {round_number}; rounds count from 1")
-    return 6.0 * delta / (math.pi**2 * round_number**2)
+    return 6.0 * delta / (math.pi**2 * float(round_number) ** 2)
 
 
 def model_errors(posterior: ArrayLike, predicted: ArrayLike) -> tuple[Floats, Floats]:
@@ -109,6 +125,7 @@ def model_errors(posterior: ArrayLike, predicted: ArrayLike) -> tuple[Floats, Fl
     if answer.size == 0:
         return np.zeros(0), np.zeros(0)
     _check_classes(answer, truth.shape[1])
+    check_distributions("posterior", truth)
     rows = np.arange(answer.size)
     prior = np.clip(truth.mean(axis=0), 1e-6, 1.0 - 1e-6)
     mine = np.maximum(truth[rows, answer], 1e-12)
@@ -132,7 +149,7 @@ def upper_bound(error_probability: ArrayLike, delta: float, *, prior_error: Arra
     check_probability("delta", delta)
     error = probabilities("error_probability", error_probability)
     if prior_error is not None:
-        return refuted_rate(Evidence.of(error, prior_error), delta, error.size)
+        return refuted_rate(Evidence.of(error, prior_error), Wager(0.5, delta, error.size))
     count = math.ceil(float(error.sum()) - 1e-6)  # A sum of certainties must not gain an error from rounding.
     return clopper_pearson_upper(min(count, error.size), error.size, delta)
 
@@ -144,10 +161,30 @@ class LetThrough:
     A validation item goes the way of any other: when its score reaches the threshold in force, the answer of that
     version is the one it is judged by ever after. ``error_probability`` ``(m,)`` and ``prior_error`` ``(m,)`` speak
     of these answers, as for `choose_threshold`.
+
+    ``share`` is what part of the project's delta the last round had that let anything through (1: none has yet), and
+    ``rounds`` how many were held since, in vain: the next one takes the next of that part's shares (`spend`). A decision
+    holds both ready for the next round (`ThresholdDecision.let_through`). For the first of several rounds: ``LetThrough()``.
     """
 
     error_probability: ArrayLike = field(default_factory=lambda: np.zeros(0))
     prior_error: ArrayLike | None = None
+    share: float = 1.0
+    rounds: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.share <= 1.0:
+            raise ValueError(f"share is {self.share}; expected a part of delta, 0..1")
+        whole_numbers("rounds", self.rounds)
+
+    def round_delta(self, delta: float) -> float:
+        """Return the part of the project's ``delta`` that the next round has. Raises ValueError if nothing is left."""
+        check_probability("delta", delta)
+        if self.share == 0.0:
+            raise ValueError(
+                "a round without `earlier` took all of delta, and failed; expected no further one"
+            )
+        return spend(delta * self.share, self.rounds + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +208,8 @@ class ThresholdDecision:
 
     ``selected`` validation items are let through by it, beside those let through before; ``coverage`` is the share of
     all of them together, ``expected_errors`` theirs, and ``upper_bound`` the bound on their error rate at confidence
-    ``1 - delta`` (1.0 when nothing passed).
+    ``1 - delta`` (1.0 where there are none), with the ``delta`` of this round. ``passing`` are all thresholds that passed,
+    lowest first, and ``let_through`` is what the next round takes as `earlier`.
     """
 
     threshold: float
@@ -182,6 +220,8 @@ class ThresholdDecision:
     alpha: float
     delta: float
     tested: tuple[TestedThreshold, ...]
+    passing: Floats = field(repr=False, compare=False)
+    let_through: LetThrough = field(repr=False, compare=False)
 
     @property
     def allows_any(self) -> bool:
@@ -197,24 +237,26 @@ def choose_threshold(
     delta: float,
     prior_error: ArrayLike | None = None,
     earlier: LetThrough | None = None,
+    among: ArrayLike | None = None,
     pool_items: int | None = None,
-    planned_items: int | None = None,
 ) -> ThresholdDecision:
     """Find the lowest score at which the model may answer alone, for one round.
 
     ``scores`` ``(n,)`` are the model's scores of its own answers on a uniform random sample of the pool,
     truth unseen; ``error_probability`` ``(n,)`` is the probability, by people's answers alone, that each is
     wrong (0 or 1 when the truth is known); ``prior_error`` ``(n,)`` the same before anybody answered, from
-    `model_errors` (None: assume the worst, see the module). ``earlier`` holds the validation items that earlier rounds
-    have let through, which are not among the ``n``; the bound is then on all of them together, and ``delta`` the
-    project's whole, however many rounds there are. Without it, every round needs a share from `spend`.
+    `model_errors` (None: assume the worst, see the module).
+
+    ``delta`` is the whole project's. Without ``earlier`` this is its only round, and has all of it. With ``earlier`` it is
+    one of several and takes its share. ``earlier`` holds the validation items let through by the rounds before, which
+    are not among the ``n``: the bound is on all of them together. Whoever looks again, with another version or on a
+    grown sample, holds another round.
+
+    ``among`` ``(m,)`` are the thresholds to choose from (None: the scores); one above all scores lets nothing more through.
 
     ``pool_items`` is how many items outside the sample there are (None: a stream without end). From a small pool the
     sample takes much of what there is: few errors in it leave more in the rest. The difference of the two rates has
     ``1 + n / pool_items`` times the variance of the sample's, and the wager must be won by that power.
-
-    ``planned_items`` is the size that the sample is to reach, for which bets are laid (None: what there is now). To
-    keep it through a project's rounds keeps the wager the very same.
 
     Raises ValueError for other shapes, non-finite scores or probabilities outside [0, 1]. Cost: n log n.
     """
@@ -223,59 +265,79 @@ def choose_threshold(
         raise ValueError(f"scores has shape {score.shape} but error_probability has {error.shape}")
     check_probability("alpha", alpha)
     check_probability("delta", delta)
-    before = Evidence.of(earlier.error_probability, earlier.prior_error) if earlier else Evidence.of([], None)
+    history = earlier or LetThrough(share=0.0)
+    mine = delta if earlier is None else earlier.round_delta(delta)
+    before = Evidence.of(history.error_probability, history.prior_error)
+    prior = None if prior_error is None else probabilities("prior_error", prior_error)
+    if before.size and error.size and (prior is None) != (history.prior_error is None):
+        raise ValueError(
+            "prior_error is given for some of the answers; expected it for all, `earlier` too, or none"
+        )
     # Ties are taken or left together, and ordered by their error only to make the sum reproducible.
     order = np.lexsort((error, -score))
-    score = score[order]
-    evidence = Evidence.of(error, prior_error).taken(order)
+    evidence = Evidence.of(error, prior).taken(order)
     items = evidence.size + before.size
-    wager = Wager(alpha, _thinned(delta, items, pool_items), planned_items or items)
-    if not score.size:
-        return ThresholdDecision(_NEVER, 0.0, 1.0, 0, 0.0, alpha, delta, ())
-    ends = np.append(np.flatnonzero(np.diff(score) < 0), score.size - 1)
-    wealth = log_wealth(wager.paid(before).sum(axis=0) + np.cumsum(wager.paid(evidence), axis=0)[ends])
-    expected = before.error.sum() + np.cumsum(evidence.error)[ends]
+    wager = Wager(alpha, mine, items, _power(items, pool_items))
+    thresholds = np.unique(score if among is None else finite("among", among))[::-1]
+    counts = score.size - np.searchsorted(score[order][::-1], thresholds)
+    paid = np.concatenate([wager.paid(before).sum(axis=0)[None], wager.paid(evidence)]).cumsum(axis=0)
+    wealth = log_wealth(paid[counts])
+    expected = before.error.sum() + np.append(0.0, np.cumsum(evidence.error))
     passed = wealth >= wager.needed
     best = int(np.flatnonzero(passed)[-1]) if passed.any() else -1
-    tested = tuple(
-        TestedThreshold(
-            threshold=float(score[ends[at]]),
-            selected=int(ends[at]) + 1,
-            expected_errors=float(expected[at]),
-            p_value=math.exp(min(0.0, -float(wealth[at]))),
-            passed=bool(passed[at]),
-        )
-        for at in _listed(ends, best)
-    )
-    if best < 0:
-        return ThresholdDecision(_NEVER, 0.0, 1.0, 0, 0.0, alpha, delta, tested)
-    selected = int(ends[best]) + 1
+    selected = int(counts[best]) if best >= 0 else 0
     through = before.followed_by(evidence.taken(np.arange(selected)))
+    bound = refuted_rate(through, wager)
     return ThresholdDecision(
-        threshold=float(score[selected - 1]),
-        coverage=through.size / items,
-        upper_bound=min(refuted_rate(through, wager.delta, wager.items), alpha),
+        threshold=float(thresholds[best]) if best >= 0 else _NEVER,
+        coverage=through.size / max(items, 1),
+        upper_bound=min(bound, alpha) if best >= 0 else bound,
         selected=selected,
-        expected_errors=float(expected[best]),
+        expected_errors=float(through.error.sum()),
         alpha=alpha,
-        delta=delta,
-        tested=tested,
+        delta=mine,
+        tested=tuple(
+            TestedThreshold(
+                threshold=float(thresholds[at]),
+                selected=int(counts[at]),
+                expected_errors=float(expected[counts[at]]),
+                p_value=math.exp(min(0.0, -float(wealth[at]))),
+                passed=bool(passed[at]),
+            )
+            for at in _listed(counts, best)
+        ),
+        passing=thresholds[passed][::-1],
+        let_through=LetThrough(
+            through.error,
+            _joined(history.prior_error, None if prior is None else prior[order[:selected]]),
+            share=mine / delta if best >= 0 else history.share,
+            rounds=0 if best >= 0 else history.rounds + 1,
+        ),
     )
 
 
-def _thinned(delta: float, items: int, pool_items: int | None) -> float:
-    """Return the chance of failing that a wager may have when the pool is not endless."""
+def _power(items: int, pool_items: int | None) -> float:
+    """Return by what power a wager must be won when the pool is not endless."""
     if pool_items is None:
-        return delta
-    if pool_items < 1:
+        return 1.0
+    if whole_numbers("pool_items", pool_items) < 1:
         raise ValueError(f"pool_items is {pool_items}; expected at least one item to label, or None")
-    return float(delta ** (1.0 + items / pool_items))
+    return 1.0 + items / pool_items
 
 
-def _listed(ends: Ints, best: int) -> list[int]:
+def _joined(before: ArrayLike | None, added: Floats | None) -> Floats | None:
+    """Return the prior errors of those let through before and now; None where none are known."""
+    if before is None and added is None:
+        return None
+    return np.concatenate([np.zeros(0) if part is None else np.asarray(part) for part in (before, added)])
+
+
+def _listed(counts: Ints, best: int) -> list[int]:
     """Return which of the tried thresholds to tell of: selections growing by `_STEPS`, and the one chosen."""
-    sizes = np.unique(np.ceil(_STEPS ** np.arange(math.log(ends[-1] + 1) / math.log(_STEPS) + 1.0)))
-    places = np.minimum(np.searchsorted(ends + 1, sizes), ends.size - 1)
+    if not counts.size:
+        return []
+    sizes = np.unique(np.ceil(_STEPS ** np.arange(math.log(max(counts[-1], 1)) / math.log(_STEPS) + 1.0)))
+    places = np.minimum(np.searchsorted(counts, sizes), counts.size - 1)
     return sorted({int(p) for p in places} | ({best} if best >= 0 else set()))
 
 
@@ -351,5 +413,7 @@ def _check_classes(predicted: Ints, classes: int) -> None:
 
 
 def _check_counts(errors: int, n: int) -> None:
+    whole_numbers("errors", errors)
+    whole_numbers("n", n)
     if not 0 <= errors <= n:
         raise ValueError(f"errors is {errors} of n = {n}; expected 0 <= errors <= n")

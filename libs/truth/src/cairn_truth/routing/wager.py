@@ -1,15 +1,15 @@
 """A wager against "more than alpha of these answers are wrong": what validation items pay, and when it is won.
 
 Each item pays ``(1 - r) / (1 - alpha)`` if the answer was right and ``r / alpha`` if it was wrong, for a rate ``r`` below
-``alpha`` that is bet on (testing by betting: Shafer 2021; Waudby-Smith & Ramdas 2024). If the mean error rate of
-the items seen is above ``alpha``, the wealth is on average not above the first stake at whatever point one stops,
-and ever reaches ``1 / delta`` with probability at most ``delta`` (Ville 1939).
+``alpha`` that is bet on (testing by betting: Shafer 2021; Waudby-Smith & Ramdas 2024). That the wealth is ever ``1 /
+delta`` where the mean error rate of the items seen is above ``alpha`` has a probability of at most ``delta`` (Ville
+1939; `thresholds` says why).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,6 +30,9 @@ _STAKES = np.array([0.2, 0.6, 0.2])
 _BOLDEST = 0.95
 """A bet on no error at all would be lost with the first."""
 
+ROUNDING = 1e-3
+"""By so much the sum of a posterior that came in float32, or rounded to digits, may miss 1."""
+
 _HALVINGS = 27
 """Of the interval of rates: to eight digits."""
 
@@ -39,12 +42,14 @@ class Wager:
     """Bets against an error rate of ``alpha``, to be won at confidence ``1 - delta``, laid for a sample of ``items``.
 
     The distance is that at which a sample of ``items / 2`` would just win: ``sqrt(2 log(1/delta) alpha (1 - alpha) /
-    (items / 2))``, the normal approximation's. It depends on nothing that anybody answered.
+    (items / 2))``, the normal approximation's. It depends on nothing that anybody answered. The wealth must be that
+    of ``1 / delta`` to the ``power``.
     """
 
     alpha: float
     delta: float
     items: int
+    power: float = 1.0
 
     def bets(self) -> Floats:
         """Return the rates bet on ``(bets,)``."""
@@ -54,7 +59,7 @@ class Wager:
     @property
     def needed(self) -> float:
         """The logarithm of the wealth at which the wager is won."""
-        return math.log(1.0 / self.delta)
+        return self.power * math.log(1.0 / self.delta)
 
     def paid(self, evidence: Evidence) -> Floats:
         """Return the logarithm of what each item pays for each bet, ``(n, bets)``.
@@ -77,17 +82,33 @@ def log_wealth(paid: Floats) -> Floats:
     return np.asarray(np.logaddexp.reduce(paid + np.log(_STAKES), axis=-1))
 
 
-def refuted_rate(evidence: Evidence, delta: float, items: int) -> float:
-    """Return the least error rate against which the wager laid for ``items`` is won, 1.0 if none."""
-    # Known truth makes for two kinds of items, whatever their number.
-    kinds, counts = np.unique(np.column_stack([evidence.error, evidence.odds]), axis=0, return_counts=True)
-    kind = Evidence(kinds[:, 0], kinds[:, 1])
+def refuted_rate(evidence: Evidence, wager: Wager) -> float:
+    """Return the least error rate against which the wager is won, whatever its own, 1.0 if none."""
+    if not evidence.size:
+        return 1.0
+    kind, counts = _kinds(evidence)
     low, high = 0.0, 1.0
     for _ in range(_HALVINGS):
-        wager = Wager((low + high) / 2.0, delta, items)
-        won = float(log_wealth(counts @ wager.paid(kind))) >= wager.needed
-        low, high = (low, wager.alpha) if won else (wager.alpha, high)
+        tried = replace(wager, alpha=(low + high) / 2.0)
+        won = float(log_wealth(counts @ tried.paid(kind))) >= tried.needed
+        low, high = (low, tried.alpha) if won else (tried.alpha, high)
     return high
+
+
+def _kinds(evidence: Evidence) -> tuple[Evidence, Floats]:
+    """Return what different items there are, and how many of each ``(kinds,)``.
+
+    Where only the error is given, an item pays in proportion to it: all of those are as many of their mean.
+    """
+    bare = np.isnan(evidence.odds)
+    known = evidence.error[~bare] + 1j * evidence.odds[~bare]  # As complex numbers, pairs are sorted fast.
+    kinds, counts = np.unique(known, return_counts=True)
+    if not bare.any():
+        return Evidence(kinds.real, kinds.imag), counts.astype(np.float64)
+    return (
+        Evidence(np.append(kinds.real, evidence.error[bare].mean()), np.append(kinds.imag, np.nan)),
+        np.append(counts.astype(np.float64), bare.sum()),
+    )
 
 
 def fewest_items(alpha: float, delta: float) -> int:
@@ -168,3 +189,12 @@ def check_probability(name: str, value: float) -> None:
     """Raise ValueError unless ``value`` lies strictly between 0 and 1."""
     if not 0.0 < value < 1.0:
         raise ValueError(f"{name} is {value}; it must lie strictly between 0 and 1")
+
+
+def check_distributions(name: str, rows: Floats) -> None:
+    """Raise ValueError naming the first of ``rows`` ``(n, classes)`` that does not sum to 1, but for rounding."""
+    with np.errstate(over="ignore"):
+        total = rows.sum(axis=1)
+    bad = np.flatnonzero(~(np.abs(total - 1.0) <= ROUNDING))
+    if bad.size:
+        raise ValueError(f"{name}[{bad[0]}] sums to {total[bad[0]]:g}; expected 1")

@@ -11,7 +11,7 @@ The bound is `cairn_truth.routing.thresholds`'; here it is decided when to spend
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import blake2b
 
@@ -177,32 +177,23 @@ def _decide(evidence: Evidence, errors: Floats, promise: Promise) -> ThresholdDe
     """The lowest threshold at which two wagers are won: on this version alone, and on all that was ever let through.
 
     The first is about what is still to come, which is like the whole sample. The second keeps the promise over versions:
-    it goes on from what earlier ones let through, with the items that they left.
+    it goes on from what earlier ones let through, with the items that they left. Both have the round's share of delta.
     """
-    alone = _wagered(evidence.scores, errors, promise, np.zeros(0))
+    pool_items = max(promise.pool_items, 1)
+    alone = choose_threshold(
+        evidence.scores, errors, alpha=promise.alpha, delta=promise.round_delta, pool_items=pool_items
+    )
     if not (alone.allows_any and evidence.earlier_errors.size):
         return alone
-    waits = ~evidence.through & (evidence.scores >= alone.threshold)
-    scores, before = evidence.scores[waits], evidence.earlier_errors
-    # One of those let through leads the list, so that to take none of the others is tried, too.
-    ahead = 2.0
-    together = _wagered(np.append(ahead, scores), np.append(before[0], errors[waits]), promise, before[1:])
-    if together.threshold < ahead:
-        return together
-    if together.allows_any:
-        above = float(np.nextafter(scores.max(), ahead)) if scores.size else alone.threshold
-        return replace(together, threshold=above)
-    return together
-
-
-def _wagered(scores: Floats, errors: Floats, promise: Promise, before: Floats) -> ThresholdDecision:
+    waits = ~evidence.through
     return choose_threshold(
-        scores,
-        errors,
+        evidence.scores[waits],
+        errors[waits],
         alpha=promise.alpha,
-        delta=promise.round_delta,
-        earlier=LetThrough(before),
-        pool_items=max(promise.pool_items, 1),
+        delta=promise.delta,
+        earlier=LetThrough(evidence.earlier_errors, rounds=promise.round_number - 1),
+        among=alone.passing,
+        pool_items=pool_items,
     )
 
 
