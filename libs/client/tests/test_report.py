@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from cairn.annotation.v1 import annotation_store_pb2 as store
 from cairn.audit.v1.audit_pb2 import Audit, LedgerRecord
 from cairn.consensus.v1.consensus_pb2 import Reliability
@@ -124,27 +126,26 @@ def full_history() -> History:
     return reader.history
 
 
-def test_nothing_that_a_user_chose_becomes_markup() -> None:
-    html = render(material(full_history()))
-
-    assert "<script" not in html
-    assert "<img" not in html
-    assert "&lt;script&gt;alert(1)" in html
-    assert "&lt;img src=x&gt;" in html
+@pytest.fixture(scope="module")
+def full_page() -> str:
+    return render(material(full_history()))
 
 
-def test_the_page_loads_nothing_from_anywhere() -> None:
-    html = render(material(full_history()))
-
-    assert "default-src 'none'" in html
-    assert not re.search(r"""(src|href)\s*=\s*["'](?!#)""", html)
-    assert not re.search(r"url\((?!#)", html)
-    assert "@import" not in html
+def test_nothing_that_a_user_chose_becomes_markup(full_page: str) -> None:
+    assert "<script" not in full_page
+    assert "<img" not in full_page
+    assert "&lt;script&gt;alert(1)" in full_page
+    assert "&lt;img src=x&gt;" in full_page
 
 
-def test_the_page_has_every_plot_and_follows_light_and_dark() -> None:
-    html = render(material(full_history()))
+def test_the_page_loads_nothing_from_anywhere(full_page: str) -> None:
+    assert "default-src 'none'" in full_page
+    assert not re.search(r"""(src|href)\s*=\s*["'](?!#)""", full_page)
+    assert not re.search(r"url\((?!#)", full_page)
+    assert "@import" not in full_page
 
+
+def test_the_page_has_every_plot_and_follows_light_and_dark(full_page: str) -> None:
     for title in (
         "Accuracy and coverage",
         "Model versions",
@@ -152,10 +153,10 @@ def test_the_page_has_every_plot_and_follows_light_and_dark() -> None:
         "Reliability of labelers",
         "Answers per item",
     ):
-        assert f'aria-label="{title}"' in html
-    assert "prefers-color-scheme: dark" in html
-    assert "var(--blue)" in html
-    assert "#030303" not in html
+        assert f'aria-label="{title}"' in full_page
+    assert "prefers-color-scheme: dark" in full_page
+    assert "var(--blue)" in full_page
+    assert "#030303" not in full_page
 
 
 def test_without_truth_or_history_there_is_still_a_page() -> None:
@@ -173,8 +174,8 @@ def words(html: str) -> str:
     return re.sub(r"\s*(<[^>]+>\s*)+", "|", html)
 
 
-def test_accuracies_are_of_the_labels_that_stand_and_say_against_what() -> None:
-    page = words(render(material(full_history())))
+def test_accuracies_are_of_the_labels_that_stand_and_say_against_what(full_page: str) -> None:
+    page = words(full_page)
 
     assert "|50.00%|of the 2 labels with known truth are right|" in page
     assert "|consensus|2|66.7%|100.00%|" in page

@@ -24,16 +24,22 @@ def test_asking_where_it_is_worth_it_costs_less_and_is_as_good(crowd: Any) -> No
     assert adaptive.stop_accuracy == pytest.approx(adaptive.stop_confidence, abs=0.04)
 
 
-def test_the_same_seed_is_the_same_replay(crowd: Any) -> None:
-    recorded = Recorded(crowd.votes, crowd.truth)
-    fixed = StopPolicy(max_answers=3, fixed=True)
-    assert replay(recorded, seed=3, policy=fixed) == replay(recorded, seed=3, policy=fixed)
+@pytest.fixture(scope="module")
+def three_each(crowd: Any) -> Any:
+    return _three_each(crowd)
 
 
-def test_a_fixed_number_uses_just_that(crowd: Any) -> None:
-    recorded = Recorded(crowd.votes, crowd.truth)
-    fixed = replay(recorded, seed=0, policy=StopPolicy(max_answers=3, fixed=True))
-    assert fixed.answers_used == 3 * crowd.votes.items
+def _three_each(crowd: Any) -> Any:
+    policy = StopPolicy(max_answers=3, fixed=True)
+    return replay(Recorded(crowd.votes, crowd.truth), seed=3, policy=policy)
+
+
+def test_the_same_seed_is_the_same_replay(crowd: Any, three_each: Any) -> None:
+    assert _three_each(crowd) == three_each
+
+
+def test_a_fixed_number_uses_just_that(crowd: Any, three_each: Any) -> None:
+    assert three_each.answers_used == 3 * crowd.votes.items
 
 
 def test_a_table_is_printed_for_each_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
