@@ -24,7 +24,7 @@ from cairn_inference.domain.routing import (
     round_is_due,
     uniform,
 )
-from cairn_truth.routing.thresholds import choose_threshold, spend
+from cairn_truth.routing.thresholds import choose_threshold, spend, upper_bound
 from cairn_truth.routing.wager import fewest_items
 
 Floats = NDArray[np.float64]
@@ -186,6 +186,40 @@ def test_a_version_must_also_pass_by_itself() -> None:
     easy = np.arange(300) < 250
     evidence = seen(scores, easy & (np.arange(300) % 4 == 0), through=easy, earlier=[0.0] * 250)
     assert not hold_round(evidence, promise()).allows_any
+
+
+def test_what_waits_at_the_top_does_not_pass_on_the_merits_of_what_went_before() -> None:
+    """The 100 items of which a new version is surest had waited, and a fifth of its answers to them is wrong; what the
+    version before let through were 2,400 others, all rightly."""
+    scores = np.concatenate([np.linspace(1.0, 0.9, 100), np.linspace(0.89, 0.1, 2400)])
+    wrong = (np.arange(2500) < 100) & (np.arange(2500) % 5 == 0)
+    found = hold_round(seen(scores, wrong, through=scores < 0.9, earlier=[0.0] * 2400), promise())
+    assert found.threshold == pytest.approx(0.1), (
+        "where the version passes by itself: of all, 0.8 % are wrong"
+    )
+
+
+@given(st.integers(0, 10_000), st.floats(0.0, 0.1), st.integers(1, 5))
+@settings(max_examples=40, deadline=None)
+def test_a_version_passes_by_itself_wherever_it_passes(
+    seed: int, easy_error: float, round_number: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    through, scores = generator.random(800) < 0.5, generator.random(800)
+    wrong = generator.random(800) < np.where(through, easy_error, 0.15) * (1.5 - scores)
+    evidence = seen(scores, wrong, through=through, earlier=[0.0] * int(through.sum()))
+    tested = promise(round_number)
+    found = hold_round(evidence, tested)
+    assert found.delta == pytest.approx(tested.round_delta), "no round spends twice"
+    if found.allows_any:
+        alone = scores >= found.threshold
+        refuted = upper_bound(wrong[alone].astype(float), tested.round_delta)
+        assert refuted <= 1.2 * tested.alpha, "by another bound, which is not quite the wager's"
+
+
+@pytest.mark.parametrize("pool_items", [0, 1])
+def test_a_pool_of_none_is_no_reason_to_fail(pool_items: int) -> None:
+    assert not hold_round(seen([0.99] * 400, [False] * 400), promise(pool_items=pool_items)).allows_any
 
 
 def test_when_nothing_waits_the_threshold_is_the_versions_own() -> None:
