@@ -187,6 +187,29 @@ def test_k_means_finds_groups_far_from_the_origin() -> None:
     assert centres.shape == (4, 4)
 
 
+def test_a_heavy_point_counts_like_many() -> None:
+    points = np.array([[0.0], [1.0], [9.0], [10.0]], dtype=np.float32)
+    weights = np.array([3.0, 1.0, 1.0, 1.0], dtype=np.float32)
+    _, centres = k_means(points, 2, np.random.default_rng(0), weights)
+    assert sorted((centres[:, 0] + points.mean()).tolist()) == pytest.approx([0.25, 9.5])
+
+
+def test_doubt_draws_the_clusters_to_itself() -> None:
+    points, group = _groups(60, 6)
+    unsure = group == 0  # of one group nothing is known; of the rest nearly all
+    table = np.where(unsure[:, None], [0.5, 0.5], [0.999, 0.001])
+    chosen = choose(
+        Strategy.CLUSTER_MARGIN,
+        60,
+        np.random.default_rng(0),
+        labeled=np.zeros(len(points), dtype=bool),
+        probabilities=table,
+        embeddings=points,
+        random_share=0.0,
+    )
+    assert unsure[chosen].sum() > 45  # a fifth of the shortlist: clusters of all alike give it about 12
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(2, 5), st.integers(1, 40), st.integers(0, 5))
 def test_an_answer_is_worth_what_it_is_expected_to_put_right(classes: int, items: int, seed: int) -> None:

@@ -27,6 +27,9 @@ _SHORTLIST = 5
 """Diversity chooses among so many times the batch, the least sure: with more, sure items come in for being different;
 with fewer, nothing is left to choose."""
 
+_LEAST_WEIGHT = 1e-6
+"""Of an item that the model is certain of: where it is of all, clusters are as if nothing were known."""
+
 _NEIGHBOURS = 20
 """Typicality is the inverse mean distance to so many neighbours (Hacohen et al. 2022)."""
 
@@ -51,9 +54,9 @@ class Strategy(enum.Enum):
     best class, by its lead over the second, by all. ``TYPICLUST`` (Hacohen, Dekel & Weinshall, ICML 2022): the most
     typical item of each cluster without a label. ``BADGE`` (Ash et al., ICLR 2020): k-means++ on the gradients that
     labels would give the last layer. ``CORESET`` (Sener & Savarese, ICLR 2018): greedily, what is farthest from all
-    that is labeled. ``CLUSTER_MARGIN``: one of each cluster of the least sure, that of the least margin (after
-    Zhdanov 2019 and Citovsky et al. 2021). ``DEFAULT``: `TYPICLUST` while there is no model, or less than 2 labels a
-    class, then `CLUSTER_MARGIN`.
+    that is labeled. ``CLUSTER_MARGIN``: one of each cluster of the least sure, that of the least margin, where items
+    draw the clusters to themselves by how unsure they are (after Zhdanov 2019 and Citovsky et al. 2021). ``DEFAULT``:
+    `TYPICLUST` while there is no model, or less than 2 labels a class, then `CLUSTER_MARGIN`.
     """
 
     DEFAULT = "default"
@@ -240,10 +243,14 @@ def _largest(values: Floats, count: int) -> Ints:
 
 
 def _one_of_each(batch: int, rng: np.random.Generator, doubt: Floats, points: Embeddings) -> Ints:
-    """Return the most doubtful of each of ``batch`` clusters; empty ones leave their place to the next in doubt."""
+    """Return the most doubtful of each of ``batch`` clusters; empty ones leave their place to the next in doubt.
+
+    Late, the shortlist is most of what is left, and most of that is sure: clusters of all alike would spend a batch on it.
+    """
     if len(points) <= batch:
         return np.arange(len(points))
-    cluster, _ = k_means(points, batch, rng)
+    weights = np.maximum(1.0 + doubt, _LEAST_WEIGHT).astype(np.float32)  # one less the margin
+    cluster, _ = k_means(points, batch, rng, weights)
     by_doubt = np.argsort(-doubt, kind="stable")
     _, first = np.unique(cluster[by_doubt], return_index=True)
     picked = by_doubt[np.sort(first)]
