@@ -2,9 +2,12 @@
 
 All take columns ``item``, ``labeler`` and ``value``, one entry an answer, anything missing left out; a labeler's later
 answer to an item replaces the earlier. Items of one answer have no pair: the kappas and Gwet's coefficients learn from
-them how frequent classes are (Gwet 2014), alpha leaves them out (Krippendorff 2004). Intervals are analytic, for items
-drawn from many, labelers as they are (Gwet 2014, chapters 5 and 6); with an `Interval` that has an ``rng``, they are
-bootstrapped over items.
+them how frequent classes are (Gwet 2014), alpha leaves them out (Krippendorff 2004).
+
+Intervals are for items drawn from many, labelers as they are: of raw agreement Clopper and Pearson's, of as many items
+as would vary as much (Korn & Graubard 1998); of the rest analytic (Gwet 2014, chapters 5 and 6), or, with an
+`Interval` that has an ``rng``, bootstrapped over items. Where less than two items' worth of disagreement is seen,
+neither has a variance to go by: the lower end is then that of a count so rare, one more missed (Fay & Feuer 1997).
 
 Agreement beyond chance is not defined where chance alone is certain to agree: ValueError says so, nan is never returned.
 """
@@ -62,7 +65,7 @@ _ANALYTIC = Interval()
 class Agreement:
     """A statistic with its interval; ``items`` are those with two answers and more, ``answers`` those it is made of.
 
-    From a single item no interval can be told: it is then all of -1..1.
+    From a single item no interval can be told: it is then all of the statistic's range.
     """
 
     statistic: str
@@ -74,12 +77,21 @@ class Agreement:
     answers: int
 
 
+_TELLING = 2.0
+"""Items that disagree: of fewer, their own spread says nothing of how many there might have been."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Estimate:
-    """A statistic with what each item adds to it: ``se^2`` is the variance of these ``(n,)`` over n."""
+    """A statistic with what each item adds to it: ``se^2`` is the variance of these ``(n,)`` over n.
+
+    ``apart`` ``(paired items,)`` is how far each is from agreeing, 0..1; ``expected`` how far pairs by chance would be.
+    """
 
     value: float
     parts: Floats
+    apart: Floats
+    expected: float
 
 
 def krippendorff_alpha(
@@ -166,9 +178,9 @@ def raw_agreement(
 
     def observed(some: AnswerColumns) -> _Estimate:
         parts = _observed(some, distance)
-        return _Estimate(float(parts.mean()), parts)
+        return _Estimate(float(parts.mean()), parts, 1.0 - parts, 1.0)
 
-    return _told("raw agreement", observed, answers, interval)
+    return _told("raw agreement", observed, answers, interval, least=0.0)
 
 
 def cohen_kappa(
@@ -229,7 +241,9 @@ def _alpha(answers: AnswerColumns, distance: Distance) -> _Estimate:
     own = (agreed - 1.0 + expected) / expected
     met = np.bincount(answers.item, weights=1.0 - by_chance[code]) / mean - (1.0 - expected) * more
     parts = own - 2.0 * (1.0 - prime) * (met - (1.0 - expected)) / expected
-    return _Estimate(value, parts + (value - prime))
+    ends = values[[0, -1]]
+    widest = float(distance.between(ends[:1], ends[1:])[0])
+    return _Estimate(value, parts + (value - prime), seen * mean / each / widest, expected / widest)
 
 
 def _observed(answers: AnswerColumns, distance: Distance) -> Floats:
@@ -269,7 +283,8 @@ def _beyond_chance(
     agreed = _observed(answers, distance)
     value = (float(agreed[paired].mean()) - chance) / (1.0 - chance)
     own = each.size / paired.sum() * (agreed - chance * paired) / (1.0 - chance)
-    return _Estimate(value, own - 2.0 * (1.0 - value) * (met - chance) / (1.0 - chance))
+    parts = own - 2.0 * (1.0 - value) * (met - chance) / (1.0 - chance)
+    return _Estimate(value, parts, 1.0 - agreed[paired], 1.0 - chance)
 
 
 def _of_two(
@@ -301,7 +316,8 @@ def _of_two(
         value = (float(agreed.mean()) - chance) / (1.0 - chance)
         parts = (agreed - (1.0 - value) * (at_one + at_other)) / (1.0 - chance)
         # The published variance is that of many items, over n where `_analytic` takes n - 1.
-        return _Estimate(value, value + (parts - parts.mean()) * ((parts.size - 1.0) / parts.size) ** 0.5)
+        parts = value + (parts - parts.mean()) * ((parts.size - 1.0) / parts.size) ** 0.5
+        return _Estimate(value, parts, 1.0 - agreed, 1.0 - chance)
 
     return _told(statistic, kappa, answers, interval)
 
@@ -337,27 +353,76 @@ def _told(
     estimate: Callable[[AnswerColumns], _Estimate],
     answers: AnswerColumns,
     interval: Interval,
+    *,
+    least: float = -1.0,
 ) -> Agreement:
-    """Return the statistic with its interval. Raises ValueError where no two answers are to one item."""
-    items = int(np.count_nonzero(answers.each() >= 2))
+    """Return the statistic, of which ``least`` is the range's end, with its interval.
+
+    Raises ValueError where no two answers are to one item.
+    """
+    each = answers.each()
+    items = int(np.count_nonzero(each >= 2))
     if not items:
         raise ValueError("no item has answers by two labelers; expected one or more")
     found = estimate(answers)
     if interval.rng is not None:
         low, high = _bootstrapped(estimate, answers, interval, interval.rng)
+    elif least == 0.0:
+        # Of an item's answers one can be compared with the others, so many times as there are others.
+        low, high = interval_of_mean(found.parts, int(each.sum()) - each.size, interval.level)
     else:
         low, high = _analytic(found, interval.level)
+    if items >= 2:
+        low = min(low, _of_few(found, interval.level))
+    low, high = max(low, min(least, found.value)), min(high, 1.0)
     labelers = int(np.unique(answers.labeler).size)
     return Agreement(statistic, found.value, low, high, items, labelers, answers.item.size)
+
+
+def interval_of_mean(parts: Floats, comparisons: int, level: float = 0.95) -> tuple[float, float]:
+    """Return an interval for the mean of ``parts`` ``(n,)``, shares in 0..1 of items drawn from many; 0..1 from fewer
+    than two.
+
+    Clopper and Pearson's for a share of as many trials as would vary as much as the parts do, no fewer than there are
+    items and no more than ``comparisons`` (Korn & Graubard 1998).
+    """
+    n, mean = parts.size, float(parts.mean()) if parts.size else 0.0
+    if n < 2:
+        return 0.0, 1.0
+    spread = float(np.mean((parts - mean) ** 2))
+    tail = (1.0 - level) / 2.0
+    known = (float(special.ndtri(tail)) / float(special.stdtrit(n - 1.0, tail))) ** 2
+    trials = float(max(comparisons, n))
+    if spread > 0.0:
+        trials = min(max(known * n * mean * (1.0 - mean) / spread, float(n)), trials)
+    hits = trials * mean
+    misses = trials - hits
+    low = float(special.betaincinv(hits, misses + 1.0, tail)) if hits > 0.0 else 0.0
+    high = float(special.betaincinv(hits + 1.0, misses, 1.0 - tail)) if misses > 0.0 else 1.0
+    return min(low, mean), max(high, mean)
 
 
 def _analytic(found: _Estimate, level: float) -> tuple[float, float]:
     n = found.parts.size
     if n < 2:
         return -1.0, 1.0
-    error = float(np.sqrt(np.sum((found.parts - found.value) ** 2) / n / (n - 1.0)))
-    away = float(special.stdtrit(n - 1.0, 0.5 + level / 2.0)) * error
-    return found.value - away, min(found.value + away, 1.0)
+    away = float(special.stdtrit(n - 1.0, 0.5 + level / 2.0)) * _variance(found) ** 0.5
+    return found.value - away, found.value + away
+
+
+def _variance(found: _Estimate) -> float:
+    n = found.parts.size
+    return float(np.sum((found.parts - found.value) ** 2)) / n / (n - 1.0)
+
+
+def _of_few(found: _Estimate, level: float) -> float:
+    """Return the lower end where few items disagree, 1 where enough do (by Kish's effective number of them)."""
+    total = float(found.apart.sum())
+    if total**2 >= _TELLING * float(np.sum(found.apart**2)) and total > 0.0:
+        return 1.0
+    one = 1.0 / found.apart.size / found.expected
+    mean, spread = 1.0 - found.value + one, _variance(found) + one**2
+    return 1.0 - spread / mean * float(special.gammainccinv(mean**2 / spread, (1.0 - level) / 2.0))
 
 
 def _bootstrapped(

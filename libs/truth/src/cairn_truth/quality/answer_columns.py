@@ -41,7 +41,7 @@ def read_columns(
 ) -> AnswerColumns:
     """Check the columns and put them in order of item and labeler, the last answer of each pair."""
     names = ("item", "labeler", "value")
-    columns = [as_array(name, column) for name, column in zip(names, (item, labeler, value), strict=True)]
+    columns = [_as_column(name, given) for name, given in zip(names, (item, labeler, value), strict=True)]
     for name, column in zip(names, columns, strict=True):
         if column.ndim != 1 or column.size != columns[0].size:
             raise ValueError(f"{name} has shape {column.shape}; expected ({columns[0].size},), as item has")
@@ -74,6 +74,17 @@ def _numbers(
     # Every level above nominal is free of the unit; in that of the largest, squares are numbers.
     x = np.ldexp(x, -int(np.frexp(np.abs(x).max())[1]))
     return x, np.unique(x)
+
+
+def _as_column(name: str, given: ArrayLike) -> NDArray[Any]:
+    """Return the column as an array; words among which NumPy would write a nan or a number as a word stay as they are."""
+    column = as_array(name, given)
+    if column.dtype.kind in "US" and column.ndim == 1 and not isinstance(given, np.ndarray):
+        entries = list(given) if isinstance(given, Sequence) else column.tolist()
+        if any(not isinstance(entry, str | bytes) for entry in entries):
+            column = np.empty(len(entries), dtype=object)
+            column[:] = entries
+    return column
 
 
 def _check_told_apart(name: str, column: NDArray[Any]) -> None:
