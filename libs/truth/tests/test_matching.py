@@ -86,7 +86,7 @@ def test_who_is_who_makes_no_difference_to_what_is_reached(
     other_edge, other_owner = _columns(renamed)
     here = _gain(edge, owner, _clusters(edge, owner))
     there = _gain(other_edge, other_owner, _clusters(other_edge, other_owner))
-    assert there == pytest.approx(here, rel=0.25, abs=0.4)  # a local optimum each, of one landscape
+    assert there == pytest.approx(here, abs=0.05)  # local optima, hardly ever two of them
 
 
 def test_a_greedy_first_choice_is_taken_back() -> None:
