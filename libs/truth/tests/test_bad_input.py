@@ -33,6 +33,7 @@ from cairn_truth.quality.agreement import (
     raw_agreement,
     scott_pi,
 )
+from cairn_truth.quality.answer_times import AnswerTimes
 from cairn_truth.quality.audit_statistics import strata_by_error
 from cairn_truth.quality.bots import find_bots
 from cairn_truth.quality.pairwise_agreement import pairwise_agreement
@@ -117,7 +118,11 @@ ENTRIES: Mapping[str, tuple[Callable[..., Any], Mapping[str, Column]]] = {
     ),
     "suspicion": (
         lambda label, posterior, predicted, seconds: suspicion(
-            label, posterior=posterior, predicted=predicted, seconds=seconds, votes=VOTES
+            label,
+            posterior=posterior,
+            predicted=predicted,
+            times=AnswerTimes(ITEM, LABELER, seconds),
+            votes=VOTES,
         ),
         {
             "label": class_column,

@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cairn_truth import HierarchicalDawidSkene, Votes
+from cairn_truth import BlockDawidSkene, HierarchicalDawidSkene, Votes
 from cairn_truth.__main__ import read_folder
 from cairn_truth.measured.replay import Recorded
 from cairn_truth.quality.colluders import copied_shares
 from cairn_truth.quality.findings import GRID, adjusted, discoveries, given_population, population
 from cairn_truth.quality.forensics import (
+    AnswerTimes,
     Misconduct,
     find_bots,
     find_colluders,
@@ -209,15 +210,51 @@ def test_a_clock_is_seen_in_the_pauses_between_answers() -> None:
     assert names_of(found) == {3}
 
 
-def test_people_of_many_paces_are_no_bots() -> None:
-    chance = np.random.default_rng(6)
-    named = 0
-    for _ in range(20):
-        labeler = np.repeat(np.arange(30), 30)
-        pace, scatter = chance.normal(2.5, 0.5, 30), chance.uniform(0.3, 1.0, 30)
-        seconds = np.exp(pace[labeler] + scatter[labeler] * chance.normal(size=900))
-        named += len(find_bots(np.arange(900), labeler, seconds))
-    assert named <= 6  # of 600
+def _paced(chance: np.random.Generator, people: int, answers: int) -> tuple[Ints, Ints, NDArray[np.float64]]:
+    """Honest people, each with a pace and a scatter of their own."""
+    labeler = np.repeat(np.arange(people), answers)
+    pace, scatter = chance.normal(1.8, 0.6, people), chance.uniform(0.3, 0.9, people)
+    seconds = np.exp(pace[labeler] + scatter[labeler] * chance.normal(size=labeler.size))
+    return np.tile(np.arange(answers), people), labeler, seconds
+
+
+@pytest.mark.parametrize("clock", ["exact", "whole seconds", "pages of ten"])
+def test_in_a_crowd_of_people_seldom_anybody_is_called_a_bot(clock: str) -> None:
+    """Of a hundred honest crowds at most so many with anybody accused as the rate of .05 allows, and luck (99.5 %)."""
+    chance, accused = np.random.default_rng(6), 0
+    for _ in range(100):
+        item, labeler, seconds = _paced(chance, 30, 40)
+        moment = None
+        if clock == "whole seconds":
+            seconds = np.rint(seconds)
+        if clock == "pages of ten":
+            moment = seconds.reshape(30, 4, 10).sum(axis=2).cumsum(axis=1).repeat(10, axis=1).ravel()
+        accused += bool(find_bots(item, labeler, seconds, moment=moment))
+    assert accused <= 11
+
+
+def test_a_clock_that_ticks_in_seconds_is_a_bots_where_people_take_half_a_minute() -> None:
+    chance = np.random.default_rng(8)
+    item, labeler, seconds = _paced(chance, 30, 40)
+    seconds = np.rint(5.0 * seconds)
+    seconds[labeler == 7] = 30.0
+    assert names_of(find_bots(item, labeler, seconds)) == {7}
+
+
+def test_names_of_labelers_may_be_as_large_as_numbers_go() -> None:
+    item, labeler, seconds = _paced(np.random.default_rng(9), 12, 40)
+    seconds[labeler == 3] = 0.01
+    huge = labeler + 2**31 - 13
+    (found,) = find_bots(item, huge, seconds)
+    assert found.labelers == (3 + 2**31 - 13,)
+
+
+def test_times_need_not_lie_as_the_votes_do(crowd: Any) -> None:
+    votes, chance = crowd.votes, np.random.default_rng(10)
+    seconds = np.where(votes.labeler == 4, 0.02, 1.0) * chance.lognormal(2, 0.5, len(votes))
+    order = chance.permutation(len(votes))
+    times = AnswerTimes(votes.item[order], votes.labeler[order], seconds[order])
+    assert names_of(investigate(votes, times=times)) == {4}
 
 
 def test_the_spread_over_the_crowd_is_found_again() -> None:
@@ -262,6 +299,10 @@ def test_what_cannot_be_is_named(crowd: Any) -> None:
     fit = HierarchicalDawidSkene().fit(Votes.of([0], [0], [0], classes=2))
     with pytest.raises(ValueError, match="fit these votes"):
         find_spammers(crowd.votes, fit)
+    other: Any = BlockDawidSkene().fit(crowd.votes)
+    for find in (find_spammers, investigate):
+        with pytest.raises(ValueError, match="the fit is BlockFit; expected HierarchicalFit"):
+            find(crowd.votes, other)
     with pytest.raises(ValueError, match="false_rate is 1"):
         find_colluders(crowd.votes, false_rate=1.0)
     with pytest.raises(ValueError, match="seconds, row 1: -2"):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cairn_truth import HierarchicalDawidSkene, Votes
 from cairn_truth.__main__ import read_folder
+from cairn_truth.quality.answer_times import AnswerTimes
 from cairn_truth.quality.suspicion import confident_joint, label_errors, suspicion, tempered
 
 DATA = Path(os.environ.get("CAIRN_DATA", Path(__file__).parents[4] / "shared" / "data"))
@@ -80,13 +81,31 @@ def test_slow_answers_are_suspicious_where_slowness_goes_with_disagreement(crowd
     votes = crowd.votes
     label = votes.tally().argmax(axis=1)
     alone = votes.tally().max(axis=1)[votes.item] < 4
-    slow = suspicion(label, votes=votes, seconds=np.where(alone, 60.0, 10.0))
+
+    def timed(seconds: NDArray[np.float64]) -> AnswerTimes:
+        return AnswerTimes(votes.item, votes.labeler, seconds)
+
+    slow = suspicion(label, votes=votes, times=timed(np.where(alone, 60.0, 10.0)))
     hard = votes.tally().max(axis=1) < 4
     assert slow.signals["time"][hard].mean() > slow.signals["time"][~hard].mean() + 0.3
-    by_chance = suspicion(label, votes=votes, seconds=np.random.default_rng(5).lognormal(3, 1, len(votes)))
+    by_chance = suspicion(
+        label, votes=votes, times=timed(np.random.default_rng(5).lognormal(3, 1, len(votes)))
+    )
     assert np.abs(by_chance.signals["time"]).mean() < 0.15
-    unknown = suspicion(label, votes=votes, seconds=np.full(len(votes), np.nan))
+    unknown = suspicion(label, votes=votes, times=timed(np.full(len(votes), np.nan)))
     assert not unknown.signals["time"].any()
+
+
+def test_times_are_of_the_answers_they_came_with_in_whatever_order_the_table_is(crowd: Any) -> None:
+    votes, chance = crowd.votes, np.random.default_rng(0)
+    label, seconds = votes.tally().argmax(axis=1), chance.lognormal(3, 1, len(votes))
+    there = suspicion(label, votes=votes, times=AnswerTimes(votes.item, votes.labeler, seconds))
+    order = chance.permutation(len(votes))
+    columns = (votes.item[order], votes.labeler[order], votes.choice[order])
+    here = suspicion(
+        label, votes=Votes.of(*columns, classes=3), times=AnswerTimes(*columns[:2], seconds[order])
+    )
+    np.testing.assert_allclose(here.score, there.score)
 
 
 @given(st.integers(0, 10_000))
@@ -112,11 +131,15 @@ def test_what_cannot_be_is_named() -> None:
     with pytest.raises(ValueError, match="posterior, item 1"):
         suspicion([0, 1], posterior=[[0.5, 0.5], [0.9, 0.9]])
     with pytest.raises(ValueError, match="seconds, row 0: -1"):
-        suspicion([0, 1], votes=votes, seconds=[-1.0, 3.0])
+        suspicion([0, 1], votes=votes, times=AnswerTimes([0, 1], [0, 0], [-1.0, 3.0]))
+    with pytest.raises(ValueError, match="row 1: 7 is not an item"):
+        suspicion([0, 1], votes=votes, times=AnswerTimes([0, 7], [0, 0], [1.0, 3.0]))
+    with pytest.raises(ValueError, match="one class or more"):
+        label_errors([], np.zeros((0, 0)))
     with pytest.raises(ValueError, match="label alone"):
         suspicion([0, 1])
     with pytest.raises(ValueError, match="without the votes"):
-        suspicion([0, 1], posterior=[[0.5, 0.5], [0.9, 0.1]], seconds=[1.0, 1.0])
+        suspicion([0, 1], posterior=[[0.5, 0.5], [0.9, 0.1]], times=AnswerTimes([0], [0], [1.0]))
     assert not suspicion([], votes=Votes.of([], [], [], classes=2)).order.size
     assert not label_errors(np.zeros(0), np.zeros((0, 2))).size
 

@@ -46,7 +46,8 @@ class Finding:
     """Who (labelers, ascending) is found to do what, how surely, and where to look.
 
     ``statistic``: what was measured, in the kind's own unit (share of answers that look at the item; share copied;
-    seconds). ``low`` and ``high``: its 95 % interval. ``probability``: that the finding is true, given the crowd.
+    seconds). ``low`` and ``high``: its 95 % interval. ``probability``: that the finding is true, given the crowd; of a
+    bot, the share of true ones to expect among all named as surely (one minus the p-value adjusted for them).
     ``p_value``: chance of answers as telling from somebody honest. ``items``: those that show it, most telling first.
     """
 
@@ -126,7 +127,11 @@ def checked_rate(false_rate: float) -> float:
 
 
 def checked_fit(votes: Votes, fit: HierarchicalFit) -> HierarchicalFit:
-    """Return the fit. Raises ValueError where it was not made of these votes."""
+    """Return the fit. Raises ValueError where it was not made of these votes, or by another method."""
+    if not isinstance(fit, HierarchicalFit):
+        raise ValueError(
+            f"the fit is {type(fit).__name__}; expected HierarchicalFit, of HierarchicalDawidSkene().fit(votes)"
+        )
     expected = (votes.items, votes.classes)
     if fit.evidence.shape != expected or len(fit.confusion) != votes.labelers:
         raise ValueError(

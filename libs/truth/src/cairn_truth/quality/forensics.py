@@ -6,17 +6,26 @@ to look, not a verdict: answers may be re-weighed or asked again, but people sho
 
 from __future__ import annotations
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from ..classes.hierarchical import HierarchicalDawidSkene, HierarchicalFit
 from ..classes.votes import Votes
+from .answer_times import AnswerTimes
 from .bots import find_bots
 from .colluders import find_colluders
-from .findings import Finding, Misconduct, names_of
+from .findings import Finding, Misconduct, checked_fit, names_of
 from .spammers import find_spammers
 
-__all__ = ["Finding", "Misconduct", "find_bots", "find_colluders", "find_spammers", "investigate", "names_of"]
+__all__ = [
+    "AnswerTimes",
+    "Finding",
+    "Misconduct",
+    "find_bots",
+    "find_colluders",
+    "find_spammers",
+    "investigate",
+    "names_of",
+]
 
 
 def investigate(
@@ -24,20 +33,19 @@ def investigate(
     fit: HierarchicalFit | None = None,
     *,
     gold: ArrayLike | None = None,
-    seconds: ArrayLike | None = None,
-    moment: ArrayLike | None = None,
+    times: AnswerTimes | None = None,
     false_rate: float = 0.05,
 ) -> list[Finding]:
     """Return every finding, surest first; of each kind at most ``false_rate`` are expected to be false.
 
-    ``fit`` of these votes is made if not given; ``gold`` ``(items,)`` holds known classes, -1 elsewhere; ``seconds`` and
-    ``moment`` ``(votes,)``, in the order of ``votes``, are needed for bots. Raises ValueError as the parts do.
+    ``fit`` of these votes, by `HierarchicalDawidSkene`, is made if not given; ``gold`` ``(items,)`` holds known classes,
+    -1 elsewhere; ``times`` are needed for bots, in any order: they say whose they are. Raises ValueError as the parts do.
     """
-    known = HierarchicalDawidSkene().fit(votes, gold=gold) if fit is None else fit
+    known = HierarchicalDawidSkene().fit(votes, gold=gold) if fit is None else checked_fit(votes, fit)
     findings = find_spammers(votes, known, gold=gold, false_rate=false_rate)
     findings += find_colluders(votes, gold=gold, false_rate=false_rate)
-    if seconds is not None or moment is not None:
-        unknown = np.full(len(votes), np.nan)
-        taken = unknown if seconds is None else seconds
-        findings += find_bots(votes.item, votes.labeler, taken, moment=moment, false_rate=false_rate)
+    if times is not None:
+        findings += find_bots(
+            times.item, times.labeler, times.taken(), moment=times.moment, false_rate=false_rate
+        )
     return sorted(findings, key=lambda found: (-found.probability, found.kind.value, found.labelers))

@@ -28,6 +28,7 @@ from scipy import optimize, special
 
 from ..classes.votes import Votes
 from ..columns import Floats, as_array, numbers
+from .answer_times import AnswerTimes
 
 ALGORITHM = "LogOddsSuspicion"
 VERSION = "1"
@@ -61,12 +62,12 @@ def suspicion(
     posterior: ArrayLike | None = None,
     votes: Votes | None = None,
     predicted: ArrayLike | None = None,
-    seconds: ArrayLike | None = None,
+    times: AnswerTimes | None = None,
 ) -> Suspicion:
     """Rank items by how likely their ``label`` ``(items,)`` is wrong; of the other sources any may be missing, not all.
 
     ``posterior`` ``(items, classes)`` of the aggregation; ``predicted`` ``(items, classes)`` out-of-sample
-    probabilities; ``seconds`` ``(votes,)`` each vote took, nan where unknown, which needs ``votes``. Raises ValueError
+    probabilities; ``times`` with the seconds that answers took, in any order, which needs ``votes``. Raises ValueError
     naming the first entry that cannot be.
     """
     tables = [
@@ -90,10 +91,10 @@ def suspicion(
         chance = tempered(labels, _probabilities("predicted", predicted, (labels.size, classes)))
         signals["model"] = _wrong(chance, labels)
         score = score + signals["model"]
-    if seconds is not None:
+    if times is not None:
         if votes is None:
-            raise ValueError("seconds are given without the votes that took them")
-        signals["time"] = _time(votes, seconds, people["disagreement"])
+            raise ValueError("times are given without the votes that took them")
+        signals["time"] = _time(times, people["disagreement"])
         score = score + signals["time"]
     return Suspicion(score, np.argsort(-score, kind="stable").astype(np.int64), signals)
 
@@ -164,8 +165,8 @@ def _thresholds(labels: Ints, chance: Floats) -> Floats:
 
 def _confident(label: ArrayLike, predicted: ArrayLike) -> tuple[Ints, Floats, Ints]:
     chance = numbers("predicted", predicted)
-    if chance.ndim != 2:
-        raise ValueError(f"predicted has shape {chance.shape}; expected (items, classes)")
+    if chance.ndim != 2 or not chance.shape[1]:
+        raise ValueError(f"predicted has shape {chance.shape}; expected (items, classes), one class or more")
     labels = _labels(label, chance.shape[1])
     chance = _probabilities("predicted", chance, (labels.size, chance.shape[1]))
     return labels, chance, np.arange(labels.size)
@@ -184,28 +185,24 @@ def _disagreement(votes: Votes, labels: Ints) -> Floats:
     return np.asarray(np.log(votes.per_item() - agreed + 0.5) - np.log(agreed + 0.5))
 
 
-def _time(votes: Votes, seconds: ArrayLike, disagreement: Floats) -> Floats:
+def _time(times: AnswerTimes, disagreement: Floats) -> Floats:
     """Return what slowness says: its regression on disagreement, over items, leaning on nothing."""
-    taken = numbers("seconds", seconds)
-    if taken.shape != (len(votes),):
-        raise ValueError(
-            f"seconds has shape {taken.shape}; expected ({len(votes)},), one a vote in the votes' order"
-        )
-    bad = np.flatnonzero(~(np.isnan(taken) | ((taken >= 0.0) & np.isfinite(taken))))
-    if bad.size:
-        raise ValueError(
-            f"seconds, row {bad[0]}: {taken[bad[0]]} is no time; expected at least 0, or nan for unknown"
-        )
+    taken, items = times.taken(), disagreement.size
+    what, names = times.rows()
+    if what.size and what.max() >= items:
+        at = int(np.flatnonzero(what >= items)[0])
+        raise ValueError(f"column item of the times, row {at}: {what[at]} is not an item in 0..{items - 1}")
+    people, who = np.unique(names, return_inverse=True)
     known = np.isfinite(taken)
     log = np.log(np.maximum(np.where(known, taken, 1.0), 1e-3))
-    count = np.bincount(votes.labeler, known, votes.labelers)
-    usual = np.bincount(votes.labeler, known * log, votes.labelers) / np.maximum(count, 1.0)
-    slower = known * (log - usual[votes.labeler])
-    timed = np.bincount(votes.item, known, votes.items)
-    slowness = np.bincount(votes.item, slower, votes.items) / np.maximum(timed, 1.0)
+    count = np.bincount(who, known, people.size)
+    usual = np.bincount(who, known * log, people.size) / np.maximum(count, 1.0)
+    slower = known * (log - usual[who])
+    timed = np.bincount(what, known, items)
+    slowness = np.bincount(what, slower, items) / np.maximum(timed, 1.0)
     spread = float(np.sqrt(np.mean(slowness[timed > 0] ** 2))) if (timed > 0).any() else 0.0
     if spread == 0.0:
-        return np.zeros(votes.items)
+        return np.zeros(items)
     slowness = np.clip(slowness / spread, -3.0, 3.0)
     centred = np.where(timed > 0, disagreement - disagreement[timed > 0].mean(), 0.0)
     return np.asarray(slowness * float(slowness @ centred) / (float(slowness @ slowness) + _TIME_STRENGTH))
