@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from cairn_truth.measured import score_masks
 from cairn_truth.shapes.polygons import LivePolygons, Polygon, polygon_iou, rings
-from cairn_truth.shapes.raster import Grid, area, meets_itself, simplified
+from cairn_truth.shapes.raster import Grid, area, filled, meets_itself, overlaps, simplified
 from libs.truth.tests.live_contract import check_live_state
 
 DATA = Path(os.environ.get("CAIRN_DATA", Path(__file__).parents[4] / "shared" / "data"))
@@ -252,6 +252,14 @@ def test_slivers_and_specks_do_no_harm() -> None:
 def test_what_is_wrong_with_a_polygon_is_told(outline: tuple[float, ...], said: str) -> None:
     with pytest.raises(ValueError, match=f"object 1: .*{said}"):
         LivePolygons().add("i", "w", (Polygon("a", (0, 0, 1, 0, 1, 1)), Polygon("a", outline)))
+
+
+def test_nothing_is_compared_and_filled_as_nothing() -> None:
+    assert not filled([], Grid(0.0, 0.0, 1.0, 3, 3)).any()
+    assert overlaps([], [], 10).size == 0
+    shape = Polygon("", (0.0, 0.0, 1.0, 0.0, 1.0, 1.0))
+    with pytest.raises(ValueError, match="side is 0"):
+        polygon_iou(shape, shape, side=0)
 
 
 def test_a_ring_is_told_from_one_that_meets_itself() -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cairn_truth.shapes import regions
 from cairn_truth.shapes.boxes import Box, edges, iou
 from cairn_truth.shapes.convex import polygon_area, shared_polygon_area
 from cairn_truth.shapes.cuboids import Cuboid, LiveCuboids
@@ -145,19 +146,19 @@ def test_what_is_wrong_with_a_field_is_told(new: Any, wrong: Any, told: str) -> 
         new().add("i", "a", (wrong,))
 
 
-@pytest.mark.parametrize("slim", [1.0, 3.0, 30.0, 1e3, 1e6])
-@pytest.mark.parametrize("turn", [0.0, 37.0])
+@pytest.mark.parametrize("slim", [1.5, 5.0, 30.0, 1e3])
+@pytest.mark.parametrize("turn", [1.0, 20.0, 45.0, 90.0])
 def test_slim_ellipses_are_measured_as_finely_as_round_ones(slim: float, turn: float) -> None:
-    one, crossing = (Ellipse("", 5.0, -3.0, slim, 1.0, turn + t) for t in (0.0, 90.0))
-    # Those that cross at right angles in one centre share 4 a b arctan(b / a), as the integral has it.
-    shared = 4.0 * slim * np.arctan(1.0 / slim)
-    crossed = shared / (2.0 * np.pi * slim - shared)
-    assert ellipse_iou([one], [crossing])[0] == pytest.approx(crossed, rel=1e-3)
-    off = 0.3 * np.array([-np.sin(np.radians(turn)), np.cos(np.radians(turn))])
-    beside = replace(one, center_x=5.0 + float(off[0]), center_y=-3.0 + float(off[1]))
-    # Stretched along their lengths they are circles of radius one, 0.3 apart, and share a lens.
-    lens = 2.0 * np.arccos(0.15) - 0.3 * np.sqrt(1.0 - 0.15**2)
-    assert ellipse_iou([one], [beside])[0] == pytest.approx(lens / (2.0 * np.pi - lens), rel=1e-3)
+    one, crossing = Ellipse("", 5.0, -3.0, slim, 1.0, 37.0), Ellipse("", 5.0, -3.0, slim, 1.0, 37.0 + turn)
+    # Where the one is stretched to the unit circle, the other of as large an area has the radii long and 1 / long.
+    c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+    long = np.linalg.norm([[c, -s / slim], [slim * s, c]], ord=2)
+    # They share the circle's sectors up to where the two meet, and from there on the ellipse's.
+    meet = np.arctan(1.0 / long)
+    shared = 2.0 * meet + 2.0 * (np.pi / 2.0 - np.arctan(long**2 * np.tan(meet)))
+    true = shared / (2.0 * np.pi - shared)
+    assert ellipse_iou([one], [crossing])[0] == pytest.approx(true, rel=3e-4)
+    assert ellipse_iou([crossing], [one])[0] == pytest.approx(true, rel=3e-4)
 
 
 def _shifted(shape: Any, chance: np.random.Generator) -> Any:
@@ -214,6 +215,20 @@ def test_regions_on_different_pages_are_different_and_texts_are_voted_on() -> No
     joined = state.posterior("item")
     assert [(one.page, one.text) for one in joined.value] == [(1, "total"), (2, "other")]
     assert joined.value[0].x == 5.0
+
+
+def test_texts_are_compared_where_regions_are_joined_and_not_at_a_refit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared: list[int] = []
+    monkeypatch.setattr(regions, "joined_text", lambda texts, weight: compared.append(len(texts)) or texts[0])
+    state = LiveRegions()
+    for who in "abc":
+        state.add("i", who, (Region(1, 0.0, 0.0, 50.0, 10.0, "", f"text of {who}"),))
+    state.refit()
+    assert not compared
+    state.posterior("i")
+    assert compared == [3]
 
 
 def test_where_no_text_has_a_majority_the_one_most_like_the_others_stands() -> None:
