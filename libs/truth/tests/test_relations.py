@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import tracemalloc
 from collections.abc import Sequence
 
 import numpy as np
@@ -139,6 +141,86 @@ def test_agreement_is_shared_relations_over_those_of_both() -> None:
 def test_what_is_no_relation_is_refused_by_its_number(wrong: Relation) -> None:
     with pytest.raises(ValueError, match=r"relation 1.* expected"):
         LiveRelations(1).add("i", "a", (Relation(DRUG, PAIN), wrong))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (Relation(DRUG, "pain"), r"relation 1, target is 'pain'; expected a Span"),
+        (Relation(None, PAIN), r"relation 1, source is None; expected a Span"),
+        (Relation(Span("0", 3), PAIN), r"start of relation 1, source is '0'; expected a number"),
+        (Relation(DRUG, PAIN, "treats"), r"relation 1 is of class 'treats'; expected the number of a class"),
+        ("ab", r"relation 1 is 'ab'; expected a Relation"),
+    ],
+)
+def test_what_is_of_another_type_is_refused_by_its_number(wrong: Relation, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LiveRelations(1).add("i", "a", (Relation(DRUG, PAIN), wrong))
+
+
+def test_what_is_answered_by_one_alone_teaches_nothing() -> None:
+    cold = LiveRelations(1).update("new", "a", (Relation(DRUG, PAIN),)).confidence
+    live = LiveRelations(1)
+    live.fit({f"i{i}": {f"w{i % 4}": (Relation(DRUG, PAIN), Relation(DRUG, FEVER))} for i in range(60)})
+    live.add("new", "a", (Relation(DRUG, PAIN),))
+    assert live.posterior("new").confidence == pytest.approx(cold, abs=0.05)
+
+
+@pytest.mark.parametrize("each", [1, 2, 3, 5])
+@pytest.mark.parametrize("hard", [0.0, 0.3])
+def test_confidence_is_honest_of_crowds_of_any_sort(each: int, hard: float) -> None:
+    """Careful and careless crowds together; ``hard`` links are drawn by a third as many."""
+    crowds = [(0.8, 0.3), (0.6, 0.6)]
+    both = np.array([_said_and_reached(each, *kind, hard, seed) for kind in crowds for seed in range(2)])
+    gap = float(both[:, 0].mean() - both[:, 1].mean())
+    assert -0.1 < gap < (0.2 if each == 1 else 0.12 if hard else 0.06)
+
+
+def _said_and_reached(each: int, hit: float, invented: float, hard: float, seed: int) -> tuple[float, float]:
+    chance = np.random.default_rng(seed)
+    care = chance.beta(8 * hit, 8 * (1 - hit), 8)
+    spans = [Span(10 * k, 10 * k + 6) for k in range(8)]
+    pairs = [(a, b) for a in spans for b in spans if a != b]
+    answers: dict[str, dict[str, Answer]] = {}
+    truth: dict[str, Answer] = {}
+    for item in range(60):
+        drawn = chance.permutation(len(pairs))[: chance.poisson(3)]
+        true = [Relation(*pairs[k], int(chance.integers(2))) for k in drawn]
+        ease = np.where(chance.random(len(true)) < hard, 0.3, 1.0)
+        truth[f"i{item}"] = tuple(true)
+        answers[f"i{item}"] = {}
+        for who in chance.choice(8, each, replace=False):
+            said = {
+                Relation(r.source, r.target, r.class_id if chance.random() < 0.9 else 1 - r.class_id)
+                for r, easy in zip(true, ease, strict=True)
+                if chance.random() < care[who] * easy
+            }
+            for k in chance.integers(0, len(pairs), chance.poisson(invented)):
+                said.add(Relation(*pairs[k], int(chance.integers(2))))
+            answers[f"i{item}"][f"w{who}"] = tuple(said)
+    joined = LiveRelations(2).fit(answers)
+    reached = [relation_f(joined[i].value, truth[i]) for i in truth]
+    return float(np.mean([one.confidence for one in joined.values()])), float(np.mean(reached))
+
+
+def test_a_second_answer_makes_a_crowd_better() -> None:
+    reached = [
+        np.mean([_said_and_reached(each, 0.6, 0.6, 0.0, seed)[1] for seed in range(3)]) for each in (1, 2, 3)
+    ]
+    assert reached == sorted(reached)
+
+
+def test_many_links_are_soon_matched() -> None:
+    live = LiveRelations(1)
+    said = tuple(Relation(Span(20 * k, 20 * k + 9), Span(20 * k + 10, 20 * k + 19)) for k in range(800))
+    for who in "abcde":
+        live.add("long", who, said)
+    tracemalloc.start()
+    started = time.process_time()
+    assert live.posterior("long").value == said
+    assert time.process_time() - started < 4.0
+    assert tracemalloc.get_traced_memory()[1] < 100e6
+    tracemalloc.stop()
 
 
 spans = st.builds(lambda start, size: Span(start, start + size), st.integers(0, 20), st.integers(1, 10))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
+from cairn_truth.stretches.joining import centre
 from cairn_truth.stretches.segments import LiveSegments, Segment, medoid_text
 from libs.truth.tests.live_contract import check_live_state
 
@@ -67,7 +68,35 @@ def test_turns_that_touch_stay_two() -> None:
     live = LiveSegments(1)
     for who, cut in {"a": 5.0, "b": 5.02, "c": 4.97}.items():
         live.add("i", who, (Segment(0.0, cut), Segment(cut, 9.0)))
-    assert live.posterior("i").value == (Segment(0.0, 5.0), Segment(5.0, 9.0))
+    first, second = live.posterior("i").value
+    assert (first.start_seconds, second.end_seconds) == (0.0, 9.0)
+    assert first.end_seconds == second.start_seconds == pytest.approx(5.0, abs=0.005)
+
+
+@pytest.mark.parametrize(("each", "most"), [(1, 0.32), (2, 0.24), (4, 0.17)])
+def test_a_boundary_is_as_near_as_the_mean_of_those_given(each: int, most: float) -> None:
+    """Of errors with a standard deviation of .3, the mean of n leaves .3 / sqrt(n)."""
+    chance = np.random.default_rng(0)
+    answers = {
+        f"i{i}": {
+            f"w{who}": (Segment(10.0 + 0.3 * chance.normal(), 20.0 + 0.3 * chance.normal()),)
+            for who in range(each)
+        }
+        for i in range(200)
+    }
+    found = [one.value[0] for one in LiveSegments(1).fit(answers).values()]
+    off = np.array([(one.start_seconds - 10.0, one.end_seconds - 20.0) for one in found])
+    assert len(off) == 200
+    assert np.sqrt(np.mean(off**2)) < most
+
+
+def test_a_boundary_is_not_drawn_away_by_a_slip() -> None:
+    places, weights = [5.0, 5.1, 4.9, 5.05, 8.0], [0.2] * 5
+    assert centre(places, weights) == pytest.approx(5.0, abs=0.06)
+    assert centre([3.0, 3.0, 9.0], [0.3, 0.3, 0.4]) == 3.0  # what most name to the letter
+    assert centre([3.0, 4.0], [0.5, 0.5]) == pytest.approx(3.5)
+    assert centre([3.0, 4.0], [0.75, 0.25]) < 3.5
+    assert centre([7.0], [0.1]) == 7.0
 
 
 def test_the_text_is_somebodys_that_shares_most_words_with_all() -> None:
@@ -99,5 +128,22 @@ def test_it_is_the_same_in_milliseconds() -> None:
     "wrong", [Segment(-0.1, 1.0), Segment(1.0, 1.0), Segment(0.0, float("inf")), Segment(0.0, 1e300)]
 )
 def test_what_is_no_segment_is_refused_by_its_number(wrong: Segment) -> None:
-    with pytest.raises(ValueError, match=r"stretch 1 is .*expected 0 <= start < end"):
+    with pytest.raises(ValueError, match=r"segment 1 is .*expected 0 <= start < end"):
         LiveSegments(1).add("i", "a", (Segment(0.0, 1.0), wrong))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ((Segment(0.0, 1.0), Segment(2.0, 3.0, 0, None)), r"segment 1 has text None; expected a string"),
+        ((Segment(0.0, 1.0, 0, 5),), r"segment 0 has text 5; expected a string"),
+        ((Segment("0", 1.0),), r"start of segment 0 is '0'; expected a number"),
+        ((Segment(0.0, True),), r"end of segment 0 is True; expected a number"),
+        ((Segment(0.0, 1.0, "speech"),), r"segment 0 is of class 'speech'; expected the number of a class"),
+        ((Segment(0.0, 1.0, 1),), r"segment 0 is of class 1; expected the number of a class, from 0\.\.0"),
+        (((0.0, 1.0),), r"segment 0 is \(0.0, 1.0\); expected a Segment"),
+    ],
+)
+def test_what_is_of_another_type_is_refused_by_its_number(wrong: Answer, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LiveSegments(1).add("i", "a", wrong)

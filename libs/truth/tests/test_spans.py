@@ -296,6 +296,131 @@ def test_what_is_no_span_is_refused_by_its_number(wrong: Answer) -> None:
         LiveSpans(1).add("i", "a", wrong)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ((Span(0, 2, "PER"),), r"span 0 is of class 'PER'; expected the number of a class, from 0\.\.0"),
+        ((Span(0, 2), Span(3, 5, True)), r"span 1 is of class True"),
+        ((Span(0, "2"),), r"end of span 0 is '2'; expected a number"),
+        ((Span(None, 2),), r"start of span 0 is None; expected a number"),
+        ((Span(0, 10**400),), r"span 0 is \[0, 1000.*expected 0 <= start < end"),
+        ((Span(0, 2, 0, None),), r"span 0 has attributes None; expected \(name, value\)"),
+        ((Span(0, 2, 0, (("sure", 1), ("sure", "no"))),), r"span 0 has attributes .*both strings"),
+        ((Span(0, 2, 0, "ab"),), r"span 0 has attributes 'ab'; expected"),
+        ("ab", r"answer is 'ab'; expected a tuple of Span"),
+        (Span(0, 2), r"answer is Span.*expected a tuple of Span"),
+        (None, r"answer is None; expected a tuple of Span"),
+        (((0, 2),), r"span 0 is \(0, 2\); expected a Span"),
+    ],
+)
+def test_what_is_of_another_type_is_refused_by_its_number(wrong: Answer, message: str) -> None:
+    live = LiveSpans(1)
+    with pytest.raises(ValueError, match=message):
+        live.add("i", "a", wrong)
+    assert live.votes == 0
+
+
+@pytest.mark.parametrize("classes", [0, 1.5, float("nan"), "2", None, [2], True])
+def test_classes_are_counted_in_whole_numbers(classes: int) -> None:
+    with pytest.raises(ValueError, match=r"^classes .*expected"):
+        LiveSpans(classes)
+
+
+def test_numbers_of_other_types_are_taken_for_what_they_are() -> None:
+    live = LiveSpans(np.int64(2))  # type: ignore[arg-type]
+    live.add("i", "a", [Span(np.int32(3), 9.0, np.uint8(1))])  # type: ignore[arg-type]
+    [found] = live.posterior("i").value
+    assert repr(found) == repr(Span(3, 9, 1))
+
+
+def test_what_is_likely_false_is_no_value() -> None:
+    """Of one text with three answers, one marks something: nothing is there, most likely, and that is what is said."""
+    joined = LiveSpans(1).fit({"i": {"a": (), "b": (), "c": (Span(1, 9),)}})["i"]
+    assert joined.value == ()
+    assert joined.confidence > 0.5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_a_value_and_of_nothing_the_one_stands_that_is_expected_to_do_better(seed: int) -> None:
+    answers, truth = span_crowd(items=100, miss=0.35, each=3, seed=seed)
+    live = LiveSpans(1)
+    joined = live.fit(answers)
+    reached = np.mean([micro_f({i: joined[i].value}, {i: truth[i]}) for i in truth])
+    before = live._marking
+    for one in joined.values():
+        if one.value:
+            assert one.confidence > 0.2
+    nothing = np.mean([not truth[i] for i in truth])
+    assert reached > nothing
+    assert live._marking is before
+
+
+def test_an_answer_that_marks_a_place_twice_where_classes_may_not_overlap_is_heard_and_the_value_has_one() -> (
+    None
+):
+    """It may have been given while that was allowed."""
+    live = LiveSpans(2, overlap=False)
+    for who in "abc":
+        live.add("i", who, (Span(0, 9, 0), Span(3, 9, 1)))
+    [found] = live.posterior("i").value
+    assert (found.start, found.end, found.class_id) == (0, 9, 0)
+    assert live.votes == 3
+
+
+def test_what_is_answered_by_one_alone_teaches_nothing() -> None:
+    cold = LiveSpans(1).update("new", "a", (Span(10, 30),)).confidence
+    live = LiveSpans(1)
+    live.fit({f"i{i}": {f"w{i % 4}": (Span(10, 30), Span(60, 90))} for i in range(60)})
+    live.add("new", "a", (Span(10, 30),))
+    assert live.posterior("new").confidence == pytest.approx(cold, abs=0.05)
+
+
+@pytest.mark.parametrize("each", [1, 2, 3, 5])
+@pytest.mark.parametrize(("hit", "invented"), [(0.8, 0.3), (0.6, 0.6)])
+@pytest.mark.parametrize("hard", [0.0, 0.3])
+def test_confidence_is_honest_of_crowds_of_any_sort(
+    each: int, hit: float, invented: float, hard: float
+) -> None:
+    """Two classes, slips at boundaries, inventions anywhere; ``hard`` stretches are seen by a third as many.
+
+    With few answers, votes do not tell how many overlook and how much is hard: then it is honest on average alone.
+    """
+    said, reached = zip(
+        *(_said_and_reached(each, hit, invented, hard, seed) for seed in range(2)), strict=True
+    )
+    gap = float(np.mean(said) - np.mean(reached))
+    assert -0.12 < gap < (0.26 if each == 1 else 0.12 if hard else 0.06)
+
+
+def _said_and_reached(each: int, hit: float, invented: float, hard: float, seed: int) -> tuple[float, float]:
+    chance = np.random.default_rng(seed)
+    care = chance.beta(8 * hit, 8 * (1 - hit), 8)
+    answers: dict[str, dict[str, Answer]] = {}
+    truth: dict[str, Answer] = {}
+    for item in range(60):
+        starts = [30 * k + int(chance.integers(0, 8)) for k in range(chance.poisson(3))]
+        true = [Span(at, at + int(chance.integers(3, 15)), int(chance.integers(2))) for at in starts]
+        ease = np.where(chance.random(len(true)) < hard, 0.3, 1.0)
+        truth[f"i{item}"] = tuple(true)
+        answers[f"i{item}"] = {}
+        for who in chance.choice(8, each, replace=False):
+            marked = [
+                Span(
+                    max(0, span.start + int(chance.integers(-1, 2)) * bool(chance.random() < 0.3)),
+                    span.end + int(chance.integers(-1, 2)) * bool(chance.random() < 0.3),
+                    span.class_id if chance.random() < 0.9 else 1 - span.class_id,
+                )
+                for span, easy in zip(true, ease, strict=True)
+                if chance.random() < care[who] * easy
+            ]
+            for at in chance.integers(0, 90, chance.poisson(invented)).tolist():
+                marked.append(Span(at, at + int(chance.integers(3, 12)), int(chance.integers(2))))
+            answers[f"i{item}"][f"w{who}"] = tuple(marked)
+    joined = LiveSpans(2).fit(answers)
+    reached = [micro_f({i: joined[i].value}, {i: truth[i]}) for i in truth]
+    return float(np.mean([one.confidence for one in joined.values()])), float(np.mean(reached))
+
+
 def test_a_saved_state_of_other_classes_is_refused() -> None:
     other = LiveSpans(3)
     other.fit(span_crowd(items=5, classes=3)[0])

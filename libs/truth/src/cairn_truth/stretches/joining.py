@@ -16,11 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..columns import Floats
+from ..shapes.robust import student_mean, weighted_median
 from .marks import Marks
 
 Chosen = NDArray[np.bool_]
 Bounds = tuple[float, float]
 K = TypeVar("K", int, str, tuple[str, str])
+
+_SPREAD = 1.4826
+"""The standard deviation over the median distance from the median, of normal errors."""
 
 _SEAM = 0.1
 """Gaps of at most this share of a run, taken together, are seams between its pieces; wider ones the cells decide."""
@@ -60,11 +64,16 @@ def most_named(places: Sequence[float], weights: Sequence[float]) -> float:
     return max(tally, key=lambda place: (tally[place], -place))
 
 
-def weighted_median(places: Sequence[float], weights: Sequence[float]) -> float:
-    """Return the place with half of the weight on either side: for places that nobody hits twice."""
-    pairs = sorted(zip(places, weights, strict=True))
-    running = np.cumsum([weight for _, weight in pairs])
-    return pairs[int(np.searchsorted(running, running[-1] / 2.0))][0]
+def centre(places: Sequence[float], weights: Sequence[float]) -> float:
+    """Return the robust mean: for places that nobody hits twice.
+
+    How far slips reach is taken from the places themselves: their median distance from their median.
+    """
+    given, weight = np.array(places)[:, None], np.array(weights)[:, None]
+    spread = _SPREAD * float(np.median(np.abs(given - np.median(given))))
+    if spread <= 0.0:  # at least half name one place
+        return float(weighted_median(given, weight)[0])
+    return float(student_mean(given, weight / weight.mean() / spread**2)[0][0])
 
 
 def chosen(marks: Marks, posterior: Floats, threshold: float, *, overlap: bool) -> Chosen:
@@ -105,16 +114,19 @@ def found_stretches(
     return _apart(sorted(found, key=lambda one: (one.start, one.end, one.class_id)), overlap)
 
 
-def expected_f(marks: Marks, posterior: Floats, inside: Chosen, overlooked: float) -> float:
-    """Return the expected F of what is chosen; of nothing, the chance that there is nothing.
+def best_expected(marks: Marks, posterior: Floats, inside: Chosen, overlooked: float) -> tuple[Chosen, float]:
+    """Return what is chosen of one item and its expected F, or nothing at all where that is expected to do better.
 
-    ``overlooked``: how many true stretches to expect where nobody marked anything.
+    F of nothing is 1 where nothing is there and 0 elsewhere. ``overlooked``: how many true stretches to expect where
+    nobody marked anything.
     """
-    if inside.any():
-        true, length = posterior * marks.length, marks.length[inside]
-        return float(2.0 * true[inside].sum() / (length.sum() + true.sum()))
     doubted = [posterior[first:stop].max() for first, stop in _runs(marks, marks.own() > 0)]
-    return float(np.exp(-overlooked) * np.prod(1.0 - np.array(doubted)))
+    nothing = float(np.exp(-overlooked) * np.prod(1.0 - np.array(doubted)))
+    if not inside.any():
+        return inside, nothing
+    true, length = posterior * marks.length, marks.length[inside]
+    confidence = float(2.0 * true[inside].sum() / (length.sum() + true.sum()))
+    return (inside, confidence) if confidence >= nothing else (np.zeros_like(inside), nothing)
 
 
 def shared_f(answer: Mapping[K, Sequence[Bounds]], value: Mapping[K, Sequence[Bounds]]) -> float:
@@ -132,7 +144,13 @@ def _runs(marks: Marks, inside: Chosen) -> list[tuple[int, int]]:
     at = np.flatnonzero(inside)
     if not at.size:
         return []
-    breaks = np.flatnonzero((np.diff(at) > 1) | (np.diff(marks.class_id[at]) != 0)) + 1
+    cell = marks.cell[at]
+    apart = (
+        (np.diff(at) > 1)
+        | (np.diff(marks.class_id[at]) != 0)
+        | (marks.end[cell[:-1]] != marks.start[cell[1:]])
+    )
+    breaks = np.flatnonzero(apart) + 1
     firsts, lasts = np.concatenate([[0], breaks]), np.concatenate([breaks, [at.size]]) - 1
     return [(int(at[first]), int(at[last]) + 1) for first, last in zip(firsts, lasts, strict=True)]
 

@@ -10,8 +10,9 @@ from typing import Generic, TypeVar
 import numpy as np
 from scipy import special
 
-from ..columns import Floats
+from ..columns import Floats, whole_numbers
 from ..live_answers import Answered, Joined, LiveAnswers
+from .checks import shown
 from .marking import IN, OUT, Marking, discernment, fit
 from .marks import NONE, OTHER, OWN, Marks, Voters
 
@@ -50,16 +51,17 @@ class Weighed:
 class LiveMarks(LiveAnswers[A, J, LabelerMarks], Generic[A, J]):
     """Live state of a question with ``classes`` classes whose answers become marks.
 
-    ``overlap``: may what is marked be of two classes at once?
+    ``overlap``: may what is marked be of two classes at once? Where not, an answer that does so all the same (one given
+    while it was allowed) is heard: it marks each of them, and they compete; the value never does.
     """
 
     def __init__(self, classes: int, *, overlap: bool) -> None:
         super().__init__()
-        if classes < 1:
-            raise ValueError(f"classes is {classes}; expected at least 1")
-        self.classes = classes
-        self.overlap = overlap or classes == 1
-        self._marking = Marking.cold(classes, overlap=self.overlap)
+        if np.ndim(classes):
+            raise ValueError(f"classes is {shown(classes)}; expected one whole number, at least 1")
+        self.classes = int(whole_numbers("classes", classes, least=1))
+        self.overlap = overlap or self.classes == 1
+        self._marking = Marking.cold(self.classes, overlap=self.overlap)
 
     def _settings(self) -> str:
         return f"classes={self.classes}, overlap={self.overlap}"
@@ -94,11 +96,10 @@ class LiveMarks(LiveAnswers[A, J, LabelerMarks], Generic[A, J]):
         super()._adopt(labelers, fitted)
         self._marking = Marking.of(fitted) if fitted else Marking.cold(self.classes, overlap=self.overlap)
 
-    def _weighed(self, votes: Sequence[tuple[str, A]]) -> Weighed:
-        """Return what one item's answers, at least one, say together."""
+    def _weighed(self, votes: Sequence[tuple[str, A]], marks: Marks) -> Weighed:
+        """Return what one item's answers, at least one, say together; ``marks`` are theirs, labelers counted by row."""
         marking = self._marking
         rates = marking.rates(np.array([self._rows.get(who, -1) for who, _ in votes]))
-        marks = self._marked([Answered("", votes, None)], {who: row for row, (who, _) in enumerate(votes)})
         share = marking.share / marking.share.sum()
         # A labeler who marks at random has no weight, yet is heard where there is nobody else.
         weights = np.maximum(discernment(rates), 1e-9) @ share
@@ -111,7 +112,14 @@ class LiveMarks(LiveAnswers[A, J, LabelerMarks], Generic[A, J]):
         )
 
     def _marked(self, answered: Sequence[Answered[A]], rows: Mapping[str, int]) -> Marks:
-        pairs = sorted((item, rows[who]) for item, one in enumerate(answered) for who, _ in one.votes)
-        columns = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-        voters = Voters(columns[:, 0], columns[:, 1], len(answered), max(len(rows), 1))
-        return self._marks(answered, voters, rows)
+        return self._marks(answered, voters_of(answered, rows), rows)
+
+    def _marks_of_item(self, votes: Sequence[tuple[str, A]]) -> Marks:
+        return self._marked([Answered("", votes, None)], {who: row for row, (who, _) in enumerate(votes)})
+
+
+def voters_of(answered: Sequence[Answered[A]], rows: Mapping[str, int]) -> Voters:
+    """Return who answered which item; items are counted, labelers are by their rows."""
+    pairs = sorted((item, rows[who]) for item, one in enumerate(answered) for who, _ in one.votes)
+    columns = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return Voters(columns[:, 0], columns[:, 1], len(answered), max(len(rows), 1))

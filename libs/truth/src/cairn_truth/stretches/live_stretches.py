@@ -15,12 +15,9 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from ..live_answers import Answered, Evidence, heaviest_first
-from .joining import Found, Supporter, chosen, expected_f, found_stretches, shared_f
+from .joining import Found, Supporter, best_expected, chosen, found_stretches, shared_f
 from .live_marks import LiveMarks
 from .marks import Marks, Stretches, Voters, mark_lines
-
-_FURTHEST = 2.0**53
-"""Further on, a double cannot tell neighbours apart."""
 
 
 class Stretch(Protocol):
@@ -38,7 +35,8 @@ S = TypeVar("S", bound=Stretch)
 class JoinedStretches(Generic[S]):
     """The ``value`` in order of start; ``chances``: of each, the share of it that is expected to be true.
 
-    ``confidence`` is the expected F of the value: twice the length it shares with the truth over the length of both.
+    ``confidence`` is the expected F of the value: twice the length it shares with the truth over the length of both; of
+    an empty one the chance that nothing is there.
     """
 
     value: tuple[S, ...]
@@ -68,18 +66,12 @@ class LiveStretches(LiveMarks[tuple[S, ...], JoinedStretches[S]], Generic[S]):
     def _made(self, found: Found, supporters: Sequence[tuple[S, float]]) -> S:
         """Return a stretch of the value; ``supporters`` are the labelers' own stretches there, with their weights."""
 
+    @abstractmethod
     def _checked(self, answer: tuple[S, ...]) -> tuple[S, ...]:
-        for i, stretch in enumerate(answer):
-            start, end = self._bounds(stretch)
-            if not 0.0 <= start < end <= _FURTHEST:
-                raise ValueError(f"stretch {i} is [{start}, {end}); expected 0 <= start < end <= 2^53")
-            if stretch.class_id % 1 or not 0 <= stretch.class_id < self.classes:
-                raise ValueError(
-                    f"stretch {i} is of class {stretch.class_id}; expected one in 0..{self.classes - 1}"
-                )
-        return tuple(
-            sorted(answer, key=lambda stretch: (*self._bounds(stretch), stretch.class_id, repr(stretch)))
-        )
+        """Return the stretches as they are kept, in `_order`."""
+
+    def _order(self, stretch: S) -> tuple[float, float, int, str]:
+        return (*self._bounds(stretch), stretch.class_id, repr(stretch))
 
     def _known(self, truth: tuple[S, ...], votes: Sequence[tuple[str, tuple[S, ...]]]) -> JoinedStretches[S]:
         evidence = self._evidence(truth, votes, [0.0] * len(votes))
@@ -88,12 +80,13 @@ class LiveStretches(LiveMarks[tuple[S, ...], JoinedStretches[S]], Generic[S]):
     def _join(self, votes: Sequence[tuple[str, tuple[S, ...]]]) -> JoinedStretches[S]:
         if not votes:
             return JoinedStretches((), (), 0.0, ())
-        weighed = self._weighed(votes)
+        weighed = self._weighed(votes, self._marks_of_item(votes))
         marks, posterior = weighed.marks, weighed.posterior
         weights = [float(weight) for weight in weighed.weights]
         own = [(stretch, row) for row, (_, answer) in enumerate(votes) for stretch in answer]
         supporters = [Supporter(*self._bounds(one), one.class_id, weights[row], row) for one, row in own]
         inside = chosen(marks, posterior, self._marking.threshold, overlap=self.overlap)
+        inside, confidence = best_expected(marks, posterior, inside, weighed.overlooked)
         found = found_stretches(marks, posterior, inside, supporters, self._boundary, overlap=self.overlap)
         value = tuple(
             self._made(one, [(own[i][0], supporters[i].weight) for i in one.supporters]) for one in found
@@ -101,7 +94,7 @@ class LiveStretches(LiveMarks[tuple[S, ...], JoinedStretches[S]], Generic[S]):
         return JoinedStretches(
             value,
             tuple(one.chance for one in found),
-            expected_f(marks, posterior, inside, weighed.overlooked),
+            confidence,
             self._evidence(value, votes, weights),
         )
 

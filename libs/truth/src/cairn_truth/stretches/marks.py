@@ -22,6 +22,9 @@ NONE, OTHER, OWN = 0, 1, 2
 
 MARKS = 3
 
+FURTHEST = 2**53
+"""The last place on a line: further on, a double cannot tell neighbours apart."""
+
 _CLASSES = 2**31
 """More than anybody has classes: item and class are one number."""
 

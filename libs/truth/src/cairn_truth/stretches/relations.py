@@ -4,34 +4,38 @@ Labelers' spans have names of their own and differ at their boundaries, so a rel
 by their names: it is the links of different labelers whose ends lie on the same text. Links are matched one to one
 between labelers, the most alike first. Each group of matched links is a place that labelers mark, as this class, as
 another, or not at all, and `marking` says which are true: links nobody else drew need a labeler who invents little.
+
+What is not linked has to be met somewhere, and may be a link that everybody overlooked: the other ordered pairs of the
+spans that anybody linked are one place as wide as they are many, which nobody marks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..columns import Floats
 from ..live_answers import Answered, Evidence, heaviest_first
-from .joining import Chosen, chosen, most_named
-from .live_marks import LiveMarks
-from .marks import NONE, OTHER, OWN, Marks, Voters
+from .checks import bounds, class_number, elements, shown
+from .joining import best_expected, chosen, most_named
+from .live_marks import LiveMarks, voters_of
+from .marks import NONE, OTHER, OWN, Ints, Marks, Voters
 from .spans import Span
 
 ALGORITHM = "LiveRelations"
-VERSION = "1"
+VERSION = "2"
 """Changes whenever the same answers may give another value; it is written into every label's provenance."""
 
 _TRUTH = -1
 """The truth's number among labelers."""
 
-_FURTHEST = 2**53
-"""Further on, a double cannot tell neighbours apart."""
-
-_SAME = 0.5
+SAME = 0.5
 """Two spans may be the same thing when they share at least half of the shorter one."""
+
+_MOST_PAIRS = 10
+"""Pairs met for each link drawn, at most: a long text has very many that nobody thinks of linking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,8 @@ class Relation:
 class JoinedRelations:
     """The ``value`` in order of its ends; ``chances``: of each relation, to be true.
 
-    ``confidence`` is the expected F of the value: twice the relations it shares with the truth over those of both.
+    ``confidence`` is the expected F of the value: twice the relations it shares with the truth over those of both; of an
+    empty one the chance that there is none.
     """
 
     value: tuple[Relation, ...]
@@ -69,27 +74,21 @@ class _Link:
 class LiveRelations(LiveMarks[tuple[Relation, ...], JoinedRelations]):
     """Live state of a question answered with relations of ``classes`` classes. An answer is a tuple of `Relation`.
 
-    ``several``: may two spans be linked in several ways at once?
+    ``several``: may two spans be linked in several ways at once? Where not, an answer that does so all the same counts
+    for each of its classes, and the value has one.
     """
 
     def __init__(self, classes: int, *, several: bool = False) -> None:
         super().__init__(classes, overlap=several)
 
     def _checked(self, answer: tuple[Relation, ...]) -> tuple[Relation, ...]:
-        for i, relation in enumerate(answer):
-            if relation.class_id % 1 or not 0 <= relation.class_id < self.classes:
-                raise ValueError(
-                    f"relation {i} is of class {relation.class_id}; expected one in 0..{self.classes - 1}"
-                )
-            for name, span in (("source", relation.source), ("target", relation.target)):
-                whole = not (span.start % 1 or span.end % 1 or span.class_id % 1)
-                if not whole or not 0 <= span.start < span.end <= _FURTHEST or span.class_id < 0:
-                    raise ValueError(
-                        f"relation {i}, {name} is [{span.start}, {span.end}) of class {span.class_id}; "
-                        "expected whole 0 <= start < end <= 2^53 and a class of at least 0"
-                    )
-        bare = {Relation(_bare(r.source), _bare(r.target), r.class_id) for r in answer}
-        return tuple(sorted(bare, key=_in_order))
+        found = set()
+        for what, relation in elements(answer, Relation):
+            class_id = class_number(what, relation.class_id, self.classes)
+            source = _checked_span(f"{what}, source", relation.source)
+            target = _checked_span(f"{what}, target", relation.target)
+            found.add(Relation(source, target, class_id))
+        return tuple(sorted(found, key=_in_order))
 
     def _known(
         self, truth: tuple[Relation, ...], votes: Sequence[tuple[str, tuple[Relation, ...]]]
@@ -100,13 +99,16 @@ class LiveRelations(LiveMarks[tuple[Relation, ...], JoinedRelations]):
     def _join(self, votes: Sequence[tuple[str, tuple[Relation, ...]]]) -> JoinedRelations:
         if not votes:
             return JoinedRelations((), (), 0.0, ())
-        weighed = self._weighed(votes)
+        groups = _groups(_links(votes))
+        rows = {who: row for row, (who, _) in enumerate(votes)}
+        alone = [Answered("", votes, None)]
+        weighed = self._weighed(votes, self._marks_in(alone, [groups], voters_of(alone, rows), rows))
         marks, posterior = weighed.marks, weighed.posterior
         inside = chosen(marks, posterior, self._marking.threshold, overlap=self.overlap)
-        groups = _groups(_links(votes))
+        inside, confidence = best_expected(marks, posterior, inside, weighed.overlooked)
         found = [
             (
-                _joined(groups[marks.cell[slot] // 2], int(marks.class_id[slot]), weighed.weights),
+                _joined(groups[marks.cell[slot]], int(marks.class_id[slot]), weighed.weights),
                 float(posterior[slot]),
             )
             for slot in np.flatnonzero(inside)
@@ -117,30 +119,42 @@ class LiveRelations(LiveMarks[tuple[Relation, ...], JoinedRelations]):
             Evidence(who, relation_f(answer, value), float(weight))
             for (who, answer), weight in zip(votes, weighed.weights, strict=True)
         ]
-        confidence = _expected_f(posterior, inside, weighed.overlooked)
         return JoinedRelations(value, tuple(chance for _, chance in found), confidence, heaviest_first(parts))
 
     def _marks(
         self, answered: Sequence[Answered[tuple[Relation, ...]]], voters: Voters, rows: Mapping[str, int]
     ) -> Marks:
+        groups = [_groups(_links(one.votes, one.truth or ())) for one in answered]
+        return self._marks_in(answered, groups, voters, rows)
+
+    def _marks_in(
+        self,
+        answered: Sequence[Answered[tuple[Relation, ...]]],
+        matched: Sequence[Sequence[Sequence[_Link]]],
+        voters: Voters,
+        rows: Mapping[str, int],
+    ) -> Marks:
+        """Return who marked what in the ``matched`` links of each item."""
         slots: list[tuple[int, int, int, float]] = []
         entries: list[tuple[int, int, int]] = []
-        item: list[int] = []
-        for number, one in enumerate(answered):
-            for group in _groups(_links(one.votes, one.truth or ())):
+        cells: list[tuple[int, float]] = []
+        for number, (one, groups) in enumerate(zip(answered, matched, strict=True)):
+            for group, width in _places(groups):
                 drawn = {link.labeler: link.classes for link in group}
-                for class_id in sorted({class_id for link in group for class_id in link.classes}):
+                # What nobody marked may be of any class that is in use here.
+                about = group or [link for links in groups for link in links]
+                for class_id in sorted({class_id for link in about for class_id in link.classes}):
                     known = float("nan") if one.truth is None else float(class_id in drawn.get(_TRUTH, ()))
                     for row, (who, _) in enumerate(one.votes):
                         mark = _mark(drawn.get(row, ()), class_id, self.overlap)
                         entries.append((len(slots), rows[who], mark))
-                    slots.append((len(item), class_id, len(one.votes), known))
-                # The way back is a place, too, that nobody marks: what is not linked has to be met somewhere.
-                item += [number, number]
+                    slots.append((len(cells), class_id, len(one.votes), known))
+                cells.append((number, width))
         slot, labeler, mark_ = np.array(entries, dtype=np.int64).reshape(-1, 3).T
         columns = np.array(slots, dtype=np.float64).reshape(-1, 4).T
         cell, class_id_, asked = columns[:3].astype(np.int64)
-        place = np.arange(len(item), dtype=np.float64)
+        item, width_ = np.array(cells, dtype=np.float64).reshape(-1, 2).T
+        start = np.cumsum(width_ + 1.0) - width_  # no two places touch
         known_ = np.array([one.truth is not None for one in answered], dtype=bool)
         return Marks(
             slot=slot,
@@ -150,10 +164,10 @@ class LiveRelations(LiveMarks[tuple[Relation, ...], JoinedRelations]):
             class_id=class_id_,
             voters=asked,
             known=columns[3],
-            item=np.array(item, dtype=np.int64),
-            start=place,
-            end=place + 1.0,
-            weight=np.ones(len(item)),
+            item=item.astype(np.int64),
+            start=start,
+            end=start + width_,
+            weight=width_,
             voter_item=voters.item,
             voter=voters.labeler,
             teaches=(np.bincount(voters.item, minlength=voters.items) > 1) | known_,
@@ -182,15 +196,36 @@ def _linked(answer: Sequence[Relation], labeler: int) -> list[_Link]:
     return [_Link(labeler, *ends, tuple(sorted(of_ends))) for ends, of_ends in classes.items()]
 
 
+def _places(groups: Sequence[Sequence[_Link]]) -> Iterator[tuple[Sequence[_Link], float]]:
+    """Yield each group of links as a place of width 1, and the pairs of spans that nobody linked as one wide place."""
+    if not groups:
+        return
+    for group in groups:
+        yield group, 1.0
+    spans = _distinct(span for group in groups for link in group for span in (link.source, link.target))
+    pairs = min(spans * (spans - 1), _MOST_PAIRS * len(groups)) - len(groups)
+    # At the least, each link has a way back.
+    yield (), float(max(pairs, len(groups)))
+
+
+def _distinct(spans: Iterable[Span]) -> int:
+    """Return how many things these are, those that are the same counted once."""
+    count, start, end = 0, 0, 0
+    for a, b in sorted({(span.start, span.end) for span in spans}):
+        if count == 0 or min(b, end) - a < SAME * min(b - a, end - start):
+            count, start, end = count + 1, a, b
+    return count
+
+
 def _groups(links: Sequence[_Link]) -> list[list[_Link]]:
     """Match links of different labelers: the most alike first, each with every other of its group alike."""
-    alike = _alike(links)
+    first, second, alike = _alike(links)
+    paired = set(zip(first.tolist(), second.tolist(), strict=True))
     group = {i: [i] for i in range(len(links))}
     of = list(range(len(links)))
-    first, second = np.nonzero(np.triu(alike, 1))
-    for at in np.lexsort((second, first, -alike[first, second])):
+    for at in np.lexsort((second, first, -alike)).tolist():
         a, b = sorted((of[first[at]], of[second[at]]))
-        if a == b or not alike[np.ix_(group[a], group[b])].all():
+        if a == b or any((min(i, j), max(i, j)) not in paired for i in group[a] for j in group[b]):
             continue
         for i in group[b]:
             of[i] = a
@@ -198,22 +233,37 @@ def _groups(links: Sequence[_Link]) -> list[list[_Link]]:
     return [[links[i] for i in sorted(members)] for _, members in sorted(group.items())]
 
 
-def _alike(links: Sequence[_Link]) -> Floats:
-    """Return how alike each two links are, the worse of their ends; 0 for those of one labeler, or of other spans."""
+def _alike(links: Sequence[_Link]) -> tuple[Ints, Ints, Floats]:
+    """Return the pairs of links, the lower number first, of different labelers between the same spans, and how alike
+    they are: the worse of their ends.
+
+    Links whose sources share no text are never looked at together.
+    """
     labeler = np.array([link.labeler for link in links], dtype=np.int64)
-    sources = _overlaps([link.source for link in links])
-    alike = np.minimum(sources, _overlaps([link.target for link in links]))
-    return np.where(labeler[:, None] == labeler, 0.0, alike)
+    sources, targets = (
+        np.array([(end.start, end.end) for end in ends], dtype=np.float64).reshape(-1, 2)
+        for ends in ([link.source for link in links], [link.target for link in links])
+    )
+    order = np.argsort(sources[:, 0], kind="stable")
+    begins = sources[order, 0]
+    upto = np.searchsorted(begins, sources[order, 1], side="left")  # those that begin within this one
+    place = np.arange(order.size)
+    met = upto - place - 1
+    one = np.repeat(place, met)
+    other = one + 1 + np.arange(one.size) - np.repeat(np.cumsum(met) - met, met)
+    a, b = order[one], order[other]
+    first, second = np.minimum(a, b), np.maximum(a, b)
+    alike = np.minimum(_overlap(sources[first], sources[second]), _overlap(targets[first], targets[second]))
+    kept = (alike > 0.0) & (labeler[first] != labeler[second])
+    return first[kept], second[kept], alike[kept]
 
 
-def _overlaps(spans: Sequence[Span]) -> Floats:
-    """Return the intersection over union of each two spans; 0 where they are not the same thing."""
-    start = np.array([span.start for span in spans], dtype=np.float64)
-    end = np.array([span.end for span in spans], dtype=np.float64)
-    shared = np.minimum(end[:, None], end) - np.maximum(start[:, None], start)
-    length = end - start
-    same = shared >= _SAME * np.minimum(length[:, None], length)
-    return np.where(same, shared / (length[:, None] + length - shared), 0.0)
+def _overlap(one: Floats, other: Floats) -> Floats:
+    """Return the intersection over union of spans ``(n, 2)``, row by row; 0 where they are not the same thing."""
+    shared = np.minimum(one[:, 1], other[:, 1]) - np.maximum(one[:, 0], other[:, 0])
+    length, of_other = one[:, 1] - one[:, 0], other[:, 1] - other[:, 0]
+    same = shared >= SAME * np.minimum(length, of_other)
+    return np.where(same, shared / (length + of_other - shared), 0.0)
 
 
 def _mark(drawn: Sequence[int], class_id: int, several: bool) -> int:
@@ -239,15 +289,11 @@ def _span(votes: Sequence[tuple[Span, float]]) -> Span:
     return Span(int(start), int(end), int(class_id))
 
 
-def _expected_f(posterior: Floats, inside: Chosen, overlooked: float) -> float:
-    """Return the expected F of the relations chosen; of none, the chance that there is none."""
-    if inside.any():
-        return float(2.0 * posterior[inside].sum() / (inside.sum() + posterior.sum()))
-    return float(np.exp(-overlooked) * np.prod(1.0 - posterior))
-
-
-def _bare(span: Span) -> Span:
-    return Span(int(span.start), int(span.end), int(span.class_id))
+def _checked_span(what: str, span: object) -> Span:
+    if not isinstance(span, Span):
+        raise ValueError(f"{what} is {shown(span)}; expected a Span")
+    start, end = bounds(what, span.start, span.end, whole=True)
+    return Span(int(start), int(end), class_number(what, span.class_id))
 
 
 def _in_order(relation: Relation) -> tuple[int, ...]:

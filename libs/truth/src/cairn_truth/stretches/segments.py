@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .joining import Found, weighted_median
+from .checks import bounds, class_number, elements, shown
+from .joining import Found, centre
 from .live_stretches import LiveStretches
 
 ALGORITHM = "LiveSegments"
-VERSION = "1"
+VERSION = "2"
 """Changes whenever the same answers may give another value; it is written into every label's provenance."""
 
 
@@ -27,15 +28,25 @@ class Segment:
 class LiveSegments(LiveStretches[Segment]):
     """Live state of a question answered with segments. An answer is a tuple of `Segment`, empty where there is none.
 
-    Nobody hits the same millisecond twice: a boundary is the weighted median of those proposed. A segment's text is
+    Nobody hits the same millisecond twice: a boundary is the robust mean of those proposed. A segment's text is
     the labelers' own that shares most words with all (the weighted medoid).
     """
 
     def _bounds(self, stretch: Segment) -> tuple[float, float]:
         return float(stretch.start_seconds), float(stretch.end_seconds)
 
+    def _checked(self, answer: tuple[Segment, ...]) -> tuple[Segment, ...]:
+        found = []
+        for what, segment in elements(answer, Segment):
+            start, end = bounds(what, segment.start_seconds, segment.end_seconds, whole=False)
+            class_id = class_number(what, segment.class_id, self.classes)
+            if not isinstance(segment.text, str):
+                raise ValueError(f"{what} has text {shown(segment.text)}; expected a string")
+            found.append(Segment(start, end, class_id, segment.text))
+        return tuple(sorted(found, key=self._order))
+
     def _boundary(self, places: Sequence[float], weights: Sequence[float]) -> float:
-        return weighted_median(places, weights)
+        return centre(places, weights)
 
     def _made(self, found: Found, supporters: Sequence[tuple[Segment, float]]) -> Segment:
         texts = [(segment.text, weight) for segment, weight in supporters]

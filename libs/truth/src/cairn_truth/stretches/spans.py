@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .checks import bounds, class_number, elements, shown
 from .joining import Found, most_named
 from .live_stretches import LiveStretches
 
 ALGORITHM = "LiveSpans"
-VERSION = "1"
+VERSION = "2"
 """Changes whenever the same answers may give another value; it is written into every label's provenance."""
 
 
@@ -30,16 +31,31 @@ class LiveSpans(LiveStretches[Span]):
         return float(stretch.start), float(stretch.end)
 
     def _checked(self, answer: tuple[Span, ...]) -> tuple[Span, ...]:
-        for i, span in enumerate(answer):
-            if span.start % 1 or span.end % 1:  # of what is not finite, too: nan is true
-                raise ValueError(f"span {i} is [{span.start}, {span.end}); expected whole code points")
-        return super()._checked(answer)
+        found = []
+        for what, span in elements(answer, Span):
+            start, end = bounds(what, span.start, span.end, whole=True)
+            class_id = class_number(what, span.class_id, self.classes)
+            found.append(Span(int(start), int(end), class_id, _pairs(what, span.attributes)))
+        return tuple(sorted(found, key=self._order))
 
     def _boundary(self, places: Sequence[float], weights: Sequence[float]) -> float:
         return most_named(places, weights)
 
     def _made(self, found: Found, supporters: Sequence[tuple[Span, float]]) -> Span:
         return Span(int(found.start), int(found.end), found.class_id, _attributes(supporters))
+
+
+def _pairs(what: str, attributes: object) -> tuple[tuple[str, str], ...]:
+    """Return attributes. Raises ValueError for what is no tuple of names with their values, all strings."""
+    sound = isinstance(attributes, (tuple, list)) and all(
+        isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(part, str) for part in pair)
+        for pair in attributes
+    )
+    if not sound:
+        raise ValueError(
+            f"{what} has attributes {shown(attributes)}; expected (name, value) of each, both strings"
+        )
+    return tuple((name, value) for name, value in attributes)  # type: ignore[attr-defined]
 
 
 def _attributes(supporters: Sequence[tuple[Span, float]]) -> tuple[tuple[str, str], ...]:
