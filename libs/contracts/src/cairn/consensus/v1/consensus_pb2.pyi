@@ -188,8 +188,8 @@ class Reliability(_message.Message):
     votes: _builtins.int
     """Votes given."""
     accuracy: _builtins.float
-    """Expected accuracy: the chance that an answer is right, averaged over the class prior. For masks of a pixel, for texts
-    of a word, for shapes and tracks of the class of an object; for spans, segments and relations the expected F.
+    """Expected share of the labeler's answers that are right. For masks of a pixel, for texts of a word, for shapes and
+    tracks of the class of an object; for sets of classes, spans, segments and relations the expected F.
     Not told for numbers, nor for ratings of more than eleven steps.
     """
     accuracy_low: _builtins.float
