@@ -163,6 +163,16 @@ def test_a_share_by_chance_reaches_what_the_model_is_sure_of() -> None:
     assert 10 <= (chosen < 1000).sum() <= 40  # half of the 50 drawn by chance
 
 
+def test_small_batches_have_their_share_by_chance_too() -> None:
+    table = np.array([[0.5, 0.5]] * 10 + [[1.0, 0.0]] * 90)
+    free = np.zeros(100, dtype=bool)
+    by_chance = sum(
+        int((choose("margin", 5, np.random.default_rng(seed), labeled=free, probabilities=table) >= 10).sum())
+        for seed in range(200)
+    )
+    assert 60 <= by_chance <= 120  # a tenth of 1,000 items, nine in ten of them sure
+
+
 def test_gradients_apart_are_found_without_building_them() -> None:
     chance = np.random.default_rng(3)
     pull = chance.normal(size=(40, 3)).astype(np.float32)
@@ -237,6 +247,13 @@ def test_new_and_old_items_are_priced_on_one_scale() -> None:
     assert disputed < doubtful  # the model has settled it for the other class
     useless = answer_prices(people, model, answers=[0, 3, 2, 2], labeler_accuracy=0.5, model_accuracy=0.9)
     assert useless == pytest.approx(0.0)
+    boastful = {"labeler_accuracy": 0.8, "model_accuracy": 0.7, "model_confidence": 0.95}
+    whole = answer_prices(people, model, answers=[0, 3, 2, 2], **boastful)
+    alone = answer_prices(people[3:], model[3:], answers=[2], **boastful)
+    assert alone == pytest.approx(whole[3:])  # whatever else is on the list
+    assert (
+        answer_prices(people[:0], model[:0], answers=[], labeler_accuracy=0.8, model_accuracy=0.9).size == 0
+    )
 
 
 def test_what_does_not_fit_is_named() -> None:
@@ -251,6 +268,14 @@ def test_what_does_not_fit_is_named() -> None:
         choose(Strategy.MARGIN, 1, chance, labeled=free, probabilities=[[1, 0], [np.nan, 0], [1, 0]])
     with pytest.raises(ValueError, match="expected booleans"):
         choose(Strategy.RANDOM, 1, chance, labeled=[0, 1, 0])
+    with pytest.raises(ValueError, match="strategy is 'nonsense'; expected one of default, random"):
+        choose("nonsense", 1, chance, labeled=free)
+    with pytest.raises(ValueError, match=r"rng is 0; expected a numpy.random.Generator"):
+        choose(Strategy.RANDOM, 1, 0, labeled=free)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="model_confidence is 2"):
+        answer_prices(
+            [[1, 0]], [[1, 0]], answers=[1], labeler_accuracy=0.9, model_accuracy=0.5, model_confidence=2.0
+        )
     with pytest.raises(ValueError, match="labeler_accuracy is 1"):
         answer_prices([[1, 0]], [[1, 0]], answers=[1], labeler_accuracy=1.0, model_accuracy=0.5)
 

@@ -82,7 +82,7 @@ _ASKS_EMBEDDINGS = {Strategy.TYPICLUST, Strategy.BADGE, Strategy.CORESET, Strate
 
 
 def choose(
-    strategy: Strategy,
+    strategy: Strategy | str,
     batch: int,
     rng: np.random.Generator,
     *,
@@ -94,31 +94,47 @@ def choose(
     """Return the rows of the next ``batch`` items to ask about, each once, none of them labeled.
 
     ``labeled`` ``(n,)`` says which rows have, or are already asked for, an answer; ``probabilities`` ``(n, classes)``
-    are a model's and ``embeddings`` ``(n, d)`` the items', of all rows. The last ``random_share`` of the batch is drawn by
-    chance whatever the strategy; where fewer items are left than asked for, all of them are returned. The default does
-    with what there is: without embeddings `MARGIN`, without a model `TYPICLUST`, without either chance.
+    are a model's and ``embeddings`` ``(n, d)`` the items', of all rows. The last ``random_share`` of the batch, on average
+    (of five items every other time one), is drawn by chance whatever the strategy; where fewer items are left than asked
+    for, all of them are returned. The default does with what there is: without embeddings `MARGIN`, without a model
+    `TYPICLUST`, without either chance.
 
     Raises ValueError for shapes that do not fit, what is not finite, and a strategy that lacks what it needs. Cost:
     ``n log n`` for one score an item; ``n d`` an item of the batch for `BADGE` and `CORESET`; ``k d`` an item of the pool
     for `TYPICLUST` with k clusters (of at most 20,000 open items, all three); ``k d`` an item of the shortlist for
     `CLUSTER_MARGIN`.
     """
+    if not isinstance(rng, np.random.Generator):
+        raise ValueError(f"rng is {rng!r:.100}; expected a numpy.random.Generator")
     taken = _mask(labeled)
     chances, points = _chances(probabilities, taken.size), _points(embeddings, taken.size)
     if batch < 0:
         raise ValueError(f"batch is {batch}; expected 0 or more")
     if not 0.0 <= random_share <= 1.0:
         raise ValueError(f"random_share is {random_share}; it must be between 0 and 1")
-    strategy = _fitting(strategy, chances, points, int(taken.sum()))
+    strategy = _fitting(_named(strategy), chances, points, int(taken.sum()))
     free = np.flatnonzero(~taken)
     batch = min(batch, free.size)
-    by_chance = batch if strategy is Strategy.RANDOM else round(random_share * batch)
+    by_chance = batch if strategy is Strategy.RANDOM else _rounded(random_share * batch, rng)
     drawn = rng.choice(free, by_chance, replace=False)
     wanted = batch - by_chance
     if wanted == 0:
         return np.asarray(drawn)
     taken[drawn] = True
     return np.concatenate([_chosen(strategy, wanted, rng, taken, chances, points), drawn])
+
+
+def _named(strategy: Strategy | str) -> Strategy:
+    try:
+        return Strategy(strategy)
+    except ValueError:
+        known = ", ".join(one.value for one in Strategy)
+        raise ValueError(f"strategy is {strategy!r:.100}; expected one of {known}") from None
+
+
+def _rounded(share: float, rng: np.random.Generator) -> int:
+    """Return a share of a batch as a whole number, up or down by chance: a tenth of five is one every other time."""
+    return int(np.floor(share + rng.random()))
 
 
 def margins(probabilities: ArrayLike) -> Floats:
@@ -139,6 +155,7 @@ def answer_prices(
     answers: ArrayLike,
     labeler_accuracy: float,
     model_accuracy: float,
+    model_confidence: float | None = None,
 ) -> Floats:
     """Return what one more answer to each item is worth ``(n,)``: the expected fall of its label's error.
 
@@ -146,7 +163,9 @@ def answer_prices(
     item's doubt is people's and the model's together. ``posteriors`` ``(n, classes)`` are by people's answers (ignored
     where there is none), ``answers`` ``(n,)`` how many each item has, ``probabilities`` ``(n, classes)`` the model's,
     out of sample. The belief in an item is the product of the two, the model's word counted by its accuracy like a
-    labeler's. The price is the probability that one further answer, right with ``labeler_accuracy`` and else evenly
+    labeler's: tempered to claim no more, on average, than it is known to reach. ``model_confidence`` is what it claims on
+    average over its pool; by default over these items, so that prices of other calls are not of the same list. The
+    price is the probability that one further answer, right with ``labeler_accuracy`` and else evenly
     wrong, turns the label, times what is gained when it does: what is settled is worth nothing, be it new or old.
 
     Raises ValueError for shapes that do not fit and accuracies outside (0, 1).
@@ -161,10 +180,13 @@ def answer_prices(
     for name, accuracy in (("labeler_accuracy", labeler_accuracy), ("model_accuracy", model_accuracy)):
         if not 0.0 < accuracy < 1.0:
             raise ValueError(f"{name} is {accuracy}; it must lie strictly between 0 and 1")
+    if model_confidence is not None and not 0.0 < model_confidence <= 1.0:
+        raise ValueError(f"model_confidence is {model_confidence}; expected above 0, at most 1")
     classes = people.shape[1]
-    if classes < 2:
+    if classes < 2 or not len(people):
         return np.zeros(len(people))
-    belief = _together(np.where(count[:, None] > 0, people, 1.0 / classes), model, model_accuracy)
+    claimed = float(model.max(axis=1).mean()) if model_confidence is None else model_confidence
+    belief = _together(np.where(count[:, None] > 0, people, 1.0 / classes), model, model_accuracy, claimed)
     error_now = 1.0 - belief.max(axis=1)
     miss = (1.0 - labeler_accuracy) / (classes - 1)
     error_then = np.ones(len(people))
@@ -178,9 +200,8 @@ def answer_prices(
     return np.asarray(np.maximum(error_now - error_then, 0.0))
 
 
-def _together(people: Floats, model: Floats, model_accuracy: float) -> Floats:
-    """Return the belief by both: the model's probabilities are tempered to claim no more than it is known to reach."""
-    claimed = float(model.max(axis=1).mean())
+def _together(people: Floats, model: Floats, model_accuracy: float, claimed: float) -> Floats:
+    """Return the belief by both: a model that claims so much is tempered to claim no more than it is known to reach."""
     chance = 1.0 / model.shape[1]
     trust = min(1.0, max(model_accuracy - chance, 0.0) / max(claimed - chance, 1e-9))
     log_belief = np.log(np.clip(people, 1e-12, 1.0)) + trust * np.log(np.clip(model, 1e-12, 1.0))
