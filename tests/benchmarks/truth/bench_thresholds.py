@@ -92,6 +92,13 @@ class Ours:
         return decision.threshold
 
 
+class OnlyRound(Ours):
+    """The wager for the one round that is ever held, which has all of delta."""
+
+    def threshold(self, scores: Floats, error: Floats, prior: Floats | None) -> float:
+        return choose_threshold(scores, error, alpha=self._alpha, delta=DELTA, prior_error=prior).threshold
+
+
 class Forgetful(Ours):
     """The same, but every round takes a first round's share of delta, however many were held."""
 
@@ -143,6 +150,7 @@ def rows(data: Path) -> Rows:
             "plug-in",
             least=goal,
         )
+        yield from _only_round(trained, setting, best)
     yield Row("auto-labeling, all of these: runs that break it", "share", float(np.mean(broken)), most=DELTA)
     yield from noisy_rows(data, kept)
     yield from anew_rows()
@@ -179,6 +187,17 @@ def _breaks_anew(rule: Ours, seed: int, easy_error: float, versions: int = 30, s
         if not waiting.any():
             break
     return False
+
+
+def _only_round(trained: Trained, setting: Setting, best: float) -> Rows:
+    """Yield the same for who waits for the last version and holds one round."""
+    last = replace(trained, scores=trained.scores[-1:], answers=trained.answers[-1:])
+    found = play(last, setting, OnlyRound, lambda _, rows: (last.wrong[0, rows], None))
+    name = f"auto-labeling, {setting.pool}, alpha {setting.alpha:g}, one round of the last version"
+    yield Row(f"{name}: runs that break it", "share", found.broken, most=DELTA)
+    goal = 0.9 if setting.sample >= 2000 else None
+    share = found.coverage / best if best else float("nan")
+    yield Row(f"{name}: coverage of the oracle's of all {best:.2f}", "share", share, least=goal)
 
 
 def noisy_rows(data: Path, kept: dict[str, Trained]) -> Rows:
