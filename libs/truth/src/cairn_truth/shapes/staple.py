@@ -5,8 +5,8 @@ classes, with four changes. Pixels are of two sorts, easy and hard, and each lab
 errors gather along edges, and without this the posterior takes three who err together for three who know. Where a
 hard pixel lies between two classes, those who err all say the same: that is one surprise, and not one for each of them.
 What classes hard pixels have is judged from the pixels in dispute (Rohlfing, Russakoff & Maurer, IEEE TMI 2004), for a
-wide margin that nobody marked says nothing of them; and that a whole crowd errs in one direction is believed only of
-known truths, for without them it cannot be told from a truth that lies elsewhere.
+wide margin that nobody marked says nothing of them; and that a whole crowd errs in one direction is half believed
+unless known truths show it, for without them it cannot be told from a truth that lies elsewhere.
 A labeler's confusions lean on the crowd's. And everything is counted by cells, all pixels of which everybody said the
 same, so that the cost grows with runs and not with pixels.
 """
@@ -328,17 +328,19 @@ def fit(
 
 
 def _even(confusion: Floats, count: Floats) -> Floats:
-    """Return the crowd's confusion with one accuracy for hard pixels of all classes; ``count`` is what it is from.
+    """Return the crowd's confusion drawn half-way to one accuracy for hard pixels of all classes; ``count`` is what it
+    is from.
 
     Whether the crowd takes too much for an object or too little, EM decides by whatever it starts from, and then
-    believes in it: every outline comes out too small or too wide by all that hands differ.
+    believes in it: every outline comes out too small or too wide by all that hands differ. Half-way, because classes
+    are not equally easy either: with one accuracy for all, classes that lie over each other are taken for one another.
     """
     classes = confusion.shape[1]
     hard, seen = confusion[classes:], count[classes:]
     accuracy = (np.trace(seen) + CROWD_STRENGTH * HARD) / (seen.sum() + CROWD_STRENGTH)
     wrong = np.where(np.eye(classes, dtype=bool), 0.0, hard)
     wrong *= (1.0 - accuracy) / np.maximum(wrong.sum(axis=1, keepdims=True), np.finfo(float).tiny)
-    return np.concatenate([confusion[:classes], wrong + accuracy * np.eye(classes)])
+    return np.concatenate([confusion[:classes], (hard + wrong + accuracy * np.eye(classes)) / 2.0])
 
 
 def _clamped(chance: Floats, truth: Ints) -> Floats:
