@@ -17,6 +17,7 @@ from cairn.label.v1.label_schema_pb2 import (
     AttributeOptions,
     KeypointsQuestion,
     LabelClass,
+    LabelSchema,
     MaskQuestion,
     NumberQuestion,
     Question,
@@ -26,8 +27,13 @@ from cairn.label.v1.label_schema_pb2 import (
     TracksQuestion,
 )
 from cairn_annotation_store.domain.answer_parts import ItemFacts
+from cairn_annotation_store.domain.answers import check_answers
+from cairn_annotation_store.domain.schema import SchemaRules
 from cairn_consensus.domain.ids import ItemKey, QuestionId
-from services.consensus.tests.kind_contract import PICTURE, Answers, check_kind, leading, voted
+from cairn_consensus.domain.kinds import shape_messages as messages
+from cairn_consensus.domain.kinds import state_of
+from cairn_consensus.domain.kinds.shape_messages import rings_of
+from services.consensus.tests.kind_contract import PICTURE, Answers, check_kind, labeler, leading, voted
 
 CROWD = ("ann", "bob", "cid", "dan", "eve")
 DOCUMENT = ItemFacts(has_text=False, has_blob=True, width=640, height=480, page_count=3)
@@ -225,6 +231,44 @@ def test_what_says_nothing_is_left_out_of_an_answer_and_the_rest_is_heard() -> N
     assert [line.class_id for line in leading(state, "i0").answer.polylines.polylines] == ["car", "dog"]
 
 
+@pytest.mark.parametrize("all_of_it", [False, True])
+def test_what_is_smaller_than_can_be_reckoned_with_is_left_out(all_of_it: bool) -> None:
+    """The store takes any width above 0."""
+    question = Question(id="q", boxes=ShapesQuestion(classes=CLASSES))
+    speck = pb.Box(class_id="dog", x=0, y=0, width=1e-200, height=1e-200)
+    answers = crowd("boxes", box)
+    for votes in answers.values():
+        for said in votes.values():
+            if all_of_it:
+                said[0].boxes.ClearField("boxes")
+            said[0].boxes.boxes.append(speck)
+    rules = SchemaRules(LabelSchema(questions=[question]))
+    assert check_answers(answers["i0"]["ann"], rules, PICTURE) is None
+    state = voted([question], answers)
+    found = leading(state, "i0")
+    assert [one.class_id for one in found.answer.boxes.boxes] == ([] if all_of_it else ["car", "dog"])
+    assert 0.0 <= found.confidence <= 1.0
+    assert state.judge(ItemKey("i0")) is not None
+
+
+def test_outlines_are_bounded_once_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = 0
+
+    def counted(given: Any) -> Any:
+        nonlocal seen
+        seen += 1
+        return rings_of(given)
+
+    monkeypatch.setattr(messages, "rings_of", counted)
+    chance = random.Random(0)
+    said = pb.Answer(question="q")
+    said.polygons.polygons.extend(polygon("dog", 150.0 * k, 100.0, [], chance) for k in range(12))
+    question = Question(id="q", polygons=ShapesQuestion(classes=CLASSES))
+    found = leading(voted([question], {"i": {who: [said] for who in CROWD[:3]}}), "i")
+    assert len(found.answer.polygons.polygons) == 12
+    assert seen == 3 * 12
+
+
 def test_an_object_has_the_required_attribute_of_its_class_though_most_took_it_for_another() -> None:
     """One who is known to name classes rightly says car; two who guess say dog, which has no colour."""
     question = Question(id="q", boxes=ShapesQuestion(classes=CLASSES))
@@ -345,6 +389,20 @@ def test_masks_whose_bytes_are_elsewhere_stand_only_where_nobody_differs() -> No
         assert question.leading(ItemKey(item)) is None
         assert not question.joins(ItemKey(item))
         assert len(question.parts(ItemKey(item))) == 2
+
+
+def test_a_mask_that_can_be_read_replaces_one_that_could_not_and_the_other_way_round() -> None:
+    question = state_of(MASK)
+    item, ann, bob = ItemKey("a"), labeler("ann"), labeler("bob")
+    question.vote(item, bob, mask(100, 200))
+    question.vote(item, ann, blob("a"))
+    assert not question.joins(item)
+    question.vote(item, ann, mask(100, 200))
+    assert question.joins(item)
+    assert len(question.parts(item)) == 2
+    question.vote(item, ann, blob("a"))
+    assert not question.joins(item)
+    assert [part.labeler for part in question.parts(item)] == [ann, bob]
 
 
 def test_pixels_of_no_class_of_the_question_are_no_label() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,8 @@ from cairn.label.v1.label_value_pb2 import (
 from cairn_annotation_store.domain.answer_parts import ItemFacts
 from cairn_consensus.domain.ids import ItemKey, QuestionId
 from cairn_consensus.domain.items import Vote
+from cairn_consensus.domain.kinds import RelationsState, state_of, stretches
+from cairn_consensus.domain.kinds.attributes import of_strings
 from cairn_consensus.domain.project_state import ProjectState
 from services.consensus.tests.kind_contract import TEXT, Answers, check_kind, labeler, leading, project, voted
 
@@ -196,6 +199,82 @@ def test_a_reviewer_may_link_the_spans_that_consensus_found() -> None:
     assert not any(parts.values())
 
 
+def _relations_state() -> RelationsState:
+    found = ProjectState(project(SPANS, LINKS)).questions[QuestionId("links")]
+    assert isinstance(found, RelationsState)
+    return found
+
+
+HERE = spans(("1", 11, 20, "person"), ("2", 30, 44, "place"))
+THERE = spans(("1", 51, 60, "person"), ("2", 70, 84, "place"))
+ONE_TO_TWO = links(("1", "2", "lives_in"))
+
+
+def test_what_is_linked_follows_the_last_spans_in_whatever_order_they_are_heard() -> None:
+    item, ann, bob = ItemKey("i"), labeler("ann"), labeler("bob")
+    orders = (
+        (HERE, ONE_TO_TWO, THERE),
+        (HERE, THERE, ONE_TO_TWO),
+        (ONE_TO_TWO, HERE, THERE),
+        (THERE, links(), ONE_TO_TWO),
+        (THERE, ONE_TO_TWO),
+    )
+    digests, known = set(), set()
+    for order in orders:
+        state = _relations_state()
+        state.hear_spans(item, bob, THERE)
+        state.vote(item, bob, ONE_TO_TWO)
+        for said in order:
+            if said.WhichOneof("value") == "spans":
+                state.hear_spans(item, ann, said)
+                state.know_spans(item, said)
+            else:
+                state.vote(item, ann, said)
+                state.know(item, said)
+        state.refit()
+        digests.add(state.digest())
+        known.add(tuple((part.labeler, part.agrees) for part in state.parts(item)))
+    assert known == {((ann, True), (bob, True))}
+    assert len(digests) == 1
+
+
+def test_until_their_spans_are_heard_links_say_nothing() -> None:
+    item, ann = ItemKey("i"), labeler("ann")
+    state = _relations_state()
+    state.vote(item, ann, links(("s11-20", "s30-44", "lives_in")))
+    assert len(state.parts(item)) == 1
+    state.vote(item, ann, ONE_TO_TWO)
+    assert state.parts(item) == []
+
+
+def test_a_name_of_a_span_with_more_digits_than_any_place_has_is_none() -> None:
+    item, ann = ItemKey("i"), labeler("ann")
+    state = _relations_state()
+    state.hear_spans(item, ann, HERE)
+    state.vote(item, ann, links((f"s{'1' * 5000}-{'1' * 5001}", "2", "lives_in"), ("1", "2", "lives_in")))
+    [part] = state.parts(item)
+    assert part.said == "lives_in"
+
+
+def test_what_is_missing_is_looked_for_once_however_many_spans_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = 0
+
+    def counted(*given: Any) -> Any:
+        nonlocal seen
+        seen += 1
+        return of_strings(*given)
+
+    monkeypatch.setattr(stretches, "of_strings", counted)
+    said = spans(*((str(k), 20 * k, 20 * k + 9, "person") for k in range(100)))
+    for one in said.spans.spans:
+        one.ClearField("attributes")
+    state = voted([SPANS], {"i": {who: [said] for who in CROWD}})
+    assert len(leading(state, "i", "spans").answer.spans.spans) == 100
+    assert seen == 100 * (len(CROWD) + 1)
+
+
 # --- segments
 
 
@@ -227,3 +306,26 @@ def test_segments_carry_their_text_and_attributes(overlaps: bool) -> None:
     assert (first.start_seconds, first.end_seconds) == pytest.approx((2.0, 9.0), abs=0.1)
     assert (first.class_id, first.text, second.class_id) == ("person", "good morning everybody", "place")
     assert list(first.attributes) == facts("calm")
+
+
+def test_attributes_are_those_of_the_last_answer() -> None:
+    question = Question(id="q", segments=SegmentsQuestion(classes=PEOPLE))
+    state = state_of(question)
+    item, ann = ItemKey("i"), labeler("ann")
+
+    def said(tone: str) -> Answer:
+        return Answer(question="q", segments=Segments(segments=[segment(0.0, 5.0, "person", "", tone)]))
+
+    def told() -> list[str]:
+        found = state.leading(item)
+        assert found is not None
+        return [one.option for one in found.answer.segments.segments[0].attributes if one.option]
+
+    state.vote(item, ann, said("loud"))
+    assert told() == ["loud"]
+    state.vote(item, ann, said("calm"))
+    assert told() == ["calm"]
+    bare = said("calm")
+    bare.segments.segments[0].ClearField("attributes")
+    state.vote(item, ann, bare)
+    assert told() == []

@@ -19,7 +19,8 @@ from cairn.label.v1.label_schema_pb2 import (
 )
 from cairn.label.v1.label_value_pb2 import Answer, Choices, Preference, Ranking, RankingTier
 from cairn_annotation_store.domain.answer_parts import ItemFacts
-from cairn_consensus.domain.ids import ItemKey, QuestionId
+from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
+from cairn_consensus.domain.kinds import state_of
 from cairn_truth.values import numbers, ordinals
 from services.consensus.tests.kind_contract import TEXT, Answers, check_kind, leading, voted
 
@@ -157,7 +158,19 @@ def test_a_ranking_places_as_many_as_are_asked_for(ties: bool, top: int) -> None
     assert len(placed) == size
 
 
-def test_an_answer_of_another_kind_is_no_vote() -> None:
+def test_a_class_or_a_score_of_an_earlier_schema_takes_back_what_was_said_before() -> None:
+    question = state_of(Question(id="q", choice=ChoiceQuestion(classes=CLASSES)))
+    item, ann = ItemKey("i"), LabelerName("labelers/ann")
+    question.vote(item, ann, Answer(question="q", choice="a"))
+    question.vote(item, ann, Answer(question="q", choice="gone"))
+    assert question.leading(item) is None
+    question.score(item, "projects/p/models/m/versions/1", [0.9, 0.1], ["a", "b"])
+    assert len(question.parts(item)) == 1
+    question.score(item, "projects/p/models/m/versions/2", [0.1, 0.9], ["a", "gone"])
+    assert question.leading(item) is None
+
+
+def test_beside_an_answer_of_another_kind_the_others_count() -> None:
     question = Question(id="q", number=NumberQuestion(minimum=0, maximum=9))
     state = voted(
         [question], {"a": {"ann": [Answer(question="q", text="x")], "bob": [Answer(question="q", number=3)]}}

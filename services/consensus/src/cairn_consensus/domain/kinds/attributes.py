@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,24 @@ from cairn_truth.shapes.attributes import Attributes, joined_attributes
 
 Rules = Mapping[str, Mapping[str, Attribute]]
 """Each class's attributes, by id."""
+
+
+class Others:
+    """The attributes of objects of one class, looked through where one is missing, and once for each attribute."""
+
+    def __init__(self, said: Sequence[Attributes]) -> None:
+        self._said = said
+        self._usual: dict[str, Attributes] = {}
+
+    def usual(self, name: str, rule: Attribute) -> Attributes:
+        """What most of them have of an attribute; nothing where none has it."""
+        if name not in self._usual:
+            had = [
+                tuple(pair for pair in one if pair[0] == name and _fits(pair[1], rule)) for one in self._said
+            ]
+            had = [one for one in had if one]
+            self._usual[name] = joined_attributes(had, np.ones(len(had))) if had else ()
+        return self._usual[name]
 
 
 def rules_of(classes: Iterable[LabelClass]) -> Rules:
@@ -29,8 +47,8 @@ def read_attributes(values: Iterable[AttributeValue]) -> Attributes:
 def written_attributes(
     joined: Attributes,
     rules: Mapping[str, Attribute],
-    others: Sequence[Attributes] = (),
-    elsewhere: Iterable[str] = (),
+    others: Others | None = None,
+    elsewhere: Collection[str] = (),
 ) -> list[AttributeValue]:
     """Those attributes that an object of a class may have, and must.
 
@@ -39,10 +57,8 @@ def written_attributes(
     """
     stated = {name: value for name, value in joined if name in rules and _fits(value, rules[name])}
     for name, rule in rules.items():
-        if rule.required and name not in stated and name not in set(elsewhere):
-            had = [tuple(pair for pair in one if pair[0] == name and _fits(pair[1], rule)) for one in others]
-            had = [one for one in had if one]
-            stated |= dict(joined_attributes(had, np.ones(len(had)))) if had else {}
+        if others is not None and rule.required and name not in stated and name not in elsewhere:
+            stated |= dict(others.usual(name, rule))
     return [
         AttributeValue(attribute=name, **{_FIELD[rules[name].WhichOneof("kind") or "text"]: stated[name]})  # type: ignore[arg-type]
         for name in rules

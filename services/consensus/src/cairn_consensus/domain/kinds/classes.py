@@ -38,25 +38,28 @@ class ChoiceState(FittedState):
         self._live: LiveClasses = LiveClasses(len(self.class_ids), is_model=is_model)
         self._model_vote: dict[ItemKey, LabelerName] = {}
 
-    def vote(self, item: ItemKey, labeler: LabelerName, answer: Answer) -> None:
-        self._live.add(item, labeler, self._place[answer.choice])
+    def _vote(self, item: ItemKey, labeler: LabelerName, answer: Answer) -> None:
+        place = self._place.get(answer.choice)
+        if place is None:  # a class of an earlier schema
+            self._live.withdraw(item, labeler)
+        else:
+            self._live.add(item, labeler, place)
 
     def score(
         self, item: ItemKey, model: str, probabilities: Sequence[float], class_ids: Sequence[str]
     ) -> None:
         best = int(np.argmax(probabilities))
+        labeler = model_labeler(model, float(probabilities[best]))
+        before = self._model_vote.pop(item, None)
+        if before is not None:
+            self._live.withdraw(item, before)
         if class_ids[best] not in self._place:
             return
-        labeler = model_labeler(model, float(probabilities[best]))
-        before = self._model_vote.get(item)
-        if before is not None and before != labeler:
-            self._live.withdraw(item, before)
         self._model_vote[item] = labeler
         self._live.add(item, labeler, self._place[class_ids[best]])
 
-    def know(self, item: ItemKey, truth: Answer) -> None:
-        if truth.WhichOneof("value") == "choice":
-            self._live.know(item, self._place.get(truth.choice))
+    def _know(self, item: ItemKey, truth: Answer) -> None:
+        self._live.know(item, self._place.get(truth.choice))
 
     def leading(self, item: ItemKey) -> Leading | None:
         if not self._live.votes_on(item):
@@ -115,12 +118,11 @@ class ChoicesState(FittedState):
         self._most = question.choices.max_choices or len(question.choices.classes)
         self._live: LiveChoices = LiveChoices([one.id for one in question.choices.classes])
 
-    def vote(self, item: ItemKey, labeler: LabelerName, answer: Answer) -> None:
+    def _vote(self, item: ItemKey, labeler: LabelerName, answer: Answer) -> None:
         self._live.add(item, labeler, tuple(answer.choices.class_ids))
 
-    def know(self, item: ItemKey, truth: Answer) -> None:
-        if truth.WhichOneof("value") == "choices":
-            self._live.know(item, tuple(truth.choices.class_ids))
+    def _know(self, item: ItemKey, truth: Answer) -> None:
+        self._live.know(item, tuple(truth.choices.class_ids))
 
     def leading(self, item: ItemKey) -> Leading | None:
         if not self._live.votes_on(item):

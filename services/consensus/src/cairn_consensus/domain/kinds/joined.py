@@ -30,9 +30,6 @@ class JoinedState(FittedState, Generic[A, J]):
 
     def __init__(self, question: Question) -> None:
         super().__init__(question)
-        kind = question.WhichOneof("kind") or ""
-        self.field = {"keypoints": "skeletons"}.get(kind, kind)
-        """The field of an answer that holds its value: the kind's, but for one."""
         self._truths: dict[ItemKey, Answer] = {}
         self._told: tuple[J, Leading] | None = None
         self._live = self._empty()
@@ -68,30 +65,28 @@ class JoinedState(FittedState, Generic[A, J]):
 
     # --- what all do alike
 
-    def vote(self, item: ItemKey, labeler: LabelerName, answer: Answer) -> None:
-        if answer.WhichOneof("value") == self.field:
-            self._hear(item, labeler, self._read(answer))
+    def _vote(self, item: ItemKey, labeler: LabelerName, answer: Answer) -> None:
+        self._hear(item, labeler, self._read(answer))
 
     def _hear(self, item: ItemKey, labeler: LabelerName, said: A) -> None:
         try:
             self._live.add(item, labeler, said)
         except ValueError:
             mended = self._mended(said)
-            if mended is not None:
+            if mended is None:
+                self._live.withdraw(item, labeler)
+            else:
                 self._live.add(item, labeler, mended)
 
-    def know(self, item: ItemKey, truth: Answer) -> None:
-        if truth.WhichOneof("value") == self.field:
-            self._truths[item] = truth
-            self._clamp(item, self._read(truth))
+    def _know(self, item: ItemKey, truth: Answer) -> None:
+        self._truths[item] = truth
+        self._clamp(item, self._read(truth))
 
     def _clamp(self, item: ItemKey, truth: A) -> None:
         try:
             self._live.know(item, truth)
         except ValueError:
-            mended = self._mended(truth)
-            if mended is not None:
-                self._live.know(item, mended)
+            self._live.know(item, self._mended(truth))
 
     def leading(self, item: ItemKey) -> Leading | None:
         if not self._live.votes_on(item):

@@ -34,18 +34,19 @@ class MasksState(JoinedState[Mask, JoinedMask]):
     def _empty(self) -> LiveMasks:
         return LiveMasks(len(self.classes))
 
-    def vote(self, item: ItemKey, labeler: LabelerName, answer: pb.Answer) -> None:
-        if answer.WhichOneof("value") != self.field:
-            return
+    def _vote(self, item: ItemKey, labeler: LabelerName, answer: pb.Answer) -> None:
         if self._is_seen(answer.mask):
-            super().vote(item, labeler, answer)
+            self._unseen.drop(item, labeler)
+            super()._vote(item, labeler, answer)
         else:
+            self._live.withdraw(item, labeler)
             self._unseen.add(item, labeler, answer)
 
-    def know(self, item: ItemKey, truth: pb.Answer) -> None:
-        if truth.WhichOneof("value") != self.field or self._is_seen(truth.mask):
-            super().know(item, truth)
+    def _know(self, item: ItemKey, truth: pb.Answer) -> None:
+        if self._is_seen(truth.mask):
+            super()._know(item, truth)
         else:
+            self._live.know(item, None)
             self._truths[item] = truth
 
     def _is_seen(self, mask: pb.Mask) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Generic
 
 import numpy as np
@@ -12,10 +13,10 @@ import numpy as np
 from cairn.consensus.v1.consensus_pb2 import Reliability
 from cairn.label.v1.label_schema_pb2 import Question
 from cairn_consensus.domain.ids import ItemKey
-from cairn_consensus.domain.kinds.attributes import read_attributes, rules_of, written_attributes
+from cairn_consensus.domain.kinds.attributes import Others, read_attributes, rules_of, written_attributes
 from cairn_consensus.domain.kinds.joined import NEAR, ListState
 from cairn_consensus.domain.kinds.question_state import Leading
-from cairn_consensus.domain.kinds.shape_messages import Facts
+from cairn_consensus.domain.kinds.shape_messages import Bounds, Facts, Ring, bounds_of
 from cairn_truth.shapes.attributes import Attributes
 from cairn_truth.shapes.joined import JoinedObject, JoinedObjects, O, expected_f1
 from cairn_truth.shapes.objects import LiveObjects
@@ -25,6 +26,33 @@ _MOST_OBJECTS = 10_000
 
 _MOST_ALIKE = 0.99
 """Nobody draws the very same shape twice: an overlap asked for above this is this."""
+
+
+class Said(Generic[O]):
+    """The answers to an item while its value is written: what all objects of the value need is gathered once."""
+
+    def __init__(self, state: ObjectsState[O], answers: Sequence[tuple[O, ...]]) -> None:
+        self._state = state
+        self._answers = answers
+
+    @cached_property
+    def _others(self) -> Mapping[str, Others]:
+        said: dict[str, list[Attributes]] = {}
+        for answer in self._answers:
+            for one in answer:
+                said.setdefault(one.class_id, []).append(self._state.attributes_of(one))
+        return {class_id: Others(theirs) for class_id, theirs in said.items()}
+
+    def others(self, class_id: str) -> Others | None:
+        """The attributes of the objects of a class."""
+        return self._others.get(class_id)
+
+    @cached_property
+    def bounds(self) -> Bounds:
+        """What everything that labelers drew lies within."""
+        return bounds_of(
+            ring for answer in self._answers for one in answer for ring in self._state.rings(one)
+        )
 
 
 class ObjectsState(ListState[O, JoinedObjects[O]], Generic[O]):
@@ -50,8 +78,16 @@ class ObjectsState(ListState[O, JoinedObjects[O]], Generic[O]):
         """The shape of a message."""
 
     @abstractmethod
-    def _message(self, item: ItemKey, joined: JoinedObject[O], attributes: Facts) -> Any:
+    def _message(self, said: Said[O], joined: JoinedObject[O], attributes: Facts) -> Any:
         """The message of a joined object."""
+
+    def rings(self, shape: O) -> Iterable[Ring]:
+        """The points of a shape, for kinds whose joined shapes are kept within those that were drawn."""
+        return ()
+
+    def attributes_of(self, shape: O) -> Attributes:
+        """What a labeler says of an object."""
+        return shape.attributes
 
     # --- what all do alike
 
@@ -69,19 +105,15 @@ class ObjectsState(ListState[O, JoinedObjects[O]], Generic[O]):
 
     def _written(self, item: ItemKey, joined: JoinedObjects[O]) -> Leading:
         taken, confidence = self._allowed(joined)
-        answer = self._answer([self._message(item, one, self._facts(item, one)) for one in taken])
+        said = Said(self, [answer for _, answer in self._live.votes_on(item)])
+        answer = self._answer([self._message(said, one, self._facts(said, one)) for one in taken])
         return Leading(answer, confidence, tuple(one.confidence for one in taken))
 
-    def _facts(self, item: ItemKey, joined: JoinedObject[O]) -> Facts:
+    def _facts(self, said: Said[O], joined: JoinedObject[O]) -> Facts:
         """The attributes of a joined object."""
         class_id = joined.object.class_id
-        others = [
-            one.attributes
-            for _, answer in self._live.votes_on(item)
-            for one in answer
-            if one.class_id == class_id
-        ]
-        return written_attributes(joined.object.attributes, self._attributes.get(class_id, {}), others)
+        rules = self._attributes.get(class_id, {})
+        return written_attributes(joined.object.attributes, rules, said.others(class_id) if rules else None)
 
     def _allowed(self, joined: JoinedObjects[O]) -> tuple[Sequence[JoinedObject[O]], float]:
         """The likeliest objects that an answer may hold, as few or as many as the question says, and their quality."""

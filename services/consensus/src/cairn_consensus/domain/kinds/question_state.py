@@ -18,6 +18,9 @@ from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
 from cairn_truth import StopDecision, StopPolicy
 from cairn_truth.routing.stop_rule import decide
 
+_FIELDS = {"keypoints": "skeletons"}
+"""The fields of answers that are not named as their kind of question."""
+
 
 @dataclass(frozen=True, slots=True)
 class Leading:
@@ -55,6 +58,9 @@ class QuestionState(ABC):
     def __init__(self, question: Question) -> None:
         self.question = question
         self.id = QuestionId(question.id)
+        kind = question.WhichOneof("kind") or "choice"
+        self.field = _FIELDS.get(kind, kind)
+        """The field of an answer that holds its value."""
 
     @property
     def rules(self) -> Any:
@@ -66,9 +72,14 @@ class QuestionState(ABC):
         """The question's classes; none where it has none."""
         return getattr(self.rules, "classes", ())
 
-    @abstractmethod
     def vote(self, item: ItemKey, labeler: LabelerName, answer: Answer) -> None:
-        """Add a labeler's answer, or replace it."""
+        """Add a labeler's answer, or replace it. One of another kind is no vote: the question was another then."""
+        if answer.WhichOneof("value") == self.field:
+            self._vote(item, labeler, answer)
+
+    @abstractmethod
+    def _vote(self, item: ItemKey, labeler: LabelerName, answer: Answer) -> None:
+        """Add a labeler's answer of this kind, or replace it."""
 
     def score(
         self, item: ItemKey, model: str, probabilities: Sequence[float], class_ids: Sequence[str]
@@ -76,9 +87,14 @@ class QuestionState(ABC):
         """Hear what a model says; kinds that models do not answer ignore it."""
         return
 
-    @abstractmethod
     def know(self, item: ItemKey, truth: Answer) -> None:
-        """Clamp an item to a known truth."""
+        """Clamp an item to a known truth; one of another kind is none."""
+        if truth.WhichOneof("value") == self.field:
+            self._know(item, truth)
+
+    @abstractmethod
+    def _know(self, item: ItemKey, truth: Answer) -> None:
+        """Clamp an item to a known truth of this kind."""
 
     def joins(self, item: ItemKey) -> bool:
         """Whether the answers to this item can be joined, when there are several."""

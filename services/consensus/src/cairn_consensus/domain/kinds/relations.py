@@ -19,7 +19,7 @@ from cairn_consensus.domain.kinds.joined import ListState
 from cairn_consensus.domain.kinds.question_state import Leading, QuestionState
 from cairn_consensus.domain.kinds.stretches import marking_reliability
 from cairn_truth.stretches import relations
-from cairn_truth.stretches.relations import JoinedRelations, LiveRelations, Relation
+from cairn_truth.stretches.relations import SAME, JoinedRelations, LiveRelations, Relation
 from cairn_truth.stretches.spans import Span
 
 Named = Mapping[str, Span]
@@ -28,11 +28,9 @@ Named = Mapping[str, Span]
 _TRUTH = LabelerName("")
 """Stands among labelers for what is known to be true."""
 
-_SAME = 0.5
-"""Spans may be the same thing when they share at least half of the shorter one, as truth has it."""
-
-_JOINED_ID = re.compile(r"s(\d+)-(\d+)(-\d+)?")
-"""What joined spans are called (`stretches.span_id`): a reviewer may link spans that consensus found."""
+_JOINED_ID = re.compile(r"s(\d{1,16})-(\d{1,16})(-\d+)?", re.ASCII)
+"""What joined spans are called (`stretches.span_id`): a reviewer may link spans that consensus found. No place in a text
+has more digits."""
 
 
 class RelationsState(ListState[Relation, JoinedRelations]):
@@ -48,7 +46,8 @@ class RelationsState(ListState[Relation, JoinedRelations]):
         self._number = {one.id: number for number, one in enumerate(self.classes)}
         self._spans: QuestionState | None = None
         self._named: dict[tuple[ItemKey, LabelerName], Named] = {}
-        self._unheard: dict[tuple[ItemKey, LabelerName], pb.Answer] = {}
+        self._linking: dict[tuple[ItemKey, LabelerName], pb.Answer] = {}
+        """Everybody's last answer: what it links follows their spans, whichever were heard first."""
         self._last: tuple[JoinedRelations, Leading | None, Leading] | None = None
 
     def follow(self, spans: QuestionState) -> None:
@@ -58,41 +57,45 @@ class RelationsState(ListState[Relation, JoinedRelations]):
     # --- what came in
 
     def hear_spans(self, item: ItemKey, labeler: LabelerName, answer: pb.Answer) -> None:
-        """Hear a labeler's spans, which may come before their relations or after."""
+        """Hear a labeler's spans, which may come before their relations or after, and again."""
         if answer.WhichOneof("value") != "spans":
             return
         self._named[item, labeler] = {
             span.id: Span(span.start, span.end) for span in answer.spans.spans if span.id
         }
-        waiting = self._unheard.pop((item, labeler), None)
-        if waiting is not None:
-            self._resolve(item, labeler, waiting)
+        if (item, labeler) in self._linking:
+            self._resolve(item, labeler, self._linking[item, labeler])
 
     def know_spans(self, item: ItemKey, answer: pb.Answer) -> None:
         """Hear the true spans of an item."""
         self.hear_spans(item, _TRUTH, answer)
 
-    def vote(self, item: ItemKey, labeler: LabelerName, answer: pb.Answer) -> None:
-        if answer.WhichOneof("value") == self.field:
-            self._resolve(item, labeler, answer)
+    def _vote(self, item: ItemKey, labeler: LabelerName, answer: pb.Answer) -> None:
+        self._linking[item, labeler] = answer
+        self._resolve(item, labeler, answer)
 
-    def know(self, item: ItemKey, truth: pb.Answer) -> None:
-        if truth.WhichOneof("value") == self.field:
-            self._truths[item] = truth
-            self._resolve(item, _TRUTH, truth)
+    def _know(self, item: ItemKey, truth: pb.Answer) -> None:
+        self._truths[item] = truth
+        self._linking[item, _TRUTH] = truth
+        self._resolve(item, _TRUTH, truth)
 
     def _resolve(self, item: ItemKey, labeler: LabelerName, answer: pb.Answer) -> None:
-        """Take an answer in by where its spans are, or keep it until they are heard."""
+        """Take an answer in by where its spans are; until they are heard, it says nothing."""
         named = self._named.get((item, labeler))
         found = [self._relation(one, named or {}) for one in answer.relations.relations]
-        if named is None and None in found:
-            self._unheard[item, labeler] = answer
-            return
         links = tuple(one for one in found if one is not None)
-        if labeler == _TRUTH:
+        if named is None and len(links) < len(found):
+            self._forget(item, labeler)
+        elif labeler == _TRUTH:
             self._clamp(item, links)
         else:
             self._hear(item, labeler, links)
+
+    def _forget(self, item: ItemKey, labeler: LabelerName) -> None:
+        if labeler == _TRUTH:
+            self._live.know(item, None)
+        else:
+            self._live.withdraw(item, labeler)
 
     def _relation(self, given: pb.Relation, named: Named) -> Relation | None:
         source, target = (_span(name, named) for name in (given.from_span, given.to_span))
@@ -159,7 +162,7 @@ def _standing(span: Span, standing: list[pb.Span]) -> str:
     best, name = 0.0, ""
     for other in standing:
         shared = min(span.end, other.end) - max(span.start, other.start)
-        if shared < _SAME * min(span.end - span.start, other.end - other.start):
+        if shared < SAME * min(span.end - span.start, other.end - other.start):
             continue
         overlap = shared / (max(span.end, other.end) - min(span.start, other.start))
         if overlap > best:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cairn.label.v1 import label_value_pb2 as pb
 from cairn_truth.shapes.attributes import Attributes
@@ -17,6 +18,8 @@ from cairn_truth.shapes.rotated_boxes import RotatedBox
 Facts = Sequence[pb.AttributeValue]
 Ring = Sequence[float]
 """Points x0, y0, x1, y1, ..."""
+Bounds = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""The least and the greatest x and y."""
 
 
 def box_of(given: pb.Box, attributes: Attributes = ()) -> Box:
@@ -89,13 +92,12 @@ def polygon_of(given: pb.Polygon, attributes: Attributes = ()) -> Polygon:
     return Polygon(given.class_id, tuple(given.outline.xy), holes, attributes)
 
 
-def polygon_message(polygon: Polygon, drawn: Iterable[Ring], attributes: Facts = ()) -> pb.Polygon:
+def polygon_message(polygon: Polygon, drawn: Bounds, attributes: Facts = ()) -> pb.Polygon:
     """The contract's polygon, within the bounds of what labelers drew."""
-    given = list(drawn)
     return pb.Polygon(
         class_id=polygon.class_id,
-        outline=pb.Points(xy=within(polygon.outline, given)),
-        holes=[pb.Points(xy=within(hole, given)) for hole in polygon.holes],
+        outline=pb.Points(xy=within(polygon.outline, drawn)),
+        holes=[pb.Points(xy=within(hole, drawn)) for hole in polygon.holes],
         attributes=attributes,
     )
 
@@ -124,12 +126,17 @@ def skeleton_message(skeleton: Skeleton, order: Sequence[str], attributes: Facts
     return pb.Skeleton(class_id=skeleton.class_id, keypoints=points, attributes=attributes)
 
 
-def within(points: Ring, drawn: Iterable[Ring]) -> list[float]:
+def bounds_of(drawn: Iterable[Ring]) -> Bounds:
+    """The bounds of all that was drawn, which is something."""
+    corners = np.concatenate([np.asarray(ring, dtype=np.float64).reshape(-1, 2) for ring in drawn])
+    return corners.min(axis=0), corners.max(axis=0)
+
+
+def within(points: Ring, drawn: Bounds) -> list[float]:
     """Points kept within the bounds of all that labelers drew.
 
     An average of outlines may bulge a little beyond the edge of the image, whose size is not known here.
     """
-    corners = np.concatenate([np.asarray(ring, dtype=np.float64).reshape(-1, 2) for ring in drawn])
     xy = np.asarray(points, dtype=np.float64).reshape(-1, 2)
-    kept: list[float] = np.clip(xy, corners.min(axis=0), corners.max(axis=0)).ravel().tolist()
+    kept: list[float] = np.clip(xy, *drawn).ravel().tolist()
     return kept

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from cairn.label.v1 import label_value_pb2 as pb
-from cairn_consensus.domain.ids import ItemKey
 from cairn_consensus.domain.kinds import shape_messages as messages
-from cairn_consensus.domain.kinds.objects import ObjectsState
-from cairn_consensus.domain.kinds.shape_messages import Facts
+from cairn_consensus.domain.kinds.objects import ObjectsState, Said
+from cairn_consensus.domain.kinds.shape_messages import Facts, Ring
 from cairn_truth.shapes import (
     boxes,
     cuboids,
@@ -41,7 +42,7 @@ class BoxesState(ObjectsState[Box]):
     def _shape(self, given: pb.Box, attributes: Attributes) -> Box:
         return messages.box_of(given, attributes)
 
-    def _message(self, item: ItemKey, joined: JoinedObject[Box], attributes: Facts) -> pb.Box:
+    def _message(self, said: Said[Box], joined: JoinedObject[Box], attributes: Facts) -> pb.Box:
         return messages.box_message(joined.object, attributes)
 
 
@@ -57,7 +58,9 @@ class RotatedBoxesState(ObjectsState[RotatedBox]):
     def _shape(self, given: pb.RotatedBox, attributes: Attributes) -> RotatedBox:
         return messages.rotated_box_of(given, attributes)
 
-    def _message(self, item: ItemKey, joined: JoinedObject[RotatedBox], attributes: Facts) -> pb.RotatedBox:
+    def _message(
+        self, said: Said[RotatedBox], joined: JoinedObject[RotatedBox], attributes: Facts
+    ) -> pb.RotatedBox:
         return messages.rotated_box_message(joined.object, attributes)
 
 
@@ -73,7 +76,7 @@ class EllipsesState(ObjectsState[Ellipse]):
     def _shape(self, given: pb.Ellipse, attributes: Attributes) -> Ellipse:
         return messages.ellipse_of(given, attributes)
 
-    def _message(self, item: ItemKey, joined: JoinedObject[Ellipse], attributes: Facts) -> pb.Ellipse:
+    def _message(self, said: Said[Ellipse], joined: JoinedObject[Ellipse], attributes: Facts) -> pb.Ellipse:
         return messages.ellipse_message(joined.object, attributes)
 
 
@@ -89,14 +92,12 @@ class PolygonsState(ObjectsState[Polygon]):
     def _shape(self, given: pb.Polygon, attributes: Attributes) -> Polygon:
         return messages.polygon_of(given, attributes)
 
-    def _message(self, item: ItemKey, joined: JoinedObject[Polygon], attributes: Facts) -> pb.Polygon:
-        drawn = [
-            ring
-            for _, answer in self._live.votes_on(item)
-            for one in answer
-            for ring in messages.rings_of(one)
-        ]
-        return messages.polygon_message(joined.object, drawn, attributes)
+    def _message(self, said: Said[Polygon], joined: JoinedObject[Polygon], attributes: Facts) -> pb.Polygon:
+        return messages.polygon_message(joined.object, said.bounds, attributes)
+
+    def rings(self, shape: Polygon) -> Iterable[Ring]:
+        """Its outline and holes."""
+        return messages.rings_of(shape)
 
 
 class PolylinesState(ObjectsState[Polyline]):
@@ -111,11 +112,16 @@ class PolylinesState(ObjectsState[Polyline]):
     def _shape(self, given: pb.Polyline, attributes: Attributes) -> Polyline:
         return Polyline(given.class_id, tuple(given.line.xy), attributes)
 
-    def _message(self, item: ItemKey, joined: JoinedObject[Polyline], attributes: Facts) -> pb.Polyline:
+    def _message(
+        self, said: Said[Polyline], joined: JoinedObject[Polyline], attributes: Facts
+    ) -> pb.Polyline:
         one = joined.object
-        drawn = [line.line for _, answer in self._live.votes_on(item) for line in answer]
-        line = pb.Points(xy=messages.within(one.line, drawn))
+        line = pb.Points(xy=messages.within(one.line, said.bounds))
         return pb.Polyline(class_id=one.class_id, line=line, attributes=attributes)
+
+    def rings(self, shape: Polyline) -> Iterable[Ring]:
+        """The line."""
+        return (shape.line,)
 
 
 class CuboidsState(ObjectsState[Cuboid]):
@@ -130,7 +136,7 @@ class CuboidsState(ObjectsState[Cuboid]):
     def _shape(self, given: pb.Cuboid, attributes: Attributes) -> Cuboid:
         return Cuboid(given.class_id, tuple(given.corners.xy), attributes)
 
-    def _message(self, item: ItemKey, joined: JoinedObject[Cuboid], attributes: Facts) -> pb.Cuboid:
+    def _message(self, said: Said[Cuboid], joined: JoinedObject[Cuboid], attributes: Facts) -> pb.Cuboid:
         one = joined.object
         return pb.Cuboid(class_id=one.class_id, corners=pb.Points(xy=one.corners), attributes=attributes)
 
@@ -147,7 +153,9 @@ class SkeletonsState(ObjectsState[Skeleton]):
     def _shape(self, given: pb.Skeleton, attributes: Attributes) -> Skeleton:
         return messages.skeleton_of(given, attributes)
 
-    def _message(self, item: ItemKey, joined: JoinedObject[Skeleton], attributes: Facts) -> pb.Skeleton:
+    def _message(
+        self, said: Said[Skeleton], joined: JoinedObject[Skeleton], attributes: Facts
+    ) -> pb.Skeleton:
         return messages.skeleton_message(joined.object, self.rules.points, attributes)
 
 
@@ -172,7 +180,7 @@ class RegionsState(ObjectsState[Region]):
             attributes,
         )
 
-    def _message(self, item: ItemKey, joined: JoinedObject[Region], attributes: Facts) -> pb.Region:
+    def _message(self, said: Said[Region], joined: JoinedObject[Region], attributes: Facts) -> pb.Region:
         r = joined.object
         return pb.Region(
             page=r.page,

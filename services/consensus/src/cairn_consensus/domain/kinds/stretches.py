@@ -1,9 +1,8 @@
 """Spans of a text and segments of a recording."""
 
-# ruff: noqa: D102 - QuestionState says what each method is for
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,6 +12,7 @@ from cairn.label.v1 import label_value_pb2 as pb
 from cairn.label.v1.label_schema_pb2 import Question
 from cairn_consensus.domain.ids import ItemKey, LabelerName
 from cairn_consensus.domain.kinds.attributes import (
+    Others,
     as_strings,
     of_strings,
     read_attributes,
@@ -70,26 +70,32 @@ class SpansState(StretchesState[Span]):
         return Span(given.start, given.end, number, as_strings(read_attributes(given.attributes)))
 
     def _written(self, item: ItemKey, joined: JoinedStretches[Span]) -> Leading:
-        answers = [answer for _, answer in self._live.votes_on(item)]
+        others = self._others(item)
         elements, taken = [], set[str]()
         for span in joined.value:
             rules = self._attributes[self._class_id(span.class_id)]
-            others = [
-                of_strings(one.attributes, rules)
-                for answer in answers
-                for one in answer
-                if one.class_id == span.class_id
-            ]
             elements.append(
                 pb.Span(
                     id=_own_id(span_id(span.start, span.end), taken),
                     start=span.start,
                     end=span.end,
                     class_id=self._class_id(span.class_id),
-                    attributes=written_attributes(of_strings(span.attributes, rules), rules, others),
+                    attributes=written_attributes(
+                        of_strings(span.attributes, rules), rules, others.get(span.class_id)
+                    ),
                 )
             )
         return Leading(self._answer(elements), joined.confidence, joined.chances)
+
+    def _others(self, item: ItemKey) -> Mapping[int, Others]:
+        """What labelers say of an item's spans, by class."""
+        said: dict[int, list[Attributes]] = {}
+        for _, answer in self._live.votes_on(item):
+            for one in answer:
+                rules = self._attributes[self._class_id(one.class_id)]
+                if rules:
+                    said.setdefault(one.class_id, []).append(of_strings(one.attributes, rules))
+        return {class_id: Others(theirs) for class_id, theirs in said.items()}
 
 
 class SegmentsState(StretchesState[Segment]):
@@ -105,14 +111,14 @@ class SegmentsState(StretchesState[Segment]):
     def _empty(self) -> LiveSegments:
         return LiveSegments(len(self.classes), overlap=self.rules.overlaps_allowed)
 
-    def vote(self, item: ItemKey, labeler: LabelerName, answer: pb.Answer) -> None:
-        super().vote(item, labeler, answer)
+    def _vote(self, item: ItemKey, labeler: LabelerName, answer: pb.Answer) -> None:
+        super()._vote(item, labeler, answer)
         facts = [
             (segment, read_attributes(given.attributes))
             for given in answer.segments.segments
             if given.attributes and (segment := self._element(given)) is not None
         ]
-        if facts:
+        if facts or item in self._facts:
             self._facts.setdefault(item, {})[labeler] = facts
 
     def _element(self, given: pb.Segment) -> Segment | None:
@@ -153,7 +159,7 @@ class SegmentsState(StretchesState[Segment]):
             stated.append((mine, max(weight.get(labeler, 0.0), _LEAST_WEIGHT)))
         everybody = [attributes for attributes, _ in stated]
         joined = joined_attributes(everybody, np.array([w for _, w in stated])) if stated else ()
-        return written_attributes(joined, rules, everybody)
+        return written_attributes(joined, rules, Others(everybody))
 
 
 def marking_reliability(known: Any) -> Reliability:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,9 @@ from cairn.label.v1.label_schema_pb2 import Attribute
 from cairn_consensus.domain.ids import ItemKey
 from cairn_consensus.domain.kinds import shape_messages as messages
 from cairn_consensus.domain.kinds.attributes import read_attributes, written_attributes
-from cairn_consensus.domain.kinds.objects import ObjectsState
+from cairn_consensus.domain.kinds.objects import ObjectsState, Said
 from cairn_consensus.domain.kinds.question_state import Leading
-from cairn_consensus.domain.kinds.shape_messages import Facts
+from cairn_consensus.domain.kinds.shape_messages import Facts, Ring
 from cairn_truth.shapes import tracks
 from cairn_truth.shapes.attributes import Attributes
 from cairn_truth.shapes.boxes import Box
@@ -77,16 +77,30 @@ class TracksState(ObjectsState[Track]):
             shape=None if isinstance(place, Box) else place,
         )
 
-    def _facts(self, item: ItemKey, joined: JoinedObject[Track]) -> Facts:
+    def attributes_of(self, shape: Track) -> Attributes:
+        """What a labeler says of a whole track, at its first keyframe as well."""
+        own = {name for name, _ in shape.attributes}
+        first = shape.keyframes[0].attributes
+        return (*shape.attributes, *(pair for pair in first if pair[0] not in own))
+
+    def rings(self, shape: Track) -> Iterable[Ring]:
+        """The outlines and holes at its keyframes."""
+        return (
+            ring
+            for key in shape.keyframes
+            if isinstance(key.shape, Polygon)
+            for ring in messages.rings_of(key.shape)
+        )
+
+    def _facts(self, said: Said[Track], joined: JoinedObject[Track]) -> Facts:
         track = joined.object
-        answers = [answer for _, answer in self._live.votes_on(item)]
-        others = [_facts_of(one) for answer in answers for one in answer if one.class_id == track.class_id]
         # What holds "from this frame on" at the first keyframe holds for the whole track.
         elsewhere = [name for name, _ in track.keyframes[0].attributes]
         rules = self._attributes.get(track.class_id, {})
+        others = said.others(track.class_id) if rules else None
         return written_attributes(track.attributes, rules, others, elsewhere)
 
-    def _message(self, item: ItemKey, joined: JoinedObject[Track], attributes: Facts) -> pb.Track:
+    def _message(self, said: Said[Track], joined: JoinedObject[Track], attributes: Facts) -> pb.Track:
         track = joined.object
         rules = _optional(self._attributes.get(track.class_id, {}))
         keyframes = []
@@ -97,11 +111,11 @@ class TracksState(ObjectsState[Track]):
                 attributes=written_attributes(key.attributes, rules),
             )
             if key.place is not None:
-                getattr(written, self._followed.field).CopyFrom(self._place(item, key.place))
+                getattr(written, self._followed.field).CopyFrom(self._place(said, key.place))
             keyframes.append(written)
         return pb.Track(id=track.id, class_id=track.class_id, keyframes=keyframes, attributes=attributes)
 
-    def _place(self, item: ItemKey, place: Any) -> Any:
+    def _place(self, said: Said[Track], place: Any) -> Any:
         """The message of a keyframe's shape."""
         match place:
             case Box():
@@ -111,20 +125,9 @@ class TracksState(ObjectsState[Track]):
             case Ellipse():
                 return messages.ellipse_message(place)
             case Polygon():
-                return messages.polygon_message(place, self._drawn(item))
+                return messages.polygon_message(place, said.bounds)
             case _:
                 return messages.skeleton_message(place, self.rules.points)
-
-    def _drawn(self, item: ItemKey) -> list[messages.Ring]:
-        """All outlines that labelers drew on an item."""
-        return [
-            ring
-            for _, answer in self._live.votes_on(item)
-            for track in answer
-            for key in track.keyframes
-            if isinstance(key.shape, Polygon)
-            for ring in messages.rings_of(key.shape)
-        ]
 
     def _written(self, item: ItemKey, joined: JoinedObjects[Track]) -> Leading:
         leading = super()._written(item, joined)
@@ -138,12 +141,6 @@ class TracksState(ObjectsState[Track]):
             taken.add(own)
             track.id = own
         return leading
-
-
-def _facts_of(track: Track) -> Attributes:
-    """What a labeler says of a whole track, at its first keyframe as well."""
-    own = {name for name, _ in track.attributes}
-    return (*track.attributes, *(pair for pair in track.keyframes[0].attributes if pair[0] not in own))
 
 
 def _optional(rules: Mapping[str, Attribute]) -> Mapping[str, Attribute]:

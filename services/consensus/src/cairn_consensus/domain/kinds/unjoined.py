@@ -23,6 +23,13 @@ class SeparateAnswers:
         """Keep an answer."""
         self._answers.setdefault(item, {})[labeler] = answer
 
+    def drop(self, item: ItemKey, labeler: LabelerName) -> None:
+        """Forget a labeler's answer, if there is one."""
+        answers = self._answers.get(item, {})
+        answers.pop(labeler, None)
+        if not answers:
+            self._answers.pop(item, None)
+
     def of(self, item: ItemKey) -> dict[LabelerName, Answer]:
         """The answers to an item, by labeler."""
         answers = self._answers.get(item, {})
