@@ -6,7 +6,9 @@ import csv
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,6 +162,97 @@ def test_one_gross_slip_spoils_nobody_elses_numbers(slip: float) -> None:
     assert max(abs(after[i].value - before[i].value) for i in before) < 5.0
     assert spoiled.reliability("l2").spread < 1.1 * clean.reliability("l2").spread
     assert all(after[i].sd == pytest.approx(before[i].sd, rel=0.05) for i in before if i != "i7")
+    assert all(
+        after[i].confidence == pytest.approx(before[i].confidence, abs=0.02) for i in before if i != "i7"
+    )
+
+
+def test_an_answer_that_is_alone_is_told_as_it_is_and_not_believed() -> None:
+    """It may be a slip or a value far out; that it is there changes nothing for other items."""
+    chance = np.random.default_rng(1)
+    answers = {
+        f"i{i}": {f"l{j}": x + 0.9 * float(chance.normal()) for j in range(3)}
+        for i, x in enumerate(chance.normal(size=60))
+    }
+    before, odd = LiveNumbers(), LiveNumbers()
+    without, found = before.fit(answers), odd.fit({**answers, "odd": {"l0": 1e4}})
+    assert odd.tolerance == pytest.approx(before.tolerance, rel=0.05)
+    assert np.mean([found[i].confidence for i in answers]) == pytest.approx(
+        np.mean([one.confidence for one in without.values()]), abs=0.03
+    )
+    assert found["odd"].value == pytest.approx(1e4, rel=0.05)
+    assert found["odd"].confidence < 0.05
+
+
+@pytest.mark.parametrize("far", [30.0, 1e3, 1e6, 1e12, -1e90])
+@pytest.mark.parametrize("each", [2, 3])
+def test_a_slip_has_no_witness_and_a_value_far_out_has(far: float, each: int) -> None:
+    chance = np.random.default_rng(4)
+    answers = {
+        f"i{i}": {f"l{j}": x + 0.2 * float(chance.normal()) for j in range(each)}
+        for i, x in enumerate(chance.normal(size=60))
+    }
+    x = answers["i1"]["l1"]
+    answers["far"], answers["i1"]["l0"] = {f"l{j}": far for j in range(each)}, far
+    found = fitted(answers)
+    assert found["far"].value == pytest.approx(far, rel=0.05)
+    assert sum(part.weight for part in found["far"].evidence) > 0.9
+    assert found["i1"].value == pytest.approx(x, abs=0.5)
+
+
+def test_answers_far_out_that_scatter_are_all_heard() -> None:
+    """Ten per cent of a thousand is a hundred times the error on ordinary items, and still no slip."""
+    for seed in range(5):
+        chance = np.random.default_rng(seed)
+        answers = {
+            f"i{i}": {f"l{j}": x + 0.2 * float(chance.normal()) for j in range(5)}
+            for i, x in enumerate(chance.normal(size=60))
+        }
+        answers["far"] = {f"l{j}": 1000.0 * (1.0 + 0.1 * float(chance.normal())) for j in range(5)}
+        found = fitted(answers)["far"]
+        mean = float(np.mean(list(answers["far"].values())))
+        assert found.value == pytest.approx(mean, rel=0.1)
+        assert sum(part.weight > 0.05 for part in found.evidence) >= 4
+        assert abs(found.value - 1000.0) < 3.0 * found.sd
+        assert found.confidence < 0.5
+
+
+@pytest.mark.parametrize(("each", "most"), [(1, 1.02), (2, 1.1), (5, 1.1)])
+def test_a_few_large_values_among_many_small_ones_are_no_slips(each: int, most: float) -> None:
+    """Log-normal values known to a share of their size: the largest count a hundred times the usual one."""
+    ours, plain = [], []
+    for seed in range(3):
+        chance = np.random.default_rng(seed)
+        truth = {f"i{i}": float(x) for i, x in enumerate(np.exp(2.0 + 1.5 * chance.normal(size=150)))}
+        answers = {
+            i: {
+                f"l{j}": x * (1.0 + 0.2 * float(chance.normal()))
+                for j in chance.choice(20, each, replace=False)
+            }
+            for i, x in truth.items()
+        }
+        found = fitted(answers)
+        ours.append(rmse(values(found), truth) ** 2)
+        plain.append(rmse(means(answers), truth) ** 2)
+        for item, one in found.items():
+            said = list(answers[item].values())
+            slack = 0.2 * max(map(abs, said)) + one.sd
+            assert min(said) - slack <= one.value <= max(said) + slack
+    assert np.sqrt(np.mean(ours)) < most * np.sqrt(np.mean(plain))
+
+
+@pytest.mark.parametrize("each", [2, 5])
+def test_a_digit_too_many_does_not_make_an_item_apart(each: int) -> None:
+    crowd = simulate(items=300, each=each)
+    chance = np.random.default_rng(2)
+    slipped = set()
+    for item, votes in crowd.answers.items():
+        if chance.random() < 0.1 and crowd.truth[item] > 20.0:
+            votes[min(votes)] *= 10.0
+            slipped.add(item)
+    found = values(fitted(crowd.answers))
+    assert rmse(found, {i: crowd.truth[i] for i in slipped}) < 10.0
+    assert rmse(found, crowd.truth) < 1.5 * rmse(means(simulate(items=300, each=each).answers), crowd.truth)
 
 
 def test_known_items_show_the_scale_of_the_truth() -> None:
@@ -241,6 +334,43 @@ def test_a_number_that_is_none_is_refused(wrong: float) -> None:
         LiveNumbers().update("a", "ann", wrong)
 
 
+@pytest.mark.parametrize("wrong", ["7", b"7", True, np.bool_(True), 1j, np.array(7.0)], ids=repr)
+def test_what_only_looks_like_a_number_is_refused(wrong: Any) -> None:
+    with pytest.raises(ValueError, match="expected a finite number"):
+        LiveNumbers().update("a", "ann", wrong)
+    with pytest.raises(ValueError, match="expected a finite number"):
+        LiveNumbers().know("a", wrong)
+
+
+@pytest.mark.parametrize("number", [7, np.float32(7), np.int16(7), np.uint8(7), Fraction(7)], ids=repr)
+def test_a_number_of_any_type_is_taken(number: Any) -> None:
+    assert LiveNumbers().update("a", "ann", number).value == 7.0
+
+
+@pytest.mark.parametrize(
+    ("ends", "message"),
+    [
+        ({"low": float("nan")}, "low is nan"),
+        ({"high": float("nan")}, "high is nan"),
+        ({"low": float("inf")}, "low is inf"),
+        ({"high": float("-inf")}, "high is -inf"),
+        ({"low": "a", "high": "b"}, "low is 'a'"),
+        ({"low": True, "high": 2.0}, "low is True"),
+        ({"low": 10**400}, "low is 1000"),
+        ({"high": -1e200}, r"high is -1e\+200; expected low below high"),
+        ({"low": 1e200}, r"low is 1e\+200"),
+        ({"tolerance": float("inf")}, "tolerance is inf"),
+        ({"tolerance": float("nan")}, "tolerance is nan"),
+        ({"tolerance": "1"}, "tolerance is '1'"),
+        ({"tolerance": True}, "tolerance is True"),
+    ],
+    ids=str,
+)
+def test_a_range_or_tolerance_of_no_sense_is_refused_by_name(ends: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LiveNumbers(**ends)
+
+
 def test_what_is_out_of_range_is_refused_and_values_stay_within() -> None:
     live = LiveNumbers(0.0, 5.0)
     with pytest.raises(ValueError, match=r"value is 6.0; expected a number in 0..5"):
@@ -257,7 +387,7 @@ def test_a_state_of_another_kind_is_refused() -> None:
     live = LiveNumbers()
     live.fit({"a": {"x": 1.0, "y": 2.0}})
     live._fitted = {"other": np.zeros(2)}
-    with pytest.raises(ValueError, match="not one of numbers"):
+    with pytest.raises(ValueError, match="the saved state lacks a part"):
         LiveNumbers().restore(live.save())
 
 

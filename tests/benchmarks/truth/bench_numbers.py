@@ -114,6 +114,9 @@ def _made() -> Rows:
         "of different scale": {"slope": 0.3},
         "one in five constant": {"constant": 0.2},
         "one in fifty times 1000": {"slips": 0.02},
+        "one in thirty times 10": {"slips": 0.03, "slip": 10.0},
+        "right to 20 % of log-normal values": {"share": 0.2},
+        "right to 20 % of log-normal values, 2 answers an item": {"share": 0.2, "each": 2},
     }
     for name, kind in kinds.items():
         ours, plain, held = [], [], []
@@ -129,7 +132,7 @@ def _made() -> Rows:
             float(np.mean(ours)),
             float(np.mean(plain)),
             "plain mean",
-            most=1.02 * float(np.mean(plain)),
+            most=(1.1 if "share" in kind else 1.02) * float(np.mean(plain)),
             spread=max(ours) - min(ours),
         )
         yield Row(f"made, labelers {name}: truth within 1.96 sd", "", float(np.mean(held)))
@@ -144,18 +147,26 @@ def _crowd(
     care: float = 0.0,
     constant: float = 0.0,
     slips: float = 0.0,
+    slip: float = 1000.0,
+    share: float = 0.0,
 ) -> tuple[Answers, dict[str, float]]:
     chance, people = np.random.default_rng(seed), 30
     x = 50.0 + 15.0 * chance.normal(size=200)
+    x = np.exp(x / 10.0 - 3.0) if share else x
     biases, slopes = bias * chance.normal(size=people), 1.0 + slope * chance.normal(size=people)
     spreads = 5.0 * np.exp(care * chance.normal(size=people))
     answers: Answers = {}
     for i, truth in enumerate(x):
         for who in chance.choice(people, each, replace=False):
-            said = 50.0 + biases[who] + slopes[who] * (truth - 50.0) + spreads[who] * chance.normal()
+            said = (
+                50.0
+                + biases[who]
+                + slopes[who] * (truth - 50.0)
+                + spreads[who] * (share * truth / 5.0 or 1.0) * chance.normal()
+            )
             said = 50.0 if who < constant * people else said
             answers.setdefault(f"i{i}", {})[f"l{who}"] = float(
-                said * (1000.0 if chance.random() < slips else 1.0)
+                said * (slip if chance.random() < slips else 1.0)
             )
     return answers, {f"i{i}": float(truth) for i, truth in enumerate(x)}
 

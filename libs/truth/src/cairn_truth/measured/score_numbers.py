@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from ..columns import Floats
-from ..values.congeneric import item_medians
+from ..values.number_readings import item_medians
 from ..values.numbers import ALGORITHM, LiveNumbers
 
 KIND = "numbers"

@@ -26,6 +26,16 @@ import numpy as np
 
 from ..columns import Floats
 from .number_crowd import Labelers, Population, Rows
+from .number_readings import (
+    HOLD,
+    Readings,
+    Said,
+    begin,
+    chance_of_lone_slip,
+    improve,
+    item_medians,
+    totals,
+)
 
 _SPREAD_STRENGTH, _LEAST_STRENGTH, _MOST_STRENGTH = 10.0, 4.0, 200.0
 """Answers as which the crowd's spread counts in a labeler's own: at first, and the limits of what is learnt."""
@@ -57,8 +67,12 @@ _SETTLED = 1e-6
 _ITEM_ROUNDS = 12
 """A single item's slips and value agree long before that."""
 
-_GROSS = 1e4
-"""Answers so many usual deviations away are moved to there: they weigh nothing as they are."""
+_APART = 0.01
+_APART_STRENGTH = 100.0
+"""One item in a hundred is apart, believed as if seen in a hundred."""
+
+_FARTHEST = 1e100
+"""Answers so many usual deviations away are moved to there: squares of larger numbers have no place in a double."""
 
 _WINSOR = 4.0
 """Usual deviations beyond which one counts as just that: hardly any of a normal crowd's, all of a slip's."""
@@ -91,28 +105,48 @@ def estimate(item: Rows, answer: Floats, who: Labelers, items: int, crowd: Popul
 
     ``item`` and ``answer`` ``(answers,)``, in order of item; ``who`` holds a row for each answer.
     """
-    with np.errstate(over="ignore"):
-        said = np.clip((answer - crowd.mean) / crowd.sd, -_GROSS, _GROSS)
-    own = who.in_units(crowd.sd)
-    value, variance = item_medians(item, said, items), np.zeros(items)
+    away = np.minimum(np.maximum((answer - crowd.mean) / crowd.sd, -_FARTHEST), _FARTHEST)
+    said = Said.of(item, away, who.in_units(crowd.sd), items, crowd.noise / crowd.sd, crowd.slips)
+    readings = begin(said)
     for _ in range(_ITEM_ROUNDS):
-        kept = _kept(item, said, own, value, variance, crowd.slips, crowd.noise / crowd.sd)
-        before = value
-        value, variance = _posterior(item, said, own, kept, items)
-        if np.abs(value - before).max() < _SETTLED:
+        before, readings = readings, improve(said, readings)
+        if readings.settled(before, crowd.apart):
             break
-    weight = kept / own.spread**2 * (own.slope**2 + own.slope_var) * variance[item]
-    shrunk = np.maximum(1.0 - variance, _LEAST_RELIABILITY)
+    apart = readings.chance_apart(crowd.apart)
+    values, variance, truth_variance, weight = _told(said, readings, crowd)
+    likelier, shares = (apart > 0.5).astype(np.int64), np.array((1.0 - apart, apart))
+    value = np.where(likelier, values[1], values[0])
+    # How far the other reading is adds to the doubt; so does it that an answer alone may be a slip.
+    doubt = (shares * (values - value) ** 2).sum(axis=0)
+    doubt += chance_of_lone_slip(said, readings, crowd.apart) * ((value - crowd.mean) ** 2 + crowd.sd**2)
+    return Estimates(
+        value,
+        (shares * variance).sum(axis=0) + doubt,
+        (shares * truth_variance).sum(axis=0) + doubt,
+        np.where(likelier[item], weight[1], weight[0]),
+    )
+
+
+def _told(said: Said, readings: Readings, crowd: Population) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return what `Estimates` holds for each reading, ``(2, items)`` and ``(2, answers)``, in the answers' unit."""
+    own, item, value, variance = said.who, said.item, readings.value, readings.variance
+    x = value[:, item]
+    unsure = own.bias_var + 2.0 * own.covariance * x + own.slope_var * x**2
+    precision = readings.kept / (own.spread**2 / readings.care[:, item] + unsure) * own.slope**2
+    weight = precision / (said.total(precision) + HOLD)[:, item]
+    # Only a value that is held near the others was shrunk.
+    shrunk = np.where(HOLD == 1.0, np.maximum(1.0 - variance, _LEAST_RELIABILITY), 1.0)
     stretch = np.minimum(1.0 / shrunk, 1.0 / crowd.reliability)
     # Known items show the true scale: as far as they do, the best estimate is the one that is not stretched.
     truth = crowd.truth.in_units(crowd.sd)
     open_still = min(float(truth.slope_var[0]) / max(crowd.slope_sd, _SLOPE_SD) ** 2, 1.0)
     stretch = 1.0 + (stretch - 1.0) * (open_still if crowd.gold else 1.0)
     # What the stretch adds to the error, averaged over items known as well as this one.
-    spread = truth.slope**2 * (variance + (stretch - 1.0) ** 2 * (1.0 - variance)) + truth.spread**2
+    more = (stretch - 1.0) ** 2 * np.maximum(1.0 - variance, 0.0)
+    spread = truth.slope**2 * (variance + more) + truth.spread**2
     scale = truth.bias_var + 2.0 * truth.covariance * value + truth.slope_var * value**2
     shared = (crowd.bias_sd / crowd.sd) ** 2 + (crowd.slope_sd * value) ** 2
-    return Estimates(
+    return (
         crowd.mean + crowd.sd * (truth.bias + truth.slope * stretch * value),
         crowd.sd**2 * (spread + np.minimum(scale, shared / crowd.labelers)),
         crowd.sd**2 * (spread + scale),
@@ -130,9 +164,8 @@ def fit(
     """
     middle = float(np.median(answer))
     width = _usual(answer - middle, scale)
-    with np.errstate(over="ignore"):
-        said = np.clip((answer - middle) / width, -_GROSS, _GROSS)
-    truth = np.clip((known - middle) / width, -_GROSS, _GROSS)
+    said = np.clip((answer - middle) / width, -_FARTHEST, _FARTHEST)
+    truth = np.clip((known - middle) / width, -_FARTHEST, _FARTHEST)
     found = _Fit(item, labeler, said, truth, labelers)
     for _ in range(_ROUNDS):
         if found.round() < _SETTLED:
@@ -148,6 +181,7 @@ class _Fit:
         self.items, self.labelers = truth.size, labelers
         self.gold = ~np.isnan(truth)
         self.each = np.bincount(item, minlength=self.items)
+        self.witnessed = ((self.each > 1) | self.gold)[item]
         start = item_medians(item, said, self.items)
         near = np.clip(start, *_winsor_limits(start))
         total = max(float(np.var(np.clip(said, *_winsor_limits(said)))), _SMALLEST**2)
@@ -158,54 +192,80 @@ class _Fit:
         self.noise = min(max(noise, _SMALLEST**2), total)
         self.var = max(total - self.noise, _NOISE_SHARE * total)
         self.mean = float(near.mean())
-        self.slips, self.bias_var, self.slope_var = _SLIPS, _BIAS_SD**2 * self.var, _SLOPE_SD**2
+        self.slips, self.apart = _SLIPS, _APART
+        self.bias_var, self.slope_var = _BIAS_SD**2 * self.var, _SLOPE_SD**2
         nothing = np.zeros(labelers)
         self.own = Labelers(
             nothing, nothing + 1.0, nothing + self.noise**0.5, nothing, nothing.copy(), nothing.copy()
         )
-        self.value, self.variance = start, np.zeros(self.items)
+        self.readings = begin(self._said())
+        self._mix(np.full(self.items, _APART))
         self._meet_truth()
 
     def round(self) -> float:
         """Improve everything once; return by how much values moved, in their standard deviations."""
         sd = self.var**0.5
-        value, variance, kept = self._values(sd)
-        moved = float(np.abs(value - self.value).max() / sd)
-        self.value, self.variance = value, variance
+        before = (self.value - self.mean) / sd
+        self.readings = improve(self._said(), self.readings)
+        apart = self.readings.chance_apart(self.apart)
+        self._mix(apart)
+        moved = np.abs((self.value - self.mean) / sd - before) / (1.0 + np.abs(before))
         self._meet_truth()
-        value, variance = self._with_truth()
-        self.mean = float(value.mean())
-        away = value - self.mean
-        self.var = max(float(np.mean(away**2 + variance)), _SMALLEST**2)
-        self._learn_labelers(away, variance, kept)
-        self._anchor(self._sum(kept))
-        return moved
+        self._learn(apart)
+        return float(moved.max())
 
-    def _values(self, sd: float) -> tuple[Floats, Floats, Floats]:
-        """Return values, their variances and the chance that each answer is no slip."""
-        own = self.own.take(self.labeler).in_units(sd)
-        said = (self.said - self.mean) / sd
-        value, variance = (self.value - self.mean) / sd, self.variance / sd**2
-        kept = _kept(self.item, said, own, value, variance, self.slips, self.noise**0.5 / sd)
-        value, variance = _posterior(self.item, said, own, kept, self.items)
-        lost = float((1.0 - kept).sum())
-        self.slips = (lost + _SLIPS * _SLIP_STRENGTH) / (kept.size + _SLIP_STRENGTH)
-        return self.mean + sd * value, sd**2 * variance, kept
+    def _said(self) -> Said:
+        """Return the answers in units of the values' standard deviation about their mean."""
+        sd = self.var**0.5
+        who = self.own.take(self.labeler).in_units(sd)
+        away = (self.said - self.mean) / sd
+        return Said.of(self.item, away, who, self.items, self.noise**0.5 / sd, self.slips)
+
+    def _mix(self, apart: Floats) -> None:
+        """Take into use what both readings of each item come to, where ``apart`` is the chance that it is."""
+        sd = self.var**0.5
+        value, variance = self.readings.moments(apart)
+        self.value, self.variance = self.mean + sd * value, self.var * variance
+        self.near = 1.0 - apart + apart * self.readings.near[1]
+        ordinary = np.maximum(1.0 - apart, _SMALLEST)
+        self.reliability = 1.0 - float(ordinary @ self.readings.variance[0] / ordinary.sum())
+
+    def _learn(self, apart: Floats) -> None:
+        """Learn of items and of labelers from both readings of each item.
+
+        An item counts only as much as it is near the others, or the farthest would decide on everybody's slope (bounded
+        leverage: Mallows 1975). An answer that is alone tells nothing of who gave it.
+        """
+        sd, read, place = self.var**0.5, self.readings, self.item
+        shares = np.array((1.0 - apart, apart))
+        lost = float((shares[:, place] * (1.0 - read.kept)).sum())
+        self.slips = (lost + _SLIPS * _SLIP_STRENGTH) / (int(self.witnessed.sum()) + _SLIP_STRENGTH)
+        self.apart = (float(apart.sum()) + _APART * _APART_STRENGTH) / (self.items + _APART_STRENGTH)
+        value, variance = self._with_truth(self.mean + sd * read.value, self.var * read.variance)
+        weight = shares * read.near
+        mean = float((weight * value).sum() / weight.sum())
+        self.var = max(float((weight * ((value - mean) ** 2 + variance)).sum()) / self.items, _SMALLEST**2)
+        self.readings = read.on_scale((mean - self.mean) / sd, self.var**0.5 / sd)
+        self.mean = mean
+        heard = np.where(self.witnessed, read.kept * weight[:, place], 0.0)
+        if self.witnessed.any():
+            self._learn_labelers((value - mean)[:, place], variance[:, place], heard, read.care[:, place])
+            self._anchor(self._sum(heard))
 
     def _meet_truth(self) -> None:
         """Regress known items on what the crowd says of them."""
         x, doubt = (self.value - self.mean)[self.gold], self.variance[self.gold]
         said = self.truth[self.gold] - self.mean
         square = np.full(1, self.noise / max(float(self.each.mean()), 1.0))
-        none, one = np.zeros(said.size, dtype=np.int64), np.ones(said.size)
+        none, near = np.zeros(said.size, dtype=np.int64), self.near[self.gold]
         for _ in range(_ITEM_ROUNDS if said.size else 1):
             bias, slope, bias_var, slope_var, covariance = _regressed(
-                none, one / square[0], x, x**2, said, self._truth_prior(), 1
+                none, near / square[0], x, x**2, said, self._truth_prior(), 1
             )
-            own = slope**2 * (float(doubt.mean()) if said.size else 0.0)
-            error = float(np.sum((said - bias - slope * x) ** 2))
+            own = slope**2 * (float(near @ doubt / near.sum()) if said.size else 0.0)
+            error = float(near @ (said - bias - slope * x) ** 2)
             expected = _GOLD_STRENGTH * np.maximum(own, _SHARED_NOISE * self.noise)
-            square = np.maximum((error + expected) / (said.size + _GOLD_STRENGTH), _SMALLEST**2)
+            square = np.maximum((error + expected) / (float(near.sum()) + _GOLD_STRENGTH), _SMALLEST**2)
         beyond = np.sqrt(np.maximum(square - own, 0.0)) if said.size else np.zeros(1)
         self.one_more = Labelers(bias, slope, beyond, bias_var, slope_var, covariance)
 
@@ -215,38 +275,38 @@ class _Fit:
             return self.bias_var, self.slope_var
         return max(self.bias_var, _BIAS_SD**2 * self.var), max(self.slope_var, _SLOPE_SD**2)
 
-    def _with_truth(self) -> tuple[Floats, Floats]:
-        """Return values and variances where what is known of an item is one more answer to it."""
+    def _with_truth(self, value: Floats, variance: Floats) -> tuple[Floats, Floats]:
+        """Return values and variances ``(2, items)`` where what is known of an item is one more answer to it."""
         truth, there = self.one_more, self.gold
         precision = truth.slope[0] ** 2 / max(float(truth.spread[0] ** 2), 1e-3 * self.noise)
         shifted = (self.truth - self.mean - truth.bias[0]) / (truth.slope[0] or 1.0)
-        variance = np.where(
-            there, 1.0 / (1.0 / np.maximum(self.variance, _SMALLEST**2) + precision), self.variance
-        )
-        gain = precision * variance
-        away = self.value - self.mean
-        return self.mean + np.where(
-            there, away + gain * (np.where(there, shifted, 0.0) - away), away
-        ), variance
+        variance = np.where(there, 1.0 / (1.0 / np.maximum(variance, _SMALLEST**2) + precision), variance)
+        away = value - self.mean
+        away = away + np.where(there, precision * variance * (np.where(there, shifted, 0.0) - away), 0.0)
+        return self.mean + away, variance
 
-    def _learn_labelers(self, away: Floats, variance: Floats, kept: Floats) -> None:
-        """Regress each labeler's answers on the values, ``away`` from their mean."""
-        who, x, said = self.labeler, away[self.item], self.said - self.mean
-        doubt = variance[self.item]
-        xx = x**2 + doubt
-        precision = kept / self.own.spread[who] ** 2
+    def _learn_labelers(self, x: Floats, doubt: Floats, heard: Floats, care: Floats) -> None:
+        """Regress each labeler's answers on the values, ``x`` from their mean; all ``(2, answers)``."""
+        who, said, xx = self.labeler, self.said - self.mean, x**2 + doubt
+        precision = heard * care / self.own.spread[who] ** 2
         bias, slope, bias_var, slope_var, covariance = _regressed(
-            who, precision, x, xx, said, (self.bias_var, self.slope_var), self.labelers
+            np.tile(who, 2),
+            precision.ravel(),
+            x.ravel(),
+            xx.ravel(),
+            np.tile(said, 2),
+            (self.bias_var, self.slope_var),
+            self.labelers,
         )
         least = _SMALLEST**2
         self.bias_var = max(float(np.mean(bias**2 + bias_var)), least)
         self.slope_var = max(float(np.mean((slope - 1.0) ** 2 + slope_var)), least)
         square = (said - bias[who] - slope[who] * x) ** 2 + slope[who] ** 2 * doubt
         square += bias_var[who] + 2.0 * covariance[who] * x + slope_var[who] * xx
-        sums, heard = self._sum(kept * square), self._sum(kept)
-        self.noise = max(float(sums.sum() / max(heard.sum(), least)), least)
-        strength = self._spread_strength(sums, heard)
-        spread = np.sqrt((sums + strength * self.noise) / (heard + strength))
+        sums, answers = self._sum(heard * care * square), self._sum(heard)
+        self.noise = max(float(sums.sum() / max(answers.sum(), least)), least)
+        strength = self._spread_strength(sums, answers)
+        spread = np.sqrt((sums + strength * self.noise) / (answers + strength))
         self.own = Labelers(bias, slope, spread, bias_var, slope_var, covariance)
 
     def _spread_strength(self, sums: Floats, heard: Floats) -> float:
@@ -274,7 +334,9 @@ class _Fit:
             scale = 1.0
         self.value = self.mean + level + (self.value - self.mean) * scale
         self.variance = self.variance * scale**2
+        before = self.var**0.5 * scale
         self.mean, self.var = self.mean + level, max(self.var * scale**2, _SMALLEST**2)
+        self.readings = self.readings.on_scale(0.0, self.var**0.5 / before)
         self.own = Labelers(
             own.bias - level,
             own.slope / scale,
@@ -286,8 +348,8 @@ class _Fit:
 
     def result(self, middle: float, width: float) -> tuple[Population, Labelers]:
         """Return the fit in the answers' own unit."""
-        heard = self.variance[self.each > 0]
-        reliability = 1.0 - float(heard.mean()) / self.var
+        usual = _usual(self.value - float(np.median(self.value)), 0.0)
+        reliability = max(self.reliability, _LEAST_RELIABILITY)
         self._meet_truth()
         crowd = Population(
             mean=middle + width * self.mean,
@@ -296,7 +358,9 @@ class _Fit:
             bias_sd=width * self.bias_var**0.5,
             slope_sd=self.slope_var**0.5,
             slips=self.slips,
-            reliability=max(reliability, _LEAST_RELIABILITY),
+            apart=self.apart,
+            usual=width * usual / reliability**0.5,
+            reliability=reliability,
             labelers=self.labeler.size**2 / float(np.sum(np.bincount(self.labeler) ** 2)),
             gold=float(self.gold.sum()),
             truth=self.one_more.in_units(1.0 / width),
@@ -304,35 +368,8 @@ class _Fit:
         return crowd, self.own.in_units(1.0 / width)
 
     def _sum(self, weights: Floats) -> Floats:
-        return _totals(self.labeler, weights, self.labelers)
-
-
-def _kept(
-    item: Rows, said: Floats, own: Labelers, value: Floats, variance: Floats, slips: float, noise: float
-) -> Floats:
-    """Return the chance that each answer is no slip ``(answers,)``; in units of the values' sd about their mean."""
-    x, doubt = value[item], variance[item]
-    square = (said - own.bias - own.slope * x) ** 2 + own.slope**2 * doubt
-    square += own.bias_var + 2.0 * own.covariance * x + own.slope_var * (x**2 + doubt)
-    # A careful labeler's deviations are slips only if they would be anybody's.
-    spread = np.maximum(own.spread, noise)
-    meant = -0.5 * square / spread**2 - np.log(spread) - 0.5 * np.log(2.0 * np.pi)
-    slipped = -np.log(np.pi) - np.log1p(said**2)
-    odds = np.log1p(-slips) - np.log(slips) + meant - slipped
-    return np.asarray(1.0 / (1.0 + np.exp(np.clip(-odds, None, 500.0))))
-
-
-def _posterior(item: Rows, said: Floats, own: Labelers, kept: Floats, items: int) -> tuple[Floats, Floats]:
-    """Return mean and variance of each item's value ``(items,)``; in units of the values' sd about their mean."""
-    precision = kept / own.spread**2
-    total = 1.0 + _totals(item, precision * (own.slope**2 + own.slope_var), items)
-    pull = _totals(item, precision * (own.slope * (said - own.bias) - own.covariance), items)
-    return pull / total, 1.0 / total
-
-
-def _totals(row: Rows, weights: Floats, rows: int) -> Floats:
-    """Return the sum of weights of each row, in their order."""
-    return np.asarray(np.bincount(row, weights=weights, minlength=rows), dtype=np.float64)
+        """Return sums by labeler of weights ``(2, answers)``."""
+        return totals(np.tile(self.labeler, 2), weights.ravel(), self.labelers)
 
 
 def _regressed(
@@ -344,7 +381,7 @@ def _regressed(
     """
 
     def total(weights: Floats) -> Floats:
-        return _totals(who, weights, people)
+        return totals(who, weights, people)
 
     at_bias, at_slope = total(precision) + 1.0 / prior[0], total(precision * xx) + 1.0 / prior[1]
     both = total(precision * x)
@@ -352,15 +389,6 @@ def _regressed(
     det = at_bias * at_slope - both**2
     bias, slope = (at_slope * level - both * climb) / det, (at_bias * climb - both * level) / det
     return bias, slope, at_slope / det, at_bias / det, -both / det
-
-
-def item_medians(item: Rows, answer: Floats, items: int) -> Floats:
-    """Return the median answer of each item ``(items,)``; 0 where there is none. ``item`` is in order."""
-    each = np.bincount(item, minlength=items)
-    first = np.cumsum(each) - each
-    ordered = np.append(answer[np.lexsort((answer, item))], 0.0)
-    low, high = ordered[first + np.maximum(each - 1, 0) // 2], ordered[first + each // 2]
-    return np.where(each > 0, low + (high - low) / 2.0, 0.0)
 
 
 def _usual(deviation: Floats, scale: float) -> float:

@@ -59,12 +59,15 @@ class Labelers:
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """What items and labelers have in common, in the answers' unit but for the shares ``slips`` and ``reliability``.
+    """What items and labelers have in common, in the answers' unit but for the shares ``slips``, ``apart`` and
+    ``reliability``.
 
-    ``mean`` and ``sd`` of values; ``noise``, the crowd's spread; ``bias_sd`` and ``slope_sd`` of labelers;
-    ``reliability``, the share of a posterior mean's variance in that of values, averaged over items; ``labelers``, as
-    many as if all had answered equally often; ``gold``, the number of known items; ``truth``, the labeler who is never
-    wrong but on a scale of their own: their spread is what the crowd errs alike.
+    ``mean`` and ``sd`` of ordinary items' values; ``apart``, the share of items that are not; ``usual``, how far from
+    the median a value usually is, as a normal's sd, whatever the size of up to a tenth of them; ``noise``, the crowd's
+    spread; ``bias_sd`` and ``slope_sd`` of labelers; ``slips``, the share of answers; ``reliability``, the share of a
+    posterior mean's variance in that of values, averaged over items; ``labelers``, as many as if all had answered
+    equally often; ``gold``, the number of known items; ``truth``, the labeler who is never wrong but on a scale of their
+    own: their spread is what the crowd errs alike.
     """
 
     mean: float
@@ -73,6 +76,8 @@ class Population:
     bias_sd: float
     slope_sd: float
     slips: float
+    apart: float
+    usual: float
     reliability: float
     labelers: float
     gold: float

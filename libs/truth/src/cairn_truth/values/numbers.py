@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 from scipy import special
@@ -19,7 +20,7 @@ from .number_crowd import Labelers, Population, Rows
 
 ALGORITHM = "Congeneric"
 
-VERSION = "3"
+VERSION = "4"
 """Changes whenever the same answers may give another estimate; it is written into every label's provenance."""
 
 _LARGEST = 1e100
@@ -63,20 +64,20 @@ class LiveNumbers(LiveAnswers[float, Measured, LabelerError]):
     """Live estimates of a question answered with numbers; items and labelers by name.
 
     ``low`` and ``high`` are the ends of the range, where there are ends: answers are within, and so are values.
-    ``tolerance``: how far from the truth still counts as right; by default half the standard deviation of the values,
-    half of what tells one item from another. Before the first refit a value is the plain mean, and answers are taken to
+    ``tolerance``: how far from the truth still counts as right; by default half of `value_sd`, of what usually tells one
+    item from another. Before the first refit a value is the plain mean, and answers are taken to
     miss by an eighth of the range (of 1, where it is not known), unless those on the item show another spread.
     """
 
     def __init__(
         self, low: float | None = None, high: float | None = None, tolerance: float | None = None
     ) -> None:
-        if low is not None and high is not None and not low < high:
-            raise ValueError(f"low is {low} and high is {high}; expected low below high")
-        if tolerance is not None and not tolerance >= 0.0:
-            raise ValueError(f"tolerance is {tolerance}; expected 0 or more")
-        self._low = -_LARGEST if low is None else max(low, -_LARGEST)
-        self._high = _LARGEST if high is None else min(high, _LARGEST)
+        self._low = -_LARGEST if low is None else _end("low", low)
+        self._high = _LARGEST if high is None else _end("high", high)
+        if not self._low < self._high:
+            raise ValueError(f"low is {low} and high is {high}; expected low below high, within {_LARGEST:g}")
+        if tolerance is not None and not (_is_number(tolerance) and 0.0 <= tolerance < np.inf):
+            raise ValueError(f"tolerance is {tolerance!r}; expected a finite number, 0 or more")
         both = low is not None and high is not None
         self._scale = self._high - self._low if both else 1.0
         self._centre = self._low + self._scale / 2.0 if both else min(max(0.0, self._low), self._high)
@@ -86,8 +87,8 @@ class LiveNumbers(LiveAnswers[float, Measured, LabelerError]):
 
     @property
     def value_sd(self) -> float:
-        """How much true values differ from item to item, in the question's unit."""
-        return self._scale / 4.0 if self._crowd is None else self._crowd.sd
+        """How much true values usually differ from item to item, in the question's unit; a few far out are no matter."""
+        return self._scale / 4.0 if self._crowd is None else self._crowd.usual
 
     @property
     def tolerance(self) -> float:
@@ -103,9 +104,8 @@ class LiveNumbers(LiveAnswers[float, Measured, LabelerError]):
         return LabelerError(labeler, votes, float(own.bias[0]), float(own.spread[0]), float(own.slope[0]))
 
     def _checked(self, answer: float) -> float:
-        value = float(answer)
-        if not np.isfinite(value):
-            raise ValueError(f"value is {answer}; expected a finite number")
+        if not _is_number(answer) or not np.isfinite(value := float(answer)):
+            raise ValueError(f"value is {answer!r}; expected a finite number")
         value = min(max(value, -_LARGEST), _LARGEST)
         if not self._low <= value <= self._high:
             raise ValueError(f"value is {answer}; expected a number in {self._low:g}..{self._high:g}")
@@ -155,14 +155,8 @@ class LiveNumbers(LiveAnswers[float, Measured, LabelerError]):
         return {"crowd": crowd.as_array(), **own.as_arrays()}
 
     def _adopt(self, labelers: tuple[str, ...], fitted: Mapping[str, Floats]) -> None:
-        crowd = own = None
-        if fitted:
-            try:
-                crowd, own = Population.of_array(fitted["crowd"]), Labelers.of_arrays(fitted)
-            except (KeyError, ValueError) as error:
-                raise ValueError(
-                    "the saved state is not one of numbers; expected one of this kind's save()"
-                ) from error
+        crowd = Population.of_array(fitted["crowd"]) if fitted else None
+        own = Labelers.of_arrays(fitted) if fitted else None
         super()._adopt(labelers, fitted)
         self._crowd = crowd
         if crowd is not None and own is not None:
@@ -185,6 +179,18 @@ class LiveNumbers(LiveAnswers[float, Measured, LabelerError]):
             for (who, said), share in zip(votes, weight, strict=True)
         ]
         return tuple(sorted(parts, key=lambda part: (-part.weight, part.labeler)))
+
+
+def _is_number(said: object) -> bool:
+    """Return whether it is a real number; text is none, even of digits, nor is a yes or no."""
+    return isinstance(said, Real) and not isinstance(said, bool)
+
+
+def _end(name: str, end: float) -> float:
+    """Return an end of the range as it is kept. Raises ValueError naming it where it is no finite number."""
+    if not _is_number(end) or not -np.inf < end < np.inf:
+        raise ValueError(f"{name} is {end!r}; expected a finite number, or None for no end")
+    return float(min(max(end, -_LARGEST), _LARGEST))
 
 
 def probability_within(measured: Measured, tolerance: float) -> float:
