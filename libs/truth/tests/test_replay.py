@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cairn_truth import Votes
 from cairn_truth.__main__ import main, read_folder
 from cairn_truth.measured.replay import Recorded, majority_accuracy, replay
 from cairn_truth.routing.stop_rule import StopPolicy
@@ -50,10 +51,54 @@ def test_a_table_is_printed_for_each_folder(tmp_path: Path, capsys: pytest.Captu
     )
     (folder / "truth.csv").write_text("item,label\na,1\nb,0\n", encoding="utf-8")
     assert main(["replay", str(folder), "--seeds", "1"]) == 0
-    assert "| tiny | 1.0000" in capsys.readouterr().out
+    titles, _, row = (
+        [cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines()
+    )
+    assert row[1:3] == ["tiny", "1.0000 (1.0000)"]
+    assert titles[3:5] == ["default on all answers", "majority of all"]
+    assert row[3:5] == ["1.0000", "1.0000"]
     (folder / "truth.csv").write_text("item,truth\na,1\n", encoding="utf-8")
     assert main(["replay", str(folder)]) == 1
-    assert "truth.csv has no column label" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "truth.csv has no column label" in printed.err
+    assert not printed.out  # no title above an error
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--target", "2", "no number between 0 and 1"),
+        ("--target", "nan", "no number between 0 and 1"),
+        ("--min-answers", "0", "no whole number, at least 1"),
+        ("--seeds", "0", "no whole number, at least 1"),
+        ("--lag", "-3", "no whole number, at least 1"),
+        ("--lag", "1.5", "no whole number, at least 1"),
+    ],
+)
+def test_an_option_of_no_sense_is_refused_in_one_line(
+    option: str, value: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["replay", "anywhere", f"{option}={value}"])
+    assert left.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_no_fewer_answers_may_be_allowed_than_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", "anywhere", "--max-answers", "1"]) == 2
+    assert "--min-answers is 2, --max-answers 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lag", [0, -1, 1.5])
+def test_no_answer_is_known_before_one_is_claimed(crowd: Any, lag: Any) -> None:
+    with pytest.raises(ValueError, match="lag is"):
+        replay(Recorded(crowd.votes, crowd.truth), seed=0, lag=lag)
+
+
+def test_a_tie_is_the_lower_classs_as_in_the_table_of_scores() -> None:
+    votes = Votes.of([0, 0, 1, 1], [0, 1, 0, 1], [0, 1, 0, 1], classes=2)
+    assert majority_accuracy(votes, [0, 1]) == 0.5
+    assert majority_accuracy(votes, [0, 0]) == 1.0
 
 
 @pytest.mark.data

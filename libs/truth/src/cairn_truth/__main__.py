@@ -1,12 +1,14 @@
-"""`python -m cairn_truth score`, `agreement` and `replay DIR...`: recorded crowds, measured.
+"""`python -m cairn_truth COMMAND DIR...`: labels from a folder's answers, and recorded crowds measured.
 
-Only this command reads anything: ``answers.csv`` (item,annotator,label) and ``truth.csv`` (item,label) of each folder.
-A name without a folder of that name is looked for in CAIRN_DATA.
+Only this command reads anything: ``answers.csv`` (item,annotator,label), and where there is one ``truth.csv`` or
+``gold.csv`` (item,label). Tables and labels go to stdout, notes and errors to stderr. Where CAIRN_DATA is set, a name
+without a folder of that name is looked for there.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import sys
@@ -18,155 +20,297 @@ from pathlib import Path
 import numpy as np
 
 from .measured.agreements import agreements
-from .measured.kinds import UnknownKindError, kind_of
-from .measured.recorded import read_any, read_cells, read_folder
-from .measured.replay import replay
+from .measured.joins import JoinedTable, Known, joined
+from .measured.kinds import KINDS, UnknownKindError
+from .measured.recorded import Table, read_folder, read_table, recorded_of
+from .measured.replay import Recorded, replay
 from .measured.score import Score
 from .measured.score_kinds import score_any
+from .measured.shown import Shown
+from .measured.tables import GOLD, read_truth
 from .routing.stop_rule import StopPolicy
+
+__all__ = ["main", "read_folder"]
+
+
+def _put(line: str) -> None:
+    print(line, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="cairn_truth", description="Measure on recorded crowds.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    scoring = commands.add_parser("score", help="every aggregation method against the truth")
-    agreeing = commands.add_parser("agreement", help="how far labelers agree, beyond chance and at all")
-    for command, shown in ((scoring, _score), (agreeing, _agreement)):
-        command.add_argument("--json", action="store_true", help="one JSON object a line, not a table")
-        command.set_defaults(run=shown)
-    replaying = commands.add_parser(
-        "replay", help="answers bought by the stop rule, and the accuracy reached"
-    )
-    replaying.add_argument("--seeds", type=int, default=5, help="arrival orders, from 0 (default 5)")
-    replaying.add_argument("--lag", type=int, default=64, help="answers claimed at once (default 64)")
-    replaying.add_argument("--target", type=float, default=StopPolicy().target_confidence)
-    replaying.add_argument("--min-answers", type=int, default=StopPolicy().min_answers)
-    replaying.add_argument("--max-answers", type=int, default=20)
-    replaying.set_defaults(run=_replay)
-    for command in (scoring, agreeing, replaying):
-        command.add_argument("folders", nargs="+", metavar="DIR")
+    parser = _parser()
     chosen = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = chosen.run
-    return run(chosen)
+    try:
+        return run(chosen)
+    except BrokenPipeError:
+        # Whoever read has seen enough; nothing may be left to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
-def _each(chosen: argparse.Namespace, show: Callable[[Path], None]) -> int:
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cairn_truth", description="Labels from many people's answers, and recorded crowds measured."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, run, told in (
+        ("join", _join, "labels as csv: item,label,confidence,answers"),
+        ("labelers", _labelers, "how reliable each labeler is, and who does not look at the items"),
+        ("agreement", _agreement, "how far labelers agree, beyond chance and at all"),
+        ("score", _score, "every aggregation method against truth.csv"),
+        ("replay", _replay, "answers bought by the stop rule, and the accuracy reached"),
+    ):
+        command = commands.add_parser(name, help=told, description=told)
+        command.set_defaults(run=run)
+        one = name in {"join", "labelers"}
+        command.add_argument(
+            "folders", nargs=1 if one else "+", metavar="DIR", help="a folder with answers.csv"
+        )
+        if name != "replay":
+            command.add_argument(
+                "--kind", choices=KINDS, help="what the answers are (default: told from them)"
+            )
+            command.add_argument("--json", action="store_true", help="one JSON object a line")
+        if one:
+            command.add_argument(
+                "--gold", type=Path, help=f"known labels, item,label (default: DIR/{GOLD}, if any)"
+            )
+        if name == "score":
+            command.add_argument("--memory", action="store_true", help="fit again for the memory a fit holds")
+        if name == "replay":
+            _add_replay(command)
+    return parser
+
+
+def _add_replay(command: argparse.ArgumentParser) -> None:
+    usual = StopPolicy()
+    command.add_argument("--seeds", type=_count, default=5, help="arrival orders, from 0 (default 5)")
+    command.add_argument("--lag", type=_count, default=64, help="answers claimed at once (default 64)")
+    command.add_argument(
+        "--target", type=_share, default=usual.target_confidence, help="confidence to reach (default .95)"
+    )
+    command.add_argument("--min-answers", type=_count, default=usual.min_answers, help="(default 2)")
+    command.add_argument("--max-answers", type=_count, default=20, help="(default 20)")
+
+
+def _count(text: str) -> int:
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, at least 1")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0.0 < value < 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number between 0 and 1")
+    return value
+
+
+# --- folders
+
+
+def _each(chosen: argparse.Namespace, show: Callable[[str, Path], None]) -> int:
     """Show each folder; what cannot be read is told and fails at the end, what has no kind is told and left out."""
     failed = 0
-    for name in chosen.folders:
-        folder = _folder(name)
+    for given in chosen.folders:
+        folder = _folder(given)
         try:
-            show(folder)
+            show(folder.resolve().name or given, folder)
         except UnknownKindError as unknown:
-            print(f"{folder}: {unknown}; left out", file=sys.stderr)
+            print(f"{given}: {unknown}; left out", file=sys.stderr)
+        except BrokenPipeError:
+            raise
         except (OSError, ValueError) as problem:
-            print(f"{folder}: {problem}", file=sys.stderr)
+            print(f"{given}: {problem}", file=sys.stderr)
             failed = 1
     return failed
 
 
+def _folder(name: str) -> Path:
+    data = os.environ.get("CAIRN_DATA")
+    return Path(data) / name if data and not Path(name).is_dir() else Path(name)
+
+
+def _told(name: str, table: Table) -> Table:
+    """Say of which kind a table is and why, and what may be a slip."""
+    print(f"{name}: {table.kind} ({table.why})", file=sys.stderr)
+    for note in table.notes:
+        print(f"{name}: note: {note}", file=sys.stderr)
+    return table
+
+
+# --- join and labelers
+
+
+def _joined(chosen: argparse.Namespace, name: str, folder: Path) -> JoinedTable:
+    path = chosen.gold if chosen.gold is not None else folder / GOLD
+    gold = read_truth(path) if chosen.gold is not None or path.exists() else ()
+    table = _told(name, read_table(folder, chosen.kind, truths=gold))
+    found = joined(table, gold)
+    print(f"{name}: joined by {found.method}, {len(gold)} known labels", file=sys.stderr)
+    return found
+
+
+def _join(chosen: argparse.Namespace) -> int:
+    def show(name: str, folder: Path) -> None:
+        labels = _joined(chosen, name, folder).labels
+        if chosen.json:
+            for one in labels:
+                print(json.dumps(asdict(one), ensure_ascii=False))
+            return
+        rows = csv.writer(sys.stdout, lineterminator="\n")
+        rows.writerow(["item", "label", "confidence", "answers"])
+        rows.writerows([one.item, one.label, f"{one.confidence:.4f}", one.answers] for one in labels)
+
+    return _each(chosen, show)
+
+
+def _labelers(chosen: argparse.Namespace) -> int:
+    def show(name: str, folder: Path) -> None:
+        labelers = _joined(chosen, name, folder).labelers
+        if chosen.json:
+            for one in labelers:
+                told = {"labeler": one.labeler, "answers": one.answers, **_finite(one.measures)}
+                print(json.dumps({**told, "found": list(one.found)}, ensure_ascii=False))
+            return
+        _show_labelers(labelers)
+
+    return _each(chosen, show)
+
+
+def _show_labelers(labelers: Sequence[Known]) -> None:
+    """Print the labelers, the most answers first."""
+    named = [name for name in labelers[0].measures if name not in {"low", "high"}]
+    ended = {"low", "high"} <= labelers[0].measures.keys()
+    wide = max(len("labeler"), *(len(one.labeler) for one in labelers))
+    columns = [("labeler", wide), ("answers", 7), *((name, max(9, len(name))) for name in named)]
+    table = Shown(_put, [*columns, *([("95 % interval", 17)] if ended else []), ("found", 5)], words=1)
+    for one in sorted(labelers, key=lambda one: (-one.answers, one.labeler)):
+        cells = [f"{one.measures[name]:.4g}" for name in named]
+        if ended:
+            cells.append(f"{one.measures['low']:.4g} to {one.measures['high']:.4g}")
+        table.row(one.labeler, str(one.answers), *cells, "; ".join(one.found))
+
+
+# --- score
+
+
 def _score(chosen: argparse.Namespace) -> int:
     by_method = defaultdict[tuple[str, str], list[Score]](list)
+    tables: dict[str, Shown] = {}
 
-    def show(folder: Path) -> None:
-        for one in score_any(read_any(folder)):
-            kind = by_method[one.kind, one.method]
-            if not chosen.json and one.default:
-                _print_titles(one)
-            kind.append(one)
+    def show(name: str, folder: Path) -> None:
+        recorded = recorded_of(_told(name, read_table(folder, chosen.kind)))
+        tables.clear()
+        for one in score_any(recorded, memory=chosen.memory):
+            by_method[one.kind, one.method].append(one)
             if chosen.json:
-                print(json.dumps({"dataset": folder.name, **_flat(one)}), flush=True)
+                print(json.dumps({"dataset": name, **_flat(one)}), flush=True)
             else:
-                _print_scores(folder.name, [one])
+                _show_scores(tables.setdefault(one.kind, _score_table(one)), name, [one])
 
     failed = _each(chosen, show)
-    if not chosen.json:
-        _print_means(by_method)
+    means: dict[str, Shown] = {}
+    for (kind, _), scores in by_method.items():
+        if len(scores) > 1 and not chosen.json:
+            _show_scores(means.setdefault(kind, _score_table(scores[0])), f"mean of {len(scores)}", scores)
     return failed
 
 
 def _flat(one: Score) -> Mapping[str, object]:
     """Return the score as one JSON object; a measure of which nothing can be said is null."""
-    told = {name: value if np.isfinite(value) else None for name, value in one.measures.items()}
     named = {"kind": one.kind, "method": one.method, "default": one.default}
-    return {**named, **told, "seconds": one.seconds, "peak_mb": one.peak_mb}
+    held = {} if one.peak_mb is None else {"peak_mb": one.peak_mb}
+    return {**named, **_finite(one.measures), "seconds": one.seconds, **held}
 
 
-def _print_titles(one: Score) -> None:
-    print(_row(one.kind, "method", [*one.measures, "seconds", "peak MB"]))
-    print(_row("-" * _WIDTHS[0], "-" * _WIDTHS[1], ["-" * _WIDTHS[2]] * (len(one.measures) + 2)))
+def _finite(measures: Mapping[str, float]) -> Mapping[str, float | None]:
+    return {name: value if np.isfinite(value) else None for name, value in measures.items()}
 
 
-def _print_scores(data: str, scores: Sequence[Score]) -> None:
+def _score_table(one: Score) -> Shown:
+    """Return the table of one kind's scores; the main measure is the first."""
+    held = [] if one.peak_mb is None else ["peak MB"]
+    return Shown(
+        _put,
+        [
+            (one.kind, 22),
+            ("method (* default)", 30),
+            *((name, 13) for name in (*one.measures, "seconds", *held)),
+        ],
+    )
+
+
+def _show_scores(table: Shown, name: str, scores: Sequence[Score]) -> None:
     """Print one row: the mean of one method's scores. The default is starred."""
-    measures = np.mean([list(s.measures.values()) for s in scores], axis=0)
-    seconds, megabytes = np.mean([(s.seconds, s.peak_mb) for s in scores], axis=0)
+    measures = np.mean([list(one.measures.values()) for one in scores], axis=0)
+    seconds = float(np.mean([one.seconds for one in scores]))
+    held = [one.peak_mb for one in scores if one.peak_mb is not None]
+    shown = [*(f"{value:.4f}" for value in measures), f"{seconds:.2f}"]
     method = scores[0].method + (" *" if scores[0].default else "")
-    shown = [*(f"{value:.4f}" for value in measures), f"{seconds:.2f}", f"{megabytes:.1f}"]
-    print(_row(data, method, shown), flush=True)
+    table.row(name, method, *shown, *([f"{np.mean(held):.1f}"] if held else []))
 
 
-def _print_means(by_method: Mapping[tuple[str, str], Sequence[Score]]) -> None:
-    for scores in by_method.values():
-        if len(scores) > 1:
-            if scores[0].default:
-                _print_titles(scores[0])
-            _print_scores(f"mean of {len(scores)}", scores)
-
-
-_WIDTHS = (22, 30, 13)
-
-
-def _row(first: str, second: str, rest: Sequence[str]) -> str:
-    cells = [first.ljust(_WIDTHS[0]), second.ljust(_WIDTHS[1]), *(cell.rjust(_WIDTHS[2]) for cell in rest)]
-    return "| " + " | ".join(cells) + " |"
+# --- agreement and replay
 
 
 def _agreement(chosen: argparse.Namespace) -> int:
-    if not chosen.json:
-        print(_row("data", "statistic", ["value", "low", "high", "items", "labelers", "answers"]))
-        print(_row("-" * _WIDTHS[0], "-" * _WIDTHS[1], ["-" * _WIDTHS[2]] * 6))
+    counts = ("value", "low 95 %", "high 95 %", "items", "labelers", "answers")
+    shown = Shown(_put, [("data", 22), ("statistic", 30), *((name, 13) for name in counts)])
 
-    def show(folder: Path) -> None:
-        cells = read_cells(folder)
-        kind = kind_of(cells)
-        for one in agreements(kind, cells):
+    def show(name: str, folder: Path) -> None:
+        table = _told(name, read_table(folder, chosen.kind))
+        for one in agreements(table.kind, table.answers):
             if isinstance(one, ValueError):
-                print(f"{folder}: {one}", file=sys.stderr)
+                print(f"{name}: note: {one}", file=sys.stderr)
             elif chosen.json:
-                print(json.dumps({"dataset": folder.name, "kind": kind, **asdict(one)}), flush=True)
+                print(json.dumps({"dataset": name, "kind": table.kind, **asdict(one)}), flush=True)
             else:
-                counts = [str(n) for n in (one.items, one.labelers, one.answers)]
-                values = [f"{value:.4f}" for value in (one.value, one.low, one.high)]
-                print(_row(folder.name, one.statistic, [*values, *counts]), flush=True)
+                ends = [f"{value:.4f}" for value in (one.value, one.low, one.high)]
+                shown.row(
+                    name, one.statistic, *ends, *(str(n) for n in (one.items, one.labelers, one.answers))
+                )
 
     return _each(chosen, show)
+
+
+_REPLAYED = (
+    ("data", 22), ("accuracy (least)", 17), ("default on all answers", 22), ("majority of all", 15),
+    ("answers used (most)", 19), ("ECE", 5), ("stopped: said, was right", 24),
+)  # fmt: skip
 
 
 def _replay(chosen: argparse.Namespace) -> int:
+    if chosen.min_answers > chosen.max_answers:
+        print(
+            f"--min-answers is {chosen.min_answers}, --max-answers {chosen.max_answers}; expected no more than that",
+            file=sys.stderr,
+        )
+        return 2
     policy = StopPolicy(chosen.target, chosen.min_answers, chosen.max_answers)
-    print(
-        "| data | accuracy (least) | majority of all | answers used (most) | ECE | stopped: said, was right |"
-    )
-    print("|---|---|---|---|---|---|")
+    shown = Shown(_put, _REPLAYED, words=1)
 
-    def show(folder: Path) -> None:
-        recorded = read_folder(folder)
+    def show(name: str, folder: Path) -> None:
+        recorded = recorded_of(_told(name, read_table(folder, None)))
+        if not isinstance(recorded, Recorded):
+            raise ValueError(f"holds no classes but {recorded.kind}; only classes are replayed")
         runs = [replay(recorded, seed=s, policy=policy, lag=chosen.lag) for s in range(chosen.seeds)]
         accuracy, used = [r.accuracy for r in runs], [r.used_share for r in runs]
-        print(
-            f"| {folder.name} | {np.mean(accuracy):.4f} ({min(accuracy):.4f}) | {runs[0].majority_accuracy:.4f} "
-            f"| {np.mean(used):.1%} ({max(used):.1%}) | {np.mean([r.ece for r in runs]):.3f} "
-            f"| {np.mean([r.stop_confidence for r in runs]):.3f}, {np.mean([r.stop_accuracy for r in runs]):.3f} |",
-            flush=True,
+        shown.row(
+            name,
+            f"{np.mean(accuracy):.4f} ({min(accuracy):.4f})",
+            f"{runs[0].default_accuracy:.4f}",
+            f"{runs[0].majority_accuracy:.4f}",
+            f"{np.mean(used):.1%} ({max(used):.1%})",
+            f"{np.mean([r.ece for r in runs]):.3f}",
+            f"{np.mean([r.stop_confidence for r in runs]):.3f}, {np.mean([r.stop_accuracy for r in runs]):.3f}",
         )
 
     return _each(chosen, show)
-
-
-def _folder(name: str) -> Path:
-    data = Path(os.environ.get("CAIRN_DATA", "../shared/data"))
-    return Path(name) if Path(name).is_dir() else data / name
 
 
 if __name__ == "__main__":

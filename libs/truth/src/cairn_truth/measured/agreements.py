@@ -7,35 +7,43 @@ from functools import partial
 from itertools import combinations
 
 import numpy as np
-from scipy import special
 
 from ..quality.agreement import (
     Agreement,
     cohen_kappa,
     fleiss_kappa,
     gwet_ac,
+    interval_of_mean,
     krippendorff_alpha,
     raw_agreement,
     scott_pi,
 )
 from . import score_boxes, score_masks, score_numbers, score_spans, score_texts
-from .kinds import CLASSES
+from .kinds import CHOICES, CLASSES, RANKINGS, RATINGS, UnknownKindError
 from .recorded import SCORINGS, Crowd
 from .tables import Cell, parsed
+
+_MANY = 1 << 53
+"""Trials without a bound: likeness is no count."""
 
 
 def agreements(kind: str, cells: Sequence[Cell]) -> Iterator[Agreement | ValueError]:
     """Yield every statistic with its interval, or the error that says why it is not defined here.
 
     Classes, texts (compared without case and punctuation) and preferences: Krippendorff's alpha (nominal), Fleiss'
-    kappa, Gwet's AC1, raw agreement, and of two labelers Cohen's kappa and Scott's pi. Numbers: alpha, interval and
-    ordinal. Spans, boxes and polygons: the mean likeness of two answers to an item, by the kind's main measure.
+    kappa, Gwet's AC1, raw agreement, and of two labelers Cohen's kappa and Scott's pi. Numbers and ratings: alpha,
+    interval and ordinal. Spans, boxes and polygons: the mean likeness of two answers to an item, by the kind's main
+    measure.
     """
     if kind in {score_spans.KIND, score_boxes.KIND, score_masks.KIND}:
         yield _defined(partial(_likeness, kind, parsed(cells, SCORINGS[kind].read)))
         return
     item, labeler = [cell.item for cell in cells], [cell.labeler for cell in cells]
-    if kind == score_numbers.KIND:
+    if kind in {CHOICES, RANKINGS}:
+        raise UnknownKindError(
+            f"holds {kind}, of which nothing here tells the agreement; expected another kind"
+        )
+    if kind in {score_numbers.KIND, RATINGS}:
         numbers = [_number(cell) for cell in cells]
         for level in ("interval", "ordinal"):
             yield _defined(partial(krippendorff_alpha, item, labeler, numbers, level))
@@ -79,10 +87,9 @@ def _likeness(kind: str, crowd: Crowd) -> Agreement:
     ]
     if not each:
         raise ValueError("no item has answers by two labelers; expected one or more")
-    value, low, high = float(np.mean(each)), -1.0, 1.0
-    if len(each) >= 2:
-        away = float(special.stdtrit(len(each) - 1, 0.975) * np.std(each, ddof=1) / len(each) ** 0.5)
-        low, high = max(value - away, 0.0), min(value + away, 1.0)
+    value = float(np.mean(each))
+    # All alike to the bit vary as little as whole agreements would: likeness itself says how many trials it is worth.
+    low, high = interval_of_mean(np.array(each), len(each) if np.ptp(each) == 0.0 else _MANY)
     labelers = len({who for votes in crowd.values() for who in votes})
     name = f"mean {next(iter(judge({}, {})))} of two answers"
     return Agreement(name, value, low, high, len(each), labelers, sum(len(votes) for votes in crowd.values()))

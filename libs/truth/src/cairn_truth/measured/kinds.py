@@ -1,6 +1,8 @@
-"""What kind of answers a folder holds, told from the answers: classes, numbers, text, spans, boxes, polygons, preferences.
+"""What kind of answers a folder holds, told from the answers, and why: classes, numbers, text, spans, boxes, polygons,
+preferences, rankings or choices; ratings are classes unless somebody says that they are steps.
 
-A few cells that do not fit do not change the kind: they are errors, told when they are read.
+A few cells that do not fit do not change the kind: they are errors, told when they are read. Where so many do not fit that
+the kind is another, but most do, the first of them is named: it may be a slip.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -18,7 +21,13 @@ from ..quality.agreement import krippendorff_alpha
 from . import score_boxes, score_masks, score_numbers, score_pairs, score_spans, score_texts
 from .tables import Cell
 
-CLASSES = "classes"
+CLASSES, RATINGS, CHOICES, RANKINGS = "classes", "ratings", "choices", "rankings"
+
+KINDS = (
+    CLASSES, score_numbers.KIND, RATINGS, CHOICES, score_texts.KIND, score_pairs.KIND, RANKINGS, score_spans.KIND,
+    score_boxes.KIND, score_masks.KIND,
+)  # fmt: skip
+"""Every kind that a folder may hold."""
 
 _NEARLY_ALL = 0.95
 _FEW = 20
@@ -37,22 +46,99 @@ class UnknownKindError(ValueError):
     """A folder of answers that nothing here scores; the message says what they seem to be."""
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The kind of answers, ``why`` it is taken to be that, and what it would be but for some cells, "" for nothing."""
+
+    kind: str
+    why: str
+    doubt: str = ""
+
+
 def kind_of(answers: Sequence[Cell], truths: Sequence[Cell] = ()) -> str:
     """Return the kind of the answers, as the modules that score it name it. Raises UnknownKindError."""
-    if _share(answers, lambda cell: "|" in cell.item and _is_outcome(cell)) >= _NEARLY_ALL:
-        return score_pairs.KIND
+    return told_kind(answers, truths).kind
+
+
+def told_kind(answers: Sequence[Cell], truths: Sequence[Cell] = ()) -> Told:
+    """Return the kind of the answers and why. Raises UnknownKindError."""
+    if _share(answers, _is_preference) >= _NEARLY_ALL:
+        return Told(
+            score_pairs.KIND,
+            "items are named left|right, and labels are one of these, a, b, or a word for a tie",
+        )
     said = [cell for cell in (*answers, *truths) if cell.label.strip() not in {"", "[]"}]
     if not said:
         if any(cell.label.strip() for cell in answers):
-            return score_spans.KIND
+            return Told(score_spans.KIND, "every label is an empty list")
         raise UnknownKindError("every label is empty; expected some that are not")
-    if _share(said, lambda cell: cell.label.lstrip()[:1] in {"[", "{"}) >= _NEARLY_ALL:
-        return _kind_of_json(cell.label for cell in said)
-    if _share(said, lambda cell: _PAIRS.fullmatch(cell.label) is not None) >= _NEARLY_ALL:
-        return score_masks.KIND
-    if _share(said, lambda cell: number(cell.label) is not None) >= _NEARLY_ALL:
-        return score_numbers.KIND if _are_numbers(answers, truths) else CLASSES
-    return score_texts.KIND if _are_texts(answers) else CLASSES
+    doubts = []
+    for what, holds, told in (
+        ("lists in JSON", _is_json, _told_json),
+        (
+            "points x,y x,y ...",
+            _is_outline,
+            lambda _: Told(score_masks.KIND, "labels are points x,y x,y ..."),
+        ),
+        ("outlines", lambda cell: _is_outline(cell) or _is_json(cell), _told_json),
+        ("numbers", _is_number, lambda _: _told_numbers(answers, truths)),
+        ("rankings a>b>c", _is_ranking, lambda _: Told(RANKINGS, "labels are ids in order: a>b>c, ties a=b")),
+    ):
+        share = _share(said, holds)
+        if share >= _NEARLY_ALL:
+            return told([cell for cell in said if _is_json(cell)])
+        if share >= 0.5:
+            odd = next(cell for cell in said if not holds(cell))
+            doubts.append(
+                f"{share:.0%} of the labels are {what}, but {odd.file} line {odd.line} is {odd.label[:40]!r}"
+            )
+    doubt = doubts[0] if doubts else ""
+    if _are_texts(answers):
+        return Told(score_texts.KIND, "most labels are of words, and given to one item only", doubt)
+    return Told(CLASSES, "labels are words that recur from item to item", doubt)
+
+
+def _told_json(cells: Sequence[Cell]) -> Told:
+    return Told(_kind_of_json(cell.label for cell in cells), "labels are lists in JSON of that form")
+
+
+def _told_numbers(answers: Sequence[Cell], truths: Sequence[Cell]) -> Told:
+    if _are_numbers(answers, truths):
+        return Told(
+            score_numbers.KIND, "labels are numbers, too many or too far apart to be names of classes"
+        )
+    return Told(CLASSES, "labels are numbers, few and often given: names (for steps say --kind ratings)")
+
+
+def _is_preference(cell: Cell) -> bool:
+    return "|" in cell.item and _is_outcome(cell)
+
+
+def _is_json(cell: Cell) -> bool:
+    return cell.label.lstrip()[:1] in {"[", "{"}
+
+
+def _is_outline(cell: Cell) -> bool:
+    return _PAIRS.fullmatch(cell.label) is not None
+
+
+def _is_number(cell: Cell) -> bool:
+    return number(cell.label) is not None
+
+
+def _is_ranking(cell: Cell) -> bool:
+    try:
+        return len(ranking(cell.label)) > 1
+    except ValueError:
+        return False
+
+
+def ranking(label: str) -> tuple[tuple[str, ...], ...]:
+    """Return the tiers of ``a > b = c``, best first. Raises ValueError for a place without an id."""
+    tiers = tuple(tuple(name.strip() for name in tier.split("=")) for tier in label.split(">"))
+    if not all(name for tier in tiers for name in tier):
+        raise ValueError(f"label is {label!r}; expected ids in order, a > b = c")
+    return tiers
 
 
 def number(label: str) -> float | None:
@@ -124,12 +210,14 @@ def _kind_of_json(labels: Iterable[str]) -> str:
             continue
     forms = Counter(_form(cell) for cell in cells)
     form = min(forms, key=lambda form: (-forms[form], form), default="")
+    if form == CHOICES:
+        return CHOICES
     if form == "pairs":
         return _kind_of_pairs([cell for cell in cells if _form(cell) == form])
     if form not in {score_spans.KIND, score_boxes.KIND, score_masks.KIND}:
         raise UnknownKindError(
-            "labels are JSON of another form; expected spans [[start, end], ...], boxes [[x1, y1, x2, y2], ...] "
-            "or polygons [[x, y], ...]"
+            "labels are JSON of another form; expected spans [[start, end], ...], boxes [[x1, y1, x2, y2], ...], "
+            'polygons [[x, y], ...] or choices ["a", "b"]'
         )
     return form
 
@@ -137,6 +225,8 @@ def _kind_of_json(labels: Iterable[str]) -> str:
 def _form(cell: Any) -> str:
     if not isinstance(cell, list) or not cell:
         return ""
+    if all(isinstance(name, str) for name in cell):
+        return CHOICES
     if _numbers(cell[:4]) and len(cell) in {4, 5}:
         return score_boxes.KIND
     if not all(isinstance(row, list) and row for row in cell):

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..classes.votes import Votes
 from . import score_boxes, score_masks, score_numbers, score_pairs, score_spans, score_texts
-from .kinds import CLASSES, kind_of, number
+from .kinds import CLASSES, Told, UnknownKindError, number, told_kind
 from .replay import Recorded
-from .tables import OUTLINES, TRUTH, Cell, parsed, read_answers, read_truth
+from .tables import ANSWERS, OUTLINES, TRUTH, Cell, last_of_each, oddities, parsed, read_answers, read_truth
 
 Crowd = Mapping[str, Mapping[str, Any]]
 """Item to labeler to answer."""
@@ -61,6 +62,61 @@ class RecordedAnswers:
     plays: tuple[Played, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A folder's answers and truths as they are written, of which ``kind`` they are and ``why`` they are taken for that,
+    and what is no error but may be a slip.
+    """
+
+    kind: str
+    why: str
+    answers: Sequence[Cell]
+    truths: Sequence[Cell]
+    notes: tuple[str, ...]
+
+
+def read_table(folder: Path, kind: str | None = None, *, truths: Sequence[Cell] | None = None) -> Table:
+    """Read a folder's answers, or its outlines where it has only these, as of ``kind`` if that is given.
+
+    ``truths`` are by default those of ``truth.csv``, if there is one. Raises FileNotFoundError, ValueError with file,
+    line and column of what is wrong, and `UnknownKindError`.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no such folder; expected one with {ANSWERS}")
+    outlines = _holds_outlines(folder)
+    if not outlines and not (folder / ANSWERS).exists():
+        raise FileNotFoundError(f"has no {ANSWERS}; expected a table item,annotator,label")
+    answers = read_answers(folder, OUTLINES, "polygon") if outlines else read_answers(folder)
+    if truths is None:
+        truths = read_truth(folder) if (folder / TRUTH).exists() else ()
+    if kind is not None:
+        told = Told(kind, "as was said")
+    elif outlines:
+        told = Told(score_masks.KIND, f"there is {OUTLINES}")
+    else:
+        told = told_kind(answers, truths)
+    notes = list(oddities(answers, truths))
+    if told.doubt:
+        notes.append(f"{told.doubt}; taken to be {told.kind} (--kind says otherwise)")
+    if told.kind == CLASSES:
+        notes += _unused_classes(answers, truths)
+    return Table(told.kind, told.why, answers, truths, tuple(notes))
+
+
+def _unused_classes(answers: Sequence[Cell], truths: Sequence[Cell]) -> Iterator[str]:
+    known = [cell for cell in truths if cell.label.strip()]
+    name = _class_names([*answers, *known])
+    given = {name[cell.label] for cell in answers}
+    unused = {cell.label.strip(): cell for cell in reversed(known) if name[cell.label] not in given}
+    if unused:
+        names = ", ".join(repr(label) for label in sorted(unused)[:5])
+        first = min(unused.values(), key=lambda cell: cell.line)
+        yield (
+            f"{len(unused)} class(es) of {first.file} that nobody answered ({names}; first on line {first.line}): no method "
+            "can find them"
+        )
+
+
 def read_folder(folder: Path) -> Recorded:
     """Read a folder's ``answers.csv`` and ``truth.csv`` of classes.
 
@@ -72,58 +128,87 @@ def read_folder(folder: Path) -> Recorded:
     return recorded
 
 
-def read_any(folder: Path) -> Recorded | RecordedAnswers:
+def read_any(folder: Path, kind: str | None = None) -> Recorded | RecordedAnswers:
     """Read a folder of any kind of answer that is scored, or of outlines in ``polygons.csv`` without a truth.
 
     Raises FileNotFoundError, ValueError with file, line and column of what is wrong, and `UnknownKindError`.
     """
-    if _holds_outlines(folder):
-        return _left_out(folder)
-    answers, truths = read_answers(folder), read_truth(folder)
-    kind = kind_of(answers, truths)
-    if kind == CLASSES:
-        return classes_of(answers, truths)
-    scoring = SCORINGS[kind]
-    crowd = parsed(answers, scoring.read)
+    return recorded_of(read_table(folder, kind))
+
+
+def recorded_of(table: Table) -> Recorded | RecordedAnswers:
+    """Return the answers and truths of a table, as what scores its kind needs them. Errors as for `read_any`."""
+    if table.answers[0].file == OUTLINES and not table.truths:
+        return _left_out(table.answers)
+    if table.kind != CLASSES and table.kind not in SCORINGS:
+        raise UnknownKindError(
+            f"holds {table.kind}, which nothing here scores (join and labelers take them); expected "
+            f"{CLASSES}, {', '.join(SCORINGS)}"
+        )
+    if not table.truths:
+        raise FileNotFoundError(f"has no {TRUTH} to score by; expected a table item,label (join needs none)")
+    if table.kind == CLASSES:
+        return classes_of(table.answers, table.truths)
+    scoring = SCORINGS[table.kind]
+    crowd = parsed(table.answers, scoring.read)
     # An empty cell is a truth of those kinds for which nothing is an answer.
-    known = truths if kind != score_numbers.KIND else [cell for cell in truths if cell.label.strip()]
-    right = {item: list(votes.values())[-1] for item, votes in parsed(known, scoring.read).items()}
+    known = table.truths
+    if table.kind == score_numbers.KIND:
+        known = [cell for cell in known if cell.label.strip()]
+    right = {item: next(iter(votes.values())) for item, votes in parsed(known, scoring.read).items()}
     _check_common(crowd, right)
-    return RecordedAnswers(kind, (Played(crowd, {item: right[item] for item in right if item in crowd}),))
-
-
-def read_cells(folder: Path) -> Sequence[Cell]:
-    """Return the answers of a folder, or its outlines; the truth may be absent. Errors as for `read_answers`."""
-    return _outlines(folder) if _holds_outlines(folder) else read_answers(folder)
+    return RecordedAnswers(
+        table.kind, (Played(crowd, {item: right[item] for item in right if item in crowd}),)
+    )
 
 
 def classes_of(answers: Sequence[Cell], truths: Sequence[Cell]) -> Recorded:
     """Return votes and truth; classes by number where all are numbers, else by name. Raises ValueError.
 
-    Of several truths of an item the last counts, an empty one is none; a labeler's second answer is one more vote.
+    An empty truth is none.
     """
+    known = [cell for cell in truths if cell.label.strip()]
+    named = named_classes(answers, known)
+    _check_common(dict.fromkeys(named.items), {cell.item for cell in known})
+    return Recorded(named.votes, named.gold({cell.item: cell.label for cell in known}))
+
+
+@dataclass(frozen=True, slots=True)
+class NamedClasses:
+    """Votes, with the names of items, labelers and classes, and under which class each label goes: "1" and "1.0" are one."""
+
+    votes: Votes
+    items: Sequence[str]
+    labelers: Sequence[str]
+    classes: Sequence[str]
+    number: Mapping[str, int]
+
+    def gold(self, known: Mapping[str, str]) -> NDArray[np.int64]:
+        """Return the class of each item ``(items,)`` by the labels that are known, -1 elsewhere."""
+        return np.array([self.number[known[i]] if i in known else -1 for i in self.items], dtype=np.int64)
+
+
+def named_classes(answers: Sequence[Cell], known: Sequence[Cell] = ()) -> NamedClasses:
+    """Return votes on classes, those of ``known`` truths among them. Raises ValueError for an empty label."""
     for cell in answers:
         if not cell.label.strip():
             raise cell.wrong("is empty; expected a class")
-    known = [cell for cell in truths if cell.label.strip()]
     name = _class_names([*answers, *known])
-    classes = {key: i for i, key in enumerate(sorted(set(name.values())))}
-    items = {key: i for i, key in enumerate(sorted({cell.item for cell in answers}))}
-    labelers = {key: i for i, key in enumerate(sorted({cell.labeler for cell in answers}))}
-    _check_common(items, {cell.item for cell in known})
-    truth = np.full(len(items), -1, dtype=np.int64)
-    for cell in known:
-        if cell.item in items:
-            truth[items[cell.item]] = classes[name[cell.label]]
+    rank = {key: i for i, key in enumerate(sorted(set(name.values())))}
+    number = {label: rank[key] for label, key in name.items()}
+    written = {place: label.strip() for label, place in sorted(number.items(), reverse=True)}
+    counted = last_of_each(answers)
+    items = {key: i for i, key in enumerate(sorted({cell.item for cell in counted}))}
+    labelers = {key: i for i, key in enumerate(sorted({cell.labeler for cell in counted}))}
     votes = Votes.of(
-        [items[cell.item] for cell in answers],
-        [labelers[cell.labeler] for cell in answers],
-        [classes[name[cell.label]] for cell in answers],
-        classes=len(classes),
+        [items[cell.item] for cell in counted],
+        [labelers[cell.labeler] for cell in counted],
+        [number[cell.label] for cell in counted],
+        classes=len(rank),
         items=len(items),
         labelers=len(labelers),
     )
-    return Recorded(votes, truth)
+    return NamedClasses(votes, list(items), list(labelers), [written[i] for i in range(len(rank))], number)
 
 
 def _class_names(cells: Sequence[Cell]) -> Mapping[str, tuple[float, str]]:
@@ -143,13 +228,9 @@ def _holds_outlines(folder: Path) -> bool:
     return (folder / OUTLINES).exists() and not (folder / TRUTH).exists()
 
 
-def _outlines(folder: Path) -> Sequence[Cell]:
-    return read_answers(folder, OUTLINES, "polygon")
-
-
-def _left_out(folder: Path) -> RecordedAnswers:
+def _left_out(answers: Sequence[Cell]) -> RecordedAnswers:
     """Return outlines, each labeler of an item once its truth: only items that all but the fewest outlined."""
-    outlines = parsed(_outlines(folder), score_masks.read)
+    outlines = parsed(answers, score_masks.read)
     most = max(len(votes) for votes in outlines.values())
     if most < 3:
         raise ValueError(

@@ -16,13 +16,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..classes.blocks import BlockDawidSkene
+from ..classes.dawid_skene import MajorityVote
 from ..classes.live_classes import LiveClasses
 from ..classes.votes import Votes
+from ..columns import Floats, whole_numbers
 from ..routing.calibration import expected_calibration_error
 from ..routing.stop_rule import StopPolicy, Verdict, decide
-
-MODEL_PREFIX = "models/"
-"""Labelers so named are models: their votes count towards no floor or cap."""
 
 FIRST_REFIT = 100
 """The first refit waits for so many votes: fewer say nothing of any labeler."""
@@ -43,13 +42,15 @@ class Recorded:
 class ReplayResult:
     """What a replay came to.
 
-    ``accuracy`` of the final labels of all items with a vote and a truth, ``majority_accuracy`` the same of the
-    majority of all recorded answers (ties count in part); ``answers_used`` of ``answers_recorded``; ``ece`` the labels'
+    ``accuracy`` of the final labels of all items with a vote and a truth; of all recorded answers ``default_accuracy``
+    the same of the default method, ``majority_accuracy`` of `MajorityVote`, a tie the lower class's as everywhere;
+    ``answers_used`` of ``answers_recorded``; ``ece`` the labels'
     calibration error. ``stopped`` items reached the target; they claimed ``stop_confidence`` on average and were
     right ``stop_accuracy`` of the time.
     """
 
     accuracy: float
+    default_accuracy: float
     majority_accuracy: float
     answers_used: int
     answers_recorded: int
@@ -92,19 +93,16 @@ def replay(
     policy: StopPolicy | None = None,
     model: BlockDawidSkene | None = None,
     lag: int = 64,
-    model_votes: Sequence[tuple[int, str, int]] = (),
 ) -> ReplayResult:
     """Play recorded answers back through update, stop rule and refit.
 
-    ``lag`` is how many answers are claimed before the first of them is known. ``model_votes`` are ``(item, labeler,
-    class)`` of models, known from the start; name the labelers ``models/...``.
+    ``lag`` is how many answers are claimed before the first of them is known. Raises ValueError unless it is 1 or more.
     """
+    lag = int(whole_numbers("lag", lag, 1))
     votes, policy = recorded.votes, policy or StopPolicy()
     names = [f"{i:09d}" for i in range(votes.items)]
     who = [f"p{i:09d}" for i in range(votes.labelers)]
-    live = LiveClasses(votes.classes, model, is_model=lambda labeler: labeler.startswith(MODEL_PREFIX))
-    for item, labeler, choice in model_votes:
-        live.add(names[item], labeler, choice)
+    live = LiveClasses(votes.classes, model)
     desks = [_Desk(policy.max_answers if policy.fixed else policy.min_answers) for _ in names]
     stops: dict[int, _Stop] = {}
     people = last_refit = 0
@@ -155,14 +153,14 @@ def replay(
 
 
 def majority_accuracy(votes: Votes, truth: ArrayLike) -> float:
-    """Return the accuracy of the majority of all answers; a tie counts as its chance of being drawn right."""
-    known = np.asarray(truth)
-    tally = votes.tally()
-    judged = np.flatnonzero((known >= 0) & (tally.sum(axis=1) > 0))
-    if judged.size == 0:
-        return 0.0
-    best = tally[judged] == tally[judged].max(axis=1, keepdims=True)
-    return float((best[np.arange(judged.size), known[judged]] / best.sum(axis=1)).mean())
+    """Return the accuracy of the majority of all answers; a tie is the lower class's, as `MajorityVote` labels it."""
+    return _accuracy(MajorityVote().fit(votes).posterior, votes, np.asarray(truth))
+
+
+def _accuracy(posterior: Floats, votes: Votes, truth: NDArray[np.int64]) -> float:
+    """Return the share of items with votes and a truth whose likeliest class it is; 0 of none."""
+    judged = (truth >= 0) & (votes.per_item() > 0)
+    return float((posterior.argmax(axis=1) == truth)[judged].mean()) if judged.any() else 0.0
 
 
 def _result(
@@ -174,6 +172,7 @@ def _result(
     content = [s for i, s in stops.items() if not s.disputed and recorded.truth[i] >= 0]
     return ReplayResult(
         accuracy=float(right.mean()) if judged else 0.0,
+        default_accuracy=_accuracy(live.model.fit(recorded.votes).posterior, recorded.votes, recorded.truth),
         majority_accuracy=majority_accuracy(recorded.votes, recorded.truth),
         answers_used=people,
         answers_recorded=len(recorded.votes),

@@ -54,7 +54,7 @@ class Score:
     """How a method did on a crowd.
 
     ``measures`` by name, the main one first; ``seconds`` of the fit; ``peak_mb`` (10^6 bytes) the fit held at most
-    beyond the answers.
+    beyond the answers, None where nobody asked.
     """
 
     kind: str
@@ -62,18 +62,18 @@ class Score:
     default: bool
     measures: Mapping[str, float]
     seconds: float
-    peak_mb: float
+    peak_mb: float | None = None
 
 
-def score(recorded: Recorded) -> Iterator[Score]:
+def score(recorded: Recorded, *, memory: bool = False) -> Iterator[Score]:
     """Fit every method to a recorded crowd of classes and judge it by the truth, the default first.
 
     ``accuracy``, ``macro_f1`` and ``ece`` (expected calibration error) are over items with votes and a truth; a tie is
-    the lower class's. Memory is what `tracemalloc` sees, in the same run as the time; it slows these array sums by
-    little.
+    the lower class's. With ``memory`` each fit is done again under `tracemalloc`, after the one that is timed.
     """
     for method, posterior_of in METHODS.items():
-        fitted = timed(partial(posterior_of, recorded.votes), traced=True)
+        fit = partial(posterior_of, recorded.votes)
+        fitted = timed(fit)
         judged = np.flatnonzero((recorded.truth >= 0) & (recorded.votes.per_item() > 0))
         truth, label = recorded.truth[judged], fitted.found[judged].argmax(axis=1)
         # A posterior may be above 1 by a rounding.
@@ -83,7 +83,9 @@ def score(recorded: Recorded) -> Iterator[Score]:
             "macro_f1": macro_f1(label, truth),
             "ece": expected_calibration_error(sure, label == truth),
         }
-        yield Score(CLASSES, method, method == DEFAULT, measures, fitted.seconds, fitted.peak_mb)
+        yield Score(
+            CLASSES, method, method == DEFAULT, measures, fitted.seconds, peak_mb(fit) if memory else None
+        )
 
 
 def macro_f1(label: ArrayLike, truth: ArrayLike) -> float:
@@ -102,29 +104,32 @@ def macro_f1(label: ArrayLike, truth: ArrayLike) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Fitted(Generic[T]):
-    """What a fit found, its ``seconds``, and the 10^6 bytes it held at most (0 if not traced)."""
+    """What a fit found, and the ``seconds`` it took."""
 
     found: T
     seconds: float
-    peak_mb: float
 
 
-def timed(fit: Callable[[], T], *, traced: bool) -> Fitted[T]:
-    """Run a fit by the clock and, if asked, by `tracemalloc`, which slows what is not array sums several times."""
-    started_here = traced and not tracemalloc.is_tracing()
+def timed(fit: Callable[[], T]) -> Fitted[T]:
+    """Run a fit by the clock."""
+    started = time.perf_counter()
+    found = fit()
+    return Fitted(found, time.perf_counter() - started)
+
+
+def peak_mb(fit: Callable[[], object]) -> float:
+    """Run a fit under `tracemalloc`, which slows what is no array sum several times; return the most it held, in 10^6
+    bytes.
+    """
+    started_here = not tracemalloc.is_tracing()
     if started_here:
         tracemalloc.start()
     try:
-        before = peak = 0
-        if traced:
-            tracemalloc.reset_peak()
-            before, _ = tracemalloc.get_traced_memory()
-        started = time.perf_counter()
-        found = fit()
-        seconds = time.perf_counter() - started
-        if traced:
-            _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        fit()
+        _, peak = tracemalloc.get_traced_memory()
     finally:
         if started_here:
             tracemalloc.stop()
-    return Fitted(found, seconds, (peak - before) / 1e6)
+    return (peak - before) / 1e6

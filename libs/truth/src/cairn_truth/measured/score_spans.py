@@ -53,7 +53,7 @@ def read(label: str) -> Value:
 def live_spans(answers: Answers) -> Mapping[str, Value]:
     """Return what `LiveSpans` makes of the answers; whether classes overlap is seen from them."""
     names = _class_names(answers)
-    live = LiveSpans(len(names), overlap=_overlap(answers))
+    live = LiveSpans(len(names), overlap=overlapping(answers))
     rank = {name: i for i, name in enumerate(names)}
     joined = live.fit({
         item: {who: tuple(Span(a, b, rank[name]) for a, b, name in said) for who, said in votes.items()}
@@ -139,7 +139,7 @@ def _class_names(answers: Answers) -> Sequence[str]:
     )
 
 
-def _overlap(answers: Answers) -> bool:
+def overlapping(answers: Answers) -> bool:
     """Return whether labelers themselves give two classes to one place."""
     shared = marked = 0
     for votes in answers.values():

@@ -1,19 +1,36 @@
-"""Tables of answers and of truths, read row by row; whatever is wrong is told with its file, line and column."""
+"""Tables of answers and of truths, read row by row; whatever is wrong is told with its file, line and column.
+
+One rule for all kinds: of a labeler's several answers to an item the last counts. Answers without a labeler's name are of
+as many strangers as there are to one item, and do not replace each other. An item has one truth.
+"""
 
 from __future__ import annotations
 
 import csv
+import io
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 T = TypeVar("T")
 
-ANSWERS, TRUTH, OUTLINES = "answers.csv", "truth.csv", "polygons.csv"
+ANSWERS, TRUTH, OUTLINES, GOLD = "answers.csv", "truth.csv", "polygons.csv", "gold.csv"
+
+STRANGER = "nobody"
+"""What whoever answered without a name is called, with a number."""
+
+_ALSO: Mapping[str, Set[str]] = MappingProxyType({
+    "item": {"task", "task_id", "taskid", "question", "unit", "id", "item_id", "example", "image", "document"},
+    "annotator": {"worker", "worker_id", "workerid", "labeler", "labeller", "user", "rater", "coder", "annotator_id"},
+    "label": {"answer", "class", "category", "value", "annotation", "response", "judgment", "output", "truth", "gold"},
+    "polygon": {"label", "outline", "answer"},
+})  # fmt: skip
+"""What other tools call the columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,53 +50,120 @@ class Cell:
 
 
 def read_answers(folder: Path, file: str = ANSWERS, label: str = "label") -> Sequence[Cell]:
-    """Return the rows of ``answers.csv``, in their order.
+    """Return the rows of ``answers.csv``, in their order, strangers with a name each.
 
     Raises FileNotFoundError, and ValueError naming the file, line and column of what is missing or wrong.
     """
-    return _read(folder / file, ("item", "annotator", label))
+    strangers = Counter[str]()
+    cells = []
+    for cell in _read(folder / file, ("item", "annotator", label)):
+        if cell.labeler.strip():
+            cells.append(cell)
+        else:
+            strangers[cell.item] += 1
+            cells.append(replace(cell, labeler=f"{STRANGER} {strangers[cell.item]}"))
+    return cells
 
 
-def read_truth(folder: Path) -> Sequence[Cell]:
-    """Return the rows of ``truth.csv``; errors as for `read_answers`."""
-    return _read(folder / TRUTH, ("item", "label"))
+def read_truth(path: Path) -> Sequence[Cell]:
+    """Return the rows of a table of truths (item,label), or of the ``truth.csv`` of a folder; errors as for
+    `read_answers`, and ValueError naming an item that is there twice.
+    """
+    cells = _read(path / TRUTH if path.is_dir() else path, ("item", "label"))
+    seen: dict[str, int] = {}
+    for cell in cells:
+        if cell.item in seen:
+            raise ValueError(
+                f"{cell.file} line {cell.line}, column item: {cell.item!r} is on line {seen[cell.item]}, too; expected "
+                "each item once"
+            )
+        seen[cell.item] = cell.line
+    return cells
+
+
+def last_of_each(cells: Sequence[Cell]) -> Sequence[Cell]:
+    """Return the cells that count: of a labeler's several answers to an item the last."""
+    return list({(cell.item, cell.labeler): cell for cell in cells}.values())
 
 
 def parsed(cells: Sequence[Cell], read: Callable[[str], T]) -> Mapping[str, Mapping[str, T]]:
-    """Return item to labeler to answer, a labeler's later answer in place of the earlier.
-
-    Answers without a labeler's name are of as many strangers as there are to one item: they do not replace each other.
-    Raises ValueError with the place of a label that ``read`` refuses.
+    """Return item to labeler to answer, all in order of names. Raises ValueError with the place of a label that ``read``
+    refuses.
     """
     found: dict[str, dict[str, T]] = {}
-    strangers = Counter[str]()
     for cell in cells:
-        strangers[cell.item] += not cell.labeler
-        who = cell.labeler or f"nobody {strangers[cell.item]}"
         try:
-            found.setdefault(cell.item, {})[who] = read(cell.label)
+            found.setdefault(cell.item, {})[cell.labeler] = read(cell.label)
         except ValueError as problem:
             raise cell.wrong(problem) from None
     return {item: {who: found[item][who] for who in sorted(found[item])} for item in sorted(found)}
 
 
+def oddities(answers: Sequence[Cell], truths: Sequence[Cell]) -> Iterator[str]:
+    """Yield what is no error, but may be a slip: answers without a name or given twice, truths without an answer."""
+    unnamed = [cell for cell in answers if cell.labeler.startswith(f"{STRANGER} ")]
+    if unnamed:
+        yield (
+            f"{_many(unnamed, 'answer has', 'answers have')} no annotator (first: line {unnamed[0].line}); taken to be "
+            "strangers, one an answer to an item"
+        )
+    counts = {id(cell) for cell in last_of_each(answers)}
+    again = [cell for cell in answers if id(cell) not in counts]
+    if again:
+        yield (
+            f"{_many(again, 'answer was', 'answers were')} given anew by the same labeler to the same item (first: "
+            f"{again[0].labeler!r} to {again[0].item!r}, line {again[0].line}); the last counts"
+        )
+    answered = {cell.item for cell in answers}
+    silent = [cell for cell in truths if cell.item not in answered]
+    if silent:
+        yield (
+            f"{_many(silent, 'item', 'items')} of {silent[0].file} without an answer (first: {silent[0].item!r}, line "
+            f"{silent[0].line}); left out"
+        )
+
+
+def _many(cells: Sequence[Cell], one: str, several: str) -> str:
+    return f"{len(cells):,} {one if len(cells) == 1 else several}"
+
+
 def _read(path: Path, columns: Sequence[str]) -> Sequence[Cell]:
-    with path.open(newline="", encoding="utf-8-sig") as opened, _long_fields():
-        reader = csv.DictReader(opened, strict=True)
+    with _long_fields():
+        reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
         try:
-            missing = [column for column in columns if column not in (reader.fieldnames or ())]
-            if missing:
-                raise ValueError(
-                    f"{path.name} has no column {', '.join(missing)}; expected {','.join(columns)}"
-                )
+            _check_columns(path.name, reader.fieldnames or (), columns)
             cells = list(_cells(reader, path.name, columns))
         except csv.Error as problem:
             raise ValueError(f"{path.name} line {reader.line_num}: {problem}") from None
-        except UnicodeDecodeError as problem:
-            raise ValueError(f"{path.name} is not UTF-8 after line {reader.line_num}: {problem}") from None
     if not cells:
         raise ValueError(f"{path.name} has no rows; expected one or more")
     return cells
+
+
+def _text(path: Path) -> str:
+    raw = path.read_bytes()
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        line = raw.count(b"\n", 0, problem.start) + 1
+        byte = raw[problem.start]
+        raise ValueError(
+            f"{path.name} line {line} is not UTF-8 (byte 0x{byte:02x}); expected a table saved as UTF-8"
+        ) from None
+
+
+def _check_columns(file: str, found: Sequence[str], columns: Sequence[str]) -> None:
+    missing = [column for column in columns if column not in found]
+    if not missing:
+        return
+    told = f"{file} has no column {', '.join(missing)}; expected {','.join(columns)}"
+    other = next((mark for mark in ";\t|" if len(found) == 1 and mark in found[0]), None)
+    if other:
+        raise ValueError(f"{told}: its columns seem to be separated by {other!r}; expected commas")
+    like = {name: [c for c in found if c.strip().lower() in _ALSO.get(name, ())] for name in missing}
+    renamed = [f"{there[0]!r} to {name!r}" for name, there in like.items() if there]
+    hint = f": rename {', '.join(renamed)}?" if renamed else f"; it has {', '.join(map(repr, found))}"
+    raise ValueError(told + hint)
 
 
 def _cells(reader: csv.DictReader[str], file: str, columns: Sequence[str]) -> Iterator[Cell]:
