@@ -149,7 +149,7 @@ def test_what_is_no_relation_is_refused_by_its_number(wrong: Relation) -> None:
         (Relation(DRUG, "pain"), r"relation 1, target is 'pain'; expected a Span"),
         (Relation(None, PAIN), r"relation 1, source is None; expected a Span"),
         (Relation(Span("0", 3), PAIN), r"start of relation 1, source is '0'; expected a number"),
-        (Relation(DRUG, PAIN, "treats"), r"relation 1 is of class 'treats'; expected the number of a class"),
+        (Relation(DRUG, PAIN, "treats"), r"relation 1 is of class 'treats'; expected the class's number"),
         ("ab", r"relation 1 is 'ab'; expected a Relation"),
     ],
 )

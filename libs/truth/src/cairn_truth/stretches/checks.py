@@ -48,12 +48,12 @@ def bounds(what: str, start: Any, end: Any, *, whole: bool) -> tuple[float, floa
     return first, last
 
 
-def class_number(what: str, value: Any, classes: float = math.inf) -> int:
-    """Return a class. Raises ValueError for what is no whole number in 0..``classes`` - 1."""
+def class_number(what: str, value: Any, classes: int | None = None) -> int:
+    """Return a class. Raises ValueError for what is no whole number below ``classes``, of 0 and up."""
     real = isinstance(value, Real) and not isinstance(value, bool)
-    if not real or value % 1 or not 0 <= value < classes:
-        most = "" if classes == math.inf else f"..{int(classes) - 1}"
-        raise ValueError(f"{what} is of class {shown(value)}; expected the number of a class, from 0{most}")
+    if not real or value % 1 or not 0 <= value < (FURTHEST if classes is None else classes):
+        expected = "0" if classes == 1 else f"0..{classes - 1}" if classes else "at least 0"
+        raise ValueError(f"{what} is of class {shown(value)}; expected the class's number, {expected}")
     return int(value)
 
 
