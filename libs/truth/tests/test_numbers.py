@@ -217,7 +217,7 @@ def test_answers_far_out_that_scatter_are_all_heard() -> None:
         assert found.confidence < 0.5
 
 
-@pytest.mark.parametrize(("each", "most"), [(1, 1.02), (2, 1.1), (5, 1.1)])
+@pytest.mark.parametrize(("each", "most"), [(1, 1.02), (2, 1.06), (5, 1.06)])
 def test_a_few_large_values_among_many_small_ones_are_no_slips(each: int, most: float) -> None:
     """Log-normal values known to a share of their size: the largest count a hundred times the usual one."""
     ours, plain = [], []
@@ -232,6 +232,7 @@ def test_a_few_large_values_among_many_small_ones_are_no_slips(each: int, most: 
             for i, x in truth.items()
         }
         found = fitted(answers)
+        assert covered(found, truth) > 0.85
         ours.append(rmse(values(found), truth) ** 2)
         plain.append(rmse(means(answers), truth) ** 2)
         for item, one in found.items():

@@ -6,7 +6,8 @@ is the congeneric test model of Joereskog (1971), with priors learnt from the cr
 ``bias ~ N(0, bias_sd^2)``, ``slope ~ N(1, slope_sd^2)``, ``spread^2`` leaning on the crowd's. A labeler who answers the
 same whatever the item has slope 0 and says nothing, which neither a bias nor a spread can express. With a small
 probability an answer is a slip that has nothing to do with the item (the contaminated normal of Box & Tiao 1968; the
-slips are Cauchy, so that no answer is too large to be one). Fitted by variational EM.
+slips are Cauchy, so that no answer is too large to be one), and an item is apart from the others, see
+`number_readings`. Fitted by variational EM.
 
 Answers cannot tell the crowd's scale from the truth's, so ``x`` is on that of the plain mean: biases average to zero
 and slopes to one over all answers. Posterior means vary less than what they estimate; a value is therefore stretched
@@ -106,7 +107,9 @@ def estimate(item: Rows, answer: Floats, who: Labelers, items: int, crowd: Popul
     ``item`` and ``answer`` ``(answers,)``, in order of item; ``who`` holds a row for each answer.
     """
     away = np.minimum(np.maximum((answer - crowd.mean) / crowd.sd, -_FARTHEST), _FARTHEST)
-    said = Said.of(item, away, who.in_units(crowd.sd), items, crowd.noise / crowd.sd, crowd.slips)
+    said = Said.of(
+        item, away, who.in_units(crowd.sd), items, crowd.noise / crowd.sd, crowd.slips, crowd.growth
+    )
     readings = begin(said)
     for _ in range(_ITEM_ROUNDS):
         before, readings = readings, improve(said, readings)
@@ -192,7 +195,7 @@ class _Fit:
         self.noise = min(max(noise, _SMALLEST**2), total)
         self.var = max(total - self.noise, _NOISE_SHARE * total)
         self.mean = float(near.mean())
-        self.slips, self.apart = _SLIPS, _APART
+        self.slips, self.apart, self.growth = _SLIPS, _APART, 0.0
         self.bias_var, self.slope_var = _BIAS_SD**2 * self.var, _SLOPE_SD**2
         nothing = np.zeros(labelers)
         self.own = Labelers(
@@ -219,7 +222,7 @@ class _Fit:
         sd = self.var**0.5
         who = self.own.take(self.labeler).in_units(sd)
         away = (self.said - self.mean) / sd
-        return Said.of(self.item, away, who, self.items, self.noise**0.5 / sd, self.slips)
+        return Said.of(self.item, away, who, self.items, self.noise**0.5 / sd, self.slips, self.growth)
 
     def _mix(self, apart: Floats) -> None:
         """Take into use what both readings of each item come to, where ``apart`` is the chance that it is."""
@@ -241,6 +244,9 @@ class _Fit:
         lost = float((shares[:, place] * (1.0 - read.kept)).sum())
         self.slips = (lost + _SLIPS * _SLIP_STRENGTH) / (int(self.witnessed.sum()) + _SLIP_STRENGTH)
         self.apart = (float(apart.sum()) + _APART * _APART_STRENGTH) / (self.items + _APART_STRENGTH)
+        # The square of an error on an item apart is expected to be 1 + growth * value^2 usual ones.
+        other, care = apart * (self.each > 1), read.care[1]
+        self.growth = float(other @ (1.0 - care) / (other @ (care * read.value[1] ** 2) + 1.0))
         value, variance = self._with_truth(self.mean + sd * read.value, self.var * read.variance)
         weight = shares * read.near
         mean = float((weight * value).sum() / weight.sum())
@@ -359,6 +365,7 @@ class _Fit:
             slope_sd=self.slope_var**0.5,
             slips=self.slips,
             apart=self.apart,
+            growth=self.growth,
             usual=width * usual / reliability**0.5,
             reliability=reliability,
             labelers=self.labeler.size**2 / float(np.sum(np.bincount(self.labeler) ** 2)),

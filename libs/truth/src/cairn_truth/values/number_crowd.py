@@ -62,7 +62,8 @@ class Population:
     """What items and labelers have in common, in the answers' unit but for the shares ``slips``, ``apart`` and
     ``reliability``.
 
-    ``mean`` and ``sd`` of ordinary items' values; ``apart``, the share of items that are not; ``usual``, how far from
+    ``mean`` and ``sd`` of ordinary items' values; ``apart``, the share of items that are not; ``growth``, by
+    how many usual squares the square of their errors grows with that of their value; ``usual``, how far from
     the median a value usually is, as a normal's sd, whatever the size of up to a tenth of them; ``noise``, the crowd's
     spread; ``bias_sd`` and ``slope_sd`` of labelers; ``slips``, the share of answers; ``reliability``, the share of a
     posterior mean's variance in that of values, averaged over items; ``labelers``, as many as if all had answered
@@ -77,6 +78,7 @@ class Population:
     slope_sd: float
     slips: float
     apart: float
+    growth: float
     usual: float
     reliability: float
     labelers: float

@@ -2,9 +2,9 @@
 
 An ordinary item's value is normal about the others', and its answers miss by as much as their labelers usually do. With
 a small probability, learnt from the crowd, an item is apart: its value is Cauchy about the others', and its answers miss
-by more, with a size of their own (a scale mixture: their errors are Cauchy, too). Slips corroborate nothing, and only
-where a far value has a chance can answers that do be told from them: among many small values known to a share of their
-size the large ones are no slips of the pen.
+by more, with a size of their own (a scale mixture: their errors are Cauchy, too) that leans on what the crowd's grow to
+with the value. Slips corroborate nothing, and only where a far value has a chance can answers that do be told from
+them: among many small values known to a share of their size the large ones are no slips of the pen.
 
 All is in units of the values' standard deviation about their mean.
 """
@@ -36,7 +36,8 @@ _NORMAL_MEDIAN_SQUARE = 0.4549
 class Said:
     """Answers to ``items`` items, in order of item: ``item``, ``answer`` and a row of ``who`` for each.
 
-    ``usual``: the crowd's spread. ``slips``: the share of answers that have nothing to do with their item; ``slipped``,
+    ``usual``: the crowd's spread; ``growth``, by how much of it the square of errors grows with that of a value far out.
+    ``slips``: the share of answers that have nothing to do with their item; ``slipped``,
     the log density of each as one of these. ``each``: how many answers an item has. ``both``: the row of each answer's
     item when it is read as ordinary, then those when it is read as apart.
     """
@@ -47,16 +48,23 @@ class Said:
     items: int
     usual: float
     slips: float
+    growth: float
     slipped: Floats
     each: Rows
     both: Rows
 
     @classmethod
-    def of(cls, item: Rows, answer: Floats, who: Labelers, items: int, usual: float, slips: float) -> Said:
+    def of(
+        cls, item: Rows, answer: Floats, who: Labelers, items: int, usual: float, slips: float, growth: float
+    ) -> Said:
         """Return all of it from what is not derived."""
         slipped = np.log(slips / np.pi) - np.log1p(answer**2)
         each, both = np.bincount(item, minlength=items), np.concatenate((item, item + items))
-        return cls(item, answer, who, items, usual, slips, slipped, each, both)
+        return cls(item, answer, who, items, usual, slips, growth, slipped, each, both)
+
+    def expected(self, value: Floats) -> Floats:
+        """Return the expected square of an error on items apart ``(items,)``, in usual ones: it grows with the value."""
+        return np.asarray(1.0 + self.growth * value**2)
 
     def total(self, weights: Floats) -> Floats:
         """Return sums by item ``(2, items)`` of the weights ``(2, answers)`` that answers have in both readings."""
@@ -110,7 +118,7 @@ def begin(said: Said) -> Readings:
     square = ((said.answer - who.bias - who.slope * x) ** 2 + unsure) / said.usual**2
     typical = item_medians(said.item, square, said.items) / _NORMAL_MEDIAN_SQUARE
     each, none, one = np.maximum(said.each, 1), np.zeros(said.items), np.ones(said.items)
-    care = np.minimum(each / (1.0 + each * typical), 1.0)
+    care = np.minimum(each / (said.expected(value) + each * typical), 1.0)
     return Readings(
         np.array((value, value)),
         np.zeros((2, said.items)),
@@ -146,8 +154,11 @@ def improve(said: Said, before: Readings) -> Readings:
     missed = (answer - who.bias - who.slope * value[:, item]) ** 2 + unsure
     free = np.maximum(heard[1] - 1.0 + hold[1] * variance[1], 0.0)
     # The prior of the logarithm of care, and its width after so many answers (Laplace).
-    fits[1] += 0.5 * (np.log(before.care[1]) - before.care[1] + np.log(2.0 / (1.0 + free)))
-    firm = np.minimum((1.0 + free) / (1.0 + said.total(kept * missed / who.spread**2)[1]), 1.0)
+    size = before.care[1] * said.expected(before.value[1])
+    fits[1] += 0.5 * (np.log(size) - size + np.log(2.0 / (1.0 + free)))
+    firm = np.minimum(
+        (1.0 + free) / (said.expected(value[1]) + said.total(kept * missed / who.spread**2)[1]), 1.0
+    )
     after = Readings(
         value,
         variance,

@@ -1,7 +1,8 @@
 """Numbers and ratings: labelers differ in level, scale and care, and now and then their pen slips.
 
 `LiveNumbers` keeps the live state; the model and its fit are in `congeneric`. A value is never further from the plain
-mean than what answers show of their labelers: where all are alike, it is the plain mean.
+mean than what answers show of their labelers: where all are alike, it is the plain mean. How far out a value is makes no
+slips of answers that corroborate each other; one that is alone is told as it is, and not believed.
 """
 
 from __future__ import annotations
