@@ -177,6 +177,14 @@ def test_the_cell_that_breaks_a_pattern_is_named(
     assert "taken to be classes (--kind says otherwise)" in printed
 
 
+def test_a_table_of_scores_says_what_its_measures_are(tmp_path: Path, capsys: Printed) -> None:
+    for kind, answers in ANSWERS_OF_KIND.items():
+        assert main(["score", str(folder(tmp_path / kind, *answers))]) == 0
+        printed = capsys.readouterr()
+        for title in printed.out.splitlines()[0].split("|")[3:-1]:
+            assert f"{title.strip()}: " in printed.err
+
+
 def test_outlines_in_two_forms_are_outlines(tmp_path: Path, capsys: Printed) -> None:
     answers = ['a,x,"[[0, 0], [10, 0], [10, 10], [0, 10]]"', 'a,y,"[[0, 0], [10, 0], [10, 10], [0, 10]]"']
     place = folder(tmp_path / "some", answers, ['a,"0,0 10,0 10,10 0,10"'])

@@ -183,25 +183,49 @@ def _labelers(chosen: argparse.Namespace) -> int:
 
 
 def _show_labelers(labelers: Sequence[Known]) -> None:
-    """Print the labelers, the most answers first."""
+    """Print the labelers, the most answers first; what somebody is found to do comes last, if anybody is."""
     named = [name for name in labelers[0].measures if name not in {"low", "high"}]
     ended = {"low", "high"} <= labelers[0].measures.keys()
-    wide = max(len("labeler"), *(len(one.labeler) for one in labelers))
-    columns = [("labeler", wide), ("answers", 7), *((name, max(9, len(name))) for name in named)]
-    table = Shown(_put, [*columns, *([("95 % interval", 17)] if ended else []), ("found", 5)], words=1)
+    found = any(one.found for one in labelers)
+    columns = [("labeler", max(len("labeler"), *(len(one.labeler) for one in labelers))), ("answers", 7)]
+    columns += [(name, max(9, len(name))) for name in named]
+    columns += [("95 % interval", 16)] if ended else []
+    table = Shown(_put, [*columns, *([("found", 5)] if found else [])], words=1)
     for one in sorted(labelers, key=lambda one: (-one.answers, one.labeler)):
-        cells = [f"{one.measures[name]:.4g}" for name in named]
+        cells = [f"{one.measures[name]:.3f}" for name in named]
         if ended:
-            cells.append(f"{one.measures['low']:.4g} to {one.measures['high']:.4g}")
-        table.row(one.labeler, str(one.answers), *cells, "; ".join(one.found))
+            cells.append(f"{one.measures['low']:.3f} to {one.measures['high']:.3f}")
+        table.row(one.labeler, str(one.answers), *cells, *(["; ".join(one.found)] if found else []))
 
 
 # --- score
 
 
+_MEASURES = {
+    "accuracy": "share of items right",
+    "macro_f1": "mean over classes of F1",
+    "ece": "how far confidence is from the share right (less is better)",
+    "rmse": "root mean square error, in the labels' unit (less is better)",
+    "mae": "mean absolute error, in the labels' unit (less is better)",
+    "correlation": "with the truth",
+    "wer": "share of words that are wrong (less is better)",
+    "exact": "share of items without a wrong word",
+    "side_accuracy": "share of true preferences whose side is right",
+    "log_loss": "in nats (less is better)",
+    "f1": "of what was marked",
+    "f1_mean": "the same, by item",
+    "span_exact": "F1 of spans with the same ends and class",
+    "span_overlap": "F1 of spans that meet one of the class",
+    "iou": "area shared over area covered, by item",
+    "seconds": "of the fit, on this machine",
+    "peak MB": "held at most by the fit, in 10^6 bytes",
+}
+
+
 def _score(chosen: argparse.Namespace) -> int:
     by_method = defaultdict[tuple[str, str], list[Score]](list)
     tables: dict[str, Shown] = {}
+    explained: set[str] = set()
 
     def show(name: str, folder: Path) -> None:
         recorded = recorded_of(_told(name, read_table(folder, chosen.kind)))
@@ -211,6 +235,9 @@ def _score(chosen: argparse.Namespace) -> int:
             if chosen.json:
                 print(json.dumps({"dataset": name, **_flat(one)}), flush=True)
             else:
+                if one.kind not in explained:
+                    explained.add(one.kind)
+                    _explain([*one.measures, "seconds", *([] if one.peak_mb is None else ["peak MB"])])
                 _show_scores(tables.setdefault(one.kind, _score_table(one)), name, [one])
 
     failed = _each(chosen, show)
@@ -219,6 +246,11 @@ def _score(chosen: argparse.Namespace) -> int:
         if len(scores) > 1 and not chosen.json:
             _show_scores(means.setdefault(kind, _score_table(scores[0])), f"mean of {len(scores)}", scores)
     return failed
+
+
+def _explain(measures: Sequence[str]) -> None:
+    told = "; ".join(f"{name}: {_MEASURES[name]}" for name in measures if name in _MEASURES)
+    print(f"{told} (items with answers and a truth; the first measure is the main one)", file=sys.stderr)
 
 
 def _flat(one: Score) -> Mapping[str, object]:

@@ -112,7 +112,7 @@ def _found(findings: Sequence[Finding], names: Sequence[str]) -> Mapping[str, Se
         for who in group:
             also = f" with {', '.join(other for other in group if other != who)}" if len(group) > 1 else ""
             verb = "copies" if finding.kind is Misconduct.COLLUSION else finding.kind.value.lower()
-            told.setdefault(who, []).append(f"{verb}{also} ({finding.probability:.0%} sure)")
+            told.setdefault(who, []).append(f"{verb}{also} ({min(finding.probability, 0.999):.1%} sure)")
     return told
 
 

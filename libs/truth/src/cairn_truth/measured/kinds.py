@@ -42,6 +42,14 @@ _NEARER = 0.1
 _PAIRS = re.compile(r"\s*(-?[\d.]+,-?[\d.]+\s+){2,}-?[\d.]+,-?[\d.]+\s*")
 
 
+_FORMS = {
+    score_spans.KIND: "lists of [start, end] or [start, end, class]",
+    score_boxes.KIND: "lists of [x1, y1, x2, y2] or [x1, y1, x2, y2, class]",
+    score_masks.KIND: "lists of points [x, y]",
+    CHOICES: "lists of names",
+}
+
+
 class UnknownKindError(ValueError):
     """A folder of answers that nothing here scores; the message says what they seem to be."""
 
@@ -99,7 +107,8 @@ def told_kind(answers: Sequence[Cell], truths: Sequence[Cell] = ()) -> Told:
 
 
 def _told_json(cells: Sequence[Cell]) -> Told:
-    return Told(_kind_of_json(cell.label for cell in cells), "labels are lists in JSON of that form")
+    kind = _kind_of_json(cell.label for cell in cells)
+    return Told(kind, f"labels are {_FORMS[kind]}, in JSON")
 
 
 def _told_numbers(answers: Sequence[Cell], truths: Sequence[Cell]) -> Told:

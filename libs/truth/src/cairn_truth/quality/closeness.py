@@ -41,7 +41,7 @@ _ROUNDS = 40
 
 
 def one_each(votes: Votes) -> Votes:
-    """Return the votes with only the lowest of a labeler's several votes on an item."""
+    """Return the votes with only the lowest of a labeler's several votes on an item: votes have no order, none is last."""
     key = votes.item.astype(np.int64) * max(votes.labelers, 1) + votes.labeler
     _, first = np.unique(key, return_index=True)
     columns = (votes.item[first], votes.labeler[first], votes.choice[first])
