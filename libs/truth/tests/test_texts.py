@@ -379,3 +379,18 @@ def test_a_long_truth_is_compared_as_letters_are_told_to_be() -> None:
     live.add("i", "a", "A " * 1_001)
     live.know("i", "a " * 1_001)
     assert [part.agreement for part in live.posterior("i").evidence] == [0.0]
+
+
+def test_a_truth_of_words_that_nobody_wrote_teaches_who_missed_them() -> None:
+    live = LiveTranscripts()
+    for item in range(6):
+        live.add(f"i{item}", "ann", f"one {item} three")
+        live.add(f"i{item}", "bob", f"a b{item} c")
+        live.know(f"i{item}", f"one {item} three four")
+    live.refit()
+    assert live.reliability("ann").accuracy > live.reliability("bob").accuracy + 0.2
+    lone = LiveTranscripts()
+    lone.add("i", "ann", "one")
+    lone.know("i", "two")
+    lone.refit()
+    assert lone.posterior("i").text == "two"

@@ -29,7 +29,7 @@ from .texts import UNKNOWN_ACCURACY, ChosenText, as_text, chosen, fit_accuracies
 from .word_votes import WordRates, WordVotes, answer_rates, fit_rates, thinned
 from .words import Word, joined_as_others, words_of, written
 
-VERSION = "1"
+VERSION = "2"
 """Changes whenever the same answers may give another text; it is written into every label's provenance."""
 
 ALGORITHM = "ROVER with learnt word errors, or exact match"

@@ -76,7 +76,10 @@ class WordVotes:
     """
 
     def __init__(self, networks: Sequence[Ints], known: Sequence[Ints | None] | None = None) -> None:
-        width = 1 + max((int(net.max(initial=0)) for net in networks), default=0)
+        known = known or [None] * len(networks)
+        # A truth may hold words that nobody wrote.
+        told = [*networks, *(truth for truth in known if truth is not None)]
+        width = 1 + max((int(tokens.max(initial=0)) for tokens in told), default=0)
         sizes = np.array([len(net) for net in networks], dtype=np.int64)
         answers = np.array([net.shape[1] for net in networks], dtype=np.int64)
         starts = np.cumsum(answers) - answers
@@ -88,7 +91,6 @@ class WordVotes:
         self.answer = np.arange(self.slot.size) - first + starts[self.text][self.slot]
         token = _joined([net.ravel() for net in networks])
         self.gap = token == GAP
-        known = known or [None] * len(networks)
         truth = _joined(
             [np.full(len(net), -1) if t is None else t for net, t in zip(networks, known, strict=True)]
         )
