@@ -13,11 +13,11 @@ from ..quality.agreement import (
     cohen_kappa,
     fleiss_kappa,
     gwet_ac,
-    interval_of_mean,
     krippendorff_alpha,
     raw_agreement,
     scott_pi,
 )
+from ..quality.agreement_intervals import interval_of_mean
 from . import score_boxes, score_masks, score_numbers, score_spans, score_texts
 from .kinds import CHOICES, CLASSES, RANKINGS, RATINGS, UnknownKindError
 from .recorded import SCORINGS, Crowd

@@ -20,11 +20,16 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
 from ..columns import Floats
+from .agreement_intervals import Estimate, Interval, analytic, bootstrapped, interval_of_mean, of_few
 from .answer_columns import AnswerColumns, read_columns
 from .distances import Absolute, Distance, Ratio, Rows, Squared, Unequal, mid_ranks
+
+__all__ = [
+    "Agreement", "Interval", "Level", "Weights", "cohen_kappa", "fleiss_kappa", "gwet_ac", "krippendorff_alpha",
+    "raw_agreement", "scott_pi",
+]  # fmt: skip
 
 Level = Literal["nominal", "ordinal", "interval", "ratio"]
 """What may be done with values: tell them apart, order, subtract, divide them."""
@@ -41,21 +46,6 @@ _DISTANCES: dict[str, Distance] = {
     "interval": Squared(),
     "ratio": Ratio(),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """How a statistic's interval is made: at which level, and by so many resamples of items where ``rng`` is given."""
-
-    level: float = 0.95
-    rng: np.random.Generator | None = None
-    resamples: int = 1000
-
-    def __post_init__(self) -> None:
-        if not 0.0 < self.level < 1.0:
-            raise ValueError(f"level is {self.level}; expected between 0 and 1")
-        if self.resamples < 1:
-            raise ValueError(f"resamples is {self.resamples}; expected 1 or more")
 
 
 _ANALYTIC = Interval()
@@ -75,23 +65,6 @@ class Agreement:
     items: int
     labelers: int
     answers: int
-
-
-_TELLING = 2.0
-"""Items that disagree: of fewer, their own spread says nothing of how many there might have been."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Estimate:
-    """A statistic with what each item adds to it: ``se^2`` is the variance of these ``(n,)`` over n.
-
-    ``apart`` ``(paired items,)`` is how far each is from agreeing, 0..1; ``expected`` how far pairs by chance would be.
-    """
-
-    value: float
-    parts: Floats
-    apart: Floats
-    expected: float
 
 
 def krippendorff_alpha(
@@ -114,7 +87,7 @@ def krippendorff_alpha(
         raise ValueError("a value is below 0; expected 0 or more at level ratio")
     answers = answers.of_items(answers.each() >= 2)
 
-    def alpha(some: AnswerColumns) -> _Estimate:
+    def alpha(some: AnswerColumns) -> Estimate:
         return _alpha(replace(some, x=mid_ranks(some.x)) if level == "ordinal" else some, _DISTANCES[level])
 
     return _told(f"Krippendorff's alpha, {level}", alpha, answers, interval)
@@ -176,9 +149,9 @@ def raw_agreement(
     answers, distance = _weighted(item, labeler, value, weights, categories)
     answers = answers.of_items(answers.each() >= 2)
 
-    def observed(some: AnswerColumns) -> _Estimate:
+    def observed(some: AnswerColumns) -> Estimate:
         parts = _observed(some, distance)
-        return _Estimate(float(parts.mean()), parts, 1.0 - parts, 1.0)
+        return Estimate(float(parts.mean()), parts, 1.0 - parts, 1.0)
 
     return _told("raw agreement", observed, answers, interval, least=0.0)
 
@@ -218,7 +191,7 @@ def scott_pi(
 # --- the statistics, with what each item adds to them
 
 
-def _alpha(answers: AnswerColumns, distance: Distance) -> _Estimate:
+def _alpha(answers: AnswerColumns, distance: Distance) -> Estimate:
     """Gwet 2014, 3.6 and 5.6, in distances rather than weights."""
     each = answers.each().astype(np.float64)
     items, mean = each.size, float(each.mean())
@@ -243,7 +216,7 @@ def _alpha(answers: AnswerColumns, distance: Distance) -> _Estimate:
     parts = own - 2.0 * (1.0 - prime) * (met - (1.0 - expected)) / expected
     ends = values[[0, -1]]
     widest = float(distance.between(ends[:1], ends[1:])[0])
-    return _Estimate(value, parts + (value - prime), seen * mean / each / widest, expected / widest)
+    return Estimate(value, parts + (value - prime), seen * mean / each / widest, expected / widest)
 
 
 def _observed(answers: AnswerColumns, distance: Distance) -> Floats:
@@ -253,7 +226,7 @@ def _observed(answers: AnswerColumns, distance: Distance) -> Floats:
     return np.where(each >= 2.0, 1.0 - apart / _widest(answers, distance), 0.0)
 
 
-def _fleiss(answers: AnswerColumns, distance: Distance) -> _Estimate:
+def _fleiss(answers: AnswerColumns, distance: Distance) -> Estimate:
     """Gwet 2014, 5.4."""
     each, shares, code = _shares(answers)
     agree = 1.0 - distance.expected(answers.domain, answers.domain, shares) / _widest(answers, distance)
@@ -262,7 +235,7 @@ def _fleiss(answers: AnswerColumns, distance: Distance) -> _Estimate:
     return _beyond_chance(answers, distance, each, chance, met)
 
 
-def _gwet(answers: AnswerColumns, distance: Distance) -> _Estimate:
+def _gwet(answers: AnswerColumns, distance: Distance) -> Estimate:
     """Gwet 2014, 5.5."""
     each, shares, code = _shares(answers)
     classes = answers.domain.size
@@ -276,7 +249,7 @@ def _gwet(answers: AnswerColumns, distance: Distance) -> _Estimate:
 
 def _beyond_chance(
     answers: AnswerColumns, distance: Distance, each: Floats, chance: float, met: Floats
-) -> _Estimate:
+) -> Estimate:
     """Return (observed - chance) / (1 - chance); ``met``: each item's own share of chance ``(items,)``."""
     _not_certain(chance)
     paired = each >= 2.0
@@ -284,7 +257,7 @@ def _beyond_chance(
     value = (float(agreed[paired].mean()) - chance) / (1.0 - chance)
     own = each.size / paired.sum() * (agreed - chance * paired) / (1.0 - chance)
     parts = own - 2.0 * (1.0 - value) * (met - chance) / (1.0 - chance)
-    return _Estimate(value, parts, 1.0 - agreed[paired], 1.0 - chance)
+    return Estimate(value, parts, 1.0 - agreed[paired], 1.0 - chance)
 
 
 def _of_two(
@@ -303,7 +276,7 @@ def _of_two(
     answers = answers.of_items(answers.each() >= 2)
     widest = _widest(answers, distance)
 
-    def kappa(some: AnswerColumns) -> _Estimate:
+    def kappa(some: AnswerColumns) -> Estimate:
         one, other = (some.x[np.lexsort((some.labeler, some.item))][start::2] for start in (0, 1))
         agreed = 1.0 - distance.between(one, other) / widest
         by_one, by_other = (_shares_of(x, some.domain) for x in (one, other))
@@ -315,9 +288,9 @@ def _of_two(
         _not_certain(chance)
         value = (float(agreed.mean()) - chance) / (1.0 - chance)
         parts = (agreed - (1.0 - value) * (at_one + at_other)) / (1.0 - chance)
-        # The published variance is that of many items, over n where `_analytic` takes n - 1.
+        # The published variance is that of many items, over n where `analytic` takes n - 1.
         parts = value + (parts - parts.mean()) * ((parts.size - 1.0) / parts.size) ** 0.5
-        return _Estimate(value, parts, 1.0 - agreed, 1.0 - chance)
+        return Estimate(value, parts, 1.0 - agreed, 1.0 - chance)
 
     return _told(statistic, kappa, answers, interval)
 
@@ -350,7 +323,7 @@ def _not_certain(chance: float) -> None:
 
 def _told(
     statistic: str,
-    estimate: Callable[[AnswerColumns], _Estimate],
+    estimate: Callable[[AnswerColumns], Estimate],
     answers: AnswerColumns,
     interval: Interval,
     *,
@@ -366,92 +339,17 @@ def _told(
         raise ValueError("no item has answers by two labelers; expected one or more")
     found = estimate(answers)
     if interval.rng is not None:
-        low, high = _bootstrapped(estimate, answers, interval, interval.rng)
+        low, high = bootstrapped(estimate, answers, interval, interval.rng)
     elif least == 0.0:
         # Of an item's answers one can be compared with the others, so many times as there are others.
         low, high = interval_of_mean(found.parts, int(each.sum()) - each.size, interval.level)
     else:
-        low, high = _analytic(found, interval.level)
+        low, high = analytic(found, interval.level)
     if items >= 2:
-        low = min(low, _of_few(found, interval.level))
+        low = min(low, of_few(found, interval.level))
     low, high = max(low, min(least, found.value)), min(high, 1.0)
     labelers = int(np.unique(answers.labeler).size)
     return Agreement(statistic, found.value, low, high, items, labelers, answers.item.size)
-
-
-def interval_of_mean(parts: Floats, comparisons: int, level: float = 0.95) -> tuple[float, float]:
-    """Return an interval for the mean of ``parts`` ``(n,)``, shares in 0..1 of items drawn from many; 0..1 from fewer
-    than two.
-
-    Clopper and Pearson's for a share of as many trials as would vary as much as the parts do, no fewer than there are
-    items and no more than ``comparisons`` (Korn & Graubard 1998).
-    """
-    n, mean = parts.size, float(parts.mean()) if parts.size else 0.0
-    if n < 2:
-        return 0.0, 1.0
-    spread = float(np.mean((parts - mean) ** 2))
-    tail = (1.0 - level) / 2.0
-    known = (float(special.ndtri(tail)) / float(special.stdtrit(n - 1.0, tail))) ** 2
-    trials = float(max(comparisons, n))
-    if spread > 0.0:
-        trials = min(max(known * n * mean * (1.0 - mean) / spread, float(n)), trials)
-    hits = trials * mean
-    misses = trials - hits
-    low = float(special.betaincinv(hits, misses + 1.0, tail)) if hits > 0.0 else 0.0
-    high = float(special.betaincinv(hits + 1.0, misses, 1.0 - tail)) if misses > 0.0 else 1.0
-    return min(low, mean), max(high, mean)
-
-
-def _analytic(found: _Estimate, level: float) -> tuple[float, float]:
-    n = found.parts.size
-    if n < 2:
-        return -1.0, 1.0
-    away = float(special.stdtrit(n - 1.0, 0.5 + level / 2.0)) * _variance(found) ** 0.5
-    return found.value - away, found.value + away
-
-
-def _variance(found: _Estimate) -> float:
-    n = found.parts.size
-    return float(np.sum((found.parts - found.value) ** 2)) / n / (n - 1.0)
-
-
-def _of_few(found: _Estimate, level: float) -> float:
-    """Return the lower end where few items disagree, 1 where enough do (by Kish's effective number of them)."""
-    total = float(found.apart.sum())
-    if total**2 >= _TELLING * float(np.sum(found.apart**2)) and total > 0.0:
-        return 1.0
-    one = 1.0 / found.apart.size / found.expected
-    mean, spread = 1.0 - found.value + one, _variance(found) + one**2
-    return 1.0 - spread / mean * float(special.gammainccinv(mean**2 / spread, (1.0 - level) / 2.0))
-
-
-def _bootstrapped(
-    estimate: Callable[[AnswerColumns], _Estimate],
-    answers: AnswerColumns,
-    interval: Interval,
-    rng: np.random.Generator,
-) -> tuple[float, float]:
-    """Return percentiles over items drawn anew; draws on which the statistic is not defined are left out."""
-    each = answers.each()
-    first, items = np.cumsum(each) - each, each.size
-    found = []
-    for _ in range(interval.resamples):
-        drawn = rng.integers(0, items, items)
-        size = each[drawn]
-        row = np.repeat(np.arange(items), size)
-        at = np.arange(row.size) - np.repeat(np.cumsum(size) - size, size) + first[drawn][row]
-        try:
-            found.append(
-                estimate(replace(answers, item=row, labeler=answers.labeler[at], x=answers.x[at])).value
-            )
-        except ValueError:
-            continue
-    if not found:
-        raise ValueError(
-            f"the statistic is not defined on any of {interval.resamples} resamples; expected more items"
-        )
-    low, high = np.quantile(found, [0.5 - interval.level / 2.0, 0.5 + interval.level / 2.0])
-    return float(low), float(high)
 
 
 def _weighted(
