@@ -201,6 +201,11 @@ def test_raw_agreement_of_two_is_clopper_pearsons() -> None:
     found = raw_agreement(*two([[12, 1], [2, 5]]))
     exact = stats.binomtest(17, 20).proportion_ci(0.95, method="exact")
     assert (found.low, found.high) == pytest.approx((exact.low, exact.high))
+    half, exact = (
+        raw_agreement(*two([[1, 1], [0, 0]])),
+        stats.binomtest(1, 2).proportion_ci(0.95, method="exact"),
+    )
+    assert (half.low, half.high) == pytest.approx((exact.low, exact.high))
 
 
 def test_the_bootstrap_of_items_that_all_agree_leaves_room() -> None:

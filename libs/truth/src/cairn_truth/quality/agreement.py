@@ -338,15 +338,15 @@ def _told(
     if not items:
         raise ValueError("no item has answers by two labelers; expected one or more")
     found = estimate(answers)
-    if interval.rng is not None:
-        low, high = bootstrapped(estimate, answers, interval, interval.rng)
-    elif least == 0.0:
+    if interval.rng is None and least == 0.0:
         # Of an item's answers one can be compared with the others, so many times as there are others.
         low, high = interval_of_mean(found.parts, int(each.sum()) - each.size, interval.level)
     else:
-        low, high = analytic(found, interval.level)
-    if items >= 2:
-        low = min(low, of_few(found, interval.level))
+        if interval.rng is not None:
+            low, high = bootstrapped(estimate, answers, interval, interval.rng)
+        else:
+            low, high = analytic(found, interval.level)
+        low = min(low, of_few(found, interval.level)) if items >= 2 else low
     low, high = max(low, min(least, found.value)), min(high, 1.0)
     labelers = int(np.unique(answers.labeler).size)
     return Agreement(statistic, found.value, low, high, items, labelers, answers.item.size)
