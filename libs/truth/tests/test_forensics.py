@@ -233,6 +233,15 @@ def test_in_a_crowd_of_people_seldom_anybody_is_called_a_bot(clock: str) -> None
     assert accused <= 11
 
 
+def test_a_bot_that_is_twenty_times_as_fast_as_people_is_seldom_missed() -> None:
+    chance, missed = np.random.default_rng(11), 0
+    for _ in range(40):
+        item, labeler, seconds = _paced(chance, 30, 40)
+        seconds[labeler == 5] = chance.lognormal(1.8 - np.log(20.0), 0.35, 40)
+        missed += 5 not in names_of(find_bots(item, labeler, seconds))
+    assert missed <= 4
+
+
 def test_a_clock_that_ticks_in_seconds_is_a_bots_where_people_take_half_a_minute() -> None:
     chance = np.random.default_rng(8)
     item, labeler, seconds = _paced(chance, 30, 40)

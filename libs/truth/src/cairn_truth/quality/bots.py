@@ -6,9 +6,10 @@ how much is learnt from the crowd, by medians, so that bots among it do not set 
 * *too fast*: a usual pace so far below the crowd's that no person of this crowd would have it;
 * *too regular*: a scatter far below anybody's, as of a clock; of times taken, or of the pauses between answers.
 
-A time is known to its column's unit only: whoever takes three seconds, by a clock of whole seconds, may scatter by
-half a second unseen, and is judged as if so. Answers of one moment came as one page, and between them there is no pause
-to judge. The p-values of all labelers and both tests are taken together by Benjamini & Hochberg (1995).
+A time is known to its column's unit only: three seconds by a clock of whole seconds are anything from two and a half to
+three and a half, and so much scatter, as of all of these alike, is added to everybody's. Answers of one moment came as
+one page, and between them there is no pause to judge. The p-values of all labelers and both tests are taken together by
+Benjamini & Hochberg (1995).
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ _MEDIAN = 0.37
 _SIGMA = 1.4826
 """Standard deviations in a median deviation of normal values."""
 
+_CUT, _CUT_SIGMA = 2.5, 0.9546
+"""Where the crowd is cut, in standard deviations, and the standard deviation of a normal law that is."""
+
 Ints = NDArray[np.int64]
 
 
@@ -76,7 +80,7 @@ def find_bots(
         columns.append((_pauses(who, times.came()), _unit(times.came())))
     paces = [_pace(who, column, off, people.size) for column, off in columns]
     usual, scatter, count = paces[0]
-    tests = [_too_fast(usual, count), *(_too_regular(each, n) for _, each, n in paces)]
+    tests = [_too_fast(usual, count, columns[0][1]), *(_too_regular(each, n) for _, each, n in paces)]
     p_value = np.min(tests, axis=0) * len(tests)
     q_value = adjusted(np.where(np.max([n for *_, n in paces], axis=0) >= LEAST_TIMES, p_value, 1.0))
     named = [w for w in np.argsort(q_value, kind="stable") if q_value[w] <= rate]
@@ -116,13 +120,18 @@ def _unit(times: Floats) -> float:
 def _pace(who: Ints, seconds: Floats, off: float, people: int) -> tuple[Floats, Floats, Ints]:
     """Return each labeler's median log-time, the scatter of log-times and the number of times.
 
-    Scatter is 1.4826 median deviations, and what may be hidden in times that are ``off`` by so many seconds at most.
+    Scatter is 1.4826 median deviations, and that of times ``off`` by anything up to so many seconds.
     """
     known = np.isfinite(seconds)
     log = np.log(np.maximum(np.where(known, seconds, 1.0), max(off, _LEAST_SECONDS)))
     usual, count = _medians(who[known], log[known], people)
     deviation, _ = _medians(who[known], np.abs(log[known] - usual[who[known]]), people)
-    return usual, _SIGMA * (deviation + off / np.exp(usual)), count
+    return usual, np.hypot(_SIGMA * deviation, _hidden(off, usual)), count
+
+
+def _hidden(off: float, usual: Floats) -> Floats:
+    """Return the standard deviation of log-times that are off by anything up to so many seconds."""
+    return np.asarray(off / 3.0**0.5 / np.exp(usual))
 
 
 def _medians(who: Ints, value: Floats, people: int) -> tuple[Floats, Ints]:
@@ -138,20 +147,30 @@ def _medians(who: Ints, value: Floats, people: int) -> tuple[Floats, Ints]:
     return median, count
 
 
-def _too_fast(usual: Floats, count: Ints) -> Floats:
-    """Return the chance of so fast a usual pace in a person of this crowd.
+def _too_fast(usual: Floats, count: Ints, off: float) -> Floats:
+    """Return the chance of so fast a usual pace in a person of this crowd, by Student's law of one value more.
 
-    By Student's law of one more value than centre and spread were learnt of, both by medians.
+    The pace itself is ``off`` by anything up to so many seconds.
     """
     judged = count >= LEAST_TIMES
-    crowd = int(judged.sum())
-    if crowd < 3:
+    if judged.sum() < 3:
         return np.ones(usual.size)
-    centre = float(np.median(usual[judged]))
-    spread = max(_SIGMA * float(np.median(np.abs(usual[judged] - centre))), _LEAST_SPREAD)
-    spread *= (1.0 + np.pi / 2.0 / crowd) ** 0.5
-    freedom = max(_MEDIAN * crowd - 1.0, 1.0)
-    return np.asarray(np.where(judged, special.stdtr(freedom, (usual - centre) / spread), 1.0))
+    centre, spread, people = _crowd(usual[judged])
+    spread = max(spread, _LEAST_SPREAD) * (1.0 + np.pi / 2.0 / people) ** 0.5
+    away = (usual - centre) / np.hypot(spread, _hidden(off, usual))
+    return np.asarray(np.where(judged, special.stdtr(max(people - 1.0, 1.0), away), 1.0))
+
+
+def _crowd(usual: Floats) -> tuple[float, float, int]:
+    """Return the median of paces, their standard deviation, and of how many people that was learnt.
+
+    Of those within 2.5 deviations, by medians, as of a normal law cut there: bots do not widen it, and it tells more than
+    medians do.
+    """
+    centre = float(np.median(usual))
+    away = usual - centre
+    inner = away[np.abs(away) <= _CUT * _SIGMA * float(np.median(np.abs(away)))]
+    return centre, float(np.sqrt(np.mean(inner**2))) / _CUT_SIGMA, inner.size
 
 
 def _too_regular(scatter: Floats, count: Ints) -> Floats:
