@@ -120,7 +120,7 @@ class ConfusionLearner:
 
     def right(self, joint: Floats) -> Floats:
         """Return the expected share of right votes of each labeler, then of a stranger of each population."""
-        return self._accuracies(joint.reshape(len(joint), _KINDS, self._votes.classes).sum(axis=1))[0]
+        return self._accuracies(over_kinds(joint, self._votes.classes))[0]
 
     def spoken(self) -> tuple[Floats, Floats | None]:
         """Return the summed log-likelihood of people's and of models' votes on each item, None without models."""
@@ -254,6 +254,14 @@ class CoinLearner:
     def _prior(self, total: Floats) -> Floats:
         weight = total + self._strengths.prior_strength
         return np.asarray(weight / weight.sum())
+
+
+def over_kinds(joint: Floats, classes: int) -> Floats:
+    """Return the sum ``(items, classes)`` of joint posteriors over kinds; slices add faster than a short axis sums."""
+    return np.asarray(
+        sum(joint[:, at : at + classes] for at in range(classes, joint.shape[1], classes))
+        + joint[:, :classes]
+    )
 
 
 def _accuracies(

@@ -29,9 +29,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 
 from ..columns import Floats, Ints
-from .block_learning import HALF_A_VOTE, learner_of, voted_shares
+from .block_learning import HALF_A_VOTE, learner_of, over_kinds, voted_shares
 from .class_fit import ClassFit, mass, moved, normalise, reliability_of, weighted_tally
 from .dawid_skene import clamp
 from .reliabilities import PEOPLE, Reliabilities, checked_population, vote_weights
@@ -124,12 +125,13 @@ class BlockDawidSkene:
         # A vote that stands alone agrees with itself whatever its labeler's skill, and says nothing of it.
         tells = ((voted >= 2) | (known >= 0)).astype(np.float64)[votes.item]
         counted = voted > 0
+        by_item = votes.labelers_by_item()
         joint, _ = _clamped(learner.first(voted_shares(votes)), known, votes.classes)
         likely, settled, done = 0.0, False, 0
         for done in range(1, self.iterations + 1):  # noqa: B007 - the count is reported
             learner.learn(joint, tells)
             log_prior = learner.log_prior(mass(joint, counted))
-            said = learner.evidence(self._heeded(votes, group, learner.right(joint)))
+            said = learner.evidence(self._heeded(votes, group, by_item, learner.right(joint)))
             said, log_sum = normalise(said, log_prior=log_prior, out=said)
             fresh, log_known = _clamped(said, known, votes.classes)
             likely = float(log_sum.sum()) + log_known
@@ -140,7 +142,7 @@ class BlockDawidSkene:
         by_people, by_models = learner.spoken()
         # The number of kinds is said, for of no items it cannot be told.
         shape = (votes.items, joint.shape[1] // votes.classes, votes.classes)
-        posterior = joint.reshape(shape).sum(axis=1)
+        posterior = over_kinds(joint, votes.classes)
         reliabilities = learner.reliabilities(mass(joint, counted), posterior)
         weight = np.where(group == PEOPLE, reliabilities.weight[: votes.labelers], 0.0)[votes.labeler]
         heard = Heard(
@@ -160,14 +162,13 @@ class BlockDawidSkene:
             settled,
         )
 
-    def _heeded(self, votes: Votes, group: Ints, right: Floats) -> Floats:
+    def _heeded(self, votes: Votes, group: Ints, by_item: sparse.csr_matrix, right: Floats) -> Floats:
         """Return how much each vote counts in the E-step ``(votes,)``: a model's whole."""
         typical = float(right[votes.labelers + PEOPLE])
-        weight = vote_weights(right[: votes.labelers], typical, votes.classes)[votes.labeler]
-        people = group[votes.labeler] == PEOPLE
-        weight = np.where(people, weight, 0.0)
-        effect = self.design_effect(_summed(votes, weight), _summed(votes, weight * weight))
-        return np.where(people, (1.0 / effect)[votes.item], 1.0)
+        weight = vote_weights(right[: votes.labelers], typical, votes.classes) * (group == PEOPLE)
+        total, squares = (by_item @ np.stack([weight, weight * weight], axis=1)).T
+        heeded = np.repeat(1.0 / self.design_effect(total, squares), np.diff(by_item.indptr))
+        return heeded if (group == PEOPLE).all() else np.where((group == PEOPLE)[votes.labeler], heeded, 1.0)
 
     def cold(self, classes: int) -> Reliabilities:
         """Return what is believed before the first vote: no labelers, the assumed crowd, a flat prior."""

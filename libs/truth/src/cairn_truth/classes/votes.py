@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from ..columns import Floats, Ints, as_array, whole_numbers
@@ -109,12 +110,22 @@ class Votes:
         item, while the labelers' table, much the smaller, stays in cache.
         """
         shape = (self.labelers * self.classes, self.items)
-        small = max(shape[0], len(self)) <= np.iinfo(np.int32).max
-        index: DTypeLike = np.int32 if small else np.int64
-        rows = np.asarray(self.labeler, dtype=index) * self.classes + self.choice
-        ends = np.zeros(self.items + 1, dtype=index)
-        np.cumsum(self.per_item(), out=ends[1:])
+        ends = self._ends(shape[0])
+        rows = np.asarray(self.labeler, dtype=ends.dtype) * self.classes + self.choice
         return sparse.csc_matrix((np.ones(len(self)), rows, ends), shape=shape)
+
+    def labelers_by_item(self) -> sparse.csr_matrix:
+        """Return the sparse matrix ``(items, labelers)`` of who voted on what; a second vote is one more entry."""
+        ends = self._ends(self.labelers)
+        who = np.asarray(self.labeler, dtype=ends.dtype)
+        return sparse.csr_matrix((np.ones(len(self)), who, ends), shape=(self.items, self.labelers))
+
+    def _ends(self, most: int) -> NDArray[Any]:
+        """Return where each item's votes begin, and the last's end; in 32 bits where these and ``most`` fit."""
+        small = max(most, len(self)) <= np.iinfo(np.int32).max
+        ends = np.zeros(self.items + 1, dtype=np.int32 if small else np.int64)
+        np.cumsum(self.per_item(), out=ends[1:])
+        return ends
 
 
 def checked_gold(gold: ArrayLike | None, items: int, classes: int) -> NDArray[np.int64]:
