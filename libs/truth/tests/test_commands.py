@@ -211,17 +211,19 @@ def test_what_may_be_a_slip_is_a_note(tmp_path: Path, capsys: Printed) -> None:
     told = capsys.readouterr().err
     assert "2 answers have no annotator (first: line 3)" in told
     assert (
-        "1 answer was given anew by the same labeler to the same item (first: 'x' to 'b', line 5); the last"
+        "1 answer was given anew by the same labeler to the same item (first: 'x' to 'b', line 5); each is"
         in told
     )
     assert "1 item of truth.csv without an answer (first: 'z', line 4)" in told
     assert "1 class(es) of truth.csv that nobody answered ('cow'; first on line 2)" in told
 
 
-def test_a_labelers_last_answer_counts_and_strangers_are_several_whatever_the_kind(tmp_path: Path) -> None:
+def test_a_labelers_second_answer_is_a_vote_on_classes_and_a_correction_elsewhere_and_strangers_are_several(
+    tmp_path: Path,
+) -> None:
     rows = [("a", "x", "cat"), ("a", "", "dog"), ("a", "", "dog"), ("b", "x", "cat"), ("b", "x", "dog")]
     votes = read_folder(written(tmp_path / "some", rows, truth="item,label\na,dog\nb,dog\n")).votes
-    assert votes.tally().tolist() == [[1.0, 2.0], [0.0, 1.0]]
+    assert votes.tally().tolist() == [[1.0, 2.0], [1.0, 1.0]]
     assert votes.labelers == 3
 
 

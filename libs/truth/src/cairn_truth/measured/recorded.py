@@ -15,7 +15,7 @@ from ..classes.votes import Votes
 from . import score_boxes, score_masks, score_numbers, score_pairs, score_spans, score_texts
 from .kinds import CLASSES, Told, UnknownKindError, number, told_kind
 from .replay import Recorded
-from .tables import ANSWERS, OUTLINES, TRUTH, Cell, last_of_each, oddities, parsed, read_answers, read_truth
+from .tables import ANSWERS, OUTLINES, TRUTH, Cell, oddities, parsed, read_answers, read_truth
 
 Crowd = Mapping[str, Mapping[str, Any]]
 """Item to labeler to answer."""
@@ -95,7 +95,8 @@ def read_table(folder: Path, kind: str | None = None, *, truths: Sequence[Cell] 
         told = Told(score_masks.KIND, f"there is {OUTLINES}")
     else:
         told = told_kind(answers, truths)
-    notes = list(oddities(answers, truths))
+    again = "each is a vote" if told.kind == CLASSES else "the last counts"
+    notes = list(oddities(answers, truths, again))
     if told.doubt:
         notes.append(f"{told.doubt}; taken to be {told.kind} (--kind says otherwise)")
     if told.kind == CLASSES:
@@ -189,7 +190,10 @@ class NamedClasses:
 
 
 def named_classes(answers: Sequence[Cell], known: Sequence[Cell] = ()) -> NamedClasses:
-    """Return votes on classes, those of ``known`` truths among them. Raises ValueError for an empty label."""
+    """Return votes on classes, those of ``known`` truths among them. Raises ValueError for an empty label.
+
+    A labeler's second answer to an item is one more vote, as it is to the published methods and their figures.
+    """
     for cell in answers:
         if not cell.label.strip():
             raise cell.wrong("is empty; expected a class")
@@ -197,13 +201,12 @@ def named_classes(answers: Sequence[Cell], known: Sequence[Cell] = ()) -> NamedC
     rank = {key: i for i, key in enumerate(sorted(set(name.values())))}
     number = {label: rank[key] for label, key in name.items()}
     written = {place: label.strip() for label, place in sorted(number.items(), reverse=True)}
-    counted = last_of_each(answers)
-    items = {key: i for i, key in enumerate(sorted({cell.item for cell in counted}))}
-    labelers = {key: i for i, key in enumerate(sorted({cell.labeler for cell in counted}))}
+    items = {key: i for i, key in enumerate(sorted({cell.item for cell in answers}))}
+    labelers = {key: i for i, key in enumerate(sorted({cell.labeler for cell in answers}))}
     votes = Votes.of(
-        [items[cell.item] for cell in counted],
-        [labelers[cell.labeler] for cell in counted],
-        [number[cell.label] for cell in counted],
+        [items[cell.item] for cell in answers],
+        [labelers[cell.labeler] for cell in answers],
+        [number[cell.label] for cell in answers],
         classes=len(rank),
         items=len(items),
         labelers=len(labelers),

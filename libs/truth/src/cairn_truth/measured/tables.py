@@ -99,8 +99,11 @@ def parsed(cells: Sequence[Cell], read: Callable[[str], T]) -> Mapping[str, Mapp
     return {item: {who: found[item][who] for who in sorted(found[item])} for item in sorted(found)}
 
 
-def oddities(answers: Sequence[Cell], truths: Sequence[Cell]) -> Iterator[str]:
-    """Yield what is no error, but may be a slip: answers without a name or given twice, truths without an answer."""
+def oddities(answers: Sequence[Cell], truths: Sequence[Cell], if_again: str) -> Iterator[str]:
+    """Yield what is no error, but may be a slip: answers without a name or given twice, truths without an answer.
+
+    ``if_again`` says what comes of a second answer by a labeler to an item.
+    """
     unnamed = [cell for cell in answers if cell.labeler.startswith(f"{STRANGER} ")]
     if unnamed:
         yield (
@@ -112,7 +115,7 @@ def oddities(answers: Sequence[Cell], truths: Sequence[Cell]) -> Iterator[str]:
     if again:
         yield (
             f"{_many(again, 'answer was', 'answers were')} given anew by the same labeler to the same item (first: "
-            f"{again[0].labeler!r} to {again[0].item!r}, line {again[0].line}); the last counts"
+            f"{again[0].labeler!r} to {again[0].item!r}, line {again[0].line}); {if_again}"
         )
     answered = {cell.item for cell in answers}
     silent = [cell for cell in truths if cell.item not in answered]
