@@ -35,6 +35,7 @@ from .quality.agreement import (
     raw_agreement,
     scott_pi,
 )
+from .quality.answer_times import AnswerTimes
 from .quality.audit_statistics import (
     Acceptance,
     AcceptancePlan,
@@ -122,6 +123,7 @@ __all__ = [
     "Acceptance",
     "AcceptancePlan",
     "Agreement",
+    "AnswerTimes",
     "AuditVerdict",
     "BlockDawidSkene",
     "BlockFit",
