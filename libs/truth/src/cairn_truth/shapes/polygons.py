@@ -4,7 +4,9 @@ The outlines of one object are filled on a grid of its own, each labeler's regio
 (above 0 inside), and the distances averaged with the labelers' weights; the joined outline is where the average is 0.
 Distances count up to some usual deviations of an edge and no further, as in Huber's estimate: near the edge this is
 the mean of where people saw it, and far from it a vote. The average of distances as such is Rohlfing & Maurer's
-shape-based averaging (IEEE TIP 2007), which one gross outline pulls away.
+shape-based averaging (IEEE TIP 2007), which one gross outline pulls away. The average is smoothed by no more than hands
+differ on this object, keeps what all have drawn, and takes in nothing that none has. Where hands set the same corners,
+the outline is put through their means.
 """
 
 from __future__ import annotations
@@ -17,11 +19,14 @@ from scipy import ndimage
 
 from ..columns import Floats
 from .attributes import Attributes
+from .corners import shared_corners
+from .distances import signed_distances
 from .fields import LEAST, coordinates, spread, whole
 from .objects import LiveObjects
-from .raster import Bools, Grid, all_filled, area, outlines, overlaps, simplified
+from .raster import Bools, Grid, area, filled, meets_itself, outlines, overlaps, simplified
+from .robust import weighted_median
 
-VERSION = "2"
+VERSION = "3"
 """Changes whenever the same answers may give another value."""
 
 ALGORITHM = "RobustShapeAveraging"
@@ -32,6 +37,18 @@ an edge is placed to a few thousandths of the object."""
 
 REACH = 3.0
 """Usual deviations of an edge up to which distances count: hardly any of a careful hand's are longer."""
+
+_HAIR = 1e-3
+"""Of likeness, below what scan lines tell: of two outlines as like everybody's the one on shared corners is taken."""
+
+_FINE = 4
+"""Times as many scan lines as else tell outlines apart that are nearly the same."""
+
+_MARGIN = 0.125
+"""Of the longer side around a grid, for distances to be smoothed over an edge at the bounds as over any other."""
+
+_SHOWN = 0.25
+"""Of a step, or of a hand's deviation where that is more, within which an outline's points show it; a step at most."""
 
 _ACROSS = 2.0
 """Points of the grid to a thin outline's depth, which is half its width: its edges are then told apart."""
@@ -99,20 +116,66 @@ class LivePolygons(LiveObjects[Polygon]):
         if all(_same_place(one, objects[0]) for one in objects):
             return objects[0], share
         side = _side(objects)
-        grid = Grid.over(_around(objects), min(side, _FINEST))
-        regions = all_filled([rings(one) for one in objects], grid)
-        distance = np.stack([signed_distance(region) for region in regions])
-        # Area over perimeter: an edge that is off by d all around changes the overlap by d over this.
-        depth = np.array([(away > 0.0).sum() / max((away == 0.5).sum(), 1) for away in distance])
+        finest = min(side, _FINEST)
+        grid = Grid.over(_around(objects), finest, margin=int(np.ceil(finest * _MARGIN)))
+        outline = [rings(one) for one in objects]
+        distance = signed_distances(outline, grid)
+        depth = np.array([_depth_of(away) for away in distance])
+        near_edge = distance[:, (distance.min(axis=0) <= 1.0) & (distance.max(axis=0) >= -1.0)]
         for _ in range(_ROUNDS):
-            deviation = float(share @ depth) * float(share @ precision) ** -0.5
-            field = mean_distance(distance, share, deviation)
-            off = np.array([1.0 - _region_iou(region, field > 0.0) for region in regions])
+            usual = float(share @ depth) * float(share @ precision) ** -0.5
+            deviation = min(edge_deviation(near_edge, share), usual)
+            field = mean_distance(distance, share, REACH * usual, deviation)
+            off = np.array([1.0 - _region_iou(away > 0.0, field > 0.0) for away in distance])
             weight = precision * (_FREEDOM + 1.0) / (_FREEDOM + off**2 * precision)
             share = weight / weight.sum()
+        tolerance = grid.step * min(_SHOWN * max(deviation, 1.0), 1.0)
+        joined = traced(field, grid, tolerance)
+        if joined is not None and not any(one.holes for one in (joined, *objects)):
+            corners = shared_corners([ring for (ring,) in outline], share, grid.step * usual, tolerance)
+            near = REACH * max(deviation, 1.0)
+            if corners is not None and _shows(corners, joined, near, distance, grid):
+                joined = _as_like(Polygon("", tuple(corners.ravel().tolist())), joined, objects, share)
         # On a grid too coarse for it no outline is worse than anybody's; on any, it is no fragment.
         least = 1.0 if side > _FINEST else _FRAGMENT
-        return _unless_worse(traced(field, grid), objects, share, least), share
+        return _unless_worse(joined, objects, share, least), share
+
+
+def _depth_of(distance: Floats) -> float:
+    """Return area over perimeter, in steps, from distances ``(rows, columns)``.
+
+    An edge that is off by d all around changes the overlap by d over this.
+    """
+    return int((distance > 0.0).sum()) / max(int((np.abs(distance) <= 0.5).sum()), 1)
+
+
+def _shows(corners: Floats, joined: Polygon, near: float, distance: Floats, grid: Grid) -> bool:
+    """Return whether an outline through corners is the joined one, to within ``near`` steps.
+
+    It does not meet itself, and is between what all have drawn and what any has, by their ``distance (n, rows,
+    columns)``, up to half a step: at its corners, which may be sharp, as on the grid.
+    """
+    if meets_itself(corners):
+        return False
+    inside = filled([corners], grid)
+    least, most = distance.min(axis=0), distance.max(axis=0)
+    at = ((corners - (grid.x, grid.y)) / grid.step).T[::-1]
+    at_least, at_most = (
+        ndimage.map_coordinates(bound, at, order=1, mode="nearest") for bound in (least, most)
+    )
+    missed = max(at_least.max(), least[~inside].max(initial=0.0))
+    added = -min(at_most.min(), most[inside].min(initial=0.0))
+    away = signed_distances([rings(joined)], grid)[0]
+    moved = np.abs(away)[inside != (away > 0.0)].max(initial=0.0)
+    return bool(missed <= 0.5 and added <= 0.5 and moved <= near)
+
+
+def _as_like(pointed: Polygon, joined: Polygon, objects: Sequence[Polygon], share: Floats) -> Polygon:
+    """Return the first of two outlines if it is as like everybody's as the second is."""
+    one, other = (
+        float(_ious([shape] * len(objects), objects, _FINE * SIDE) @ share) for shape in (pointed, joined)
+    )
+    return pointed if one >= other - _HAIR else joined
 
 
 def _side(objects: Sequence[Polygon]) -> int:
@@ -177,26 +240,37 @@ def _ious(left: Sequence[Polygon], right: Sequence[Polygon], side: int = SIDE) -
     return alike
 
 
-def signed_distance(region: Bools) -> Floats:
-    """Return each point's distance from the region's edge, in steps: above 0 inside; edges run between points."""
-    if region.all() or not region.any():
-        return np.where(region, np.inf, -np.inf)
-    inside = ndimage.distance_transform_edt(region)
-    outside = ndimage.distance_transform_edt(~region)
-    return np.asarray(np.where(region, inside - 0.5, 0.5 - outside), dtype=np.float64)
+def edge_deviation(distance: Floats, share: Floats) -> float:
+    """Return how far off a hand's edge usually is, in steps, from distances ``(n, points)``.
+
+    It is that of the middle one of them, from the median edge, so that gross outlines do not count.
+    """
+    n = len(distance)
+    middle = weighted_median(distance, share[:, None])
+    near = np.abs(middle) <= 1.0
+    if not near.any():
+        return 0.0
+    off = np.abs(distance[:, near] - middle[near]).mean(axis=1)
+    usual = float(weighted_median(off[:, None], share[:, None])[0])
+    # A normal deviate is off by sqrt(2 / pi) on average, and by less from a median that it has a share in.
+    return usual * float(np.sqrt(np.pi / 2.0 * n / (n - 1.0)))
 
 
-def mean_distance(distance: Floats, share: Floats, deviation: float) -> Floats:
-    """Return the average ``(rows, columns)`` of distances ``(n, rows, columns)``, each counted up to `REACH` deviations.
+def mean_distance(distance: Floats, share: Floats, reach: float, deviation: float) -> Floats:
+    """Return the average ``(rows, columns)`` of distances ``(n, rows, columns)``, each counted up to ``reach``.
 
-    It is smoothed by one ``deviation`` (in steps), as finer turns of an edge than hands agree on are those of hands.
+    It is smoothed by one ``deviation``, as finer turns of an edge than hands agree on are those of hands; both in steps.
+    What all have drawn stays inside, and what none has outside.
     """
     # Below a step the grid shows no distances, only sides.
-    field = np.tensordot(share, np.tanh(distance / max(REACH * deviation, 1.0)), axes=1)
-    return np.asarray(ndimage.gaussian_filter(field, deviation), dtype=np.float64)
+    scale = max(reach, 1.0)
+    field = np.tensordot(share, np.tanh(distance / scale), axes=1)
+    smooth = ndimage.gaussian_filter(field, deviation, mode="nearest")
+    least, most = (np.tanh(bound / scale) for bound in (distance.min(axis=0), distance.max(axis=0)))
+    return np.asarray(np.clip(smooth, least, most), dtype=np.float64)
 
 
-def traced(field: Floats, grid: Grid) -> Polygon | None:
+def traced(field: Floats, grid: Grid, tolerance: float | None = None) -> Polygon | None:
     """Return the outline of the largest region above 0, with its holes, on as few points as show it; None if none."""
     part, parts = ndimage.label(field > 0.0, structure=np.ones((3, 3)))
     if not parts:
@@ -205,11 +279,12 @@ def traced(field: Floats, grid: Grid) -> Polygon | None:
     found = outlines(np.where((part == largest) | (part == 0), field, -np.abs(field)), 0.0, grid)
     outer = max(found, key=area)
     holes = [ring for ring in found if area(ring) < 0.0]
-    return Polygon("", _points(outer, grid), tuple(_points(ring, grid) for ring in holes))
+    within = grid.step * _SHOWN if tolerance is None else tolerance
+    return Polygon("", _points(outer, within), tuple(_points(ring, within) for ring in holes))
 
 
-def _points(ring: Floats, grid: Grid) -> tuple[float, ...]:
-    return tuple(float(v) for v in simplified(ring, grid.step / 4.0).ravel())
+def _points(ring: Floats, tolerance: float) -> tuple[float, ...]:
+    return tuple(float(v) for v in simplified(ring, tolerance).ravel())
 
 
 def _region_iou(one: Bools, other: Bools) -> float:
