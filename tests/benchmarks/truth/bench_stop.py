@@ -1,7 +1,7 @@
 """When to stop: the share of all answers that comes within 0.3 point of what all of them reach.
 
 Each recorded crowd is replayed in ten seeded orders of arrival. The target confidence is the lowest of a few whose mean
-accuracy over three orders is within 0.3 point of that of all answers; the row is of ten orders at that target.
+accuracy over the ten is within 0.3 point of that of all answers; targets that lose twice as much in three are passed over.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cairn_truth.measured.replay import Recorded, ReplayResult, replay
 from tests.benchmarks.truth.rows import Row, Rows, folder
 
 _MOST = {"d_possent": 0.35, "sentiment_text": 0.55, "rte": 0.58, "dog": 0.60}
-_TARGETS = (0.90, 0.93, 0.95, 0.97, 0.98)
+_TARGETS = (0.90, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97, 0.98)
 _LOST = 0.003
 
 
@@ -45,7 +45,7 @@ def _enough(recorded: Recorded, whole: float) -> tuple[float, list[ReplayResult]
     """Return the lowest target that loses little, and ten replays at it."""
     for target in _TARGETS[:-1]:
         few = _replays(recorded, target, range(3))
-        if np.mean([run.accuracy for run in few]) >= whole - _LOST:
+        if np.mean([run.accuracy for run in few]) >= whole - 2.0 * _LOST:
             runs = few + _replays(recorded, target, range(3, 10))
             if np.mean([run.accuracy for run in runs]) >= whole - _LOST:
                 return target, runs
