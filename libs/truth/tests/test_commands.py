@@ -249,6 +249,55 @@ def test_an_error_says_its_likely_cause(
     assert not printed.out
 
 
+@pytest.mark.parametrize("command", ["join", "labelers", "agreement", "score"])
+def test_a_preference_for_nobody_is_told_with_its_place(
+    command: str, tmp_path: Path, capsys: Printed
+) -> None:
+    place = folder(tmp_path / "some", ["p|q,x,p", "p|q,y,zebra", "p|q,z,q"], ["p|q,p"])
+    assert main([command, str(place), "--kind", "preferences"]) == 1
+    assert (
+        "answers.csv line 3, column label: label of 'p|q' is 'zebra'; expected 'p', 'q'"
+        in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("command", ["join", "labelers"])
+def test_a_ranking_that_places_an_id_twice_is_told_with_its_place(
+    command: str, tmp_path: Path, capsys: Printed
+) -> None:
+    place = folder(tmp_path / "some", ["a,x,a>b", "a,y,b>a", "b,x,a>a"], [])
+    assert main([command, str(place)]) == 1
+    printed = capsys.readouterr()
+    assert "some: rankings" in printed.err  # one slip does not make them another kind
+    assert "answers.csv line 4, column label: label is 'a>a', which places 'a' 2 times" in printed.err
+    assert not printed.out
+
+
+@pytest.mark.parametrize(
+    ("answers", "known", "told"),
+    [
+        (["p|q,x,p", "p|q,y,q"], "p|q,zebra", "mine.csv line 2, column label: label of 'p|q' is 'zebra'"),
+        (["a,x,a>b", "a,y,b>a"], "a,b>b", "mine.csv line 2, column label: label is 'b>b'"),
+    ],
+)
+def test_a_known_label_that_cannot_be_is_told_with_its_place(
+    answers: list[str], known: str, told: str, tmp_path: Path, capsys: Printed
+) -> None:
+    gold = tmp_path / "mine.csv"
+    gold.write_text(f"item,label\n{known}\n", encoding="utf-8")
+    kind = "preferences" if "|" in known else "rankings"
+    assert (
+        main(["join", str(folder(tmp_path / "some", answers, [])), "--kind", kind, "--gold", str(gold)]) == 1
+    )
+    assert told in capsys.readouterr().err
+
+
+def test_a_table_of_known_labels_that_is_not_there_is_named(tmp_path: Path, capsys: Printed) -> None:
+    place, gold = written(tmp_path / "some", crowd(items=3)), tmp_path / "nofile.csv"
+    assert main(["join", str(place), "--gold", str(gold)]) == 1
+    assert f"no such file {gold}; expected a table item,label" in capsys.readouterr().err
+
+
 def test_bytes_that_are_no_utf_8_are_told_with_their_line(tmp_path: Path, capsys: Printed) -> None:
     (tmp_path / "answers.csv").write_bytes("item,annotator,label\na,x,caf\u00e9\n".encode("latin-1"))
     assert main(["join", str(tmp_path)]) == 1

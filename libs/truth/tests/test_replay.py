@@ -11,6 +11,7 @@ import pytest
 
 from cairn_truth import Votes
 from cairn_truth.__main__ import main, read_folder
+from cairn_truth.measured.kinds import CLASSES, KINDS
 from cairn_truth.measured.replay import Recorded, majority_accuracy, replay
 from cairn_truth.routing.stop_rule import StopPolicy
 
@@ -62,6 +63,25 @@ def test_a_table_is_printed_for_each_folder(tmp_path: Path, capsys: pytest.Captu
     printed = capsys.readouterr()
     assert "truth.csv has no column label" in printed.err
     assert not printed.out  # no title above an error
+
+
+def test_the_kind_may_be_said_and_only_classes_are_replayed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "answers.csv").write_text(
+        "item,annotator,label\np|q,x,a\np|q,y,a\nq|r,x,b\nq|r,y,b\n", encoding="utf-8"
+    )
+    (tmp_path / "truth.csv").write_text("item,label\np|q,a\nq|r,b\n", encoding="utf-8")
+    assert main(["replay", str(tmp_path), "--seeds", "1", "--kind", "classes"]) == 0
+    assert "1.0000 (1.0000)" in capsys.readouterr().out
+    assert main(["replay", str(tmp_path)]) == 1
+    assert "holds no classes but preferences; only classes are replayed" in capsys.readouterr().err
+    (tmp_path / "truth.csv").unlink()
+    for kind in sorted(set(KINDS) - {CLASSES}):
+        assert main(["replay", str(tmp_path), "--kind", kind]) == 1
+        printed = capsys.readouterr()
+        assert f"holds no classes but {kind}; only classes are replayed" in printed.err
+        assert not printed.out
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,28 @@ def test_answers_of_every_kind_are_scored_by_the_methods_for_them(
     }
 
 
+def test_preferences_agree_by_side_whatever_the_candidates_are_called(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flips = np.random.default_rng(2).integers(2, size=(400, 2)).tolist()
+    cells = [
+        (f"q{k}|m{k}|n{k}", who, side)
+        for k, said in enumerate(flips)
+        for who, side in zip("xy", said, strict=True)
+    ]
+    told = {}
+    for form in ("names", "words"):
+        rows = [
+            f"{i},{who},{i.split('|')[1 + side] if form == 'names' else 'ab'[side]}" for i, who, side in cells
+        ]
+        assert main(["agreement", str(folder(tmp_path / form, rows, ["q0|m0|n0,a"])), "--json"]) == 0
+        told[form] = [{**line, "dataset": ""} for line in lines_of(capsys)]
+    assert told["names"] == told["words"]
+    chance_corrected = [line for line in told["names"] if not line["statistic"].startswith("raw")]
+    assert len(chance_corrected) == 5
+    assert all(abs(line["value"]) < 0.15 for line in chance_corrected)  # who flips a coin agrees by chance
+
+
 CROWD = np.random.default_rng(5)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from .measured.agreements import agreements
 from .measured.joins import JoinedTable, Known, joined
-from .measured.kinds import KINDS, UnknownKindError
+from .measured.kinds import CLASSES, KINDS, UnknownKindError
 from .measured.recorded import Table, read_folder, read_table, recorded_of
 from .measured.replay import Recorded, replay
 from .measured.score import Score
@@ -67,10 +67,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "folders", nargs=1 if one else "+", metavar="DIR", help="a folder with answers.csv"
         )
+        command.add_argument("--kind", choices=KINDS, help="what the answers are (default: told from them)")
         if name != "replay":
-            command.add_argument(
-                "--kind", choices=KINDS, help="what the answers are (default: told from them)"
-            )
             command.add_argument("--json", action="store_true", help="one JSON object a line")
         if one:
             command.add_argument(
@@ -327,9 +325,11 @@ def _replay(chosen: argparse.Namespace) -> int:
     shown = Shown(_put, _REPLAYED, words=1)
 
     def show(name: str, folder: Path) -> None:
-        recorded = recorded_of(_told(name, read_table(folder, None)))
+        table = _told(name, read_table(folder, chosen.kind))
+        recorded = recorded_of(table) if table.kind == CLASSES else None
         if not isinstance(recorded, Recorded):
-            raise ValueError(f"holds no classes but {recorded.kind}; only classes are replayed")
+            kind = table.kind if recorded is None else recorded.kind
+            raise ValueError(f"holds no classes but {kind}; only classes are replayed")
         runs = [replay(recorded, seed=s, policy=policy, lag=chosen.lag) for s in range(chosen.seeds)]
         accuracy, used = [r.accuracy for r in runs], [r.used_share for r in runs]
         shown.row(

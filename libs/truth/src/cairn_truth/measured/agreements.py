@@ -18,9 +18,9 @@ from ..quality.agreement import (
     scott_pi,
 )
 from ..quality.agreement_intervals import interval_of_mean
-from . import score_boxes, score_masks, score_numbers, score_spans, score_texts
-from .kinds import CHOICES, CLASSES, RANKINGS, RATINGS, UnknownKindError
-from .recorded import SCORINGS, Crowd
+from . import score_boxes, score_masks, score_numbers, score_pairs, score_spans, score_texts
+from .kinds import CHOICES, RANKINGS, RATINGS, UnknownKindError
+from .recorded import SCORINGS, Crowd, outcome_in
 from .tables import Cell, parsed
 
 _MANY = 1 << 53
@@ -30,7 +30,8 @@ _MANY = 1 << 53
 def agreements(kind: str, cells: Sequence[Cell]) -> Iterator[Agreement | ValueError]:
     """Yield every statistic with its interval, or the error that says why it is not defined here.
 
-    Classes, texts (compared without case and punctuation) and preferences: Krippendorff's alpha (nominal), Fleiss'
+    Classes, texts (compared without case and punctuation) and preferences (left, right or same, whatever the
+    candidates are called): Krippendorff's alpha (nominal), Fleiss'
     kappa, Gwet's AC1, raw agreement, and of two labelers Cohen's kappa and Scott's pi. Numbers and ratings: alpha,
     interval and ordinal. Spans, boxes and polygons: the mean likeness of two answers to an item, by the kind's main
     measure.
@@ -48,7 +49,7 @@ def agreements(kind: str, cells: Sequence[Cell]) -> Iterator[Agreement | ValueEr
         for level in ("interval", "ordinal"):
             yield _defined(partial(krippendorff_alpha, item, labeler, numbers, level))
         return
-    value = [_compared(kind, cell.label) for cell in cells]
+    value = [_compared(kind, cell) for cell in cells]
     two = (cohen_kappa, scott_pi) if len(set(labeler)) == 2 else ()
     for statistic in (krippendorff_alpha, fleiss_kappa, gwet_ac, raw_agreement, *two):
         yield _defined(partial(statistic, item, labeler, value))
@@ -68,10 +69,13 @@ def _number(cell: Cell) -> float:
         raise cell.wrong(problem) from None
 
 
-def _compared(kind: str, label: str) -> str:
+def _compared(kind: str, cell: Cell) -> str:
+    if kind == score_pairs.KIND:
+        # By name nobody would agree by chance: names differ from item to item, sides do not.
+        return ("left", "right", "same")[outcome_in(cell)]
     if kind == score_texts.KIND:
-        return " ".join(score_texts.keys_of(label))
-    return label.strip() if kind == CLASSES else label.strip().lower()
+        return " ".join(score_texts.keys_of(cell.label))
+    return cell.label.strip()
 
 
 def _likeness(kind: str, crowd: Crowd) -> Agreement:

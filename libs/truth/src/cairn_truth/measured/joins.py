@@ -26,7 +26,7 @@ from ..values.rankings import LiveRankings
 from ..values.transcripts import LiveTranscripts
 from . import score_boxes, score_masks, score_numbers, score_pairs, score_spans, score_texts
 from .kinds import CHOICES, CLASSES, RANKINGS, RATINGS, ranking
-from .recorded import Table, named_classes
+from .recorded import Table, check_outcomes, named_classes
 from .tables import Cell, parsed
 
 Given = Mapping[str, Mapping[str, Any]]
@@ -118,6 +118,8 @@ def _found(findings: Sequence[Finding], names: Sequence[str]) -> Mapping[str, Se
 
 def _answers(table: Table, gold: Sequence[Cell]) -> JoinedTable:
     read = READERS[table.kind]
+    if table.kind == score_pairs.KIND:
+        check_outcomes((*table.answers, *gold))
     given = parsed(table.answers, read)
     known = {item: next(iter(said.values())) for item, said in parsed(gold, read).items() if item in given}
     way = _WAYS[table.kind](given, table.answers)

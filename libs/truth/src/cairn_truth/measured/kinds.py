@@ -137,13 +137,21 @@ def _is_number(cell: Cell) -> bool:
 
 def _is_ranking(cell: Cell) -> bool:
     try:
-        return len(ranking(cell.label)) > 1
+        return len(_tiers(cell.label)) > 1
     except ValueError:
         return False
 
 
 def ranking(label: str) -> tuple[tuple[str, ...], ...]:
-    """Return the tiers of ``a > b = c``, best first. Raises ValueError for a place without an id."""
+    """Return the tiers of ``a > b = c``, best first. Raises ValueError for a place without an id, and an id placed twice."""
+    tiers = _tiers(label)
+    name, times = Counter(name for tier in tiers for name in tier).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"label is {label!r}, which places {name!r} {times} times; expected each id once")
+    return tiers
+
+
+def _tiers(label: str) -> tuple[tuple[str, ...], ...]:
     tiers = tuple(tuple(name.strip() for name in tier.split("=")) for tier in label.split(">"))
     if not all(name for tier in tiers for name in tier):
         raise ValueError(f"label is {label!r}; expected ids in order, a > b = c")

@@ -151,6 +151,8 @@ def recorded_of(table: Table) -> Recorded | RecordedAnswers:
     if table.kind == CLASSES:
         return classes_of(table.answers, table.truths)
     scoring = SCORINGS[table.kind]
+    if table.kind == score_pairs.KIND:
+        check_outcomes((*table.answers, *table.truths))
     crowd = parsed(table.answers, scoring.read)
     # An empty cell is a truth of those kinds for which nothing is an answer.
     known = table.truths
@@ -161,6 +163,20 @@ def recorded_of(table: Table) -> Recorded | RecordedAnswers:
     return RecordedAnswers(
         table.kind, (Played(crowd, {item: right[item] for item in right if item in crowd}),)
     )
+
+
+def check_outcomes(cells: Sequence[Cell]) -> None:
+    """Raise ValueError with the place of a preference that is neither of its item's candidates nor a word for an outcome."""
+    for cell in cells:
+        outcome_in(cell)
+
+
+def outcome_in(cell: Cell) -> int:
+    """Return the outcome that a preference says, as `score_pairs.outcome_of`; ValueError says where it is written."""
+    try:
+        return score_pairs.outcome_of(cell.item, score_pairs.read(cell.label))
+    except ValueError as problem:
+        raise cell.wrong(problem) from None
 
 
 def classes_of(answers: Sequence[Cell], truths: Sequence[Cell]) -> Recorded:

@@ -131,6 +131,8 @@ def _many(cells: Sequence[Cell], one: str, several: str) -> str:
 
 
 def _read(path: Path, columns: Sequence[str]) -> Sequence[Cell]:
+    if not path.exists():
+        raise FileNotFoundError(f"no such file {path}; expected a table {','.join(columns)}")
     with _long_fields():
         reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
         try:
