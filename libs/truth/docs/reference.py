@@ -61,8 +61,9 @@ def _signature(name: str, thing: Any) -> list[str]:
 
 
 def _arguments(thing: Any) -> str:
-    """Return the signature, without the quotes of annotations and what a class returns."""
-    told = str(inspect.signature(thing)).replace("'", "").replace("(self, ", "(").replace("(self)", "()")
+    """Return the signature, without the quotes of annotations (defaults keep theirs) and what a class returns."""
+    told = str(inspect.signature(thing)).replace("(self, ", "(").replace("(self)", "()")
+    told = re.sub(r"(= '[^']*')|'([^']*)'", lambda quoted: quoted.group(1) or quoted.group(2), told)
     told = re.sub(r"<function (?:\S+\.)?(\S+) at 0x[0-9a-f]+>", r"\1", told)
     told = re.sub(r"<class (?:\S+\.)?(\w+)>", r"\1", told)
     return told.removesuffix(" -> None") if inspect.isclass(thing) else told

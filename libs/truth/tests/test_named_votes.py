@@ -66,6 +66,7 @@ def test_names_change_nothing(rows: list[tuple[int, int, int]], chance: Any) -> 
         ({"label": ["no", float("nan")]}, "label of row 1 is nan; expected a name"),
         ({"label": [True, False]}, "label of row 0 is True"),
         ({"item": ["a", 1]}, "item holds both text and whole numbers"),
+        ({"item": "ab"}, "item is 'ab'; expected a column of names"),
         ({"labeler": ["x"]}, "differ in length: item 2, labeler 1, label 2"),
         ({"classes": ["yes"]}, "label of row 0 is 'no'; expected one of"),
     ],
@@ -83,5 +84,9 @@ def test_gold_and_tables_of_another_form_are_refused() -> None:
         answers.gold({"img a": "nope"})
     with pytest.raises(ValueError, match=r"posterior has shape \(1, 2\); expected \(2, 2\)"):
         answers.labels([[0.5, 0.5]])
+    with pytest.raises(ValueError, match="posterior holds nan"):
+        answers.labels(np.full((2, 2), np.nan))
+    with pytest.raises(ValueError, match="no item of gold has a vote: 1, say; expected names such as 'img a'"):
+        answers.gold({1: "yes"})
     with pytest.raises(ValueError, match="no votes and no classes"):
         NamedVotes.of([], [], [])

@@ -28,6 +28,7 @@ from cairn_truth import (
     LiveNumbers,
     LiveTexts,
     MajorityVote,
+    NamedVotes,
     OneCoinDawidSkene,
     Votes,
     Wawa,
@@ -47,6 +48,12 @@ DEFAULTS = [HierarchicalDawidSkene(), BlockDawidSkene()]
 
 def name(method: Any) -> str:
     return type(method).__name__
+
+
+@pytest.mark.parametrize("method", METHODS, ids=name)
+def test_what_are_no_votes_is_told(method: Any) -> None:
+    with pytest.raises(ValueError, match=r"votes is NamedVotes; expected Votes \(of NamedVotes, its .votes\)"):
+        method.fit(NamedVotes.of(["a", "b"], ["x", "x"], ["yes", "no"]))
 
 
 every_method = pytest.mark.parametrize("method", METHODS, ids=name)

@@ -75,6 +75,8 @@ from .routing.thresholds import (
     ThresholdDecision,
     choose_threshold,
     choose_thresholds_per_class,
+    model_errors,
+    spend,
 )
 from .routing.wager import fewest_items
 from .shapes.boxes import Box, LiveBoxes
@@ -267,12 +269,14 @@ __all__ = [
     "krippendorff_alpha",
     "label_errors",
     "margins",
+    "model_errors",
     "pairwise_agreement",
     "raw_agreement",
     "reliability_diagram",
     "score_drift",
     "scott_pi",
     "single_plan",
+    "spend",
     "strata_by_error",
     "suspicion",
 ]

@@ -80,6 +80,8 @@ def checked_names(what: str, column: Sequence[Any] | NDArray[Any], *, unnamed: b
 
     Raises ValueError naming the first row that holds anything else, or what kinds are mixed.
     """
+    if isinstance(column, str | bytes):
+        raise ValueError(f"{what} is {column!r:.100}; expected a column of names")
     values = column.tolist() if isinstance(column, np.ndarray) else list(column)
     found = {_kind_of_name(value) for value in values}
     for kind in found - ({str, int, type(None)} if unnamed else {str, int}):

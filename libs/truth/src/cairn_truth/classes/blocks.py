@@ -118,7 +118,7 @@ class BlockDawidSkene:
         elsewhere. ``population`` ``(labelers,)`` says which population each labeler is of (0 people, 1 models; None: all
         people).
         """
-        known = checked_gold(gold, votes.items, votes.classes)
+        known = checked_gold(gold, votes)
         group = checked_population(population, votes.labelers)
         learner = learner_of(self, votes, group)
         voted = votes.per_item()

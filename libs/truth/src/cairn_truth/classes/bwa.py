@@ -43,7 +43,7 @@ class BWA:
 
     def fit(self, votes: Votes, *, gold: ArrayLike | None = None) -> SkillFit:
         """Fit from majority vote; ``gold`` ``(items,)`` holds known classes, -1 elsewhere."""
-        known = checked_gold(gold, votes.items, votes.classes)
+        known = checked_gold(gold, votes)
         parts = [self._one(votes, known, choice) for choice in range(votes.classes)]
         posterior = clamp(shares(np.stack([z for z, _, _, _ in parts], axis=1)), known)
         skill = np.mean([v for _, v, _, _ in parts], axis=0)

@@ -34,7 +34,8 @@ class MajorityVote:
 
     def fit(self, votes: Votes, *, gold: ArrayLike | None = None) -> ClassFit:
         """Count; ``gold`` ``(items,)`` holds known classes, -1 elsewhere. Cost: one pass over the votes."""
-        posterior = clamp(shares(votes.tally()), checked_gold(gold, votes.items, votes.classes))
+        known = checked_gold(gold, votes)
+        posterior = clamp(shares(votes.tally()), known)
         return ClassFit(
             posterior, reliability_of(votes, posterior), voted_mean(votes, posterior), float("nan"), 1
         )
@@ -57,7 +58,7 @@ class DawidSkene:
 
     def fit(self, votes: Votes, *, gold: ArrayLike | None = None) -> ConfusionFit:
         """Fit from majority vote; ``gold`` ``(items,)`` holds known classes, -1 elsewhere."""
-        known = checked_gold(gold, votes.items, votes.classes)
+        known = checked_gold(gold, votes)
         incidence = votes.incidence()
         by_item = incidence.T
         shape = (votes.labelers, votes.classes, votes.classes)

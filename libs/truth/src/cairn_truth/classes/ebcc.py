@@ -60,7 +60,7 @@ class EBCC:
             raise ValueError(
                 f"restarts is {self.restarts} but rng is None; expected a numpy.random.Generator"
             )
-        known = checked_gold(gold, votes.items, votes.classes)
+        known = checked_gold(gold, votes)
         size = (votes.items, votes.classes, self.subtypes)
         fits = [self._fit(votes, known, _spread(size))]
         if rng is not None:

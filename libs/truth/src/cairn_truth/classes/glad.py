@@ -50,7 +50,7 @@ class GLAD:
 
     def fit(self, votes: Votes, *, gold: ArrayLike | None = None) -> GLADFit:
         """Fit from equal abilities and easiness; ``gold`` ``(items,)`` holds known classes, -1 elsewhere."""
-        known = checked_gold(gold, votes.items, votes.classes)
+        known = checked_gold(gold, votes)
         point = np.full(votes.labelers + votes.items, self.mean)
         cell, done = votes.cell(), 0
         posterior, joint = self._posterior(votes, known, point)

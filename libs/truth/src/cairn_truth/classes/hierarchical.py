@@ -83,7 +83,7 @@ class HierarchicalDawidSkene:
 
         Cost: ``iterations * (votes * classes + labelers * classes^2)``.
         """
-        known = checked_gold(gold, votes.items, votes.classes)
+        known = checked_gold(gold, votes)
         incidence = votes.incidence()
         by_item = incidence.T.tocsr()
         shape = (votes.labelers, votes.classes, votes.classes)  # labeler, answer, truth

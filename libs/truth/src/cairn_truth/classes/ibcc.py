@@ -41,7 +41,7 @@ class IBCC:
 
     def fit(self, votes: Votes, *, gold: ArrayLike | None = None) -> ConfusionFit:
         """Fit from majority vote; ``gold`` ``(items,)`` holds known classes, -1 elsewhere."""
-        known = checked_gold(gold, votes.items, votes.classes)
+        known = checked_gold(gold, votes)
         incidence = votes.incidence()
         by_item = incidence.T
         shape = (votes.labelers, votes.classes, votes.classes)  # labeler, answer, truth

@@ -61,7 +61,7 @@ class MACE:
             raise ValueError(
                 f"restarts is {self.restarts} but rng is None; expected a numpy.random.Generator"
             )
-        known = checked_gold(gold, votes.items, votes.classes)
+        known = checked_gold(gold, votes)
         flat = np.full((votes.labelers, votes.classes), 1.0 / votes.classes)
         fits = [self._fit(votes, known, np.full((votes.labelers, 2), 0.5), flat)]
         if rng is not None:

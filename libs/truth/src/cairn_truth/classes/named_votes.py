@@ -61,7 +61,8 @@ class NamedVotes:
     def gold(self, known: Mapping[Any, Any]) -> Ints:
         """Return the known class of each item ``(items,)``, -1 elsewhere, as ``fit`` takes it.
 
-        ``known`` maps items to classes; items without a vote are passed over. Raises ValueError for another class.
+        ``known`` maps items to classes; items without a vote are passed over. Raises ValueError for another class, and
+        where none of many is an item: text is no number.
         """
         row, number = (
             {name: i for i, name in enumerate(self.items)},
@@ -75,11 +76,18 @@ class NamedVotes:
                 )
             if item in row:
                 gold[row[item]] = number[label]
+        if known and (gold < 0).all():
+            raise ValueError(
+                f"no item of gold has a vote: {next(iter(known))!r:.100}, say; expected names such as "
+                f"{next(iter(self.items), '')!r:.100}"
+            )
         return gold
 
     def labels(self, posterior: ArrayLike) -> dict[Name, NamedLabel]:
         """Return each item's most probable class, by a fit's ``posterior`` ``(items, classes)``; the first of equals."""
         chance = _of_shape("posterior", posterior, (len(self.items), len(self.classes)))
+        if np.isnan(chance).any():
+            raise ValueError("posterior holds nan; expected a fit's")
         best = chance.argmax(axis=1)
         sure = chance[np.arange(best.size), best]
         return {

@@ -36,7 +36,7 @@ class OneCoinDawidSkene:
 
     def fit(self, votes: Votes, *, gold: ArrayLike | None = None) -> SkillFit:
         """Fit from majority vote; ``gold`` ``(items,)`` holds known classes, -1 elsewhere."""
-        known = checked_gold(gold, votes.items, votes.classes)
+        known = checked_gold(gold, votes)
         posterior = clamp(shares(votes.tally()), known)
         cast = np.maximum(votes.per_labeler(), 1)
         wrong_ways = max(votes.classes - 1, 1)

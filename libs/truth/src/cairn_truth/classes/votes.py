@@ -128,11 +128,14 @@ class Votes:
         return ends
 
 
-def checked_gold(gold: ArrayLike | None, items: int, classes: int) -> NDArray[np.int64]:
+def checked_gold(gold: ArrayLike | None, votes: Votes) -> NDArray[np.int64]:
     """Return the known class of each item ``(items,)``, -1 where it is unknown or masked.
 
-    Raises ValueError naming the element that is anything else.
+    Raises ValueError naming the element that is anything else, and where ``votes`` are none.
     """
+    if not isinstance(votes, Votes):
+        raise ValueError(f"votes is {type(votes).__name__}; expected Votes (of NamedVotes, its .votes)")
+    items, classes = votes.items, votes.classes
     if gold is None:
         return np.full(items, -1, dtype=np.int64)
     if isinstance(gold, np.ma.MaskedArray):

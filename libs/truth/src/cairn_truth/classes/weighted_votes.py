@@ -26,7 +26,7 @@ class Wawa:
 
     def fit(self, votes: Votes, *, gold: ArrayLike | None = None) -> SkillFit:
         """Weigh; ``gold`` ``(items,)`` holds known classes, -1 elsewhere: they are agreed with, and kept."""
-        known = checked_gold(gold, votes.items, votes.classes)
+        known = checked_gold(gold, votes)
         skill = _agreement(votes, clamp(shares(votes.tally()), known).argmax(axis=1))
         return _weighed(votes, skill, known, 1)
 
@@ -52,7 +52,7 @@ class ZeroBasedSkill:
 
     def fit(self, votes: Votes, *, gold: ArrayLike | None = None) -> SkillFit:
         """Weigh; ``gold`` ``(items,)`` holds known classes, -1 elsewhere: they are agreed with, and kept."""
-        known = checked_gold(gold, votes.items, votes.classes)
+        known = checked_gold(gold, votes)
         skill = np.full(votes.labelers, 1.0 / votes.classes + 1e-5)
         rate, done = self.rate, 0
         for done in range(1, self.iterations + 1):

@@ -78,7 +78,8 @@ def krippendorff_alpha(
 ) -> Agreement:
     """Return Krippendorff's alpha: one less observed over expected disagreement of pairable answers.
 
-    ``categories``: all values in order, needed where ordered values are not numbers. Cost N log N, for ``ratio`` also the
+    ``level``: "nominal", "ordinal", "interval" or "ratio". ``categories``: all values in order, needed where ordered
+    values are not numbers. Cost N log N, for ``ratio`` also the
     square of the number of distinct values. Raises ValueError where nothing is pairable or all answers are one value.
     """
     _known(level, ("nominal", "ordinal", "interval", "ratio"), "level")
@@ -102,7 +103,10 @@ def fleiss_kappa(
     categories: Sequence[Any] | None = None,
     interval: Interval = _ANALYTIC,
 ) -> Agreement:
-    """Return Fleiss' kappa, generalised to weights and missing answers (Gwet 2014, 3.5)."""
+    """Return Fleiss' kappa, generalised to weights and missing answers (Gwet 2014, 3.5).
+
+    ``weights``: "identity", "linear" or "quadratic", of how far apart two classes are.
+    """
     answers, distance = _weighted(item, labeler, value, weights, categories)
     return _told(
         "Fleiss' kappa",

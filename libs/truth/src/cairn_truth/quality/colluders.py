@@ -109,7 +109,7 @@ def copied_shares(votes: Votes, *, gold: ArrayLike | None = None, false_rate: fl
     ``gold`` ``(items,)`` holds known classes, -1 elsewhere. Of a labeler's several votes on an item the lowest counts.
     Cost: up to three fits, and pairs of votes on one item, times classes plus grid.
     """
-    known = checked_gold(gold, votes.items, votes.classes)
+    known = checked_gold(gold, votes)
     single = one_each(votes)
     close = close_groups(single, LEAST_COMMON)
     group = close
@@ -134,7 +134,7 @@ def find_colluders(votes: Votes, *, gold: ArrayLike | None = None, false_rate: f
     found = copied_shares(votes, gold=gold, false_rate=rate)
     named = discoveries(found.colluding, rate)
     group = _groups(found, rate, votes.labelers)
-    voices = _voices(one_each(votes), found.group, checked_gold(gold, votes.items, votes.classes))
+    voices = _voices(one_each(votes), found.group, checked_gold(gold, votes))
     findings = []
     for one in np.unique(group[found.first[named]]):
         pairs = named[group[found.first[named]] == one]

@@ -87,7 +87,7 @@ def attention(votes: Votes, fit: HierarchicalFit, *, gold: ArrayLike | None = No
 
     ``gold`` ``(items,)`` holds known classes, -1 elsewhere. Raises ValueError where ``fit`` is not of these votes.
     """
-    known = checked_gold(gold, votes.items, votes.classes)
+    known = checked_gold(gold, votes)
     others = without_own(votes, checked_fit(votes, fit), known)
     habit = _habit(votes)
     even = np.full((votes.classes, votes.classes), 1.0 / votes.classes)
