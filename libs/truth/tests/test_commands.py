@@ -143,6 +143,40 @@ def test_labelers_of_every_kind_are_told(kind: str, tmp_path: Path, capsys: Prin
     assert {row.split("|")[1].strip() for row in shown[2:]} == {"x", "y", "z"}
 
 
+# --- several folders
+
+
+@pytest.mark.parametrize("command", ["join", "labelers"])
+def test_of_several_folders_each_row_says_of_which(command: str, tmp_path: Path, capsys: Printed) -> None:
+    places = [
+        str(written(tmp_path / name, crowd(items=4, people=3, seed=n)))
+        for n, name in enumerate(("one", "other"))
+    ]
+    alone = []
+    for place in places:
+        assert main([command, place, "--json"]) == 0
+        alone += [
+            {"dataset": Path(place).name, **json.loads(line)} for line in capsys.readouterr().out.splitlines()
+        ]
+    assert main([command, *places, "--json"]) == 0
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == alone
+    assert main([command, *places]) == 0
+    shown = capsys.readouterr().out
+    if command == "join":
+        assert [(row["dataset"], row["item"]) for row in table_of(shown)] == [
+            (row["dataset"], row["item"]) for row in alone
+        ]  # under one title
+    else:
+        cells = [[cell.strip() for cell in line.split("|")[1:3]] for line in shown.splitlines()]
+        assert cells.count(["dataset", "labeler"]) == 2
+        assert all([row["dataset"], row["labeler"]] in cells for row in alone)
+
+
+def test_one_table_of_known_labels_is_of_one_folder(tmp_path: Path, capsys: Printed) -> None:
+    assert main(["join", "here", "there", "--gold", str(tmp_path / "gold.csv")]) == 2
+    assert "--gold is of one DIR, not of 2; expected gold.csv in each" in capsys.readouterr().err
+
+
 # --- what kind, and why
 
 

@@ -63,16 +63,13 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=told, description=told)
         command.set_defaults(run=run)
-        one = name in {"join", "labelers"}
-        command.add_argument(
-            "folders", nargs=1 if one else "+", metavar="DIR", help="a folder with answers.csv"
-        )
+        command.add_argument("folders", nargs="+", metavar="DIR", help="a folder with answers.csv")
         command.add_argument("--kind", choices=KINDS, help="what the answers are (default: told from them)")
         if name != "replay":
             command.add_argument("--json", action="store_true", help="one JSON object a line")
-        if one:
+        if name in {"join", "labelers"}:
             command.add_argument(
-                "--gold", type=Path, help=f"known labels, item,label (default: DIR/{GOLD}, if any)"
+                "--gold", type=Path, help=f"known labels of one DIR, item,label (default: DIR/{GOLD}, if any)"
             )
         if name == "score":
             command.add_argument("--memory", action="store_true", help="fit again for the memory a fit holds")
@@ -154,46 +151,70 @@ def _joined(chosen: argparse.Namespace, name: str, folder: Path) -> JoinedTable:
 
 
 def _join(chosen: argparse.Namespace) -> int:
+    several = len(chosen.folders) > 1
+    rows = csv.writer(sys.stdout, lineterminator="\n")
+    titles = [*(["dataset"] if several else []), "item", "label", "confidence", "answers"]
+
     def show(name: str, folder: Path) -> None:
         labels = _joined(chosen, name, folder).labels
+        of = {"dataset": name} if several else {}
         if chosen.json:
             for one in labels:
-                print(json.dumps(asdict(one), ensure_ascii=False))
+                print(json.dumps({**of, **asdict(one)}, ensure_ascii=False))
             return
-        rows = csv.writer(sys.stdout, lineterminator="\n")
-        rows.writerow(["item", "label", "confidence", "answers"])
-        rows.writerows([one.item, one.label, f"{one.confidence:.4f}", one.answers] for one in labels)
+        if titles:
+            rows.writerow(titles)
+            titles.clear()
+        rows.writerows(
+            [*of.values(), one.item, one.label, f"{one.confidence:.4f}", one.answers] for one in labels
+        )
 
-    return _each(chosen, show)
+    return _each_with_its_gold(chosen, show)
 
 
 def _labelers(chosen: argparse.Namespace) -> int:
+    several = len(chosen.folders) > 1
+
     def show(name: str, folder: Path) -> None:
         labelers = _joined(chosen, name, folder).labelers
+        of = {"dataset": name} if several else {}
         if chosen.json:
             for one in labelers:
-                told = {"labeler": one.labeler, "answers": one.answers, **_finite(one.measures)}
+                told = {**of, "labeler": one.labeler, "answers": one.answers, **_finite(one.measures)}
                 print(json.dumps({**told, "found": list(one.found)}, ensure_ascii=False))
             return
-        _show_labelers(labelers)
+        _show_labelers(labelers, of)
 
+    return _each_with_its_gold(chosen, show)
+
+
+def _each_with_its_gold(chosen: argparse.Namespace, show: Callable[[str, Path], None]) -> int:
+    """Show each folder, unless one table of known labels is given for several: items of the same name are not the same."""
+    if chosen.gold is not None and len(chosen.folders) > 1:
+        print(f"--gold is of one DIR, not of {len(chosen.folders)}; expected {GOLD} in each", file=sys.stderr)
+        return 2
     return _each(chosen, show)
 
 
-def _show_labelers(labelers: Sequence[Known]) -> None:
-    """Print the labelers, the most answers first; what somebody is found to do comes last, if anybody is."""
+def _show_labelers(labelers: Sequence[Known], of: Mapping[str, str]) -> None:
+    """Print the labelers ``of`` a dataset, if it is one of several, the most answers first; what somebody is found to do
+    comes last, if anybody is.
+    """
     named = [name for name in labelers[0].measures if name not in {"low", "high"}]
     ended = {"low", "high"} <= labelers[0].measures.keys()
     found = any(one.found for one in labelers)
-    columns = [("labeler", max(len("labeler"), *(len(one.labeler) for one in labelers))), ("answers", 7)]
+    columns = [(title, max(len(title), len(name))) for title, name in of.items()]
+    columns += [("labeler", max(len("labeler"), *(len(one.labeler) for one in labelers))), ("answers", 7)]
     columns += [(name, max(9, len(name))) for name in named]
     columns += [("95 % interval", 16)] if ended else []
-    table = Shown(_put, [*columns, *([("found", 5)] if found else [])], words=1)
+    table = Shown(_put, [*columns, *([("found", 5)] if found else [])], words=len(of) + 1)
     for one in sorted(labelers, key=lambda one: (-one.answers, one.labeler)):
         cells = [f"{one.measures[name]:.3f}" for name in named]
         if ended:
             cells.append(f"{one.measures['low']:.3f} to {one.measures['high']:.3f}")
-        table.row(one.labeler, str(one.answers), *cells, *(["; ".join(one.found)] if found else []))
+        table.row(
+            *of.values(), one.labeler, str(one.answers), *cells, *(["; ".join(one.found)] if found else [])
+        )
 
 
 # --- score
