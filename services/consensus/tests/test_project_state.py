@@ -22,6 +22,7 @@ from cairn.label.v1.label_value_pb2 import Answer, Choices
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
 from cairn_consensus.domain.items import Reached, State, Vote, Wanted
 from cairn_consensus.domain.project_state import ProjectState, pack, unpack
+from cairn_truth.values import numbers
 
 SPECIES = QuestionId("species")
 CLASSES = ("robin", "wren", "tit")
@@ -163,7 +164,7 @@ def test_a_number_is_told_with_the_version_of_the_algorithm_that_found_it() -> N
     reached = state.conclude(ItemKey("a"))
     assert isinstance(reached, Reached)
     why = reached.decisions[0].provenance
-    assert (why.algorithm, why.algorithm_version) == ("Congeneric", "3")
+    assert (why.algorithm, why.algorithm_version) == (numbers.ALGORITHM, numbers.VERSION)
 
 
 def choices_state(**bounds: int) -> ProjectState:
