@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from cairn_truth.shapes import staple
-from cairn_truth.shapes.masks import LiveMasks, best_overlap, expected_iou, mean_iou
+from cairn_truth.shapes.masks import JoinedMask, LiveMasks, best_overlap, expected_iou, mean_iou
 from cairn_truth.shapes.raster import Grid, Mask, area, checked_mask, decoded, encoded, filled, outlines
 from libs.truth.tests.live_contract import check_live_state
 
@@ -406,3 +406,63 @@ def test_a_hole_turns_the_other_way() -> None:
     )
     rings = outlines(filled([square, hole], grid).astype(float), 0.5, grid)
     assert sorted(area(ring) for ring in rings) == pytest.approx([-4.0, 100.0], abs=0.1)
+
+
+def uniform(kind: int, side: int = 20) -> Mask:
+    return Mask(side, side, [kind], [side * side])
+
+
+def posterior(masks: list[Mask], *, refit: bool = False) -> JoinedMask:
+    live = LiveMasks(1)
+    for k, mask in enumerate(masks):
+        live.add("i", f"w{k}", mask)
+    if refit:
+        live.refit()
+    return live.posterior("i")
+
+
+@pytest.mark.parametrize("pairs", [1, 2, 3])
+@pytest.mark.parametrize("marked", [20, 200, 360, 400])
+def test_of_strangers_half_of_whom_name_nothing_nothing_is_the_value(pairs: int, marked: int) -> None:
+    """Nothing is expected to overlap the truth by a half, anything marked by less."""
+    some = Mask(20, 20, [1, 0], [marked, 400 - marked]) if marked < 400 else uniform(1)
+    joined = posterior([uniform(0), some] * pairs)
+    assert joined.value == uniform(0)
+    assert joined.confidence <= 0.5
+
+
+def test_of_labelers_known_those_believed_decide_between_nothing_and_something() -> None:
+    answers, truth = crowd(items=12, blurs=(0.5, 1.0))
+    live = LiveMasks(1)
+    for item, votes in answers.items():
+        for who, mask in votes.items():
+            live.add(item, who, mask)
+        live.add(item, "idle", uniform(0, SIDE))
+        live.know(item, encoded(truth[item]))
+    live.refit()
+    marked = next(iter(answers.values()))["w0"]
+    live.add("new", "w0", marked)
+    assert live.update("new", "idle", uniform(0, SIDE)).value == marked
+
+
+@pytest.mark.parametrize("mask", [uniform(0), uniform(1), Mask(20, 20, [1, 0], [399, 1])])
+def test_a_lone_answer_is_no_surer_than_its_labeler_is_right(mask: Mask) -> None:
+    live = LiveMasks(1)
+    joined = live.update("i", "a", mask)
+    assert joined.confidence == pytest.approx(live.reliability("a").accuracy)
+    assert joined.confidence < 0.9
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_more_who_call_one_class_all_over_make_it_surer_and_never_certain(kind: int) -> None:
+    said = [posterior([uniform(kind)] * n).confidence for n in range(1, 6)]
+    assert said == sorted(set(said))
+    assert 0.97 < said[1] < said[-1] < 1.0
+
+
+def test_masks_that_differ_in_size_leave_it_open_which_is_of_the_item() -> None:
+    tie = posterior([uniform(1, 20), uniform(1, 10)])
+    most = posterior([uniform(1, 20), uniform(1, 20), uniform(1, 10)])
+    assert tie.confidence < 0.5 < most.confidence < posterior([uniform(1, 20)] * 2).confidence
+    stray = posterior([uniform(1, 20)] * 5 + [uniform(1, 10)])
+    assert stray.confidence > 0.99

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from cairn_truth.shapes.distances import signed_distances
 from cairn_truth.shapes.polygons import SIDE, LivePolygons, Polygon, bounds, polygon_iou, rings
-from cairn_truth.shapes.raster import Grid, filled
+from cairn_truth.shapes.raster import Grid, filled, meets_itself
 from libs.truth.tests.test_polygons import blob, drawn, flat
 
 
@@ -162,3 +162,19 @@ def test_distances_near_an_outline_are_exact(seed: int, size: float) -> None:
     assert np.quantile(off[exact < 3.0], 0.99) < 1e-9
     assert off.max() < 1.5
     assert np.array_equal(found > 0.0, filled([ring], grid))
+
+
+BOW_TIE = (0.0, 0.0, 100.0, 100.0, 100.0, 0.0, 0.0, 100.0)
+
+
+@pytest.mark.parametrize("off", [0.0, 1.0])
+@pytest.mark.parametrize("count", [2, 3])
+def test_bow_ties_are_joined_to_an_outline_that_does_not_meet_itself(count: int, off: float) -> None:
+    live = LivePolygons()
+    for k in range(count):
+        outline = tuple(v + off * k for v in BOW_TIE)
+        live.add("i", f"w{k}", (Polygon("tie", outline),))
+    (joined,) = live.posterior("i").value
+    assert joined.class_id == "tie"
+    assert not any(meets_itself(ring) for ring in rings(joined))
+    assert polygon_iou(joined, Polygon("tie", BOW_TIE)) > 0.45  # its larger part

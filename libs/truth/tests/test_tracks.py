@@ -240,3 +240,23 @@ def test_two_tracks_of_one_name_are_refused() -> None:
     track = walker("t", path(40.0), [0, 100])
     with pytest.raises(ValueError, match="its id 't' is that of object 0"):
         LiveTracks().add("i", "w", (track, track))
+
+
+@pytest.mark.parametrize("votes", [("car", "car", "car"), ("car", "bus", "bus")])
+def test_boxes_of_a_joined_track_are_of_its_class(votes: tuple[str, ...]) -> None:
+    live = LiveTracks()
+    for k, kind in enumerate(votes):
+        keys = tuple(Keyframe(f, Box(kind, f + k, 0.0, 30.0, 20.0)) for f in (0, 10))
+        live.add("i", f"w{k}", (Track("t", kind, keys),))
+    (track,) = live.posterior("i").value
+    assert track.class_id == votes[-1]
+    assert [key.box.class_id for key in track.keyframes if key.box] == [votes[-1]] * 2
+
+
+def test_boxes_that_name_no_class_still_name_none_when_joined() -> None:
+    live = LiveTracks()
+    for k in range(3):
+        live.add("i", f"w{k}", (Track("t", "car", (Keyframe(0, Box("", float(k), 0.0, 30.0, 20.0)),)),))
+    (track,) = live.posterior("i").value
+    assert track.keyframes[0].box is not None
+    assert track.keyframes[0].box.class_id == ""

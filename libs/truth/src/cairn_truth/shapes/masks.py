@@ -20,7 +20,7 @@ from . import staple
 from .fields import whole
 from .raster import Ints, Mask, checked_mask, merged_runs
 
-VERSION = "2"
+VERSION = "3"
 """Changes whenever the same answers may give another value."""
 
 ALGORITHM = "HierarchicalSTAPLE"
@@ -37,8 +37,10 @@ class JoinedMask:
     """One item's masks joined.
 
     ``confidence``: the expected mean IoU with the truth over the classes of either (over the background where there
-    is none). ``iou`` has each class's own, by class index. ``certainty (runs,)`` beside ``certainty_lengths``
-    is the chance that a pixel's class is right, row-major. ``value`` is None where nobody answered.
+    is none), times the chance that the masks heard are of the item's size; a lone answer's, or where all called one
+    class all over, is no more than the labelers' chance to be right. ``iou`` has each class's own, by class index,
+    before either. ``certainty (runs,)`` beside ``certainty_lengths`` is the chance that a pixel's class is right,
+    row-major. ``value`` is None where nobody answered.
     """
 
     value: Mask | None
@@ -83,7 +85,8 @@ class LiveMasks(LiveAnswers[Mask, JoinedMask, LabelerAccuracy]):
         certainty, lengths = _merged(chance[np.arange(kind.size), kind][cells.cell], cells.length)
         return JoinedMask(
             value=value,
-            confidence=_expected_mean(iou, cells.votes),
+            confidence=min(_expected_mean(iou, cells.votes), self._most(votes, heard, cells))
+            * self._chance_of_size(votes, heard),
             evidence=self._evidence(votes, heard, cells, kind, confusion, shares),
             iou=iou,
             certainty=certainty,
@@ -95,6 +98,37 @@ class LiveMasks(LiveAnswers[Mask, JoinedMask, LabelerAccuracy]):
         kinds = [int(c) for c in np.unique(truth.class_indices)]
         iou = tuple((c, 1.0) for c in kinds if c or len(kinds) == 1)
         return JoinedMask(truth, 1.0, evidence, iou, (1.0,), (truth.width * truth.height,))
+
+    def _most(self, votes: Sequence[tuple[str, Mask]], heard: Sequence[int], cells: staple.Cells) -> float:
+        """Return how sure an item can be that one labeler answered, or that all called one class all over; else 1.
+
+        Such an item has nothing in dispute that would tell how hard it is, so its posterior takes the answer for the
+        truth: it is as likely right as those who gave it are, from even odds.
+        """
+        if len(heard) > 1 and len(cells.votes) > 1:
+            return 1.0
+        odds = sum(self._log_odds(votes[k][0]) for k in heard)
+        return float(1.0 / (1.0 + np.exp(-odds)))
+
+    def _chance_of_size(self, votes: Sequence[tuple[str, Mask]], heard: Sequence[int]) -> float:
+        """Return the chance that the masks heard are those of the item's size: a half where two differ in it."""
+        if len(heard) == len(votes):
+            return 1.0
+        odds: dict[tuple[int, int], float] = {}
+        for who, mask in votes:
+            odds[_size(mask)] = odds.get(_size(mask), 0.0) + max(self._log_odds(who), _EVEN)
+        chosen = odds[_size(votes[heard[0]][1])]
+        against = np.logaddexp.reduce([other - chosen for other in odds.values()])
+        return float(np.exp(-against))
+
+    def _log_odds(self, labeler: str) -> float:
+        """Return the log-odds of a labeler to be right on a pixel."""
+        accuracy = min(max(self._overall(labeler), staple.FLOOR), 1.0 - staple.FLOOR)
+        return float(np.log(accuracy / (1.0 - accuracy)))
+
+    def _overall(self, labeler: str) -> float:
+        right = np.diagonal(self._confusion(labeler).reshape(2, self.classes + 1, -1), axis1=1, axis2=2)
+        return min(float(right.ravel() @ self._crowd().shares), 1.0)
 
     def _evidence(
         self,
@@ -144,10 +178,8 @@ class LiveMasks(LiveAnswers[Mask, JoinedMask, LabelerAccuracy]):
 
     def reliability(self, labeler: str) -> LabelerAccuracy:
         """Return the chance to be right on a pixel of what the crowd marks and as much around it."""
-        right = np.diagonal(self._confusion(labeler).reshape(2, self.classes + 1, -1), axis1=1, axis2=2)
         votes = self._counts.get(labeler, 0)
-        accuracy = float(right.ravel() @ self._crowd().shares)
-        return self._accuracy(labeler, min(accuracy, 1.0), votes + staple.LABELER_STRENGTH)
+        return self._accuracy(labeler, self._overall(labeler), votes + staple.LABELER_STRENGTH)
 
     def confusion(self, labeler: str) -> Floats:
         """Return ``(classes + 1, classes + 1)`` chances of an answer (column) given a pixel's true class (row)."""

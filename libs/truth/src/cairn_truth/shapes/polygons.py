@@ -12,7 +12,7 @@ the outline is put through their means.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -26,7 +26,7 @@ from .objects import LiveObjects
 from .raster import Bools, Grid, area, filled, meets_itself, outlines, overlaps, simplified
 from .robust import weighted_median
 
-VERSION = "3"
+VERSION = "4"
 """Changes whenever the same answers may give another value."""
 
 ALGORITHM = "RobustShapeAveraging"
@@ -58,6 +58,9 @@ _FINEST = 512
 
 _FRAGMENT = 0.5
 """Of two parts that hands do not join the larger is more than half; what is less is a fragment of what they drew."""
+
+_MOST_CHECKED = 512
+"""Points of a labeler's ring up to which it is looked at whether it meets itself, which costs their square."""
 
 _CHUNK = 512
 """Pairs compared at once."""
@@ -114,7 +117,7 @@ class LivePolygons(LiveObjects[Polygon]):
     ) -> tuple[Polygon, Floats]:
         share = precision / precision.sum()
         if all(_same_place(one, objects[0]) for one in objects):
-            return objects[0], share
+            return _untangled(objects[0]) if len(objects) > 1 else objects[0], share
         side = _side(objects)
         finest = min(side, _FINEST)
         grid = Grid.over(_around(objects), finest, margin=int(np.ceil(finest * _MARGIN)))
@@ -138,7 +141,7 @@ class LivePolygons(LiveObjects[Polygon]):
                 joined = _as_like(Polygon("", tuple(corners.ravel().tolist())), joined, objects, share)
         # On a grid too coarse for it no outline is worse than anybody's; on any, it is no fragment.
         least = 1.0 if side > _FINEST else _FRAGMENT
-        return _unless_worse(joined, objects, share, least), share
+        return _untangled(_unless_worse(joined, objects, share, least)), share
 
 
 def _depth_of(distance: Floats) -> float:
@@ -209,6 +212,19 @@ def _unless_worse(joined: Polygon | None, objects: Sequence[Polygon], share: Flo
     if joined is not None and float(_ious([joined] * number.size, objects) @ share) >= least * own.min():
         return joined
     return objects[int(own.argmax())]
+
+
+def _untangled(polygon: Polygon) -> Polygon:
+    """Return a labeler's polygon as it is, or where it meets itself the traced outline of what is inside it."""
+    parts = rings(polygon)
+    if not any(len(ring) <= _MOST_CHECKED and meets_itself(ring) for ring in parts):
+        return polygon
+    side = min(_side([polygon]), _FINEST)
+    grid = Grid.over(_around([polygon]), side, margin=int(np.ceil(side * _MARGIN)))
+    simple = traced(signed_distances([parts], grid)[0], grid)
+    if simple is None:  # too thin for any grid
+        return polygon
+    return replace(simple, class_id=polygon.class_id, attributes=polygon.attributes)
 
 
 def rings(polygon: Polygon) -> list[Floats]:

@@ -39,7 +39,7 @@ A labeler who misses an object misses it whole: an item tells little more of tha
 _ROUNDS = 30
 _SETTLED = 1e-4
 _JOIN_ROUNDS = 10
-_FLOOR = 1e-4
+FLOOR = 1e-4
 """Nobody is ever surer than this: one slip of the brush must not outweigh a crowd."""
 
 
@@ -171,7 +171,7 @@ class _Stack:
         everywhere, within = (self._voted(classes, w) for w in (self.weight, self.weight * disputed))
         size = within.sum(axis=1, keepdims=True)
         within = np.divide(within, size, out=everywhere.copy(), where=size > 0.0)
-        return everywhere, (1.0 - _FLOOR) * within + _FLOOR * everywhere
+        return everywhere, (1.0 - FLOOR) * within + FLOOR * everywhere
 
     def _voted(self, classes: int, weight: Floats) -> Floats:
         each = (weight / np.diff(self.first, append=self.kind.size))[self.cell]
@@ -349,7 +349,7 @@ def _clamped(chance: Floats, truth: Ints) -> Floats:
     if not where.size:
         return chance
     kinds = np.tile(np.arange(chance.shape[1] // 2), 2)
-    kept = np.where(kinds[None, :] == truth[where, None], np.maximum(chance[where], _FLOOR), 0.0)
+    kept = np.where(kinds[None, :] == truth[where, None], np.maximum(chance[where], FLOOR), 0.0)
     clamped = chance.copy()
     clamped[where] = kept / kept.sum(axis=1, keepdims=True)
     return clamped
@@ -358,4 +358,4 @@ def _clamped(chance: Floats, truth: Ints) -> Floats:
 def _leaning(count: Floats, towards: Floats, strength: float) -> Floats:
     """Return rows of chances from counts that lean on others, none of them nought."""
     rows = (count + strength * towards) / (count.sum(axis=-1, keepdims=True) + strength)
-    return np.asarray((1.0 - _FLOOR) * rows + _FLOOR / rows.shape[-1])
+    return np.asarray((1.0 - FLOOR) * rows + FLOOR / rows.shape[-1])

@@ -29,7 +29,7 @@ from .polygons import Polygon
 from .raster import Bools, Ints
 from .rotated_boxes import RotatedBox
 
-VERSION = "2"
+VERSION = "3"
 """Changes whenever the same answers may give another value."""
 
 ALGORITHM = "RobustTubeAveraging"
@@ -148,7 +148,12 @@ class LiveTracks(LiveObjects[Track]):
     def _join(self, votes: Sequence[tuple[str, tuple[Track, ...]]]) -> JoinedObjects[Track]:
         joined = super()._join(votes)
         names = _each_its_own([track.id for track in joined.value])
-        value = tuple(replace(track, id=name) for track, name in zip(joined.value, names, strict=True))
+        value = tuple(
+            _of_its_class(replace(one.object, id=name))
+            if len(one.labelers) > 1
+            else replace(one.object, id=name)
+            for one, name in zip(joined.objects, names, strict=True)
+        )
         objects = tuple(replace(one, object=track) for one, track in zip(joined.objects, value, strict=True))
         return replace(joined, value=value, objects=objects)
 
@@ -181,6 +186,8 @@ class LiveTracks(LiveObjects[Track]):
         if not visible.any():  # all saw it, but never two at once
             return like, share
         places, of_shape = self._joined_shapes(shown, seen, visible, precision)
+        if any(key.place.class_id for one in objects for key in one.keyframes if key.place is not None):
+            places = {f: replace(shape, class_id=like.class_id) for f, shape in places.items()}
         facts = _facts_at(objects, frames, seen, share)
         return replace(like, keyframes=self._keyframes(frames, places, visible, facts, objects)), of_shape
 
@@ -204,8 +211,7 @@ class LiveTracks(LiveObjects[Track]):
         for f, (shape, of_shape) in zip(several, placed, strict=True):
             places[f] = shape
             share[who[f]] += of_shape
-        bare = [_bare(places[f]) for f in at]
-        return dict(zip(at, bare, strict=True)), share / len(at)
+        return {f: _bare(places[f]) for f in at}, share / len(at)
 
     def _keyframes(
         self,
@@ -360,6 +366,19 @@ def _keyframe(frame: int, place: Any, attributes: Attributes, *, outside: bool =
 def _bare(shape: Any) -> Any:
     """Return a shape without class and attributes, which are the track's and the keyframe's."""
     return replace(shape, class_id="", attributes=()) if shape.class_id or shape.attributes else shape
+
+
+def _of_its_class(track: Track) -> Track:
+    """Return a track whose shapes, where they name a class, name the track's, which its labelers voted for."""
+
+    def named(key: Keyframe) -> Keyframe:
+        place = key.place
+        if place is None or place.class_id in ("", track.class_id):
+            return key
+        shape = replace(place, class_id=track.class_id)
+        return _keyframe(key.frame, shape, key.attributes, outside=key.outside)
+
+    return replace(track, keyframes=tuple(map(named, track.keyframes)))
 
 
 def _each_its_own(names: Sequence[str]) -> list[str]:
