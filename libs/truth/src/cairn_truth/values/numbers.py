@@ -8,7 +8,7 @@ slips of answers that corroborate each other; one that is alone is told as it is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 
 import numpy as np
@@ -21,14 +21,20 @@ from .number_crowd import Labelers, Population, Rows
 
 ALGORITHM = "Congeneric"
 
-VERSION = "4"
+VERSION = "5"
 """Changes whenever the same answers may give another estimate; it is written into every label's provenance."""
 
 _LARGEST = 1e100
-"""Larger numbers count as this one: their squares have no place in a double."""
+"""No answer is larger, nor an end of the range: squares of larger numbers have no place in a double."""
 
 _NOISE_STRENGTH = 5.0
 """Answers as which the expected spread counts beside that of an item's own, before the first refit."""
+
+_WINSOR = 4.0
+"""Usual errors from the median beyond which an answer counts as just that far, before the first refit."""
+
+_ALIKE = 0.01
+"""Share of the crowd's spread below which values do not differ: no answer could show that they do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +72,10 @@ class LiveNumbers(LiveAnswers[float, Measured, LabelerError]):
 
     ``low`` and ``high`` are the ends of the range, where there are ends: answers are within, and so are values.
     ``tolerance``: how far from the truth still counts as right; by default half of `value_sd`, of what usually tells one
-    item from another. Before the first refit a value is the plain mean, and answers are taken to
-    miss by an eighth of the range (of 1, where it is not known), unless those on the item show another spread.
+    item from another. Before the first refit, and while there is but one item, a value is the mean (of which what is
+    far from the median has no larger part than others), and answers are taken to miss by an eighth of the range (of 1,
+    where it is not known), unless those on the item show another spread. Items that all have the same value show no
+    unit to measure in either: errors and the tolerance are then as before the first refit.
     """
 
     def __init__(
@@ -89,7 +97,12 @@ class LiveNumbers(LiveAnswers[float, Measured, LabelerError]):
     @property
     def value_sd(self) -> float:
         """How much true values usually differ from item to item, in the question's unit; a few far out are no matter."""
-        return self._scale / 4.0 if self._crowd is None else self._crowd.usual
+        return self._scale / 4.0 if self._crowd is None or self._alike else self._crowd.usual
+
+    @property
+    def _alike(self) -> bool:
+        """Return whether the values of all items are one, as far as answers tell."""
+        return self._crowd is not None and self._crowd.usual < _ALIKE * self._crowd.noise
 
     @property
     def tolerance(self) -> float:
@@ -97,17 +110,23 @@ class LiveNumbers(LiveAnswers[float, Measured, LabelerError]):
         return self.value_sd / 2.0 if self._tolerance is None else self._tolerance
 
     def reliability(self, labeler: str) -> LabelerError:
-        """Return how a labeler errs; as the crowd does where never fitted."""
+        """Return how a labeler errs, as the crowd does where never fitted.
+
+        The bias is against the truth where truths are known, and else against the crowd's mean.
+        """
         votes = self._counts.get(labeler, 0)
         if self._crowd is None:
             return LabelerError(labeler, votes, 0.0, self._scale / 8.0, 1.0)
         own = self._own.take(self._rows_of([labeler]))
-        return LabelerError(labeler, votes, float(own.bias[0]), float(own.spread[0]), float(own.slope[0]))
+        level = float(self._crowd.truth.bias[0]) if self._crowd.gold else 0.0
+        return LabelerError(
+            labeler, votes, float(own.bias[0]) - level, float(own.spread[0]), float(own.slope[0])
+        )
 
     def _checked(self, answer: float) -> float:
-        if not _is_number(answer) or not np.isfinite(value := float(answer)):
-            raise ValueError(f"value is {answer!r}; expected a finite number")
-        value = min(max(value, -_LARGEST), _LARGEST)
+        value = _as_double(answer)
+        if not abs(value) <= _LARGEST:
+            raise ValueError(f"value is {answer!r}; expected a finite number, at most {_LARGEST:g} in size")
         if not self._low <= value <= self._high:
             raise ValueError(f"value is {answer}; expected a number in {self._low:g}..{self._high:g}")
         return value
@@ -122,6 +141,8 @@ class LiveNumbers(LiveAnswers[float, Measured, LabelerError]):
         else:
             own = self._own.take(self._rows_of([who for who, _ in votes]))
             told = estimate(np.zeros(len(votes), dtype=np.int64), answers, own, 1, self._crowd)
+            if self._alike:
+                told = _at_least(told, self._cold(answers))
         value, truth_sd = self._inside(float(told.value[0])), float(told.truth_variance[0]) ** 0.5
         return Measured(
             value,
@@ -133,20 +154,24 @@ class LiveNumbers(LiveAnswers[float, Measured, LabelerError]):
         )
 
     def _cold(self, answers: Floats) -> Estimates:
-        """Return the plain mean, before anything is known of anybody."""
+        """Return the winsorised mean (Tukey 1962), before anything is known of anybody."""
         expected = _NOISE_STRENGTH * (self._scale / 8.0) ** 2
-        mean = float(np.sum(answers / answers.size))
-        seen = float(np.sum((answers - mean) ** 2))
+        away = answers - np.median(answers)
+        most = _WINSOR * max(1.4826 * float(np.median(np.abs(away))), self._scale / 8.0)
+        part = most / np.maximum(np.abs(away), most)
+        near = np.where(part < 1.0, np.median(answers) + part * away, answers)
+        mean = float(np.sum(near / answers.size))
+        seen = float(np.sum((near - mean) ** 2))
         noise = (expected + seen) / (_NOISE_STRENGTH + answers.size - 1)
         variance = np.array([noise / answers.size])
-        return Estimates(np.array([mean]), variance, variance, np.full(answers.size, 1.0 / answers.size))
+        return Estimates(np.array([mean]), variance, variance, part / answers.size)
 
     def _known(self, truth: float, votes: Sequence[tuple[str, float]]) -> Measured:
         return Measured(truth, 0.0, len(votes), 1.0, 0.0, self._evidence(votes, truth, np.zeros(len(votes))))
 
     def _learn(self, answered: Sequence[Answered[float]], labelers: tuple[str, ...]) -> Mapping[str, Floats]:
-        if not labelers:
-            return {}
+        if not labelers or (len(answered) == 1 and answered[0].truth is None):
+            return {}  # one item cannot tell labelers' levels from its own
         place = {who: row for row, who in enumerate(labelers)}
         item = np.repeat(np.arange(len(answered)), [len(one.votes) for one in answered])
         labeler = np.array([place[who] for one in answered for who, _ in one.votes], dtype=np.int64)
@@ -182,9 +207,26 @@ class LiveNumbers(LiveAnswers[float, Measured, LabelerError]):
         return tuple(sorted(parts, key=lambda part: (-part.weight, part.labeler)))
 
 
+def _at_least(told: Estimates, least: Estimates) -> Estimates:
+    """Return the same estimates, no surer than others."""
+    return replace(
+        told,
+        variance=np.maximum(told.variance, least.variance),
+        truth_variance=np.maximum(told.truth_variance, least.truth_variance),
+    )
+
+
 def _is_number(said: object) -> bool:
     """Return whether it is a real number; text is none, even of digits, nor is a yes or no."""
     return isinstance(said, Real) and not isinstance(said, bool)
+
+
+def _as_double(said: float) -> float:
+    """Return it as a double: nan where it is no number, infinite where a double cannot hold it."""
+    try:
+        return float(said) if _is_number(said) else np.nan
+    except OverflowError:
+        return np.inf
 
 
 def _end(name: str, end: float) -> float:
