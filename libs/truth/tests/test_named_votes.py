@@ -86,7 +86,9 @@ def test_gold_and_tables_of_another_form_are_refused() -> None:
         answers.labels([[0.5, 0.5]])
     with pytest.raises(ValueError, match="posterior holds nan"):
         answers.labels(np.full((2, 2), np.nan))
-    with pytest.raises(ValueError, match="no item of gold has a vote: 1, say; expected names such as 'img a'"):
+    with pytest.raises(
+        ValueError, match="no item of gold has a vote: 1, say; expected names such as 'img a'"
+    ):
         answers.gold({1: "yes"})
     with pytest.raises(ValueError, match="no votes and no classes"):
         NamedVotes.of([], [], [])

@@ -52,7 +52,9 @@ def name(method: Any) -> str:
 
 @pytest.mark.parametrize("method", METHODS, ids=name)
 def test_what_are_no_votes_is_told(method: Any) -> None:
-    with pytest.raises(ValueError, match=r"votes is NamedVotes; expected Votes \(of NamedVotes, its .votes\)"):
+    with pytest.raises(
+        ValueError, match=r"votes is NamedVotes; expected Votes \(of NamedVotes, its .votes\)"
+    ):
         method.fit(NamedVotes.of(["a", "b"], ["x", "x"], ["yes", "no"]))
 
 
