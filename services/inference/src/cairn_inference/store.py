@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from cairn_inference.domain.calibration import Evaluation
 from cairn_inference.domain.features import Content
 from cairn_inference.domain.routing import Route, Stop
 from cairn_inference.records import (
@@ -32,8 +31,8 @@ from cairn_inference.records import (
     Unscored,
     ValidationScore,
     Version,
-    VersionState,
 )
+from cairn_inference.rows import project_of, run_of, threshold_of, version_of
 from cairn_kit.database import Database, Queries, Transaction
 
 SQL = Queries.load("cairn_inference", "sql/queries.sql")
@@ -76,12 +75,12 @@ class InferenceStore:
         rows = await tx.fetch(
             SQL.projects, [tenant for tenant, _ in wanted], [project for _, project in wanted]
         )
-        return {(row["tenant"], row["project"]): _project(row) for row in rows}
+        return {(row["tenant"], row["project"]): project_of(row) for row in rows}
 
     async def project_for_update(self, tx: Transaction, tenant: str, project: str) -> Project | None:
         """A project, locked until the transaction ends."""
         row = await tx.fetchrow(SQL.project_for_update, tenant, project)
-        return None if row is None else _project(row)
+        return None if row is None else project_of(row)
 
     async def withdraw_threshold(self, tx: Transaction, tenant: str, project: str) -> None:
         """No threshold is in force until a round passes."""
@@ -104,7 +103,7 @@ class InferenceStore:
 
     async def projects_with_work(self, reader: Reader) -> list[Project]:
         """Every project with a serving version."""
-        return [_project(row) for row in await reader.fetch(SQL.projects_with_work)]
+        return [project_of(row) for row in await reader.fetch(SQL.projects_with_work)]
 
     # --- items
 
@@ -351,14 +350,14 @@ class InferenceStore:
             SQL.end_round, project.tenant, project.id, number if in_force else None, found.validation_items
         )
         await self.let_through(tx, project)
-        return _threshold(row)
+        return threshold_of(row)
 
     async def threshold(self, reader: Reader, project: Project) -> Threshold | None:
         """The threshold in force."""
         if project.threshold is None:
             return None
         row = await reader.fetchrow(SQL.threshold, project.tenant, project.id, project.threshold)
-        return None if row is None else _threshold(row)
+        return None if row is None else threshold_of(row)
 
     async def begin_routing_round(self, tx: Transaction, project: Project) -> None:
         """Every open item is to be routed again, by the scores of this round."""
@@ -450,34 +449,34 @@ class InferenceStore:
         if row is None:
             return None
         await tx.execute(SQL.note_run, project.tenant, project.id, labels)
-        return _run(row)
+        return run_of(row)
 
     async def next_run(self, tx: Transaction) -> Run | None:
         """The oldest run that has not ended, now RUNNING. Only for the holder of the trainer's lock."""
         row = await tx.fetchrow(SQL.next_run)
-        return None if row is None else _run(row)
+        return None if row is None else run_of(row)
 
     async def run(self, reader: Reader, tenant: str, project: str, run: str) -> Run | None:
         """A training run."""
         row = await reader.fetchrow(SQL.run, tenant, project, run)
-        return None if row is None else _run(row)
+        return None if row is None else run_of(row)
 
     async def run_for_update(self, tx: Transaction, tenant: str, project: str, run: str) -> Run | None:
         """A training run, locked."""
         row = await tx.fetchrow(SQL.run_for_update, tenant, project, run)
-        return None if row is None else _run(row)
+        return None if row is None else run_of(row)
 
     async def active_run(self, tx: Transaction, tenant: str, project: str) -> Run | None:
         """A project's run that has not ended, locked."""
         row = await tx.fetchrow(SQL.active_run, tenant, project)
-        return None if row is None else _run(row)
+        return None if row is None else run_of(row)
 
     async def runs(
         self, reader: Reader, tenant: str, project: str, before: str | None, limit: int
     ) -> list[Run]:
         """A project's runs, newest first; ids are ordered by time."""
         rows = await reader.fetch(SQL.runs, tenant, project, before or "\uffff", limit)
-        return [_run(row) for row in rows]
+        return [run_of(row) for row in rows]
 
     async def end_run(
         self,
@@ -499,7 +498,7 @@ class InferenceStore:
             version.number if version else None,
             *error,
         )
-        return _run(row)
+        return run_of(row)
 
     async def training_rows(self, reader: Reader, project: Project, spec: str, limit: int) -> TrainingRows:
         """Finished labels by people with features, never of the validation sample; a fixed choice when too many."""
@@ -536,7 +535,7 @@ class InferenceStore:
             judged.temperature if judged else None,
             made.training_run,
         )
-        return _version(row)
+        return version_of(row)
 
     async def insert_out_of_fold(
         self, tx: Transaction, version: Version, keys: Sequence[str], probabilities: Sequence[bytes]
@@ -564,7 +563,7 @@ class InferenceStore:
     ) -> Version | None:
         """A model version."""
         row = await reader.fetchrow(SQL.version, tenant, project, model, number)
-        return None if row is None else _version(row)
+        return None if row is None else version_of(row)
 
     async def serving(self, reader: Reader, project: Project) -> Version | None:
         """The version that serves."""
@@ -586,7 +585,7 @@ class InferenceStore:
         """Versions of a model, or of all (`-`), newest first."""
         moment, last_model, number = before or (_FAR, "", 0)
         rows = await reader.fetch(SQL.versions, tenant, project, model, moment, last_model, number, limit)
-        return [_version(row) for row in rows]
+        return [version_of(row) for row in rows]
 
     async def promote(self, tx: Transaction, version: Version) -> Version:
         """Make a version the one that serves, withdraw the threshold, and begin a scoring round."""
@@ -597,7 +596,7 @@ class InferenceStore:
         await tx.execute(
             SQL.begin_scoring_round, version.tenant, version.project, version.made.model, version.number
         )
-        return _version(row)
+        return version_of(row)
 
 
 def _ref(row: Any) -> ItemRef:
@@ -606,89 +605,3 @@ def _ref(row: Any) -> ItemRef:
 
 def _columns(refs: Sequence[ItemRef]) -> tuple[list[str], list[str], list[str]]:
     return [ref.tenant for ref in refs], [ref.project for ref in refs], [ref.key for ref in refs]
-
-
-def _project(row: Any) -> Project:
-    policy = Policy(
-        question=row["question"],
-        unroutable=row["unroutable"],
-        class_ids=tuple(row["class_ids"]),
-        alpha=row["alpha"],
-        delta=row["delta"],
-        validation_share=row["validation_share"],
-        min_answers=row["min_answers"],
-        max_answers=row["max_answers"],
-        automatic=row["automatic"],
-    )
-    same = (
-        "revision", "routed_question", "serving_model", "serving_version", "score_round", "route_round",
-        "routed_scores", "threshold", "threshold_score", "threshold_at", "threshold_coverage", "thresholds",
-        "validation_round", "validation_items", "validation_scores", "stop_reason", "stop_revision", "drift_items",
-        "labels_trained",
-    )  # fmt: skip
-    return Project(
-        tenant=row["tenant"],
-        id=row["project"],
-        policy=policy,
-        stop=Stop(row["stop"]),
-        **{name: row[name] for name in same},
-    )
-
-
-def _version(row: Any) -> Version:
-    evaluation = None
-    if row["accuracy"] is not None:
-        evaluation = Evaluation(
-            row["accuracy"],
-            row["log_loss"],
-            row["calibration_error"],
-            row["evaluated_labels"],
-            row["temperature"],
-        )
-    made = NewVersion(
-        model=row["model"],
-        sha256=row["sha256"],
-        features=row["features"],
-        class_ids=tuple(row["class_ids"]),
-        training_labels=row["training_labels"],
-        evaluation=evaluation,
-        training_run=row["training_run"],
-    )
-    return Version(
-        row["tenant"], row["project"], row["version"], VersionState(row["state"]), made, row["created_at"]
-    )
-
-
-def _run(row: Any) -> Run:
-    return Run(
-        row["tenant"],
-        row["project"],
-        row["run"],
-        RunState(row["state"]),
-        row["attempts"],
-        row["labels"],
-        row["model"],
-        row["version"],
-        row["error_code"],
-        row["error_reason"],
-        row["error_message"],
-        row["created_at"],
-        row["ended_at"],
-    )
-
-
-def _threshold(row: Any) -> Threshold:
-    found = NewThreshold(
-        score=row["score"],
-        alpha=row["alpha"],
-        delta=row["delta"],
-        round=row["round"],
-        round_delta=row["round_delta"],
-        validation_items=row["validation_items"],
-        validation_errors=row["validation_errors"],
-        error_upper_bound=row["error_upper_bound"],
-        coverage=row["coverage"],
-        model=row["model"],
-        model_version=row["version"],
-    )
-    return Threshold(row["threshold"], found, row["created_at"])
