@@ -185,28 +185,28 @@ class BlockDawidSkene:
         crowd = _over_kinds(logits)
         stranger = known.stranger(PEOPLE)
         doubt = self.shared_mistakes * (1.0 - float(known.right[stranger]))
-        believed = (1.0 - doubt) * crowd + doubt / known.classes
         half = HALF_A_VOTE * float(known.weight[stranger])
-        share = (heard.tally + half / known.classes) / (total[:, None] + half)
-        said = self._pool(believed, share, heard.tally > 0.0)
-        if not heard.squares.all():
+        opinions = np.empty((2, *crowd.shape))
+        np.add((1.0 - doubt) * crowd, doubt / known.classes, out=opinions[0])
+        np.divide(heard.tally + half / known.classes, (total + half)[:, None], out=opinions[1])
+        said = self._pool(opinions, heard.tally > 0.0)
+        if not np.logical_and.reduce(heard.squares):
             said = np.where(heard.squares[:, None] > 0.0, said, np.log(crowd))
         if heard.by_models is not None:
             said = said + np.log(_over_kinds(logits + heard.by_models)) - np.log(crowd)
         return _over_kinds(said[:, None])
 
-    def _pool(self, believed: Floats, share: Floats, voted: NDArray[np.bool_]) -> Floats:
-        """Return the logs of the pool of posterior and share, not normalised.
+    def _pool(self, opinions: Floats, voted: NDArray[np.bool_]) -> Floats:
+        """Return the logs of the pool of two opinions ``(2, items, classes)``, posterior and share, not normalised.
 
         The classes that nobody chose are one in the pool, and share its part as the model has it: else, where there are
         hundreds of them, their sum would outweigh what was said.
         """
-        unsaid = ~voted
-        all_believed = np.where(voted, believed, np.add.reduce(believed * unsaid, 1)[:, None])
-        all_share = np.where(voted, share, np.add.reduce(share * unsaid, 1)[:, None])
+        unsaid = np.add.reduce(opinions * ~voted, 2)[:, :, None]
+        believed, share = np.log(np.where(voted, opinions, unsaid))
         # believed^a share^b of the one class, times the part of it.
-        pooled = (self.model_weight - 1.0) * np.log(all_believed) + self.majority_weight * np.log(all_share)
-        return np.asarray(pooled + np.log(believed))
+        pooled = (self.model_weight - 1.0) * believed + self.majority_weight * share
+        return np.asarray(pooled + np.log(opinions[0]))
 
     def design_effect(self, total: Floats, squares: Floats) -> Floats:
         """Return what the evidence of people's votes on an item is divided by ``(items,)``; 1 for one vote or none.

@@ -299,47 +299,51 @@ class LiveClasses:
             return row
         return self.reliabilities.stranger(MODELS if self._is_model(labeler) else PEOPLE)
 
-    def _columns(self, items: Sequence[_Item]) -> tuple[Ints, Ints, Ints]:
-        """Return row and class of each vote, item by item, and whether a person cast it (1) or a model (0)."""
+    def _said(self, items: Sequence[_Item]) -> tuple[Ints, Floats, Floats | None, Floats]:
+        """Return each vote's class, what it says as a person's and as a model's, and its weight, item by item.
+
+        What is said (votes, kinds, classes) is nothing where the other cast the vote, and None if no model cast any;
+        a model's vote weighs nothing.
+        """
         for item in items:
             if item.fit != self._fits:
                 item.rows, item.fit = [self._row(who) for who, _ in item.votes], self._fits
         rows = np.array([row for item in items for row in item.rows])
         choices = np.array([choice for item in items for _, choice in item.votes])
-        people = np.ones(rows.size, dtype=np.int64)
-        if self._models:
-            people[[who in self._models for item in items for who, _ in item.votes]] = 0
-        return rows, choices, people
+        said = self.reliabilities.errors.log_likelihood(rows, choices)
+        weight = self.reliabilities.weight[rows]
+        if not self._models:
+            return choices, said, None, weight
+        people = np.array([who not in self._models for item in items for who, _ in item.votes])
+        if people.all():
+            return choices, said, None, weight
+        by_people = said * people[:, None, None]
+        return choices, by_people, said - by_people, weight * people
 
     def _heard(self, items: Sequence[_Item]) -> Heard:
         """Return what the votes on each item say together. No item is without votes."""
-        rows, choices, people = self._columns(items)
-        said = self.reliabilities.errors.log_likelihood(rows, choices)
-        weight = self.reliabilities.weight[rows] * people
-        starts = list(accumulate([len(item.votes) for item in items[:-1]], initial=0))
-        cell = [place * self.classes + choice for place, item in enumerate(items) for _, choice in item.votes]
-        counted = np.bincount(cell, weight, len(items) * self.classes)
-        tally = counted.reshape(-1, self.classes).astype(np.float64, copy=False)
-        squares = np.add.reduceat(weight * weight, starts)
-        if people.all():
-            return Heard(np.add.reduceat(said, starts), None, tally, squares)
-        by_people = said * people[:, None, None]
-        by_models = np.add.reduceat(said - by_people, starts)
-        return Heard(np.add.reduceat(by_people, starts), by_models, tally, squares)
+        choices, by_people, by_models, weight = self._said(items)
+        counts = [len(item.votes) for item in items]
+        cell = choices + np.repeat(np.arange(len(items)) * self.classes, counts)
+        counted = np.bincount(cell, weight, len(items) * self.classes).astype(np.float64, copy=False)
+        starts = list(accumulate(counts[:-1], initial=0))
+        return Heard(
+            np.add.reduceat(by_people, starts),
+            None if by_models is None else np.add.reduceat(by_models, starts),
+            counted.reshape(-1, self.classes),
+            np.add.reduceat(weight * weight, starts),
+        )
 
     def _heard_without_each(self, item: _Item) -> Heard:
         """Return what the others on an item say together, for each vote."""
         whole = self._heard([item])
-        rows, choices, people = self._columns([item])
-        said = self.reliabilities.errors.log_likelihood(rows, choices)
-        by_people = said * people[:, None, None]
-        own = np.zeros((rows.size, self.classes))
-        weight = self.reliabilities.weight[rows] * people
-        own[np.arange(rows.size), choices] = weight
+        choices, by_people, by_models, weight = self._said([item])
+        own = np.zeros((choices.size, self.classes))
+        own[np.arange(choices.size), choices] = weight
         # Nothing but rounding is left where a class had this vote alone.
         tally = np.where(own > 0.0, (whole.tally - own).round(12), whole.tally)
-        by_models = None if whole.by_models is None else whole.by_models - (said - by_people)
-        return Heard(whole.by_people - by_people, by_models, tally, whole.squares - weight * weight)
+        others = None if by_models is None or whole.by_models is None else whole.by_models - by_models
+        return Heard(whole.by_people - by_people, others, tally, whole.squares - weight * weight)
 
     def _says(self, heard: Heard) -> Floats:
         return self.model.posterior(self.reliabilities, heard)
