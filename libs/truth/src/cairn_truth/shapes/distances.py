@@ -44,7 +44,7 @@ def _signed(rings: Sequence[Floats], inside: Bools, grid: Grid) -> Floats:
 
 def _squared(start: Floats, along: Floats, edge: Ints, point: Ints) -> Floats:
     """Return the squared distance ``(n,)`` of each point ``(2, n)``, row and column, from the edge beside it."""
-    (x, y), (ax, ay) = start[edge].T, along[edge].T
+    (x, y), (ax, ay) = (np.take(np.ascontiguousarray(ends.T), edge, axis=1) for ends in (start, along))
     dx, dy = point[1] - x, point[0] - y
     length = np.maximum(np.square(along).sum(axis=1), np.finfo(float).tiny)[edge]
     share = np.clip((dx * ax + dy * ay) / length, 0.0, 1.0)
