@@ -30,8 +30,11 @@ from cairn_kit.testing.fixtures import *  # noqa: F403
 from cairn_kit.testing.servers import fresh_database
 from cairn_task_dispatch.domain.leases import Claim
 from cairn_task_dispatch.domain.names import parse_item
+from cairn_task_dispatch.handlers.claiming import Claiming
 from cairn_task_dispatch.handlers.expiry import Expiry
+from cairn_task_dispatch.handlers.handing_out import HandingOut
 from cairn_task_dispatch.handlers.hearing import Hearings
+from cairn_task_dispatch.handlers.lease_terms import LeaseTerms
 from cairn_task_dispatch.handlers.leasing import Leasing
 from cairn_task_dispatch.handlers.projects import Projects
 from cairn_task_dispatch.handlers.tasks import Tasks, TaskWish
@@ -158,7 +161,10 @@ class Desk:
         self.signed: list[LeaseClaims] = []
         self.hearings = Hearings(self.store)
         projects = Projects(database, self.store, self.answered)
-        self.leasing = Leasing(database, self.store, self._sign, projects, grace=GRACE)
+        terms = LeaseTerms(self._sign, GRACE)
+        self.handing_out = HandingOut(database, self.store, projects, terms)
+        self.claiming = Claiming(database, self.store, projects, terms)
+        self.leasing = Leasing(database, self.store, terms)
         self.tasks = Tasks(database, self.store, projects)
         self.expiry = Expiry(database, self.store, self.answered, batch=100, retry=5.0)
         self._handlers = {s.type: s.handler for s in subscriptions(self.hearings)}
@@ -205,7 +211,7 @@ class Desk:
         self, labeler: str, count: int = 1, *, reviews: bool = False, **more: Any
     ) -> list[pb.Lease]:
         request = pb.LeaseTasksRequest(parent=self.words.name, max_tasks=count, reviews=reviews, **more)
-        response = await self.leasing.lease_tasks(self.tenant, f"labelers/{labeler}", request)
+        response = await self.handing_out.lease_tasks(self.tenant, f"labelers/{labeler}", request)
         return list(response.leases)
 
     async def claim(
@@ -218,7 +224,7 @@ class Desk:
             lease_duration=None if seconds is None else Duration(seconds=seconds),
         )  # fmt: skip
         domain = {i: Claim(parse_item(c.item)[1], c.labeler, c.review) for i, c in enumerate(request.claims)}
-        response = await self.leasing.claim_items(self.tenant, request, domain, {})
+        response = await self.claiming.claim_items(self.tenant, request, domain, {})
         return list(response.results)
 
     async def release(self, lease: pb.Lease) -> pb.Lease:

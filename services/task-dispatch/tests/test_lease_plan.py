@@ -10,7 +10,7 @@ import pytest
 
 from cairn_task_dispatch.domain.gold import draw_gold
 from cairn_task_dispatch.domain.names import new_lease_id
-from cairn_task_dispatch.handlers.leasing import ScanMemory
+from cairn_task_dispatch.handlers.handing_out import ScanMemory
 from cairn_task_dispatch.store import SQL, ScanStart
 
 ITEMS = 6_000

@@ -9,8 +9,11 @@ from cairn.dispatch.v1 import task_dispatch_pb2_grpc as api
 from cairn_kit.lifecycle import Chassis, Service
 from cairn_kit.rpc.server import StartError
 from cairn_task_dispatch.config import DispatchSettings
+from cairn_task_dispatch.handlers.claiming import Claiming
 from cairn_task_dispatch.handlers.expiry import Expiry
+from cairn_task_dispatch.handlers.handing_out import HandingOut
 from cairn_task_dispatch.handlers.hearing import Hearings
+from cairn_task_dispatch.handlers.lease_terms import LeaseTerms
 from cairn_task_dispatch.handlers.leasing import Leasing
 from cairn_task_dispatch.handlers.projects import Projects
 from cairn_task_dispatch.handlers.tasks import Tasks
@@ -28,10 +31,13 @@ async def wire(chassis: Chassis[DispatchSettings]) -> None:
     annotations = chassis.peers.stub(AnnotationStoreServiceStub, "annotation-store")
 
     projects = Projects(database, store, annotations)
-    leasing = Leasing(database, store, chassis.signer.sign_lease, projects, grace=settings.expiry_grace)
+    terms = LeaseTerms(chassis.signer.sign_lease, settings.expiry_grace)
+    handing_out = HandingOut(database, store, projects, terms)
+    claiming = Claiming(database, store, projects, terms)
+    leasing = Leasing(database, store, terms)
     tasks = Tasks(database, store, projects)
     chassis.serve(
-        DispatchRpc(leasing, tasks),
+        DispatchRpc(handing_out, claiming, leasing, tasks),
         api.add_TaskDispatchServiceServicer_to_server,
         elements={"ClaimItems": "claims", "CreateTasks": "wishes"},
     )

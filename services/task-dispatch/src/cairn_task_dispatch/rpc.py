@@ -14,6 +14,8 @@ from cairn_kit.rpc import bad_elements
 from cairn_task_dispatch.domain.leases import Claim
 from cairn_task_dispatch.domain.names import ItemKey, parse_item, parse_project
 from cairn_task_dispatch.domain.states import TaskKind
+from cairn_task_dispatch.handlers.claiming import Claiming
+from cairn_task_dispatch.handlers.handing_out import HandingOut
 from cairn_task_dispatch.handlers.leasing import Leasing, MayTouch
 from cairn_task_dispatch.handlers.tasks import Tasks, TaskWish
 
@@ -25,7 +27,9 @@ _KINDS = {pb.TASK_KIND_LABEL: TaskKind.LABEL, pb.TASK_KIND_REVIEW: TaskKind.REVI
 class DispatchRpc(api.TaskDispatchServiceServicer):
     """The servicer. Errors are raised; the chassis turns them into statuses."""
 
-    def __init__(self, leasing: Leasing, tasks: Tasks) -> None:
+    def __init__(self, handing_out: HandingOut, claiming: Claiming, leasing: Leasing, tasks: Tasks) -> None:
+        self._handing_out = handing_out
+        self._claiming = claiming
         self._leasing = leasing
         self._tasks = tasks
 
@@ -37,7 +41,7 @@ class DispatchRpc(api.TaskDispatchServiceServicer):
         labeler = who.labeler(request.labeler)
         if request.reviews:
             who.require(Permission.REVIEW)
-        return await self._leasing.lease_tasks(who.tenant, labeler, request)
+        return await self._handing_out.lease_tasks(who.tenant, labeler, request)
 
     async def ClaimItems(self, request: pb.ClaimItemsRequest, context: Context) -> pb.ClaimItemsResponse:
         """Lease given items to given labelers; the caller may act for each of them."""
@@ -50,7 +54,7 @@ class DispatchRpc(api.TaskDispatchServiceServicer):
                     claims[index] = _claim(who, project, element, f"claims[{index}]")
                 except CairnError as error:
                     refused[index] = error
-        return await self._leasing.claim_items(who.tenant, request, claims, refused)
+        return await self._claiming.claim_items(who.tenant, request, claims, refused)
 
     async def ExtendLease(self, request: pb.ExtendLeaseRequest, context: Context) -> pb.Lease:
         """Give a live lease more time."""

@@ -14,6 +14,7 @@ import asyncpg
 
 from cairn_kit.database import Queries
 from cairn_task_dispatch.domain.gold import GoldDraw
+from cairn_task_dispatch.domain.handing_out import OpenSlot
 from cairn_task_dispatch.domain.leases import Claim, ClaimedTask, Grant, Lease
 from cairn_task_dispatch.domain.names import LeaseId, TaskId, new_lease_id, new_task_id
 from cairn_task_dispatch.domain.states import Decision, LeaseState, Route, TaskKind, TaskState
@@ -44,6 +45,14 @@ class ProjectRef(NamedTuple):
 
     tenant: str
     project: str
+
+
+class Asker(NamedTuple):
+    """A labeler who asks for work in a project."""
+
+    tenant: str
+    project: str
+    labeler: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,18 +283,23 @@ class DispatchStore:
 
     # --- granting leases
 
-    async def lock_labelers(self, tx: Reader, tenant: str, project: str, labelers: Iterable[str]) -> None:
-        """Let one request at a time lease for each of these labelers in a project."""
-        await tx.fetch(SQL.lock_labelers, tenant, project, sorted(set(labelers)))
+    async def lock_labelers(self, tx: Reader, askers: Iterable[Asker]) -> None:
+        """Let one transaction at a time lease for each of these labelers in their projects."""
+        await tx.fetch(SQL.lock_labelers, *_columns(set(askers), 3))
 
-    async def lock_lease_terms(
-        self, tx: Reader, tenant: str, project: str, labeler: str
-    ) -> tuple[ProjectPolicy, LabelerRow] | None:
-        """The same for one labeler, with the project's policy and what the labeler can do; None: no such project."""
-        row = await tx.fetchrow(SQL.lease_terms, tenant, project, labeler)
-        if row is None:
-            return None
-        return _policy(row), LabelerRow(labeler, tuple(row["skills"]), row["suspended"])
+    async def lock_front(
+        self, tx: Reader, tenant: str, project: str, skills: Sequence[str], limit: int
+    ) -> list[OpenSlot]:
+        """The most urgent open slots that are asked of these skills, one of each task, locked."""
+        rows = await tx.fetch(SQL.lock_front, tenant, project, list(skills), limit)
+        return [OpenSlot(row["task"], row["number"], row["item"], row["skill"]) for row in rows]
+
+    async def seen(
+        self, tx: Reader, tenant: str, project: str, labelers: Collection[str], items: Collection[str]
+    ) -> set[tuple[str, str]]:
+        """The (labeler, item) among these that had to do with each other before, by a lease of whatever state."""
+        rows = await tx.fetch(SQL.seen, tenant, project, list(labelers), list(items))
+        return {(row["labeler"], row["item"]) for row in rows}
 
     async def lease_labels(
         self,
@@ -375,36 +389,42 @@ class DispatchStore:
         return held
 
     async def grant(
-        self, tx: Reader, tenant: str, project: str, grants: Sequence[Grant], granting: Granting
+        self, tx: Reader, tenant: str, project: str, grants: Sequence[Grant], granting: Sequence[Granting]
     ) -> list[Lease]:
-        """Take the granted slots and write the leases, in order."""
+        """Take the granted slots and write the leases, in order, each for as long as its `granting` says."""
         rows = [
-            (new_lease_id(), g.task, g.slot, g.claim.item, g.kind.value, g.audit, g.claim.labeler)
-            for g in grants
+            (
+                new_lease_id(),
+                g.task,
+                g.slot,
+                g.claim.item,
+                g.kind.value,
+                g.audit,
+                g.claim.labeler,
+                t.seconds,
+                t.grace,
+            )
+            for g, t in zip(grants, granting, strict=True)
         ]
-        written = await tx.fetch(
-            SQL.grant_leases, tenant, project, *_columns(rows, 7), granting.seconds, granting.grace
-        )
+        written = await tx.fetch(SQL.grant_leases, tenant, project, *_columns(rows, 9))
         by_id = {row["lease"]: _lease(row) for row in written}
         return [by_id[row[0]] for row in rows]
 
     # --- leases
 
-    async def lease(self, tx: Reader, tenant: str, project: str, lease: LeaseId) -> Lease | None:
-        """A lease."""
-        row = await tx.fetchrow(SQL.lease, tenant, project, lease)
-        return None if row is None else _lease(row)
-
     async def leases(self, tx: Reader, keys: Iterable[tuple[str, str, LeaseId]]) -> list[Lease]:
         """Those of the leases (tenant, project, lease) that there are."""
         return [_lease(row) for row in await tx.fetch(SQL.leases, *_columns(set(keys), 3))]
 
-    async def extend_lease(self, tx: Reader, lease: Lease, granting: Granting) -> Lease | None:
-        """Give a live lease more time; None when it is not live any more. Time is never taken away."""
-        row = await tx.fetchrow(
-            SQL.extend_lease, lease.tenant, lease.project, lease.lease, granting.seconds, granting.grace
-        )
-        return None if row is None else _lease(row)
+    async def extend_leases(
+        self, tx: Reader, leases: Sequence[Lease], granting: Sequence[Granting]
+    ) -> list[Lease]:
+        """Give leases more time, those that are live; time is never taken away."""
+        rows = [
+            (le.tenant, le.project, le.lease, terms.seconds, terms.grace)
+            for le, terms in zip(leases, granting, strict=True)
+        ]
+        return [_lease(row) for row in await tx.fetch(SQL.extend_leases, *_columns(rows, 5))]
 
     async def siblings(self, tx: Reader, leases: Iterable[Lease]) -> list[Lease]:
         """Other leases of the same labelers on the same items (reviews: tasks), live or answered or skipped."""
@@ -450,11 +470,14 @@ class DispatchStore:
 
     # --- labelers
 
-    async def labelers(self, tx: Reader, tenant: str, labelers: Iterable[str]) -> dict[str, LabelerRow]:
-        """Each of the labelers, by name; one that was never set up has no skills."""
-        names = set(labelers)
-        found = {row["labeler"]: _labeler(row) for row in await tx.fetch(SQL.labelers, tenant, list(names))}
-        return {name: found.get(name) or LabelerRow(name) for name in names}
+    async def labelers(
+        self, tx: Reader, labelers: Iterable[tuple[str, str]]
+    ) -> dict[tuple[str, str], LabelerRow]:
+        """Each of these (tenant, labeler); one that was never set up has no skills."""
+        keys = set(labelers)
+        rows = await tx.fetch(SQL.labelers, *_columns(keys, 2))
+        found = {(row["tenant"], row["labeler"]): _labeler(row) for row in rows}
+        return {key: found.get(key) or LabelerRow(key[1]) for key in keys}
 
     async def list_labelers(self, tx: Reader, tenant: str, after: str, limit: int) -> list[LabelerRow]:
         """Labelers that were set up, by name."""

@@ -13,7 +13,7 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context, attach, get_current
 
 from cairn_kit.auth.caller import Caller, caller
 from cairn_kit.database.pool import OUTAGES
@@ -102,6 +102,7 @@ class Coalescer(Generic[Q, R]):
         live = [(submitted, future) for submitted, future in batch if not future.done()]
         if not live:
             return
+        attach(live[0][0].cause)  # the task's own context ends with it
         try:
             results = await self._flush([submitted for submitted, _ in live])
         except BaseException as error:
@@ -121,7 +122,7 @@ class Coalescer(Generic[Q, R]):
 
 
 def _nobody() -> VarContext:
-    """A batch belongs to no single caller: it runs in a context that has none."""
+    """A batch belongs to no single caller: it runs in a context that has none, in the trace of its first call."""
     return VarContext()
 
 

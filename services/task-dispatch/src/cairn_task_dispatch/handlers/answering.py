@@ -10,7 +10,7 @@ from cairn_task_dispatch.domain.leases import Lease
 from cairn_task_dispatch.domain.names import LeaseId, TaskId
 from cairn_task_dispatch.domain.states import LeaseState, TaskKind, after_answer
 from cairn_task_dispatch.handlers.announcing import announce_ended
-from cairn_task_dispatch.store import DispatchStore, LeaseChange
+from cairn_task_dispatch.store import Asker, DispatchStore, LeaseChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,7 @@ async def _make_room(
     A newer live lease of the same labeler is taken back, for they have answered; an answer under a newer lease
     stands, and the older lease stays what it was.
     """
-    for tenant, project in sorted({(c.lease.tenant, c.lease.project) for c in ended}):
-        labelers = {c.lease.labeler for c in ended if (c.lease.tenant, c.lease.project) == (tenant, project)}
-        await store.lock_labelers(tx, tenant, project, labelers)
+    await store.lock_labelers(tx, {Asker(c.lease.tenant, c.lease.project, c.lease.labeler) for c in ended})
     answered_now = {lease.lease for lease in answered}
     siblings = await store.siblings(tx, [change.lease for change in ended])
     superfluous = [le for le in siblings if le.state is LeaseState.LIVE and le.lease not in answered_now]

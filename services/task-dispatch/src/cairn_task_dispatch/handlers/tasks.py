@@ -237,7 +237,7 @@ class Tasks:
 
     async def get_labeler(self, tenant: str, name: str) -> pb.Labeler:
         """A labeler; one that was never set up has no skills."""
-        return labeler_message((await self._store.labelers(self._database, tenant, [name]))[name])
+        return labeler_message((await self._store.labelers(self._database, [(tenant, name)]))[tenant, name])
 
     async def list_labelers(self, tenant: str, request: pb.ListLabelersRequest) -> pb.ListLabelersResponse:
         """The tenant's labelers, by name."""

@@ -140,29 +140,56 @@ FROM unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text
   AS n(tenant, project, task, item, kind, skill, priority, place, have, want)
 CROSS JOIN LATERAL generate_series(have + 1, want) AS number
 
--- One labeler's leases are granted one request after the other; that also orders their unique keys.
+-- One labeler's leases in a project are granted one transaction after the other; that also orders their unique keys.
 -- name: lock_labelers
 SELECT pg_advisory_xact_lock(key)
 FROM (
-  SELECT DISTINCT hashtextextended($1 || '/' || $2 || '/' || labeler, 0) AS key
-  FROM unnest($3::text[]) AS labeler
+  SELECT DISTINCT hashtextextended(tenant || '/' || project || '/' || labeler, 0) AS key
+  FROM unnest($1::text[], $2::text[], $3::text[]) AS k(tenant, project, labeler)
   ORDER BY key
 ) AS keys
 
--- The same for one labeler, with what the request must know: the project's policy and the labeler's skills.
--- name: lease_terms
-SELECT p.tenant, p.project, p.revision, p.min_answers, p.gold_share,
-       extract(epoch FROM p.lease_duration)::float8 AS lease_seconds, p.reviews_disputes, p.required_skill, p.archived,
-       coalesce(l.skills, '{}') AS skills, coalesce(l.suspended, false) AS suspended,
-       pg_advisory_xact_lock(hashtextextended($1 || '/' || $2 || '/' || $3, 0))
-FROM project p
-LEFT JOIN labeler l ON l.tenant = $1 AND l.labeler = $3
-WHERE p.tenant = $1 AND p.project = $2
-
 -- name: labelers
-SELECT labeler, skills, suspended, revision FROM labeler WHERE tenant = $1 AND labeler = ANY ($2::text[])
+SELECT l.tenant, l.labeler, l.skills, l.suspended, l.revision
+FROM unnest($1::text[], $2::text[]) AS k(tenant, labeler)
+JOIN labeler l USING (tenant, labeler)
 
--- The heart of the service: choose, take, grant, in one statement.
+-- The front of the queue, for several who ask at once: the $4 most urgent slots of these skills. A slot counts only when
+-- it is the first open one of its task: a labeler gets a task once, and whoever asks meanwhile gets other tasks instead
+-- of waiting.
+-- name: lock_front
+SELECT found.*
+FROM unnest($3::text[]) AS able(skill)
+CROSS JOIN LATERAL (
+  SELECT s.task, s.number, s.item, s.skill, s.urgency, s.place
+  FROM slot s
+  WHERE s.tenant = $1 AND s.project = $2 AND s.kind = 'LABEL' AND s.skill = able.skill AND s.state = 'OPEN'
+    AND NOT EXISTS (
+      SELECT FROM slot lower
+      WHERE lower.tenant = $1 AND lower.project = $2 AND lower.task = s.task AND lower.number < s.number
+        AND lower.state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN'))
+  ORDER BY s.urgency, s.place, s.number
+  LIMIT $4
+  FOR UPDATE OF s SKIP LOCKED
+) AS found
+ORDER BY found.urgency, found.place
+LIMIT $4
+
+-- Two parts, for each is a unique or partial index of its own.
+-- name: seen
+SELECT l.labeler, l.item
+FROM unnest($3::text[]) AS w(labeler)
+CROSS JOIN unnest($4::text[]) AS i(item)
+JOIN lease l ON l.tenant = $1 AND l.project = $2 AND l.labeler = w.labeler AND l.item = i.item AND l.kind <> 'REVIEW'
+  AND l.state IN ('LIVE', 'ANSWERED', 'SKIPPED', 'ANSWERED_LATE')
+UNION ALL
+SELECT l.labeler, l.item
+FROM unnest($3::text[]) AS w(labeler)
+CROSS JOIN unnest($4::text[]) AS i(item)
+JOIN lease l ON l.tenant = $1 AND l.project = $2 AND l.labeler = w.labeler AND l.item = i.item AND l.kind <> 'REVIEW'
+  AND l.state IN ('RELEASED', 'EXPIRED')
+
+-- The same for one labeler, gold among the tasks, from any place in the queue on: choose, take, grant, in one statement.
 -- $1 tenant, $2 project, $3 labeler, $4 skills to serve ('' for none asked), $5 how many, $6 lease ids, $7 which gold
 -- each of them is to be (0 for none), $8 where to begin looking for gold, $9 seconds, $10 seconds of grace,
 -- ($11, $12) urgency and place from which on to look.
@@ -389,8 +416,9 @@ JOIN lease l ON l.tenant = $1 AND l.project = $2 AND l.labeler = c.labeler AND l
 
 -- name: grant_leases
 WITH granted AS (
-  SELECT * FROM unnest($3::uuid[], $4::uuid[], $5::int[], $6::text[], $7::text[], $8::text[], $9::text[])
-    WITH ORDINALITY AS g(lease, task, slot, item, kind, audit, labeler, turn)
+  SELECT * FROM unnest($3::uuid[], $4::uuid[], $5::int[], $6::text[], $7::text[], $8::text[], $9::text[], $10::float8[],
+                       $11::float8[])
+    WITH ORDINALITY AS g(lease, task, slot, item, kind, audit, labeler, seconds, grace, turn)
 ),
 taken AS (
   UPDATE slot s
@@ -401,22 +429,18 @@ taken AS (
 )
 INSERT INTO lease (tenant, project, lease, task, slot, item, kind, audit, labeler, state, expires_at, check_at)
 SELECT $1, $2, lease, task, slot, item, kind, audit, labeler, 'LIVE',
-       now() + make_interval(secs => $10), now() + make_interval(secs => $10 + $11)
+       now() + make_interval(secs => seconds), now() + make_interval(secs => seconds + grace)
 FROM granted
 ORDER BY turn
 RETURNING *, true AS live_now
 
--- name: lease
-SELECT *, state = 'LIVE' AND expires_at > now() AS live_now
-FROM lease
-WHERE tenant = $1 AND project = $2 AND lease = $3
-
--- name: extend_lease
-UPDATE lease
-SET expires_at = greatest(expires_at, now() + make_interval(secs => $4)),
-    check_at = greatest(expires_at, now() + make_interval(secs => $4)) + make_interval(secs => $5)
-WHERE tenant = $1 AND project = $2 AND lease = $3 AND state = 'LIVE' AND expires_at > now()
-RETURNING *, true AS live_now
+-- name: extend_leases
+UPDATE lease l
+SET expires_at = greatest(l.expires_at, now() + make_interval(secs => e.seconds)),
+    check_at = greatest(l.expires_at, now() + make_interval(secs => e.seconds)) + make_interval(secs => e.grace)
+FROM unnest($1::text[], $2::text[], $3::uuid[], $4::float8[], $5::float8[]) AS e(tenant, project, lease, seconds, grace)
+WHERE l.tenant = e.tenant AND l.project = e.project AND l.lease = e.lease AND l.state = 'LIVE' AND l.expires_at > now()
+RETURNING l.*, true AS live_now
 
 -- name: leases
 SELECT l.*, l.state = 'LIVE' AND l.expires_at > now() AS live_now

@@ -1,0 +1,253 @@
+"""LeaseTasks: the most urgent tasks to whoever asks, calls that come together in one transaction."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from cairn.dispatch.v1 import task_dispatch_pb2 as pb
+from cairn_kit.database import Database, Transaction
+from cairn_kit.errors import CairnError
+from cairn_kit.rpc import Coalescer, Submitted, once_many
+from cairn_task_dispatch.domain.gold import GoldDraw, draw_gold
+from cairn_task_dispatch.domain.handing_out import Want, hand_out
+from cairn_task_dispatch.domain.leases import Claim, Grant, Lease, suspended
+from cairn_task_dispatch.domain.names import parse_project
+from cairn_task_dispatch.domain.states import TaskKind
+from cairn_task_dispatch.domain.wishes import ProjectPolicy
+from cairn_task_dispatch.handlers.announcing import announce_granted
+from cairn_task_dispatch.handlers.lease_terms import LeaseTerms, must_be_open, wished_duration
+from cairn_task_dispatch.handlers.projects import Projects, project_not_found
+from cairn_task_dispatch.store import (
+    Asker,
+    DispatchStore,
+    Granting,
+    LabelerRow,
+    ProjectRef,
+    ScanStart,
+)
+
+_SPARE = 8
+"""Slots looked at beyond those that were asked for: some have been seen by whoever asks."""
+
+
+class ScanMemory:
+    """How far a labeler's last long search for work went.
+
+    Whoever has answered much of what is still open has all of it before them, each time anew. A search that was long
+    is therefore not repeated from the beginning for a few seconds; meanwhile more urgent new work waits, for this
+    labeler alone. Only a hint: a search that finds too little begins anew at the front.
+    """
+
+    _LONG = 0.02  # seconds; a lease that steps over nothing takes a tenth of it
+    _REMEMBERED = 5.0  # seconds for which urgent new work may wait
+    _MOST = 10_000  # labelers
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._starts: OrderedDict[Asker, tuple[ScanStart, float]] = OrderedDict()
+
+    def start(self, key: Asker) -> ScanStart:
+        """Where to begin."""
+        start, until = self._starts.get(key, (ScanStart(), 0.0))
+        return start if self._clock() < until else ScanStart()
+
+    def took(self, key: Asker, seconds: float, start: ScanStart, reached: ScanStart) -> None:
+        """Remember how far a search went, if it was long and began at the front; or move on from there."""
+        _, until = self._starts.pop(key, (start, 0.0))
+        if start == ScanStart():
+            until = self._clock() + self._REMEMBERED if seconds >= self._LONG else 0.0
+        if until > self._clock():
+            self._starts[key] = (reached, until)
+            if len(self._starts) > self._MOST:
+                self._starts.popitem(last=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """A call: who asks, and for what."""
+
+    asker: Asker
+    request: pb.LeaseTasksRequest
+
+    @property
+    def count(self) -> int:
+        return self.request.max_tasks or 1
+
+
+@dataclass(slots=True, eq=False)
+class _Search:
+    """An ask that may be served, on its way: what it has been given so far."""
+
+    ask: _Ask
+    me: LabelerRow
+    skills: list[str]
+    gold_share: float
+    draw: GoldDraw
+    granting: Granting
+    leases: list[Lease] = field(default_factory=list)
+
+    @property
+    def left(self) -> int:
+        return self.ask.count - len(self.leases)
+
+
+class HandingOut:
+    """Leases the most urgent tasks that a labeler may do and has not done."""
+
+    def __init__(
+        self, database: Database, store: DispatchStore, projects: Projects, terms: LeaseTerms
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._projects = projects
+        self._terms = terms
+        self._scans = ScanMemory()
+        self._coalescer: Coalescer[_Ask, pb.LeaseTasksResponse] = Coalescer(self._flush, parallel=3)
+
+    async def lease_tasks(
+        self, tenant: str, labeler: str, request: pb.LeaseTasksRequest
+    ) -> pb.LeaseTasksResponse:
+        """Answer one call."""
+        project = parse_project(request.parent)
+        ask = _Ask(Asker(tenant, project, labeler), request)
+        return await self._projects.knowing(tenant, project, lambda: self._coalescer.submit(ask))
+
+    async def _flush(self, batch: Sequence[Submitted[_Ask]]) -> Sequence[pb.LeaseTasksResponse | Exception]:
+        asks = [submitted.request for submitted in batch]
+        requests = [
+            (submitted.caller or ask.asker.tenant, ask.request)
+            for submitted, ask in zip(batch, asks, strict=True)
+        ]
+
+        async def work(tx: Transaction) -> list[pb.LeaseTasksResponse | Exception]:
+            async def effect(fresh: Sequence[int]) -> list[pb.LeaseTasksResponse | Exception]:
+                return await self._lease(tx, [asks[i] for i in fresh])
+
+            return await once_many(tx, requests, pb.LeaseTasksResponse, effect)
+
+        return await self._database.retrying(work)
+
+    async def _lease(self, tx: Transaction, asks: Sequence[_Ask]) -> list[pb.LeaseTasksResponse | Exception]:
+        await self._store.lock_labelers(tx, {ask.asker for ask in asks})
+        refs = {ProjectRef(ask.asker.tenant, ask.asker.project) for ask in asks}
+        policies = await self._store.projects(tx, refs)
+        labelers = await self._store.labelers(tx, {(a.asker.tenant, a.asker.labeler) for a in asks})
+        outcomes: list[_Search | CairnError] = []
+        for ask in asks:
+            me = labelers[ask.asker.tenant, ask.asker.labeler]
+            try:
+                outcomes.append(self._admitted(ask, policies.get(ProjectRef(*ask.asker[:2])), me))
+            except CairnError as error:
+                outcomes.append(error)
+        searches = [outcome for outcome in outcomes if isinstance(outcome, _Search)]
+        for ref in sorted(refs):
+            await self._search(tx, ref, [s for s in searches if ProjectRef(*s.ask.asker[:2]) == ref])
+        announce_granted(tx, [lease for search in searches for lease in search.leases])
+        return [self._answer(outcome) for outcome in outcomes]
+
+    def _admitted(self, ask: _Ask, policy: ProjectPolicy | None, me: LabelerRow) -> _Search:
+        """Raises NotFound, or FailedPrecondition for a project or a labeler that is out of work."""
+        _, project, labeler = ask.asker
+        if policy is None:
+            raise project_not_found(project)
+        must_be_open(project, policy)
+        if me.suspended:
+            raise suspended(labeler)
+        skills = _servable(policy.required_skill, me.skills)
+        draw = draw_gold(policy.gold_share, ask.count, _entropy())
+        return _Search(
+            ask,
+            me,
+            skills,
+            policy.gold_share,
+            draw,
+            self._terms.granting(policy, wished_duration(ask.request)),
+        )
+
+    def _answer(self, outcome: _Search | CairnError) -> pb.LeaseTasksResponse | Exception:
+        if isinstance(outcome, CairnError):
+            return outcome
+        return pb.LeaseTasksResponse(leases=[self._terms.with_token(lease) for lease in outcome.leases])
+
+    # --- searching
+
+    async def _search(self, tx: Transaction, ref: ProjectRef, searches: Sequence[_Search]) -> None:
+        labels = [search for search in searches if not search.ask.request.reviews and search.skills]
+        # Gold is for one labeler alone, and who has a long way to the first task they may do goes it alone.
+        together = [search for search in labels if not any(search.draw.nth) and self._begins_at_front(search)]
+        rest = [search for search in labels if search not in together]
+        if together and not await self._hand_out(tx, ref, together):
+            rest += [search for search in together if search.left]
+        for search in rest:
+            await self._search_alone(tx, ref, search)
+        for search in labels:
+            if search.left:
+                search.leases += await self._store.lease_given_back(
+                    tx, *ref, search.me.labeler, search.skills, search.left, search.granting
+                )
+        for search in searches:
+            if search.ask.request.reviews:
+                search.leases += await self._store.lease_reviews(
+                    tx, *ref, search.me.labeler, search.left, search.granting
+                )
+
+    def _begins_at_front(self, search: _Search) -> bool:
+        return self._scans.start(search.ask.asker) == ScanStart()
+
+    async def _hand_out(self, tx: Transaction, ref: ProjectRef, searches: Sequence[_Search]) -> bool:
+        """Share the front of the queue among those who ask; returns whether there was nothing behind it."""
+        wants = [Want(search.me.labeler, frozenset(search.skills), search.left) for search in searches]
+        wanted = sum(want.tasks for want in wants) + _SPARE
+        skills = sorted(set().union(*(want.skills for want in wants)))
+        front = await self._store.lock_front(tx, *ref, skills, wanted)
+        seen = await self._store.seen(tx, *ref, {w.labeler for w in wants}, {slot.item for slot in front})
+        handed = hand_out(front, wants, seen)
+        grants = [
+            Grant(
+                Claim(slot.item, search.me.labeler, review=False), slot.task, slot.number, TaskKind.LABEL, ""
+            )
+            for search, slots in zip(searches, handed, strict=True)
+            for slot in slots
+        ]
+        terms = [search.granting for search, slots in zip(searches, handed, strict=True) for _ in slots]
+        leases = iter(await self._store.grant(tx, *ref, grants, terms) if grants else ())
+        for search, slots in zip(searches, handed, strict=True):
+            search.leases += islice(leases, len(slots))
+        return len(front) < wanted
+
+    async def _search_alone(self, tx: Transaction, ref: ProjectRef, search: _Search) -> None:
+        """Look for what is still left to find, on from where this labeler's last long search ended."""
+        start = self._scans.start(search.ask.asker)
+        began = time.monotonic()
+        draw = GoldDraw(search.draw.nth[len(search.leases) :], search.draw.start)
+        reached = await self._look(tx, ref, search, draw, start)
+        if search.left and start != ScanStart():
+            start = ScanStart()
+            draw = draw_gold(search.gold_share, search.left, _entropy())
+            reached = await self._look(tx, ref, search, draw, start)
+        self._scans.took(search.ask.asker, time.monotonic() - began, start, reached)
+
+    async def _look(
+        self, tx: Transaction, ref: ProjectRef, search: _Search, draw: GoldDraw, start: ScanStart
+    ) -> ScanStart:
+        leases, reached = await self._store.lease_labels(
+            tx, *ref, search.me.labeler, search.skills, draw, search.granting, start
+        )
+        search.leases += leases
+        return reached
+
+
+def _entropy() -> bytes:
+    """What nobody else knows. A call that is repeated draws no second time: `once` remembers its answer."""
+    return secrets.token_bytes(32)
+
+
+def _servable(required: str, skills: Sequence[str]) -> list[str]:
+    """The skills of slots that a labeler can serve; '' stands for the project's own."""
+    own = [""] if not required or required in skills else []
+    return own + list(skills)
