@@ -14,7 +14,7 @@ import traceback
 from importlib import import_module
 from pathlib import Path
 
-from tests.benchmarks.truth.rows import Absent, Row
+from tests.benchmarks.rows import Absent, Row
 
 HERE = Path(__file__).parent
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cairn_truth.quality.agreement import cohen_kappa, fleiss_kappa, gwet_ac, krippendorff_alpha, scott_pi
-from tests.benchmarks.truth.rows import Absent, Row, Rows, folder, seconds
+from tests.benchmarks.rows import Absent, Row, Rows, folder, seconds
 
 _SAME = 1e-9
 

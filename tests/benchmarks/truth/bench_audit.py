@@ -24,7 +24,7 @@ from cairn_truth.quality.audit_statistics import (
     strata_by_error,
 )
 from cairn_truth.quality.suspicion import label_errors, suspicion
-from tests.benchmarks.truth.rows import Absent, Row, Rows
+from tests.benchmarks.rows import Absent, Row, Rows
 
 AUDITS = 1000
 Floats = NDArray[np.float64]

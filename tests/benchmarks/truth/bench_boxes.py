@@ -15,7 +15,7 @@ from cairn_truth.shapes.boxes import Box, LiveBoxes, edges
 from libs.truth.tests.box_crowds import box_crowd
 from libs.truth.tests.shape_crowds import DRAWINGS, f1_and_overlap, shape_crowd
 from libs.truth.tests.shape_crowds import greedy_majority as greedy_shapes
-from tests.benchmarks.truth.rows import Row, Rows, folder, seconds
+from tests.benchmarks.rows import Row, Rows, folder, seconds
 
 _SEEDS = range(3)
 

@@ -34,7 +34,7 @@ from cairn_truth import (
 )
 from cairn_truth.__main__ import read_folder
 from cairn_truth.measured.replay import Recorded
-from tests.benchmarks.truth.rows import Absent, Row, Rows, folder
+from tests.benchmarks.rows import Absent, Row, Rows, folder
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -20,7 +20,7 @@ from cairn_truth.__main__ import read_folder
 from cairn_truth.measured.replay import Recorded
 from cairn_truth.quality.forensics import find_colluders, find_spammers, investigate, names_of
 from cairn_truth.quality.spammers import attention
-from tests.benchmarks.truth.rows import Absent, Row, Rows
+from tests.benchmarks.rows import Absent, Row, Rows
 
 SETS = (
     "d_possent",

@@ -17,8 +17,8 @@ from time import perf_counter
 import numpy as np
 
 from cairn_truth.routing.item_choice import Strategy, choose
+from tests.benchmarks.rows import Row, Rows
 from tests.benchmarks.truth.pools import Pool, banking77, cifar10, labelme
-from tests.benchmarks.truth.rows import Row, Rows
 
 SEEDS = 10
 GROWTH = 1.3

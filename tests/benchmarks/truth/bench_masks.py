@@ -13,8 +13,8 @@ from cairn_truth.shapes.masks import LiveMasks, mean_iou
 from cairn_truth.shapes.polygons import LivePolygons
 from cairn_truth.shapes.raster import Bools, encoded
 from libs.truth.tests.test_masks import crowd as mask_crowd
+from tests.benchmarks.rows import Row, Rows, folder, seconds
 from tests.benchmarks.truth.bench_boxes import shapes_against_majority
-from tests.benchmarks.truth.rows import Row, Rows, folder, seconds
 
 _READERS = 4
 

@@ -12,7 +12,7 @@ from cairn_truth import LiveNumbers, expected_calibration_error
 from cairn_truth.measured.score_numbers import METHODS, judge
 from cairn_truth.values.numbers import probability_within
 from cairn_truth.values.ordinals import LiveRatings
-from tests.benchmarks.truth.rows import Absent, Row, Rows, folder, seconds
+from tests.benchmarks.rows import Absent, Row, Rows, folder, seconds
 
 Answers = dict[str, dict[str, float]]
 

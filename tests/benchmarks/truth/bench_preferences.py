@@ -23,7 +23,7 @@ from cairn_truth.values.bradley_terry import HierarchicalBradleyTerry
 from cairn_truth.values.comparisons import NEITHER, Comparisons
 from cairn_truth.values.preferences import LivePreferences
 from cairn_truth.values.rankings import LiveRankings
-from tests.benchmarks.truth.rows import Absent, Row, Rows, folder, seconds
+from tests.benchmarks.rows import Absent, Row, Rows, folder, seconds
 
 Floats = NDArray[np.float64]
 Columns = Mapping[str, NDArray[Any]]

@@ -15,7 +15,7 @@ from cairn_truth.measured.score_spans import METHODS, Value, judge, read
 from cairn_truth.routing.calibration import expected_calibration_error
 from cairn_truth.stretches.joining import shared_f
 from cairn_truth.stretches.spans import LiveSpans, Span
-from tests.benchmarks.truth.rows import Row, Rows, folder, seconds
+from tests.benchmarks.rows import Row, Rows, folder, seconds
 
 CROWD = "pico_spans"
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cairn_truth import BlockDawidSkene, DawidSkene, LiveClasses, Votes
-from tests.benchmarks.truth.rows import Absent, Row, Rows
+from tests.benchmarks.rows import Absent, Row, Rows
 
 _ROUNDS = 10
 _CLASSES, _EACH, _LABELERS = 4, 5, 5_000

@@ -13,7 +13,7 @@ import numpy as np
 from cairn_truth import BlockDawidSkene, StopPolicy
 from cairn_truth.measured.recorded import read_folder
 from cairn_truth.measured.replay import Recorded, ReplayResult, replay
-from tests.benchmarks.truth.rows import Row, Rows, folder
+from tests.benchmarks.rows import Row, Rows, folder
 
 _MOST = {"d_possent": 0.35, "sentiment_text": 0.55, "rte": 0.58, "dog": 0.60}
 _TARGETS = (0.90, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97, 0.98)

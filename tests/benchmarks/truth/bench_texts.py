@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cairn_truth.measured.score_texts import METHODS
 from cairn_truth.values.alignment import word_errors
 from cairn_truth.values.transcripts import JoinedText, LiveTranscripts
-from tests.benchmarks.truth.rows import Absent, Row, Rows, folder
+from tests.benchmarks.rows import Absent, Row, Rows, folder
 
 Answers = dict[str, dict[str, str]]
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from cairn_truth import HierarchicalDawidSkene, Votes
 from cairn_truth.routing.thresholds import LetThrough, choose_threshold, model_errors
+from tests.benchmarks.rows import Row, Rows, folder
 from tests.benchmarks.truth.pools import POOLS
-from tests.benchmarks.truth.rows import Row, Rows, folder
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.benchmarks.rows import folder
 from tests.benchmarks.truth.images import features as photograph_features
-from tests.benchmarks.truth.rows import folder
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

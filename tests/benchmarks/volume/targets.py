@@ -1,0 +1,251 @@
+"""What is driven: a whole stack of Cairn, and the straight line on the same PostgreSQL and the same bus."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import grpc
+
+from cairn.annotation.v1 import annotation_store_pb2 as store
+from cairn.annotation.v1.annotation_store_pb2_grpc import AnnotationStoreServiceStub
+from cairn.dispatch.v1 import task_dispatch_pb2 as dispatch
+from cairn.dispatch.v1.task_dispatch_pb2_grpc import TaskDispatchServiceStub
+from cairn.label.v1.label_schema_pb2 import ChoiceQuestion, LabelClass, LabelSchema, Question
+from cairn.label.v1.label_value_pb2 import Answer
+from cairn_client.tokens import Issuer
+from cairn_kit.embedded import EmbeddedNats, EmbeddedPostgres
+from cairn_stack.home import Home
+from cairn_stack.private import PrivateStack
+from cairn_stack.provision import SUPERUSER, dsn, passwords
+from tests.benchmarks.volume import straight_line
+
+QUESTION, CLASSES = "sentiment", ("negative", "positive")
+SERVICES = ("annotation-store", "task-dispatch", "consensus", "inference", "audit")
+SERVERS = ("postgres", "nats")
+_CHUNK = 1_000
+_DEADLINE = 60.0
+_ANSWER = Answer(question=QUESTION, choice=CLASSES[1])
+
+
+class CairnStack:
+    """A running stack, its addresses and whoever may do everything in it."""
+
+    def __init__(self, stack: PrivateStack) -> None:
+        self.stack = stack
+        profile = stack.profile
+        addresses: dict[str, str] = profile["services"]
+        issuer = Issuer(Path(profile["issuer_key_file"]))
+        token = issuer.mint(tenant=profile["tenant"], subject="bench", roles=["admin"], lifetime=7200.0)
+        self.auth = (("authorization", f"Bearer {token}"),)
+        self._channels = {name: grpc.aio.insecure_channel(address) for name, address in addresses.items()}
+        self.store = AnnotationStoreServiceStub(self._channels["annotation-store"])
+        self.dispatch = TaskDispatchServiceStub(self._channels["task-dispatch"])
+
+    @property
+    def pids(self) -> list[int]:
+        """Every process that does the work: services, database and bus."""
+        return [pid for name in (*SERVICES, *SERVERS) if (pid := self.stack.pid(name)) is not None]
+
+    async def project(self, items: int, answers: int = 1) -> CairnProject:
+        """Make a project whose items want so many answers each, and wait until they have their tasks."""
+        project_id = f"volume-{uuid.uuid4().hex[:8]}"
+        question = Question(
+            id=QUESTION, required=True, choice=ChoiceQuestion(classes=[LabelClass(id=c) for c in CLASSES])
+        )
+        made = await self.store.CreateProject(
+            store.CreateProjectRequest(
+                project_id=project_id,
+                project=store.Project(
+                    schema=LabelSchema(questions=[question]),
+                    quality=store.QualityPolicy(
+                        min_answers=answers, max_answers=answers, stop_rule=store.STOP_RULE_FIXED
+                    ),
+                ),
+            ),
+            metadata=self.auth,
+            timeout=_DEADLINE,
+        )
+        await self.store.ImportItems(parts_of_an_import(made.name, items), metadata=self.auth)
+        while (await self._queue(made.name)).open_tasks < items:
+            await asyncio.sleep(0.1)
+        return CairnProject(self, made.name)
+
+    async def _queue(self, project: str) -> dispatch.Queue:
+        request = dispatch.GetQueueRequest(project=project)
+        return await self.dispatch.GetQueue(request, metadata=self.auth, timeout=_DEADLINE)
+
+    async def close(self) -> None:
+        """Hang up."""
+        await asyncio.gather(*(channel.close() for channel in self._channels.values()))
+
+
+class CairnProject:
+    """A project's tasks, leased and answered one call each, or several a call."""
+
+    def __init__(self, cairn: CairnStack, name: str) -> None:
+        self._cairn = cairn
+        self.name = name
+
+    async def cycle(self, caller: int, tasks: int) -> int:
+        """Lease so many tasks as this caller, answer them, and return how many there were."""
+        request = dispatch.LeaseTasksRequest(
+            parent=self.name, labeler=f"labelers/l{caller}", max_tasks=tasks, request_id=uuid.uuid4().hex
+        )
+        leased = await self._cairn.dispatch.LeaseTasks(request, metadata=self._cairn.auth, timeout=_DEADLINE)
+        answers = _answers([lease.token for lease in leased.leases])
+        if len(answers) == 1:
+            await self._cairn.store.SubmitAnnotation(answers[0], metadata=self._cairn.auth, timeout=_DEADLINE)
+        elif answers:
+            kept = await self._cairn.store.SubmitAnnotations(
+                store.SubmitAnnotationsRequest(requests=answers),
+                metadata=self._cairn.auth,
+                timeout=_DEADLINE,
+            )
+            _all_kept(kept)
+        return _never_none(len(answers))
+
+    async def labeled(self) -> int:
+        """Return how many items have their label."""
+        request = store.GetProjectProgressRequest(name=self.name)
+        progress = await self._cairn.store.GetProjectProgress(
+            request, metadata=self._cairn.auth, timeout=_DEADLINE
+        )
+        return int(progress.labeled_items)
+
+
+class StraightLine:
+    """The other side of the comparison."""
+
+    def __init__(self, address: str, pids: Sequence[int]) -> None:
+        self.pids = pids
+        self._channel = grpc.aio.insecure_channel(address)
+        self._lease, self._submit, self._submit_many = (
+            self._channel.unary_unary(
+                f"/{straight_line.SERVICE}/{name}",
+                request_serializer=lambda request: request.SerializeToString(),
+                response_deserializer=kind.FromString,
+            )
+            for name, kind in (
+                ("Lease", dispatch.LeaseTasksResponse),
+                ("Submit", store.Annotation),
+                ("SubmitMany", store.SubmitAnnotationsResponse),
+            )
+        )
+
+    async def cycle(self, caller: int, tasks: int) -> int:
+        """Lease so many tasks as this caller, answer them, and return how many there were."""
+        request = dispatch.LeaseTasksRequest(
+            parent="projects/straight", labeler=f"labelers/l{caller}", max_tasks=tasks
+        )
+        leased = await self._lease(request, timeout=_DEADLINE)
+        answers = _answers([lease.token for lease in leased.leases])
+        if len(answers) == 1:
+            await self._submit(answers[0], timeout=_DEADLINE)
+        elif answers:
+            _all_kept(
+                await self._submit_many(store.SubmitAnnotationsRequest(requests=answers), timeout=_DEADLINE)
+            )
+        return _never_none(len(answers))
+
+    async def close(self) -> None:
+        """Hang up."""
+        await self._channel.close()
+
+
+@asynccontextmanager
+async def cairn_running(folder: Path) -> AsyncIterator[CairnStack]:
+    """Run a whole stack, with fsync, that keeps one trace of a hundred."""
+    async with PrivateStack(folder, trace_ratio=0.01) as stack:
+        cairn = CairnStack(stack)
+        try:
+            yield cairn
+        finally:
+            await cairn.close()
+
+
+@asynccontextmanager
+async def straight_line_running(cairn: CairnStack, tasks: int) -> AsyncIterator[StraightLine]:
+    """Run the straight line in a database of its own on the stack's servers."""
+    home = Home(cairn.stack.home)
+    postgres, nats = EmbeddedPostgres(home.postgres), EmbeddedNats(home.nats)
+    secret = passwords(home, [])[SUPERUSER]
+    database = f"straight_{uuid.uuid4().hex[:8]}"
+    admin = await asyncpg.connect(dsn(postgres, SUPERUSER, secret, "postgres"))
+    await admin.execute(f"CREATE DATABASE {database}")
+    await admin.close()
+    where = dsn(postgres, SUPERUSER, secret, database)
+    await straight_line.prepare(where, tasks)
+    address = f"127.0.0.1:{_free_port()}"
+    settings = {"dsn": where, "nats": nats.url, "token": nats.token, "address": address}
+    server = subprocess.Popen(
+        [sys.executable, "-m", straight_line.__name__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        server.stdin.write(json.dumps(settings) + "\n")
+        server.stdin.flush()
+        if await asyncio.to_thread(server.stdout.readline) != "ready\n":
+            raise RuntimeError("the straight line did not start")
+        servers = [pid for name in SERVERS if (pid := cairn.stack.pid(name)) is not None]
+        line = StraightLine(address, [server.pid, *servers])
+        try:
+            yield line
+        finally:
+            await line.close()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def parts_of_an_import(project: str, items: int) -> Iterator[store.ImportItemsRequest]:
+    """Yield the messages of an import of short texts."""
+    yield store.ImportItemsRequest(header=store.ImportHeader(parent=project, import_id="all"))
+    for offset in range(0, items, _CHUNK):
+        some = [text_item(n) for n in range(offset, min(offset + _CHUNK, items))]
+        last = offset + _CHUNK >= items
+        yield store.ImportItemsRequest(chunk=store.ImportChunk(offset=offset, items=some, last=last))
+
+
+def text_item(number: int) -> store.Item:
+    """Return an item with a text of a sentence's length."""
+    return store.Item(
+        key=f"item-{number}",
+        text=f"Reviewer {number} says that this film is worth two hours of anybody's life.",
+    )
+
+
+def _answers(tokens: Sequence[str]) -> list[store.SubmitAnnotationRequest]:
+    return [store.SubmitAnnotationRequest(lease_token=token, answers=[_ANSWER]) for token in tokens]
+
+
+def _all_kept(response: Any) -> None:
+    for result in response.results:
+        if not result.HasField("annotation"):
+            raise RuntimeError(f"an answer was refused: {result.error.message}")
+
+
+def _never_none(tasks: int) -> int:
+    if not tasks:
+        raise RuntimeError("there are no tasks left: the measurement was given too few")
+    return tasks
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
