@@ -20,6 +20,7 @@ from cairn_truth import (
     expected_calibration_error,
 )
 from cairn_truth.classes.reliabilities import PEOPLE, Coins
+from cairn_truth.labeler_accuracy import credible_interval
 from libs.truth.tests.conftest import make_crowd
 
 
@@ -303,6 +304,18 @@ def test_a_labelers_interval_holds_their_accuracy(each: int) -> None:
     stranger = live.reliability("nobody")
     assert stranger.votes == 0
     assert np.mean((accuracy >= stranger.low) & (accuracy <= stranger.high)) >= 0.9
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_of_one_class_everybody_is_sure_to_be_right(refit: bool) -> None:
+    live = LiveClasses(1)
+    for labeler in "ab":
+        live.update("item", labeler, 0)
+    if refit:
+        live.refit()
+    known = live.reliability("a")
+    assert (known.accuracy, known.low, known.high) == (1.0, 1.0, 1.0)
+    assert credible_interval(0.0, 3.0) == (0.0, 0.0)
 
 
 def test_names_are_kept_to_the_letter() -> None:

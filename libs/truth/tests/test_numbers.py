@@ -344,6 +344,14 @@ def test_of_one_item_alone_what_is_far_from_the_median_has_no_larger_part_than_o
     assert found.evidence[-1].weight < 0.01
 
 
+@pytest.mark.parametrize("gold", [{}, {"i1": 7.0}], ids=["nothing known", "one item known"])
+def test_two_items_are_too_few_to_lay_a_slip_on_everybodys_scale(gold: dict[str, float]) -> None:
+    slipped = {"ann": 1000.0, "bob": 4.1, "cid": 3.9}
+    found = LiveNumbers().fit({"i0": slipped, "i1": {"ann": 7.0, "bob": 7.1, "cid": 6.9}}, gold)
+    assert found["i0"].value == pytest.approx(4.1, abs=0.5)
+    assert found["i1"].value == pytest.approx(7.0)
+
+
 def test_bias_is_against_the_truth_where_truths_are_known() -> None:
     chance = np.random.default_rng(0)
     truth = {f"i{i}": 10.0 * float(chance.normal()) for i in range(40)}

@@ -29,11 +29,11 @@ class CrowdAccuracy(NamedTuple):
 def crowd_accuracy(right: Floats, seen: Floats, mean: float) -> CrowdAccuracy:
     """Return how the accuracies of labelers are spread, by moments (Kleinman, J. Am. Stat. Assoc. 68, 1973).
 
-    ``right`` of ``seen`` votes of each labeler ``(labelers,)``; ``mean`` the accuracy of a stranger, inside 0..1.
+    ``right`` of ``seen`` votes of each labeler ``(labelers,)``; ``mean`` the accuracy of a stranger, 0..1.
     """
     votes, inner = seen[seen > 0.0], mean * (1.0 - mean)
     typical = inner / (_TYPICAL_STRENGTH + 1.0)
-    if votes.size < 2:
+    if votes.size < 2 or inner <= 0.0:  # one class alone: nobody can be wrong
         return CrowdAccuracy(mean, _TYPICAL_STRENGTH)
     apart = float(votes @ (right[seen > 0.0] / votes - mean) ** 2) - inner * (votes.size - 1)
     found = max(apart, 0.0) / float(votes.sum() - (votes @ votes) / votes.sum())
@@ -42,6 +42,8 @@ def crowd_accuracy(right: Floats, seen: Floats, mean: float) -> CrowdAccuracy:
 
 
 def credible_interval(hits: float, misses: float) -> tuple[float, float]:
-    """Return the central 95 % of a Beta(``hits``, ``misses``)."""
+    """Return the central 95 % of a Beta(``hits``, ``misses``), which is all at 1 without misses, and at 0 without hits."""
+    if hits <= 0.0 or misses <= 0.0:
+        return (1.0, 1.0) if misses <= 0.0 else (0.0, 0.0)
     low, high = special.betaincinv(hits, misses, [0.025, 0.975])
     return float(low), float(high)

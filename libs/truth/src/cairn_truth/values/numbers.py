@@ -21,7 +21,7 @@ from .number_crowd import Labelers, Population, Rows
 
 ALGORITHM = "Congeneric"
 
-VERSION = "5"
+VERSION = "6"
 """Changes whenever the same answers may give another estimate; it is written into every label's provenance."""
 
 _LARGEST = 1e100
@@ -32,6 +32,9 @@ _NOISE_STRENGTH = 5.0
 
 _WINSOR = 4.0
 """Usual errors from the median beyond which an answer counts as just that far, before the first refit."""
+
+_TELLING = 3
+"""Items that tell labelers apart from them: through two values any level and scale can be laid, even those of a slip."""
 
 _ALIKE = 0.01
 """Share of the crowd's spread below which values do not differ: no answer could show that they do."""
@@ -72,8 +75,8 @@ class LiveNumbers(LiveAnswers[float, Measured, LabelerError]):
 
     ``low`` and ``high`` are the ends of the range, where there are ends: answers are within, and so are values.
     ``tolerance``: how far from the truth still counts as right; by default half of `value_sd`, of what usually tells one
-    item from another. Before the first refit, and while there is but one item, a value is the mean (of which what is
-    far from the median has no larger part than others), and answers are taken to miss by an eighth of the range (of 1,
+    item from another. Before the first refit, and while there are but one or two items, a value is the mean (of which
+    what is far from the median has no larger part than others), and answers are taken to miss by an eighth of the range (of 1,
     where it is not known), unless those on the item show another spread. Items that all have the same value show no
     unit to measure in either: errors and the tolerance are then as before the first refit.
     """
@@ -170,8 +173,8 @@ class LiveNumbers(LiveAnswers[float, Measured, LabelerError]):
         return Measured(truth, 0.0, len(votes), 1.0, 0.0, self._evidence(votes, truth, np.zeros(len(votes))))
 
     def _learn(self, answered: Sequence[Answered[float]], labelers: tuple[str, ...]) -> Mapping[str, Floats]:
-        if not labelers or (len(answered) == 1 and answered[0].truth is None):
-            return {}  # one item cannot tell labelers' levels from its own
+        if not labelers or (len(answered) < _TELLING and any(one.truth is None for one in answered)):
+            return {}
         place = {who: row for row, who in enumerate(labelers)}
         item = np.repeat(np.arange(len(answered)), [len(one.votes) for one in answered])
         labeler = np.array([place[who] for one in answered for who, _ in one.votes], dtype=np.int64)
