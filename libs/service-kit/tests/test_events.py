@@ -12,8 +12,10 @@ import pytest
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb2
 from cairn.events.v1 import task_dispatch_events_pb2 as announced_pb2
 from cairn_kit.events import Event, EventTooLarge, Subscription, announce, relay
+from cairn_kit.events.bus import Publisher, StreamMissing
 from cairn_kit.events.dead_letters import list_dead_letters, request_replay
 from cairn_kit.events.relay import republish
+from cairn_kit.events.topology import stream_config
 from cairn_kit.testing import World, eventually
 
 UNPUBLISHED = "SELECT count(*) FROM outbox WHERE published_at IS NULL"
@@ -421,3 +423,39 @@ async def test_the_stream_is_known_again_after_a_restart(
         await eventually(lambda: effects(service), ["once"])
         await eventually(lambda: waiting(service), 0)
         assert await service.database.fetchval("SELECT max(republished) FROM outbox") == 0
+
+
+def many(number: int) -> list[tuple[str, dict[str, str], bytes]]:
+    """Messages as the relay sends them, each with an id of its own."""
+    return [("cairn.v1.acme.birds.test.many", {"Nats-Msg-Id": f"many-{n}"}, b"") for n in range(number)]
+
+
+async def test_many_events_go_as_one_whole_and_twice_is_once(world: World) -> None:
+    bus = await world.connection()
+    publisher = Publisher(bus)
+    assert await publisher.publish(many(30)) == [True] * 30
+    last = await bus.jetstream.get_msg("CAIRN", seq=30, direct=True)
+    assert last.headers is not None
+    assert last.headers["Nats-Batch-Sequence"] == "30"
+
+    assert await publisher.publish(many(40)) == [True] * 40, "a whole that was there in part goes one by one"
+    assert await publisher.publish(many(30)) == [True] * 30
+    assert (await bus.jetstream.stream_info("CAIRN")).state.messages == 40
+
+
+async def test_a_stream_that_takes_no_wholes_gets_its_events_one_by_one(world: World) -> None:
+    bus = await world.connection()
+    await bus.jetstream.delete_stream("CAIRN")
+    await bus.jetstream.add_stream(dataclasses.replace(stream_config(1.0), allow_atomic=False))
+    publisher = Publisher(bus)
+    for _ in range(2):
+        assert await publisher.publish(many(30)) == [True] * 30
+    assert (await bus.jetstream.stream_info("CAIRN")).state.messages == 30
+
+
+async def test_without_a_stream_no_event_is_taken_for_published(world: World) -> None:
+    bus = await world.connection()
+    await bus.jetstream.delete_stream("CAIRN")
+    for number in (2, 30):
+        with pytest.raises(StreamMissing):
+            await Publisher(bus).publish(many(number))

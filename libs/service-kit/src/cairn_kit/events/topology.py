@@ -40,6 +40,7 @@ def stream_config(retention_days: float, replicas: int = 1) -> StreamConfig:
         duplicate_window=min(_DEDUPE_WINDOW, retention_days * _DAY),
         num_replicas=replicas,
         allow_direct=True,
+        allow_atomic=True,
     )
 
 
