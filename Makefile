@@ -6,7 +6,7 @@ BIN := .venv/bin
 MEMBERS := $(sort $(wildcard libs/*/pyproject.toml services/*/pyproject.toml))
 # Workers for the tests. Two suit two cores: each has a PostgreSQL and a NATS of its own.
 WORKERS ?= 2
-# Where recorded crowds are, and which of them `make bench` replays.
+# Where recorded crowds are, and which of them `make replay` plays.
 CAIRN_DATA ?= ../shared/data
 CROWDS ?= d_possent sentiment_text dog rte zencrowd_us web
 # What `make breaking` compares the contract with.
@@ -92,10 +92,18 @@ format: setup ## Format Python and protos
 	@$(BIN)/buf format -w protos
 
 .PHONY: bench
-bench: setup ## Replay recorded crowds beside majority vote (needs the folder CAIRN_DATA)
+bench: setup ## Measure volume beside a straight line on the same machine, in minutes: make bench ARGS="--only cycle"
+	@PYTHONPATH=. $(BIN)/python -m tests.benchmarks.volume $(ARGS)
+
+.PHONY: bench-full
+bench-full: setup ## The same with larger projects and for longer: an hour
+	@PYTHONPATH=. $(BIN)/python -m tests.benchmarks.volume --full $(ARGS)
+
+.PHONY: replay
+replay: setup ## Replay recorded crowds beside majority vote (needs the folder CAIRN_DATA)
 	@if test -d "$(CAIRN_DATA)"; \
 	  then CAIRN_DATA="$(CAIRN_DATA)" $(BIN)/python -m cairn_truth replay $(CROWDS) $(ARGS); \
-	  else echo "bench: no recorded crowds at $(CAIRN_DATA); say where they are: make bench CAIRN_DATA=/path"; fi
+	  else echo "replay: no recorded crowds at $(CAIRN_DATA); say where they are: make replay CAIRN_DATA=/path"; fi
 
 .venv-peers/.ready: .venv/.ready tests/benchmarks/truth/peers.lock
 	@test -x .venv-peers/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-peers

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from time import perf_counter
 from typing import Protocol
 
@@ -65,3 +66,12 @@ async def drive(target: Target, callers: int, tasks: int, seconds: float, rate: 
 
     await asyncio.gather(*(call(caller) for caller in range(callers)))
     return Measured(done, perf_counter() - began, turns)
+
+
+async def until(look: Callable[[], Awaitable[int]], expected: int, every: float, patience: float) -> None:
+    """Look ``every`` so many seconds until the answer is what is expected. Raises TimeoutError out of patience."""
+    async with asyncio.timeout(patience):
+        for _ in count():
+            if await look() == expected:
+                return
+            await asyncio.sleep(every)

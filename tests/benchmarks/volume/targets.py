@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import subprocess
 import sys
 import uuid
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,12 +28,13 @@ from cairn_stack.home import Home
 from cairn_stack.private import PrivateStack
 from cairn_stack.provision import SUPERUSER, dsn, passwords
 from tests.benchmarks.volume import straight_line
+from tests.benchmarks.volume.load import until
 
 QUESTION, CLASSES = "sentiment", ("negative", "positive")
 SERVICES = ("annotation-store", "task-dispatch", "consensus", "inference", "audit")
 SERVERS = ("postgres", "nats")
 _CHUNK = 1_000
-_DEADLINE = 60.0
+_DEADLINE, _PATIENCE = 60.0, 600.0
 _ANSWER = Answer(question=QUESTION, choice=CLASSES[1])
 
 
@@ -76,13 +77,13 @@ class CairnStack:
             timeout=_DEADLINE,
         )
         await self.store.ImportItems(parts_of_an_import(made.name, items), metadata=self.auth)
-        while (await self._queue(made.name)).open_tasks < items:
-            await asyncio.sleep(0.1)
+        await until(lambda: self._open_tasks(made.name), items, every=1.0, patience=_PATIENCE)
         return CairnProject(self, made.name)
 
-    async def _queue(self, project: str) -> dispatch.Queue:
+    async def _open_tasks(self, project: str) -> int:
         request = dispatch.GetQueueRequest(project=project)
-        return await self.dispatch.GetQueue(request, metadata=self.auth, timeout=_DEADLINE)
+        queue = await self.dispatch.GetQueue(request, metadata=self.auth, timeout=_DEADLINE)
+        return int(queue.open_tasks)
 
     async def close(self) -> None:
         """Hang up."""
@@ -187,18 +188,14 @@ async def straight_line_running(cairn: CairnStack, tasks: int) -> AsyncIterator[
     await straight_line.prepare(where, tasks)
     address = f"127.0.0.1:{_free_port()}"
     settings = {"dsn": where, "nats": nats.url, "token": nats.token, "address": address}
-    server = subprocess.Popen(
-        [sys.executable, "-m", straight_line.__name__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", straight_line.__name__, stdin=PIPE, stdout=PIPE
     )
+    assert server.stdin is not None
+    assert server.stdout is not None
     try:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        server.stdin.write(json.dumps(settings) + "\n")
-        server.stdin.flush()
-        if await asyncio.to_thread(server.stdout.readline) != "ready\n":
+        server.stdin.write(json.dumps(settings).encode() + b"\n")
+        if await server.stdout.readline() != b"ready\n":
             raise RuntimeError("the straight line did not start")
         servers = [pid for name in SERVERS if (pid := cairn.stack.pid(name)) is not None]
         line = StraightLine(address, [server.pid, *servers])
@@ -208,7 +205,7 @@ async def straight_line_running(cairn: CairnStack, tasks: int) -> AsyncIterator[
             await line.close()
     finally:
         server.terminate()
-        server.wait()
+        await server.wait()
 
 
 def parts_of_an_import(project: str, items: int) -> Iterator[store.ImportItemsRequest]:

@@ -54,10 +54,11 @@ class Pull:
     async def next(self, timeout: float) -> list[Msg]:
         """What has arrived, at most a batch; waits for the first one, and returns nothing when time is out.
 
-        Raises ConsumerMissing; NatsError when the line is down.
+        To ask is to say that what came before is handled. Raises ConsumerMissing; NatsError when the line is down.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
+        self._pace.end()
         while not self._messages:
             await self._keep_asking()
             if self._missing:
@@ -70,7 +71,10 @@ class Pull:
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(left, 1.0)):
                     await self._arrived.wait()
-        await self._pace.keep()
+        if len(self._messages) < self._batch:
+            await self._pace.keep()
+        else:
+            self._pace.begin()
         taken = [self._messages.popleft() for _ in range(min(len(self._messages), self._batch))]
         await self._keep_asking()  # so that the server sends on while these are handled
         with suppress(ValueError, IndexError):

@@ -100,6 +100,7 @@ class Relay:
                 await self._look_at_stream()
                 await self._pace.keep()
                 await self.drain()
+                self._pace.end()
                 self.alive, delay = True, 0.05
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_SWEEP):
