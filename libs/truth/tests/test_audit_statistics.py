@@ -179,7 +179,9 @@ def test_findings_that_cannot_be_are_refused() -> None:
     for bad in (-0.5, 1.0, float("nan")):
         with pytest.raises(ValueError, match="alpha is"):
             acceptance_plan(100, alpha=bad)
-    for found in ((100, 10, 20), (100, 10, -1), (5, 10, 1)):
+    with pytest.raises(ValueError, match="errors is -1; expected a whole number, at least 0"):
+        hypergeometric_bounds(100, 10, -1, 0.025)
+    for found in ((100, 10, 20), (5, 10, 1)):
         with pytest.raises(ValueError, match=r"expected 0 <= errors"):
             hypergeometric_bounds(*found, 0.025)
     with pytest.raises(ValueError, match=r"errors of stratum 'a' is 1\.5"):

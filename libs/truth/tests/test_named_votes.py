@@ -84,7 +84,7 @@ def test_gold_and_tables_of_another_form_are_refused() -> None:
         answers.gold({"img a": "nope"})
     with pytest.raises(ValueError, match=r"posterior has shape \(1, 2\); expected \(2, 2\)"):
         answers.labels([[0.5, 0.5]])
-    with pytest.raises(ValueError, match="posterior holds nan"):
+    with pytest.raises(ValueError, match=r"posterior\[0, 0\] is nan"):
         answers.labels(np.full((2, 2), np.nan))
     with pytest.raises(
         ValueError, match="no item of gold has a vote: 1, say; expected names such as 'img a'"

@@ -33,7 +33,7 @@ def test_clopper_pearson_is_what_others_compute(n: int, share: float, delta: flo
 
 def test_the_budget_of_all_rounds_is_delta() -> None:
     assert sum(spend(0.1, k) for k in range(1, 100_000)) == pytest.approx(0.1, abs=1e-5)
-    with pytest.raises(ValueError, match="rounds count from 1"):
+    with pytest.raises(ValueError, match="round_number is 0; expected a whole number, at least 1"):
         spend(0.1, 0)
 
 

@@ -11,7 +11,7 @@ from ..columns import Floats
 from .bayes import divergence, expected_log
 from .class_fit import ConfusionFit, mass, moved, normalise, reliability_of, shares
 from .dawid_skene import clamp
-from .settings import check_finite, check_rounds, check_whole
+from .settings import check_finite, check_restarts, check_rounds, check_whole
 from .votes import Votes, checked_gold
 
 
@@ -56,10 +56,7 @@ class EBCC:
 
         Raises ValueError for more than one start without ``rng``.
         """
-        if self.restarts > 1 and rng is None:
-            raise ValueError(
-                f"restarts is {self.restarts} but rng is None; expected a numpy.random.Generator"
-            )
+        check_restarts(self, rng)
         known = checked_gold(gold, votes)
         size = (votes.items, votes.classes, self.subtypes)
         fits = [self._fit(votes, known, _spread(size))]

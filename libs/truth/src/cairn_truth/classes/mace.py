@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..columns import Floats
 from .bayes import divergence, expected_log
 from .class_fit import SkillFit, normalise, reliability_of, weighted_tally
-from .settings import check_finite, check_rounds, check_whole
+from .settings import check_finite, check_restarts, check_rounds, check_whole
 from .votes import Votes, checked_gold
 
 
@@ -57,10 +57,7 @@ class MACE:
 
         Raises ValueError for more than one start without ``rng``.
         """
-        if self.restarts > 1 and rng is None:
-            raise ValueError(
-                f"restarts is {self.restarts} but rng is None; expected a numpy.random.Generator"
-            )
+        check_restarts(self, rng)
         known = checked_gold(gold, votes)
         flat = np.full((votes.labelers, votes.classes), 1.0 / votes.classes)
         fits = [self._fit(votes, known, np.full((votes.labelers, 2), 0.5), flat)]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..columns import Floats, Ints, Name, checked_names, numbers
+from ..columns import Floats, Ints, Name, check_instance, checked_names, numbers, shares
 from .votes import Votes
 
 Column = Sequence[Any] | NDArray[Any]
@@ -34,7 +34,12 @@ class NamedVotes:
 
     @classmethod
     def of(
-        cls, item: Column, labeler: Column, label: Column, *, classes: Sequence[Name] | None = None
+        cls,
+        item: Column,
+        labeler: Column,
+        label: Column,
+        *,
+        classes: Sequence[Name] | Set[Name] | None = None,
     ) -> NamedVotes:
         """Number the names of three columns, a row a vote, in any order.
 
@@ -46,7 +51,8 @@ class NamedVotes:
         if len({len(column) for column in held.values()}) > 1:
             sizes = ", ".join(f"{name} {len(column)}" for name, column in held.items())
             raise ValueError(f"the columns differ in length: {sizes}")
-        known = sorted(set(held["label"] if classes is None else checked_names("classes", classes)))
+        given = list(classes) if isinstance(classes, Set) else classes
+        known = sorted(set(held["label"] if given is None else checked_names("classes", given)))
         if not known:
             raise ValueError("there are no votes and no classes; expected one class or more")
         items, labelers = sorted(set(held["item"])), sorted(set(held["labeler"]))
@@ -69,8 +75,9 @@ class NamedVotes:
             {name: i for i, name in enumerate(self.classes)},
         )
         gold = np.full(len(self.items), -1, dtype=np.int64)
+        check_instance("gold", known, Mapping, "a mapping of items to classes")
         for item, label in known.items():
-            if label not in number:
+            if not isinstance(label, Hashable) or label not in number:
                 raise ValueError(
                     f"gold of {item!r} is {label!r}; expected one of {list(self.classes)!r:.200}"
                 )
@@ -85,9 +92,7 @@ class NamedVotes:
 
     def labels(self, posterior: ArrayLike) -> dict[Name, NamedLabel]:
         """Return each item's most probable class, by a fit's ``posterior`` ``(items, classes)``; the first of equals."""
-        chance = _of_shape("posterior", posterior, (len(self.items), len(self.classes)))
-        if np.isnan(chance).any():
-            raise ValueError("posterior holds nan; expected a fit's")
+        chance = shares("posterior", _of_shape("posterior", posterior, (len(self.items), len(self.classes))))
         best = chance.argmax(axis=1)
         sure = chance[np.arange(best.size), best]
         return {

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
+
+from ..columns import check_generator, real_number
 
 
 def check_whole(method: Any, *names: str, least: int = 1) -> None:
@@ -23,14 +25,7 @@ def check_finite(
     Raises ValueError naming the first that is not.
     """
     for name in names:
-        value: object = getattr(method, name)
-        number = math.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
-        if not math.isfinite(number) or not (least <= number <= most and number > above):
-            bounds = [f"above {above:g}"] * (above > -math.inf) + [f"at least {least:g}"] * (
-                least > -math.inf
-            )
-            bounds += [f"at most {most:g}"] * (most < math.inf)
-            raise ValueError(f"{name} is {value!r}; expected a finite number{_among(bounds)}")
+        real_number(name, getattr(method, name), least=least, most=most, above=above)
 
 
 def check_rounds(method: Any, least: int = 1) -> None:
@@ -44,5 +39,9 @@ def check_rounds(method: Any, least: int = 1) -> None:
         check_finite(method, "tolerance")
 
 
-def _among(bounds: list[str]) -> str:
-    return f", {' and '.join(bounds)}" if bounds else ""
+def check_restarts(method: Any, rng: object) -> None:
+    """Check what draws further starts. Raises ValueError for no generator where one is needed, and for what is none."""
+    if method.restarts > 1 and rng is None:
+        raise ValueError(f"restarts is {method.restarts} but rng is None; expected a numpy.random.Generator")
+    if rng is not None:
+        check_generator(rng)

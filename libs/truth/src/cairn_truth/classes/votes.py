@@ -9,13 +9,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from ..columns import Floats, Ints, as_array, whole_numbers
+from ..columns import Floats, Ints, as_array, check_instance, whole_numbers
 
 Ids = NDArray[np.int32]
 Shorts = NDArray[np.int16]
 
+MOST_CLASSES = int(np.iinfo(np.int16).max)
+"""Of one question: a choice is held in 16 bits."""
+
 _MOST_SILENT = 64
 """Votes are counted by item unless there are so many times more items than votes: the count would be mostly zeros."""
+
+
+_MOST_EMPTY = 1 << 28
+"""So many rows may be mostly empty: of more, every column of a posterior would take 2 GiB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +42,8 @@ class Votes:
     classes: int
 
     def __post_init__(self) -> None:
+        for name in ("item", "labeler", "choice"):
+            check_instance(name, getattr(self, name), np.ndarray, "a column as Votes.of makes it")
         if not (self.item.size == self.labeler.size == self.choice.size and self._in_order()):
             raise ValueError(
                 "the rows are not sorted by item, labeler and choice; expected what Votes.of returns"
@@ -57,7 +66,7 @@ class Votes:
         number in range.
         """
         most = int(np.iinfo(np.int32).max)
-        classes = _size("classes", classes, 1, int(np.iinfo(np.int16).max))
+        classes = _size("classes", classes, 1, MOST_CLASSES)
         items = None if items is None else _size("items", items, 0, most)
         labelers = None if labelers is None else _size("labelers", labelers, 0, most)
         by_item = _column("item", item, items if items is not None else most)
@@ -128,13 +137,20 @@ class Votes:
         return ends
 
 
+def check_votes(votes: object) -> None:
+    """Raise ValueError for what is no `Votes`."""
+    check_instance("votes", votes, Votes, "Votes (of NamedVotes, its .votes)")
+
+
 def checked_gold(gold: ArrayLike | None, votes: Votes) -> NDArray[np.int64]:
     """Return the known class of each item ``(items,)``, -1 where it is unknown or masked.
 
-    Raises ValueError naming the element that is anything else, and where ``votes`` are none.
+    Raises ValueError naming the element that is anything else, and where ``votes`` are none, or of ids so far apart that
+    their rows would fill gigabytes with nothing.
     """
-    if not isinstance(votes, Votes):
-        raise ValueError(f"votes is {type(votes).__name__}; expected Votes (of NamedVotes, its .votes)")
+    check_votes(votes)
+    _check_rows("item", votes.items, len(votes))
+    _check_rows("labeler", votes.labelers, len(votes))
     items, classes = votes.items, votes.classes
     if gold is None:
         return np.full(items, -1, dtype=np.int64)
@@ -147,6 +163,14 @@ def checked_gold(gold: ArrayLike | None, votes: Votes) -> NDArray[np.int64]:
     if bad.size:
         raise ValueError(f"gold[{bad[0]}] is {known[bad[0]]}; expected a class in 0..{classes - 1}, or -1")
     return known
+
+
+def _check_rows(name: str, rows: int, votes: int) -> None:
+    if rows > max(_MOST_EMPTY, _MOST_SILENT * votes):
+        raise ValueError(
+            f"{votes} votes are of {rows} {name}s, most of them without any; expected ids counted from 0, as NamedVotes.of "
+            "counts them"
+        )
 
 
 def _by_counting(
@@ -192,8 +216,6 @@ def _size(name: str, value: object, least: int, most: int) -> int:
 
 
 def _column(name: str, values: ArrayLike, below: int) -> NDArray[np.integer]:
-    if np.ma.is_masked(values):
-        raise ValueError(f"column {name} has masked rows; expected a whole number in each")
     array = as_array(f"column {name}", values)
     if array.ndim != 1:
         raise ValueError(f"column {name} must be one-dimensional, not of shape {array.shape}")

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..columns import Floats, numbers, whole_numbers
-from .hypergeometric import at_most, exactly, smallest_sample
+from ..columns import Floats, check_probability, numbers, real_number, whole_number
+from .hypergeometric import MOST_LABELS, at_most, exactly, smallest_sample
 
 Ints = NDArray[np.int64]
 
@@ -35,7 +35,7 @@ class SinglePlan:
 
     def __post_init__(self) -> None:
         for name, least in (("lot", 1), ("sample", 0), ("accept", 0)):
-            whole_numbers(name, getattr(self, name), least)
+            whole_number(name, getattr(self, name), least, MOST_LABELS)
         if not self.accept <= self.sample <= self.lot:
             raise ValueError(
                 f"expected 0 <= accept ({self.accept}) <= sample ({self.sample}) <= lot ({self.lot}), lot >= 1"
@@ -77,7 +77,7 @@ class DoublePlan:
 
     def __post_init__(self) -> None:
         for name in ("lot", "first", "accept_first", "refuse_first", "second", "accept_total"):
-            whole_numbers(name, getattr(self, name), int(name in {"lot", "first", "second"}))
+            whole_number(name, getattr(self, name), int(name in {"lot", "first", "second"}), MOST_LABELS)
         in_order = self.accept_first < self.refuse_first <= self.accept_total + 1
         if not in_order or self.first + self.second > self.lot:
             raise ValueError(
@@ -128,7 +128,7 @@ def single_plan(
     ``floor(aql * lot)`` wrong ones must pass, ``ceil(limit * lot)`` must not. Raises ValueError where these are one
     number, so that no plan can tell them apart. Cost: ``c log(lot)`` hypergeometric sums.
     """
-    good, bad = _qualities(lot, aql, limit, producer_risk, consumer_risk)
+    lot, good, bad = _qualities(lot, aql, limit, producer_risk, consumer_risk)
     sample = 1
     for accept in range(good + 1):
         # Who accepts more must look at more.
@@ -145,7 +145,7 @@ def double_plan(
 
     Arguments and errors as for `single_plan`, whose plan is returned where no double plan of these looks at fewer.
     """
-    good, bad = _qualities(lot, aql, limit, producer_risk, consumer_risk)
+    lot, good, bad = _qualities(lot, aql, limit, producer_risk, consumer_risk)
     single = single_plan(lot, aql=aql, limit=limit, producer_risk=producer_risk, consumer_risk=consumer_risk)
     best: DoublePlan | SinglePlan = single
     fewest = float(single.sample)
@@ -219,20 +219,19 @@ def _between(chance: Floats) -> Floats:
 
 def _qualities(
     lot: int, aql: float, limit: float, producer_risk: float, consumer_risk: float
-) -> tuple[int, int]:
-    """Return how many wrong labels must pass and how many must not. Raises ValueError."""
-    whole_numbers("lot", lot, 1)
-    for name, risk in (("producer_risk", producer_risk), ("consumer_risk", consumer_risk)):
-        if not 0.0 < risk < 1.0:
-            raise ValueError(f"{name} is {risk}; expected strictly between 0 and 1")
-    if not 0.0 <= aql < limit <= 1.0:
+) -> tuple[int, int, int]:
+    """Return the lot, how many wrong labels must pass and how many must not. Raises ValueError."""
+    lot = whole_number("lot", lot, 1, MOST_LABELS)
+    check_probability("producer_risk", producer_risk)
+    check_probability("consumer_risk", consumer_risk)
+    if not real_number("aql", aql, least=0.0) < real_number("limit", limit, most=1.0):
         raise ValueError(f"expected 0 <= aql ({aql}) < limit ({limit}) <= 1")
     good, bad = math.floor(aql * lot + 1e-9), math.ceil(limit * lot - 1e-9)
     if good >= bad:
         raise ValueError(
             f"aql {aql} and limit {limit} are both {good} of {lot} labels: no sample tells them apart"
         )
-    return good, bad
+    return lot, good, bad
 
 
 def _wrong(error: ArrayLike, lot: int) -> Ints:

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..columns import Floats
+from ..columns import Floats, check_instance
 from .agreement_intervals import Estimate, Interval, analytic, bootstrapped, interval_of_mean, of_few
 from .answer_columns import AnswerColumns, read_columns
 from .distances import Absolute, Distance, Ratio, Rows, Squared, Unequal, mid_ranks
@@ -337,6 +337,7 @@ def _told(
 
     Raises ValueError where no two answers are to one item.
     """
+    check_instance("interval", interval, Interval, "an Interval")
     each = answers.each()
     items = int(np.count_nonzero(each >= 2))
     if not items:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import special
 
-from ..columns import Floats
+from ..columns import Floats, check_generator, check_probability, whole_number
 from .answer_columns import AnswerColumns
 
 _TELLING = 2.0
@@ -24,10 +24,10 @@ class Interval:
     resamples: int = 1000
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.level < 1.0:
-            raise ValueError(f"level is {self.level}; expected between 0 and 1")
-        if self.resamples < 1:
-            raise ValueError(f"resamples is {self.resamples}; expected 1 or more")
+        check_probability("level", self.level)
+        whole_number("resamples", self.resamples, 1)
+        if self.rng is not None:
+            check_generator(self.rng)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def bootstrapped(
     each = answers.each()
     first, items = np.cumsum(each) - each, each.size
     found = []
-    for _ in range(interval.resamples):
+    for _ in range(int(interval.resamples)):
         drawn = rng.integers(0, items, items)
         size = each[drawn]
         row = np.repeat(np.arange(items), size)

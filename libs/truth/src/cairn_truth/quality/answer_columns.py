@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..columns import Floats, as_array
+from ..columns import Floats, as_array, check_instance, check_sequence
 from .distances import Rows
 
 
@@ -64,6 +64,7 @@ def _numbers(
     """Return values as numbers and their domain: as they are, as places among categories, or as codes."""
     numeric = value.dtype.kind in "iufb"
     if categories is not None:
+        check_sequence("categories", categories, "all values, in order")
         return _placed(value, list(categories))
     if not ordered:
         names, code = np.unique(value, return_inverse=True)
@@ -108,6 +109,8 @@ def _check_told_apart(name: str, column: NDArray[Any]) -> None:
 
 def _placed(value: NDArray[Any], categories: list[Any]) -> tuple[Floats, Floats]:
     names, code = np.unique(value, return_inverse=True)
+    for at, name in enumerate(categories):
+        check_instance(f"categories[{at}]", name, Hashable, "a value that an answer may have")
     place = {name: float(at) for at, name in enumerate(categories)}
     if len(place) != len(categories):
         raise ValueError("categories has one twice; expected each once")

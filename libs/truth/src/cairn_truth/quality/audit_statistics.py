@@ -17,15 +17,16 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from ..columns import numbers, whole_numbers
-from .hypergeometric import at_most, smallest_sample
+from ..columns import check_instance, check_probability, numbers, real_number, whole_number
+from .hypergeometric import MOST_LABELS, at_most, smallest_sample
 
 _EQUAL_FRACTIONS = 0.02
 """Sampling fractions within 2 % of each other differ by rounding alone."""
@@ -47,9 +48,8 @@ class Stratum:
     expected_error: float = 0.05
 
     def __post_init__(self) -> None:
-        _check_count(self.name, "population", self.population)
-        if not 0.0 <= self.expected_error <= 1.0:
-            raise ValueError(f"stratum {self.name!r} has expected_error {self.expected_error}; expected 0..1")
+        _check_counts(self.name, population=self.population)
+        real_number(f"expected_error of stratum {self.name!r}", self.expected_error, least=0.0, most=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,7 @@ class StratumFindings:
     errors: int
 
     def __post_init__(self) -> None:
-        _check_count(self.name, "population", self.population)
-        _check_count(self.name, "sampled", self.sampled)
-        _check_count(self.name, "errors", self.errors)
+        _check_counts(self.name, population=self.population, sampled=self.sampled, errors=self.errors)
         if not 0 <= self.errors <= self.sampled <= self.population:
             raise ValueError(
                 f"stratum {self.name!r}: expected 0 <= errors ({self.errors}) <= sampled ({self.sampled})"
@@ -150,12 +148,11 @@ def allocate(strata: Sequence[Stratum], sample_size: int, *, min_per_stratum: in
     Neyman allocation (``N_h * sqrt(e_h (1 - e_h))``) is best if the expected errors are right, proportional
     allocation is safe if they are wrong; the mean of both loses little either way. Every stratum that is not
     empty gets at least ``min_per_stratum`` (or all of it), so that none stays unknown. Deterministic; the sum
-    is ``min(sample_size, population)`` unless the minimums alone exceed it.
+    is ``min(sample_size, population)`` unless the minimums alone exceed it. Raises ValueError for two strata of one name.
     """
-    sample_size = int(whole_numbers("sample_size", sample_size))
-    names = [s.name for s in strata]
-    if len(set(names)) != len(names):
-        raise ValueError("two strata have the same name")
+    sample_size = whole_number("sample_size", sample_size)
+    min_per_stratum = whole_number("min_per_stratum", min_per_stratum)
+    names = _checked_strata("strata", strata, Stratum)
     size = np.array([s.population for s in strata], dtype=np.int64)
     total = min(sample_size, int(size.sum()))
     spread = np.array([math.sqrt(max(s.expected_error * (1.0 - s.expected_error), 1e-4)) for s in strata])
@@ -182,11 +179,9 @@ def strata_by_error(expected_error: ArrayLike, strata: int = 5) -> NDArray[np.in
     Items of one expected error are never parted, so that there may be fewer strata. Raises ValueError naming the
     first item whose expected error lies outside 0..1.
     """
-    error = numbers("expected_error", expected_error)
-    if error.ndim != 1 or strata < 1:
-        raise ValueError(
-            f"expected_error has shape {error.shape}, strata is {strata}; expected one an item, and 1 or more"
-        )
+    error, strata = numbers("expected_error", expected_error), whole_number("strata", strata, 1)
+    if error.ndim != 1:
+        raise ValueError(f"expected_error has shape {error.shape}; expected one an item")
     bad = np.flatnonzero(~((error >= 0.0) & (error <= 1.0)))
     if bad.size:
         raise ValueError(f"expected_error, item {bad[0]}: {error[bad[0]]} is not a share in 0..1")
@@ -201,9 +196,10 @@ def strata_by_error(expected_error: ArrayLike, strata: int = 5) -> NDArray[np.in
 def estimate_error(findings: Sequence[StratumFindings], *, confidence: float = 0.95) -> ErrorEstimate:
     """Estimate the error rate of the whole population, with a two-sided interval.
 
-    Raises ValueError when the population is empty or confidence is outside (0, 1).
+    Raises ValueError when the population is empty, two findings are of one stratum, or confidence is outside (0, 1).
     """
-    _check_confidence(confidence)
+    check_probability("confidence", confidence)
+    _checked_strata("findings", findings, StratumFindings)
     tail = (1.0 - confidence) / 2.0
     estimate, lower, upper = _bounds(findings, tail)
     return ErrorEstimate(
@@ -220,9 +216,9 @@ def estimate_error(findings: Sequence[StratumFindings], *, confidence: float = 0
 
 def accept(findings: Sequence[StratumFindings], *, alpha: float, confidence: float = 0.95) -> Acceptance:
     """Decide whether the findings show that the population's error rate is at most ``alpha``."""
-    _check_confidence(confidence)
-    if not 0.0 < alpha < 1.0:
-        raise ValueError(f"alpha is {alpha}; it must lie strictly between 0 and 1")
+    check_probability("confidence", confidence)
+    check_probability("alpha", alpha)
+    _checked_strata("findings", findings, StratumFindings)
     estimate, lower, upper = _bounds(findings, 1.0 - confidence)
     verdict = Verdict.PASSED if upper <= alpha else Verdict.FAILED if lower > alpha else Verdict.UNDECIDED
     return Acceptance(verdict, estimate, lower, upper, alpha, confidence)
@@ -236,11 +232,10 @@ def acceptance_plan(
     Exact (hypergeometric): small lots need fewer. A lot too small for the plan is sampled whole. Raises ValueError where
     not even that would show it: with more errors allowed than a lot of error alpha has.
     """
-    _check_confidence(confidence)
-    lot = int(whole_numbers("lot_size", lot_size, 1))
-    allowed = int(whole_numbers("acceptance_number", acceptance_number))
-    if not 0.0 <= alpha < 1.0:
-        raise ValueError(f"alpha is {alpha}; expected 0 or more, below 1")
+    check_probability("confidence", confidence)
+    real_number("alpha", alpha, least=0.0, below=1.0)
+    lot = whole_number("lot_size", lot_size, 1, MOST_LABELS)
+    allowed = whole_number("acceptance_number", acceptance_number)
     bad = math.floor(alpha * lot + _ROUNDING) + 1
     if allowed >= bad:
         raise ValueError(
@@ -302,12 +297,13 @@ def hypergeometric_bounds(population: int, sampled: int, errors: int, tail: floa
 
     Raises ValueError unless ``0 <= errors <= sampled <= population`` and ``0 <= tail < 1``.
     """
-    if not 0 <= errors <= sampled <= population:
+    population = whole_number("population", population, 0, MOST_LABELS)
+    sampled, errors = whole_number("sampled", sampled), whole_number("errors", errors)
+    if not errors <= sampled <= population:
         raise ValueError(
             f"expected 0 <= errors ({errors}) <= sampled ({sampled}) <= population ({population})"
         )
-    if not 0.0 <= tail < 1.0:
-        raise ValueError(f"tail is {tail}; expected 0 or more, below 1")
+    real_number("tail", tail, least=0.0, below=1.0)
     least, most = errors, population - (sampled - errors)
     low, high = least, most
     while low < high:
@@ -358,11 +354,22 @@ def _shares(
     return weight / total if total > 0 else weight
 
 
-def _check_count(stratum: str, what: str, count: int) -> None:
-    if not (isinstance(count, int) and count >= 0):
-        whole_numbers(f"{what} of stratum {stratum!r}", count)
+def _check_counts(stratum: str, **counts: int) -> None:
+    check_instance("name of a stratum", stratum, (str, int), "text or a whole number")
+    for what, count in counts.items():
+        whole_number(f"{what} of stratum {stratum!r}", count, 0, MOST_LABELS)
 
 
-def _check_confidence(confidence: float) -> None:
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence is {confidence}; it must lie strictly between 0 and 1")
+def _checked_strata(what: str, strata: Collection[Any], kind: type) -> list[str]:
+    """Return the strata's names. Raises ValueError naming the first that is none, or has another's name; labels of two
+    strata of one name would count twice, or be told as one's.
+    """
+    check_instance(what, strata, Collection, f"a list of {kind.__name__}")
+    first: dict[str, int] = {}
+    for at, one in enumerate(strata):
+        check_instance(f"{what}[{at}]", one, kind, kind.__name__)
+        if first.setdefault(one.name, at) != at:
+            raise ValueError(
+                f"{what}[{at}] is named {one.name!r}, as {what}[{first[one.name]}] is; expected each once"
+            )
+    return list(first)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy import special
 
 from ..classes.hierarchical import HierarchicalDawidSkene, HierarchicalFit
-from ..classes.votes import Votes
-from ..columns import Floats
+from ..classes.votes import Votes, check_votes
+from ..columns import Floats, check_probability
 
 GRID = np.linspace(0.0, 1.0, 21)
 """Shares that are told apart: a twentieth is finer than anybody's answers can show."""
@@ -121,13 +121,13 @@ def adjusted(p_value: Floats) -> Floats:
 
 def checked_rate(false_rate: float) -> float:
     """Return the rate. Raises ValueError unless it lies strictly between 0 and 1."""
-    if not 0.0 < false_rate < 1.0:
-        raise ValueError(f"false_rate is {false_rate}; expected strictly between 0 and 1")
+    check_probability("false_rate", false_rate)
     return false_rate
 
 
 def checked_fit(votes: Votes, fit: HierarchicalFit) -> HierarchicalFit:
     """Return the fit. Raises ValueError where it was not made of these votes, or by another method."""
+    check_votes(votes)
     if not isinstance(fit, HierarchicalFit):
         raise ValueError(
             f"the fit is {type(fit).__name__}; expected HierarchicalFit, of HierarchicalDawidSkene().fit(votes)"

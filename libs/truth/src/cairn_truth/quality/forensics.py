@@ -6,10 +6,13 @@ to look, not a verdict: answers may be re-weighed or asked again, but people sho
 
 from __future__ import annotations
 
+from types import NoneType
+
 from numpy.typing import ArrayLike
 
 from ..classes.hierarchical import HierarchicalDawidSkene, HierarchicalFit
 from ..classes.votes import Votes
+from ..columns import check_instance
 from .answer_times import AnswerTimes
 from .bots import find_bots
 from .colluders import find_colluders
@@ -41,6 +44,7 @@ def investigate(
     ``fit`` of these votes, by `HierarchicalDawidSkene`, is made if not given; ``gold`` ``(items,)`` holds known classes,
     -1 elsewhere; ``times`` are needed for bots, in any order: they say whose they are. Raises ValueError as the parts do.
     """
+    check_instance("times", times, (AnswerTimes, NoneType), "AnswerTimes, or None")
     known = HierarchicalDawidSkene().fit(votes, gold=gold) if fit is None else checked_fit(votes, fit)
     findings = find_spammers(votes, known, gold=gold, false_rate=false_rate)
     findings += find_colluders(votes, gold=gold, false_rate=false_rate)

@@ -10,6 +10,9 @@ from ..columns import Floats
 
 Ints = NDArray[np.int64]
 
+MOST_LABELS = 10**9
+"""Of a lot: of a larger one the law, which is made of differences of logarithms, has fewer than five right digits."""
+
 _BLOCK = 1 << 20
 """So many terms are summed at once: lots of every quality times all that may be found may not fit in memory."""
 

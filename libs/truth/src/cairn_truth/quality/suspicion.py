@@ -21,13 +21,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import NoneType
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
-from ..classes.votes import Votes
-from ..columns import Floats, as_array, numbers
+from ..classes.votes import Votes, check_votes
+from ..columns import Floats, as_array, check_instance, numbers
 from .answer_times import AnswerTimes
 
 ALGORITHM = "LogOddsSuspicion"
@@ -70,6 +71,9 @@ def suspicion(
     probabilities; ``times`` with the seconds that answers took, in any order, which needs ``votes``. Raises ValueError
     naming the first entry that cannot be.
     """
+    if votes is not None:
+        check_votes(votes)
+    check_instance("times", times, (AnswerTimes, NoneType), "AnswerTimes, or None")
     tables = [
         as_array(name, a) for name, a in (("posterior", posterior), ("predicted", predicted)) if a is not None
     ]

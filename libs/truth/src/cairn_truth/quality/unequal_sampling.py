@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..columns import Floats, numbers, whole_numbers
+from ..columns import Floats, check_probability, numbers, real_number, whole_number
 from .audit_statistics import gamma_lower, gamma_upper
 
 
@@ -46,9 +46,8 @@ def inclusion_chances(expected_error: ArrayLike, sample_size: int, *, even: floa
     bad = np.flatnonzero(~((error >= 0.0) & (error <= 1.0)))
     if bad.size:
         raise ValueError(f"expected_error, item {bad[0]}: {error[bad[0]]} is not a share in 0..1")
-    sample_size = int(whole_numbers("sample_size", sample_size))
-    if not 0.0 < even <= 1.0:
-        raise ValueError(f"even is {even}; expected above 0, at most 1")
+    sample_size = whole_number("sample_size", sample_size)
+    real_number("even", even, above=0.0, most=1.0)
     if sample_size >= error.size:
         return np.ones(error.size)
     spread = np.sqrt(np.maximum(error * (1.0 - error), 1e-4))
@@ -76,14 +75,9 @@ def estimate_unequal(
         raise ValueError(
             f"wrong has shape {found.shape}, chance {pi.shape}; expected one of each an item drawn"
         )
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence is {confidence}; it must lie strictly between 0 and 1")
-    population = int(whole_numbers("population", population, 1))
-    if population < found.size or not 0.0 < least_chance <= 1.0:
-        raise ValueError(
-            f"expected population ({population}) >= items drawn ({found.size}), at least 1, and 0 < least_chance "
-            f"({least_chance}) <= 1"
-        )
+    check_probability("confidence", confidence)
+    real_number("least_chance", least_chance, above=0.0, most=1.0)
+    population = whole_number("population", population, max(found.size, 1))
     bad = np.flatnonzero(~(((found == 0.0) | (found == 1.0)) & (pi >= least_chance) & (pi <= 1.0)))
     if bad.size:
         raise ValueError(

@@ -9,9 +9,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize
 
-from ..columns import as_array, numbers, shares, whole_numbers
+from ..columns import (
+    as_array,
+    check_probability,
+    numbers,
+    real_number,
+    shares,
+    whole_number,
+    whole_numbers,
+)
 from .thresholds import clopper_pearson_lower, clopper_pearson_upper
-from .wager import check_distributions, check_probability, finite
+from .wager import check_distributions, finite
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -36,7 +44,7 @@ def expected_calibration_error(confidence: ArrayLike, right: ArrayLike, *, bins:
     ``confidence`` ``(n,)`` in 0..1, ``right`` ``(n,)`` whether the answer was, or how probably. Nothing to judge gives 0.
     """
     stated, correct = _judged(confidence, right)
-    _check_bins(bins)
+    bins = whole_number("bins", bins, 1)
     if stated.size == 0:
         return 0.0
     gap = np.bincount(_bin_of(stated, bins), weights=stated - correct, minlength=bins)
@@ -68,7 +76,7 @@ def reliability_diagram(
     confidences outside [0, 1], and for ``right`` other than 0 and 1: the intervals count.
     """
     stated, correct = _judged(confidence, right)
-    _check_bins(bins)
+    bins = whole_number("bins", bins, 1)
     check_probability("level", level)
     between = np.flatnonzero((correct != 0.0) & (correct != 1.0))
     if between.size:
@@ -100,8 +108,7 @@ class TemperatureScaling:
     temperature: float
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.temperature < math.inf:
-            raise ValueError(f"temperature is {self.temperature}; expected a finite number above 0")
+        real_number("temperature", self.temperature, above=0.0)
 
     @classmethod
     def fit(cls, probabilities: ArrayLike, truth: ArrayLike) -> TemperatureScaling:
@@ -191,11 +198,6 @@ class IsotonicClasses:
         raised = np.column_stack([fit.apply(table[:, c]) for c, fit in enumerate(self.classes)])
         raised = np.maximum(raised, _LEAST_PROBABILITY)
         return np.asarray(raised / raised.sum(axis=1, keepdims=True))
-
-
-def _check_bins(bins: int) -> None:
-    if whole_numbers("bins", bins) < 1:
-        raise ValueError(f"bins is {bins}; expected 1 or more")
 
 
 def _bin_of(stated: Floats, bins: int) -> Ints:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from ..columns import numbers, whole_numbers
+from ..columns import check_generator, check_probability, numbers, whole_number
 from .thresholds import clopper_pearson_lower, clopper_pearson_upper
-from .wager import check_probability, finite
+from .wager import finite
 
 Floats = NDArray[np.float64]
 
@@ -44,7 +44,7 @@ def score_drift(
     """
     old, new = finite("validation_scores", validation_scores), finite("new_scores", new_scores)
     check_probability("significance", significance)
-    _check_counts(min_items=min_items)
+    min_items = whole_number("min_items", min_items, 1)
     if min(old.size, new.size) < min_items:
         return DriftTest(0.0, 1.0, False)
     both = np.sort(np.concatenate([old, new]))
@@ -75,7 +75,9 @@ def embedding_drift(
     Raises ValueError for other shapes, for what is not finite, and for numbers of no sense.
     """
     check_probability("significance", significance)
-    _check_counts(permutations=permutations, sample=sample, min_items=min_items)
+    permutations, sample = whole_number("permutations", permutations, 1), whole_number("sample", sample, 1)
+    min_items = whole_number("min_items", min_items, 1)
+    check_generator(rng)
     old, new = (
         _vectors("validation_embeddings", validation_embeddings),
         _vectors("new_embeddings", new_embeddings),
@@ -132,12 +134,6 @@ def _drawn(points: Floats, most: int, rng: np.random.Generator) -> Floats:
     if len(points) <= most:
         return points
     return np.asarray(points[np.sort(rng.choice(len(points), most, replace=False))])
-
-
-def _check_counts(**counts: int) -> None:
-    for name, count in counts.items():
-        if whole_numbers(name, count) < 1:
-            raise ValueError(f"{name} is {count}; expected 1 or more")
 
 
 def _vectors(name: str, values: ArrayLike) -> Floats:

@@ -12,7 +12,16 @@ import enum
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..columns import as_array, numbers, shares, whole_numbers
+from ..columns import (
+    as_array,
+    check_generator,
+    check_probability,
+    numbers,
+    real_number,
+    shares,
+    whole_number,
+    whole_numbers,
+)
 from .clusters import distances, k_means, spread_out
 
 Floats = NDArray[np.float64]
@@ -104,14 +113,11 @@ def choose(
     for `TYPICLUST` with k clusters (of at most 20,000 open items, all three); ``k d`` an item of the shortlist for
     `CLUSTER_MARGIN`.
     """
-    if not isinstance(rng, np.random.Generator):
-        raise ValueError(f"rng is {rng!r:.100}; expected a numpy.random.Generator")
+    check_generator(rng)
+    batch = whole_number("batch", batch)
+    random_share = real_number("random_share", random_share, least=0.0, most=1.0)
     taken = _mask(labeled)
     chances, points = _chances(probabilities, taken.size), _points(embeddings, taken.size)
-    if batch < 0:
-        raise ValueError(f"batch is {batch}; expected 0 or more")
-    if not 0.0 <= random_share <= 1.0:
-        raise ValueError(f"random_share is {random_share}; it must be between 0 and 1")
     strategy = _fitting(_named(strategy), chances, points, int(taken.sum()))
     free = np.flatnonzero(~taken)
     batch = min(batch, free.size)
@@ -177,11 +183,10 @@ def answer_prices(
             f"posteriors have shape {people.shape}, probabilities {model.shape}, answers {count.shape}; "
             "expected (n, classes) twice, and (n,)"
         )
-    for name, accuracy in (("labeler_accuracy", labeler_accuracy), ("model_accuracy", model_accuracy)):
-        if not 0.0 < accuracy < 1.0:
-            raise ValueError(f"{name} is {accuracy}; it must lie strictly between 0 and 1")
-    if model_confidence is not None and not 0.0 < model_confidence <= 1.0:
-        raise ValueError(f"model_confidence is {model_confidence}; expected above 0, at most 1")
+    check_probability("labeler_accuracy", labeler_accuracy)
+    check_probability("model_accuracy", model_accuracy)
+    if model_confidence is not None:
+        real_number("model_confidence", model_confidence, above=0.0, most=1.0)
     classes = people.shape[1]
     if classes < 2 or not len(people):
         return np.zeros(len(people))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..columns import Floats, shares, whole_numbers
+from ..columns import Floats, check_instance, check_probability, real_number, shares, whole_number
 from .wager import ROUNDING
 
 _LOOK_AHEAD = (1, 2, 3, 5, 8)
@@ -58,15 +58,17 @@ class StopPolicy:
     fixed: bool = False
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.target_confidence < 1.0:
-            raise ValueError(f"target_confidence is {self.target_confidence}; expected between 0 and 1")
-        least = whole_numbers("min_answers", self.min_answers)
-        if not 1 <= least <= whole_numbers("max_answers", self.max_answers):
+        check_probability("target_confidence", self.target_confidence)
+        check_instance("fixed", self.fixed, (bool, np.bool_), "True or False")
+        real_number("answer_cost", self.answer_cost, least=0.0)
+        least, most = (
+            whole_number("min_answers", self.min_answers),
+            whole_number("max_answers", self.max_answers),
+        )
+        if not 1 <= least <= most:
             raise ValueError(
                 f"min_answers is {self.min_answers} and max_answers {self.max_answers}; expected 1 <= min <= max"
             )
-        if not 0.0 <= self.answer_cost < math.inf:
-            raise ValueError(f"answer_cost is {self.answer_cost}; expected a finite number, 0 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,8 @@ def decide(
     posterior that is none and for numbers of no sense.
     """
     chances = _posterior(posterior)
-    given = int(whole_numbers("answers", answers))
+    given = whole_number("answers", answers)
+    check_instance("policy", policy, StopPolicy, "a StopPolicy")
     _check_outlook(correlation, information)
     confidence = float(chances.max())
     if policy.fixed:
@@ -126,7 +129,7 @@ def expected_gain(
     a correlation outside 0..1, and for information that is none.
     """
     chances = _posterior(posterior)
-    given = int(whole_numbers("answers", answers))
+    given = whole_number("answers", answers)
     _check_outlook(correlation, information)
     return _gain(chances, given, correlation, information)
 
@@ -163,10 +166,8 @@ def _posterior(values: ArrayLike) -> Floats:
 
 
 def _check_outlook(correlation: float, information: float) -> None:
-    if not 0.0 <= correlation <= 1.0:
-        raise ValueError(f"correlation is {correlation}; expected 0..1")
-    if not 0.0 <= information < math.inf:
-        raise ValueError(f"information is {information}; expected a finite number, 0 or more")
+    real_number("correlation", correlation, least=0.0, most=1.0)
+    real_number("information", information, least=0.0)
 
 
 def _information(answers: int, correlation: float, each: float) -> float:

@@ -42,17 +42,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from types import NoneType
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from ..columns import shares, whole_numbers
+from ..columns import check_instance, check_probability, real_number, shares, whole_number, whole_numbers
 from .wager import (
     Evidence,
     Wager,
     check_distributions,
-    check_probability,
     finite,
     log_wealth,
     probabilities,
@@ -99,9 +99,7 @@ def spend(delta: float, round_number: int) -> float:
     its share itself where `LetThrough` is given.
     """
     check_probability("delta", delta)
-    if not 1 <= round_number < math.inf or round_number != int(round_number):
-        raise ValueError(f"round_number is {round_number}; rounds count from 1")
-    return 6.0 * delta / (math.pi**2 * float(round_number) ** 2)
+    return 6.0 * delta / (math.pi**2 * float(whole_number("round_number", round_number, 1)) ** 2)
 
 
 def model_errors(posterior: ArrayLike, predicted: ArrayLike) -> tuple[Floats, Floats]:
@@ -173,9 +171,8 @@ class LetThrough:
     rounds: int = 0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.share <= 1.0:
-            raise ValueError(f"share is {self.share}; expected a part of delta, 0..1")
-        whole_numbers("rounds", self.rounds)
+        real_number("share", self.share, least=0.0, most=1.0)
+        whole_number("rounds", self.rounds)
 
     def round_delta(self, delta: float) -> float:
         """Return the part of the project's ``delta`` that the next round has. Raises ValueError if nothing is left."""
@@ -265,6 +262,7 @@ def choose_threshold(
         raise ValueError(f"scores has shape {score.shape} but error_probability has {error.shape}")
     check_probability("alpha", alpha)
     check_probability("delta", delta)
+    check_instance("earlier", earlier, (LetThrough, NoneType), "LetThrough, or None")
     history = earlier or LetThrough(share=0.0)
     mine = delta if earlier is None else earlier.round_delta(delta)
     before = Evidence.of(history.error_probability, history.prior_error)
@@ -320,9 +318,7 @@ def _power(items: int, pool_items: int | None) -> float:
     """Return by what power a wager must be won when the pool is not endless."""
     if pool_items is None:
         return 1.0
-    if whole_numbers("pool_items", pool_items) < 1:
-        raise ValueError(f"pool_items is {pool_items}; expected at least one item to label, or None")
-    return 1.0 + items / pool_items
+    return 1.0 + items / whole_number("pool_items", pool_items, 1)
 
 
 def _joined(before: ArrayLike | None, added: Floats | None) -> Floats | None:
@@ -378,6 +374,9 @@ def choose_thresholds_per_class(
     ``min_items`` validation items are tested together: alone, they could not pass at any usual alpha and
     delta. For one round: the groups may be others in the next.
     """
+    check_probability("alpha", alpha)
+    check_probability("delta", delta)
+    classes, min_items = whole_number("classes", classes, 1), whole_number("min_items", min_items)
     score = finite("scores", scores)
     error = probabilities("error_probability", error_probability)
     answer = whole_numbers("predicted", predicted)
@@ -413,7 +412,5 @@ def _check_classes(predicted: Ints, classes: int) -> None:
 
 
 def _check_counts(errors: int, n: int) -> None:
-    whole_numbers("errors", errors)
-    whole_numbers("n", n)
-    if not 0 <= errors <= n:
+    if whole_number("errors", errors) > whole_number("n", n):
         raise ValueError(f"errors is {errors} of n = {n}; expected 0 <= errors <= n")

@@ -9,12 +9,13 @@ delta`` where the mean error rate of the items seen is above ``alpha`` has a pro
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..columns import numbers
+from ..columns import check_probability, numbers
 
 Floats = NDArray[np.float64]
 
@@ -32,6 +33,9 @@ _BOLDEST = 0.95
 
 ROUNDING = 1e-3
 """By so much the sum of a posterior that came in float32, or rounded to digits, may miss 1."""
+
+_MOST_ITEMS = 2**53
+"""No sample is larger: of more items not even their number is a float."""
 
 _HALVINGS = 27
 """Of the interval of rates: to eight digits."""
@@ -53,7 +57,7 @@ class Wager:
 
     def bets(self) -> Floats:
         """Return the rates bet on ``(bets,)``."""
-        spread = (1.0 - self.alpha) / (self.alpha * max(self.items, 1) / 2.0)
+        spread = (1.0 - self.alpha) / max(self.alpha * max(self.items, 1) / 2.0, sys.float_info.min)
         return self.alpha * (1.0 - np.minimum(_BOLDEST, math.sqrt(2.0 * self.needed * spread) * _REACH))
 
     @property
@@ -112,12 +116,17 @@ def _kinds(evidence: Evidence) -> tuple[Evidence, Floats]:
 
 
 def fewest_items(alpha: float, delta: float) -> int:
-    """Return the least size of a sample on which a threshold can pass, all of it known to be right."""
+    """Return the least size of a sample on which a threshold can pass, all of it known to be right.
+
+    Raises ValueError for an ``alpha`` or a ``delta`` that no sample there may be can show.
+    """
     check_probability("alpha", alpha)
     check_probability("delta", delta)
     low, high = 0, 1
     while not _won_by(high, alpha, delta):
         low, high = high, 2 * high
+        if high > _MOST_ITEMS:
+            raise ValueError(f"alpha is {alpha}, delta {delta}; expected what 2**53 items or fewer can show")
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if _won_by(middle, alpha, delta) else (middle, high)
@@ -126,7 +135,7 @@ def fewest_items(alpha: float, delta: float) -> int:
 
 def _won_by(right: int, alpha: float, delta: float) -> bool:
     wager = Wager(alpha, delta, right)
-    paid = right * np.log((1.0 - wager.bets()) / (1.0 - alpha))
+    paid = right * (np.log1p(-wager.bets()) - math.log1p(-alpha))
     return bool(log_wealth(paid) >= wager.needed)
 
 
@@ -183,12 +192,6 @@ def probabilities(name: str, values: ArrayLike) -> Floats:
     if bad.size:
         raise ValueError(f"{name}[{bad[0]}] is {array[bad[0]]}; it must be between 0 and 1")
     return array
-
-
-def check_probability(name: str, value: float) -> None:
-    """Raise ValueError unless ``value`` lies strictly between 0 and 1."""
-    if not 0.0 < value < 1.0:
-        raise ValueError(f"{name} is {value}; it must lie strictly between 0 and 1")
 
 
 def check_distributions(name: str, rows: Floats) -> None:

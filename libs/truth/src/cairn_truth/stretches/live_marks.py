@@ -10,9 +10,9 @@ from typing import Generic, TypeVar
 import numpy as np
 from scipy import special
 
-from ..columns import Floats, whole_numbers
+from ..classes.votes import MOST_CLASSES
+from ..columns import Floats, checked_name, whole_number
 from ..live_answers import Answered, Joined, LiveAnswers
-from .checks import shown
 from .marking import IN, OUT, Marking, discernment, fit
 from .marks import NONE, OTHER, OWN, Marks, Voters
 
@@ -57,9 +57,7 @@ class LiveMarks(LiveAnswers[A, J, LabelerMarks], Generic[A, J]):
 
     def __init__(self, classes: int, *, overlap: bool) -> None:
         super().__init__()
-        if np.ndim(classes):
-            raise ValueError(f"classes is {shown(classes)}; expected one whole number, at least 1")
-        self.classes = int(whole_numbers("classes", classes, least=1))
+        self.classes = whole_number("classes", classes, 1, MOST_CLASSES)
         self.overlap = overlap or self.classes == 1
         self._marking = Marking.cold(self.classes, overlap=self.overlap)
 
@@ -72,7 +70,7 @@ class LiveMarks(LiveAnswers[A, J, LabelerMarks], Generic[A, J]):
 
     def reliability(self, labeler: str) -> LabelerMarks:
         """Return how a labeler marks; the crowd's way for one never fitted."""
-        row, share = self._rows.get(labeler, -1), self._marking.share
+        row, share = self._rows.get(checked_name("labeler", labeler), -1), self._marking.share
         rates = self._marking.rates(np.array([row]))[0]
         out = 1.0 - share if self.overlap else np.full(share.size, 1.0 - share.sum())
         inside, hits = float(share.sum()), float(share @ rates[:, IN, OWN])
