@@ -194,7 +194,7 @@ def test_the_kind_is_told_with_why_and_may_be_said(command: str, tmp_path: Path,
 @pytest.mark.parametrize(
     ("cells", "told"),
     [
-        (["1.5", "2.25", "two", "7.5"], "75% of the labels are numbers, but answers.csv line 4 is 'two'"),
+        (["1", "2", "two", "7"], "75% of the labels are numbers, but answers.csv line 4 is 'two'"),
         (
             ["a>b>c", "b>a>c", "a", "c>b>a"],
             "75% of the labels are rankings a>b>c, but answers.csv line 4 is 'a'",

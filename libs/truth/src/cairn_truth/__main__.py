@@ -146,7 +146,8 @@ def _joined(chosen: argparse.Namespace, name: str, folder: Path) -> JoinedTable:
     gold = read_truth(path) if chosen.gold is not None or path.exists() else ()
     table = _told(name, read_table(folder, chosen.kind, truths=gold))
     found = joined(table, gold)
-    print(f"{name}: joined by {found.method}, {len(gold)} known labels", file=sys.stderr)
+    known = f"{found.known} known {'label' if found.known == 1 else 'labels'}"
+    print(f"{name}: joined by {found.method}, {known}", file=sys.stderr)
     return found
 
 

@@ -19,8 +19,8 @@ from ..quality.agreement import (
 )
 from ..quality.agreement_intervals import interval_of_mean
 from . import score_boxes, score_masks, score_numbers, score_pairs, score_spans, score_texts
-from .kinds import CHOICES, RANKINGS, RATINGS, UnknownKindError
-from .recorded import SCORINGS, Crowd, outcome_in
+from .kinds import CHOICES, CLASSES, RANKINGS, RATINGS, UnknownKindError
+from .recorded import SCORINGS, Crowd, named_classes, outcome_in
 from .tables import Cell, parsed
 
 _MANY = 1 << 53
@@ -49,7 +49,8 @@ def agreements(kind: str, cells: Sequence[Cell]) -> Iterator[Agreement | ValueEr
         for level in ("interval", "ordinal"):
             yield _defined(partial(krippendorff_alpha, item, labeler, numbers, level))
         return
-    value = [_compared(kind, cell) for cell in cells]
+    number = named_classes(cells).number if kind == CLASSES else {}
+    value = [number[cell.label] if kind == CLASSES else _compared(kind, cell) for cell in cells]
     two = (cohen_kappa, scott_pi) if len(set(labeler)) == 2 else ()
     for statistic in (krippendorff_alpha, fleiss_kappa, gwet_ac, raw_agreement, *two):
         yield _defined(partial(statistic, item, labeler, value))
@@ -73,9 +74,7 @@ def _compared(kind: str, cell: Cell) -> str:
     if kind == score_pairs.KIND:
         # By name nobody would agree by chance: names differ from item to item, sides do not.
         return ("left", "right", "same")[outcome_in(cell)]
-    if kind == score_texts.KIND:
-        return " ".join(score_texts.keys_of(cell.label))
-    return cell.label.strip()
+    return " ".join(score_texts.keys_of(cell.label))
 
 
 def _likeness(kind: str, crowd: Crowd) -> Agreement:

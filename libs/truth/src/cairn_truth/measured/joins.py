@@ -13,6 +13,7 @@ from typing import Any
 
 from ..classes.choices import LiveChoices
 from ..classes.live_classes import LiveClasses
+from ..columns import whole_number
 from ..live_answers import LiveAnswers
 from ..quality.findings import Finding, Misconduct
 from ..quality.forensics import investigate
@@ -27,7 +28,10 @@ from ..values.transcripts import LiveTranscripts
 from . import score_boxes, score_masks, score_numbers, score_pairs, score_spans, score_texts
 from .kinds import CHOICES, CLASSES, RANKINGS, RATINGS, ranking
 from .recorded import Table, check_outcomes, named_classes
-from .tables import Cell, parsed
+from .tables import Cell, from_json, parsed
+
+_LARGEST_STEP = 2**53
+"""Of larger numbers not every whole one is a float."""
 
 Given = Mapping[str, Mapping[str, Any]]
 """Item to labeler to answer, as the kind's reader gives it."""
@@ -55,9 +59,12 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class JoinedTable:
-    """Labels of all items with an answer, and all labelers, by name; ``method`` is the class that joined them."""
+    """Labels of all items with an answer, and all labelers, by name; ``method`` is the class that joined them, and
+    ``known`` how many items are held to a label that was known.
+    """
 
     method: str
+    known: int
     labels: Sequence[Label]
     labelers: Sequence[Known]
 
@@ -101,7 +108,7 @@ def _classes(answers: Sequence[Cell], gold: Sequence[Cell]) -> JoinedTable:
         told = live.reliability(who)
         measures = {"accuracy": told.accuracy, "low": told.low, "high": told.high}
         labelers.append(Known(who, told.votes, measures, found.get(who, ())))
-    return JoinedTable(type(live.model).__name__, labels, labelers)
+    return JoinedTable(type(live.model).__name__, int((truth >= 0).sum()), labels, labelers)
 
 
 def _found(findings: Sequence[Finding], names: Sequence[str]) -> Mapping[str, Sequence[str]]:
@@ -134,7 +141,10 @@ def _answers(table: Table, gold: Sequence[Cell]) -> JoinedTable:
         found = way.live.posterior(item)
         labels.append(Label(item, way.cell(item, found.value), float(found.confidence), len(said)))
     return JoinedTable(
-        type(way.live).__name__, labels, [_known(way.live.reliability(who)) for who in way.live.labelers()]
+        type(way.live).__name__,
+        len(known),
+        labels,
+        [_known(way.live.reliability(who)) for who in way.live.labelers()],
     )
 
 
@@ -253,18 +263,18 @@ def _if_any(name: str) -> Iterator[str]:
 
 def _step(label: str) -> int:
     try:
-        return int(label)
+        return whole_number("label", int(label), -_LARGEST_STEP, _LARGEST_STEP)
     except ValueError:
-        raise ValueError(f"label is {label!r}; expected a step, a whole number") from None
+        raise ValueError(f"label is {label!r:.100}; expected a step, a whole number") from None
 
 
 def _set(label: str) -> tuple[str, ...]:
     try:
-        names = json.loads(label or "[]")
-    except json.JSONDecodeError:
+        names = from_json(label or "[]")
+    except ValueError:
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f'label is {label!r}; expected a list of classes, ["a", "b"]')
+        raise ValueError(f'label is {label!r:.100}; expected a list of classes, ["a", "b"]')
     return tuple(names)
 
 

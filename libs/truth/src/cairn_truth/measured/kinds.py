@@ -1,13 +1,13 @@
 """What kind of answers a folder holds, told from the answers, and why: classes, numbers, text, spans, boxes, polygons,
 preferences, rankings or choices; ratings are classes unless somebody says that they are steps.
 
-A few cells that do not fit do not change the kind: they are errors, told when they are read. Where so many do not fit that
-the kind is another, but most do, the first of them is named: it may be a slip.
+A few cells that do not fit do not change the kind: they are errors, told when they are read. Nor do more of them where
+most are numbers that are not whole, for what else might those be? Where so many do not fit that the kind is another, but
+most do, the first of them is named: it may be a slip.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +19,7 @@ import numpy as np
 
 from ..quality.agreement import krippendorff_alpha
 from . import score_boxes, score_masks, score_numbers, score_pairs, score_spans, score_texts
-from .tables import Cell
+from .tables import Cell, from_json
 
 CLASSES, RATINGS, CHOICES, RANKINGS = "classes", "ratings", "choices", "rankings"
 
@@ -100,6 +100,8 @@ def told_kind(answers: Sequence[Cell], truths: Sequence[Cell] = ()) -> Told:
             doubts.append(
                 f"{share:.0%} of the labels are {what}, but {odd.file} line {odd.line} is {odd.label[:40]!r}"
             )
+    if _share(said, _is_quantity) > 0.5 and _are_numbers(answers, truths):
+        return Told(score_numbers.KIND, "most labels are numbers that are not whole, and so no names")
     doubt = doubts[0] if doubts else ""
     if _are_texts(answers):
         return Told(score_texts.KIND, "most labels are of words, and given to one item only", doubt)
@@ -133,6 +135,11 @@ def _is_outline(cell: Cell) -> bool:
 
 def _is_number(cell: Cell) -> bool:
     return number(cell.label) is not None
+
+
+def _is_quantity(cell: Cell) -> bool:
+    value = number(cell.label)
+    return value is not None and value != int(value)
 
 
 def _is_ranking(cell: Cell) -> bool:
@@ -222,8 +229,8 @@ def _kind_of_json(labels: Iterable[str]) -> str:
     cells = []
     for label in labels:
         try:
-            cells.append(json.loads(label))
-        except json.JSONDecodeError:
+            cells.append(from_json(label))
+        except ValueError:
             continue
     forms = Counter(_form(cell) for cell in cells)
     form = min(forms, key=lambda form: (-forms[form], form), default="")

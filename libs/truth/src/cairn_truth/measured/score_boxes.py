@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from ..columns import Floats
+from ..columns import Floats, real_number
 from ..shapes.boxes import Box, LiveBoxes, edges, iou
 from ..shapes.fields import corner_and_size
 from ..shapes.matching import assigned
+from .tables import from_json
 
 KIND = "boxes"
 """What a folder holds that is scored here: a cell is [[x1, y1, x2, y2], ...], or one box without the outer brackets."""
@@ -27,19 +27,17 @@ _SAME = 0.5
 def read(label: str) -> Answer:
     """Return the boxes of a csv cell; a fifth entry of a box, if any, is its class. Raises ValueError."""
     try:
-        cell = json.loads(label)
-    except json.JSONDecodeError:
-        raise ValueError(f"boxes are {label!r}; expected [[x1, y1, x2, y2], ...] in JSON") from None
+        cell = from_json(label)
+    except ValueError:
+        raise ValueError(f"boxes are {label!r:.100}; expected [[x1, y1, x2, y2], ...] in JSON") from None
     if not isinstance(cell, list):
-        raise ValueError(f"boxes are {label!r}; expected [[x1, y1, x2, y2], ...]")
+        raise ValueError(f"boxes are {label!r:.100}; expected [[x1, y1, x2, y2], ...]")
     rows = [cell] if cell and not isinstance(cell[0], list) else cell
     boxes = []
     for number, row in enumerate(rows):
         if not isinstance(row, list) or len(row) not in (4, 5):
-            raise ValueError(f"box {number} is {row!r}; expected [x1, y1, x2, y2]")
-        if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in row[:4]):
-            raise ValueError(f"box {number} is {row!r}; expected four numbers")
-        x0, y0, x1, y1 = (float(v) for v in row[:4])
+            raise ValueError(f"box {number} is {row!r:.100}; expected [x1, y1, x2, y2]")
+        x0, y0, x1, y1 = (real_number(f"box {number}[{at}]", v) for at, v in enumerate(row[:4]))
         corner = corner_and_size(x0, y0, x1 - x0, y1 - y0)
         boxes.append(Box(str(row[4]) if len(row) == 5 else "", *corner))
     return tuple(boxes)

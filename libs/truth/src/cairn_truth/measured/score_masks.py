@@ -6,7 +6,6 @@ its centre is inside or its square is touched by the outline.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -17,6 +16,7 @@ from ..shapes.masks import LiveMasks, mean_iou
 from ..shapes.matching import assigned
 from ..shapes.polygons import LivePolygons, Polygon, bounds, rings
 from ..shapes.raster import Bools, Grid, area, decoded, encoded, filled, outlines
+from .tables import from_json
 
 KIND = "polygons"
 """What a folder holds that is scored here: a cell is "x,y x,y ..." for one polygon, [[x, y], ...] in JSON for one, or
@@ -59,10 +59,10 @@ def _from_pairs(text: str) -> list[float]:
 
 def _from_json(text: str) -> list[list[float]]:
     try:
-        cell = json.loads(text)
+        cell = from_json(text)
         several = cell if isinstance(cell[0][0], list) else [cell]
         return [[float(v) for x, y in ring for v in (x, y)] for ring in several]
-    except (TypeError, ValueError, IndexError, KeyError):
+    except (TypeError, ValueError, IndexError, KeyError, OverflowError):
         raise ValueError(f"polygons are {text[:40]!r}; expected [[x, y], ...] in JSON") from None
 
 

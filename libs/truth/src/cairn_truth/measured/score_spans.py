@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
@@ -14,8 +13,9 @@ from ..classes.dawid_skene import DawidSkene
 from ..classes.votes import Votes
 from ..columns import Floats
 from ..stretches.joining import shared_f
-from ..stretches.marks import OWN, Ints, Marks, Stretches, Voters, mark_lines
+from ..stretches.marks import FURTHEST, OWN, Ints, Marks, Stretches, Voters, mark_lines
 from ..stretches.spans import LiveSpans, Span
+from .tables import from_json
 
 Value = tuple[tuple[int, int, str], ...]
 """Spans as a cell holds them: ``(start, end, class)`` each; the class is "" where the cell names none."""
@@ -36,16 +36,16 @@ def read(label: str) -> Value:
     Raises ValueError naming the span that is none.
     """
     try:
-        spans = json.loads(label or "[]")
-    except json.JSONDecodeError as wrong:
+        spans = from_json(label or "[]")
+    except ValueError as wrong:
         raise ValueError(f"the cell is no list of spans: {wrong}") from None
     if not isinstance(spans, list):
-        raise ValueError(f"the cell is {spans!r}; expected a list of spans")
+        raise ValueError(f"the cell is {spans!r:.100}; expected a list of spans")
     for i, span in enumerate(spans):
         whole = isinstance(span, list) and len(span) in (2, 3) and all(type(at) is int for at in span[:2])
-        if not whole or not 0 <= span[0] < span[1]:
+        if not whole or not 0 <= span[0] < span[1] <= FURTHEST:
             raise ValueError(
-                f"span {i} is {span!r}; expected [start, end] or [start, end, class], start < end"
+                f"span {i} is {span!r:.100}; expected [start, end] or [start, end, class], start < end"
             )
     return tuple(sorted((start, end, str(*named)) for start, end, *named in spans))
 

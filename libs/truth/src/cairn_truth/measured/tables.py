@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 ANSWERS, TRUTH, OUTLINES, GOLD = "answers.csv", "truth.csv", "polygons.csv", "gold.csv"
+
+_DEEPEST = 8
+"""So deep lists may be nested; polygons, the deepest of all answers, are lists of lists of points."""
+
+_NESTED = f"lists are nested deeper than {_DEEPEST}"
 
 STRANGER = "nobody"
 """What whoever answered without a name is called, with a number."""
@@ -81,6 +87,24 @@ def read_truth(path: Path) -> Sequence[Cell]:
     return cells
 
 
+def from_json(label: str) -> Any:
+    """Return what a cell in JSON holds. Raises ValueError for what is none, or is nested deeper than any answer."""
+    try:
+        cell = json.loads(label)
+    except RecursionError:
+        raise ValueError(_NESTED) from None
+    level = [cell]
+    for _ in range(_DEEPEST):
+        level = [inner for one in level if isinstance(one, list | dict) for inner in _inside(one)]
+        if not level:
+            return cell
+    raise ValueError(_NESTED)
+
+
+def _inside(one: list[Any] | dict[str, Any]) -> Iterable[Any]:
+    return one if isinstance(one, list) else one.values()
+
+
 def last_of_each(cells: Sequence[Cell]) -> Sequence[Cell]:
     """Return the cells that count: of a labeler's several answers to an item the last."""
     return list({(cell.item, cell.labeler): cell for cell in cells}.values())
@@ -134,12 +158,10 @@ def _read(path: Path, columns: Sequence[str]) -> Sequence[Cell]:
     if not path.exists():
         raise FileNotFoundError(f"no such file {path}; expected a table {','.join(columns)}")
     with _long_fields():
-        reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
-        try:
-            _check_columns(path.name, reader.fieldnames or (), columns)
-            cells = list(_cells(reader, path.name, columns))
-        except csv.Error as problem:
-            raise ValueError(f"{path.name} line {reader.line_num}: {problem}") from None
+        rows = _rows(path.name, _text(path))
+        _, titles = next(rows, (1, []))
+        _check_columns(path.name, titles, columns)
+        cells = list(_cells(rows, path.name, titles, columns))
     if not cells:
         raise ValueError(f"{path.name} has no rows; expected one or more")
     return cells
@@ -158,6 +180,11 @@ def _text(path: Path) -> str:
 
 
 def _check_columns(file: str, found: Sequence[str], columns: Sequence[str]) -> None:
+    if not found:
+        raise ValueError(f"{file} is empty; expected a table {','.join(columns)}")
+    twice = [column for column in columns if found.count(column) > 1]
+    if twice:
+        raise ValueError(f"{file} has column {twice[0]} {found.count(twice[0])} times; expected each once")
     missing = [column for column in columns if column not in found]
     if not missing:
         return
@@ -171,32 +198,43 @@ def _check_columns(file: str, found: Sequence[str], columns: Sequence[str]) -> N
     raise ValueError(told + hint)
 
 
-def _cells(reader: csv.DictReader[str], file: str, columns: Sequence[str]) -> Iterator[Cell]:
-    fields = list(reader.fieldnames or ())
-    before = reader.line_num
-    for row in reader:
-        line, before = before + 1, reader.line_num
-        extra = row.get(None)
-        if extra:
-            raise ValueError(
-                f"{file} line {line} has {len(fields) + len(extra)} columns; "
-                f"expected {len(fields)}, and quotes around a label that holds commas"
+def _rows(file: str, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield each row that is not empty, with the line it begins on."""
+    reader, line = csv.reader(io.StringIO(text, newline=""), strict=True), 1
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as problem:
+            told = (
+                "a quote opens in this row and is never closed" if "end of data" in str(problem) else problem
             )
-        for column in columns:
-            if row[column] is None:
+            raise ValueError(f"{file} line {line}: {told}") from None
+        if row is None:
+            return
+        if row:
+            yield line, row
+        line = reader.line_num + 1
+
+
+def _cells(
+    rows: Iterator[tuple[int, list[str]]], file: str, titles: Sequence[str], columns: Sequence[str]
+) -> Iterator[Cell]:
+    places = [titles.index(column) for column in columns]
+    for line, row in rows:
+        if len(row) > len(titles):
+            raise ValueError(
+                f"{file} line {line} has {len(row)} columns; "
+                f"expected {len(titles)}, and quotes around a label that holds commas"
+            )
+        for column, place in zip(columns, places, strict=True):
+            if place >= len(row):
                 raise ValueError(
-                    f"{file} line {line} ends before column {column}; expected {','.join(fields)}"
+                    f"{file} line {line} ends before column {column}; expected {','.join(titles)}"
                 )
-        if not row["item"].strip():
+        item, *who, label = (row[place] for place in places)
+        if not item.strip():
             raise ValueError(f"{file} line {line}, column item: is empty; expected a name")
-        yield Cell(
-            row["item"],
-            row["annotator"] if "annotator" in columns else "",
-            row[columns[-1]],
-            file,
-            line,
-            columns[-1],
-        )
+        yield Cell(item, who[0] if who else "", label, file, line, columns[-1])
 
 
 @contextmanager
