@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from cairn_truth import expected_calibration_error
+from cairn_truth.classes.hierarchical import HierarchicalDawidSkene
 from cairn_truth.values.ordinals import LiveRatings
 from libs.truth.tests.live_contract import check_live_state
 
@@ -50,6 +52,20 @@ def test_who_leans_or_always_says_the_same_is_seen_through() -> None:
     assert near < 0.6 * plain
 
 
+@pytest.mark.parametrize("steps", [5, 7])
+def test_steps_named_at_random_are_seldom_called_sure(steps: int) -> None:
+    chance = np.random.default_rng(0)
+    answers = {
+        f"i{item}": {
+            f"l{who}": int(chance.integers(1, steps + 1)) for who in chance.choice(20, 5, replace=False)
+        }
+        for item in range(60)
+    }
+    sure = [one.confidence for one in LiveRatings(1, steps).fit(answers).values()]
+    assert np.mean(sure) < 0.9
+    assert np.mean(np.array(sure) > 0.9) < 0.45
+
+
 def test_the_steps_have_all_the_probability_there_is() -> None:
     found = LiveRatings(-1, 1).fit({"a": {"x": 1, "y": 1, "z": 0}})["a"]
     assert sum(found.probabilities) == pytest.approx(1.0)
@@ -73,6 +89,12 @@ def test_what_is_no_step_is_refused() -> None:
     assert LiveRatings(1, 5).update("a", "x", np.float64(2.0)).value == 2  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="low is 2 and high is 2"):
         LiveRatings(2, 2)
+    for ends in ((np.int8(-100), np.int8(100)), (np.uint8(1), np.uint8(5))):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert LiveRatings(*ends).low == ends[0]  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="model is 1; expected a HierarchicalDawidSkene"):
+        LiveRatings(1, 5, model=1)  # type: ignore[arg-type]
     other = LiveRatings(1, 4)
     other.fit({"a": {"x": 1, "y": 2}})
     for low, high in ((1, 5), (0, 3)):
@@ -80,6 +102,8 @@ def test_what_is_no_step_is_refused() -> None:
             ValueError, match=r"is of LiveRatings\(low=1, high=4\); expected one of LiveRatings"
         ):
             LiveRatings(low, high).restore(other.save())
+    with pytest.raises(ValueError, match=r"expected one of LiveRatings\(low=1, high=4, model="):
+        LiveRatings(1, 4, HierarchicalDawidSkene(correlation=0.0)).restore(other.save())
 
 
 @pytest.mark.parametrize(
