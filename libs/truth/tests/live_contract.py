@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cairn_truth import LiveNumbers, LiveTexts
@@ -26,6 +28,9 @@ def check_live_state(new: Callable[[], LiveAnswers[Any, Any, Any]], answers: Ans
     _an_answer_replaces_the_labelers_own(new, answers)
     _a_known_truth_stands(new, answers)
     _what_is_wrong_leaves_no_trace(new, answers, wrong)
+    _what_is_no_mapping_leaves_no_trace(new, answers)
+    what_is_no_name_is_refused(whole)
+    a_damaged_state_is_refused(new(), whole.save())
     for item, found in joined.items():
         assert 0.0 <= found.confidence <= 1.0
         assert {part.labeler for part in found.evidence} == set(answers[item])
@@ -128,3 +133,58 @@ def _what_is_wrong_leaves_no_trace(new: Callable[[], Any], answers: Answers, wro
     assert (state.votes, list(state.items()), state.labelers()) == (0, [], [])
     with pytest.raises(ValueError):
         state.restore(b"not a saved state")
+
+
+def _what_is_no_mapping_leaves_no_trace(new: Callable[[], Any], answers: Answers) -> None:
+    state = new()
+    item = min(answers)
+    for wrong, told in (
+        ([1], "answers is list; expected a mapping"),
+        ({item: answers[item], "other": [1]}, "answers of item 'other' is list; expected a mapping"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            state.fit(wrong)
+    with pytest.raises(ValueError, match="gold is list; expected a mapping"):
+        state.fit({item: answers[item]}, gold=[1])
+    assert (state.votes, list(state.items()), state.labelers()) == (0, [], [])
+
+
+def what_is_no_name_is_refused(state: Any) -> None:
+    """Check that whatever reads or takes back by name says of what is none which it is."""
+    before = (state.votes, state.digest())
+    for wrong in (1, None, [1], b"bytes", "half \ud800 a pair"):
+        for read in (
+            state.posterior,
+            state.votes_on,
+            lambda name: state.know(name, None),
+            lambda name: state.withdraw(name, "labeler"),
+        ):
+            with pytest.raises(ValueError, match=r"item is .*expected"):
+                read(wrong)
+        for read in (state.reliability, lambda name: state.withdraw("item", name)):
+            with pytest.raises(ValueError, match=r"labeler is .*expected"):
+                read(wrong)
+    assert (state.votes, state.digest()) == before
+
+
+def a_damaged_state_is_refused(state: Any, saved: bytes) -> None:
+    """Check that a saved state of which a part is missing, cut, of another type or of another value is not taken."""
+    before = state.save()
+    with np.load(io.BytesIO(saved)) as stored:
+        held = {name: stored[name] for name in stored.files}
+    for name, array in held.items():
+        for damaged in (
+            None,
+            array[: len(array) // 2],
+            array.astype(str),
+            array[None],
+            array[::-1] + array.dtype.type(1),
+        ):
+            if damaged is not None and np.array_equal(damaged, array) and damaged.shape == array.shape:
+                continue  # of nobody there is nothing to lose
+            buffer = io.BytesIO()
+            parts = {part: values for part, values in held.items() if part != name}
+            np.savez(buffer, **parts, **({} if damaged is None else {name: damaged}))
+            with pytest.raises(ValueError, match="the saved state"):
+                state.restore(buffer.getvalue())
+    assert state.save() == before

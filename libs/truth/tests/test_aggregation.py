@@ -22,6 +22,7 @@ from cairn_truth import (
 from cairn_truth.classes.reliabilities import PEOPLE, Coins
 from cairn_truth.labeler_accuracy import credible_interval
 from libs.truth.tests.conftest import make_crowd
+from libs.truth.tests.live_contract import a_damaged_state_is_refused, what_is_no_name_is_refused
 
 
 def accuracy(posterior: Any, truth: Any) -> float:
@@ -304,6 +305,42 @@ def test_a_labelers_interval_holds_their_accuracy(each: int) -> None:
     stranger = live.reliability("nobody")
     assert stranger.votes == 0
     assert np.mean((accuracy >= stranger.low) & (accuracy <= stranger.high)) >= 0.9
+
+
+def test_names_and_saved_states_are_looked_at_as_by_all_live_states() -> None:
+    live = LiveClasses(2)
+    for labeler, choice in (("ann", 0), ("bob", 0), ("cid", 1)):
+        live.update("a", labeler, choice)
+    live.refit()
+    what_is_no_name_is_refused(live)
+    a_damaged_state_is_refused(LiveClasses(2), live.save())
+    with pytest.raises(ValueError, match="item is 1; expected its name"):
+        live.weigh(1)  # type: ignore[arg-type]
+    for items, told in (
+        (1, "items is 1"),
+        ("a", "items is 'a'"),
+        ([1], "item is 1"),
+        ([[1]], r"item is \[1\]"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            live.posteriors(items)  # type: ignore[arg-type]
+
+
+def test_what_is_no_model_and_no_test_of_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="model is 1; expected a BlockDawidSkene"):
+        LiveClasses(2, model=1)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="is_model is None; expected a function"):
+        LiveClasses(2, is_model=None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"expected one of LiveClasses\(2, model=BlockDawidSkene\("):
+        LiveClasses(2, BlockDawidSkene(correlation=0.0)).restore(LiveClasses(2).save())
+
+    def unsure(labeler: str) -> bool:
+        raise OSError(labeler)
+
+    live = LiveClasses(2, is_model=unsure)
+    with pytest.raises(OSError, match="ann"):
+        live.add("a", "ann", 0)
+    assert (live.votes, list(live.items()), live.labelers()) == (0, [], [])
 
 
 @pytest.mark.parametrize("refit", [False, True])

@@ -444,3 +444,29 @@ def test_judgements_of_real_people_held_out_are_foretold() -> None:
     among = picked[sided] / chance[sided, :2].sum(axis=1)
     assert -np.log(picked).mean() < 0.74  # Crowd-Kit's NoisyBradleyTerry: 0.79
     assert -np.log(among).mean() < 0.51  # 0.55
+
+
+@pytest.mark.parametrize(
+    ("scene", "told"),
+    [
+        (([1], "a", "b"), r"item is \[1\]; expected its name"),
+        (("i", "a", "b", None), "group of item 'i' is None; expected its name"),
+        (("i", "a", "b", np.int8(3)), "group of item 'i' is .*3"),
+        (("i", "a", "b", [1]), r"group of item 'i' is \[1\]"),
+        (("i", 1, "b"), "item 'i' has candidate 1; expected an id"),
+    ],
+    ids=str,
+)
+def test_what_is_presented_by_no_name_is_refused_before_a_refit_meets_it(scene: Any, told: str) -> None:
+    live = LivePreferences()
+    with pytest.raises(ValueError, match=told):
+        live.present(*scene)
+    live.add("i", "ann", "a")
+    live.refit()
+    assert live.posterior("i").candidates == ("a",)
+
+
+def test_what_is_no_name_foretells_nothing() -> None:
+    for item, labeler in (([1], "ann"), ("i", [1])):
+        with pytest.raises(ValueError, match=r"is \[1\]; expected its name"):
+            LivePreferences().foretell(item, labeler)  # type: ignore[arg-type]

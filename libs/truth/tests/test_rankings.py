@@ -288,3 +288,19 @@ def test_other_names_in_the_same_order_change_nothing(seed: int) -> None:
     for item, found in one.items():
         assert other[f"x{item}"].confidence == found.confidence
         assert np.array_equal(other[f"x{item}"].better, found.better)
+
+
+@pytest.mark.parametrize(
+    ("item", "candidates", "told"),
+    [
+        (5, ["a", "b"], "item is 5; expected its name"),
+        ("i", 3, "candidates of item 'i' is 3; expected their ids"),
+        ("i", "ab", "candidates of item 'i' is 'ab'; expected their ids"),
+        ("i", ["a", 1], "holds 1; expected another id"),
+    ],
+)
+def test_what_is_presented_by_no_name_is_refused(item: Any, candidates: Any, told: str) -> None:
+    live = LiveRankings()
+    with pytest.raises(ValueError, match=told):
+        live.present(item, candidates)
+    assert live.update("i", "ann", [["x"], ["y"]]).candidates == ("x", "y")

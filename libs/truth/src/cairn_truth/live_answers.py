@@ -19,7 +19,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import Floats, checked_name
+from .columns import Floats, check_instance, checked_name
 from .labeler_accuracy import credible_interval
 
 
@@ -71,6 +71,8 @@ J = TypeVar("J", bound=Joined)
 """Answers joined."""
 R = TypeVar("R")
 """What is known of a labeler."""
+T = TypeVar("T")
+"""A setting."""
 
 
 class Answered(NamedTuple, Generic[A]):
@@ -95,15 +97,18 @@ class Saved(NamedTuple):
         buffer = io.BytesIO()
         named = {"kind": packed([self.kind]), "labelers": packed(self.labelers)}
         refits = np.array([self.refits, self.refit_votes], dtype=np.int64)
-        np.savez(buffer, refits=refits, **named, **self.arrays)  # type: ignore[arg-type]
+        held: dict[str, NDArray[Any]] = {"refits": refits, **named, **self.arrays}
+        np.savez(buffer, sha256=_sha256(held), **held)  # type: ignore[arg-type]
         return buffer.getvalue()
 
     @classmethod
     def read(cls, saved: bytes, kind: str) -> Saved:
-        """Read what `written` wrote. Raises ValueError for other bytes, another kind and what is no finite number."""
+        """Read what `written` wrote. Raises ValueError for other bytes, another kind, what has since been changed, and what
+        is no finite number."""
         try:
             with np.load(io.BytesIO(saved), allow_pickle=False) as stored:
                 held = {name: stored[name] for name in stored.files}
+            sound = bool(np.array_equal(held.pop("sha256"), _sha256(held)))
             (own,), labelers = unpacked(held.pop("kind")), unpacked(held.pop("labelers"))
             refits, refit_votes = held.pop("refits").tolist()
         except (
@@ -112,10 +117,30 @@ class Saved(NamedTuple):
             raise ValueError("the saved state cannot be read; expected what save() returned") from error
         if own != kind:
             raise ValueError(f"the saved state is of {own}; expected one of {kind}")
+        if not sound:
+            raise ValueError("the saved state was changed or damaged; expected what save() returned")
         for name, array in held.items():
             if not np.isfinite(array).all():
                 raise ValueError(f"{name} of the saved state is not finite; expected what save() returned")
         return cls(kind, tuple(labelers), int(refits), int(refit_votes), held)
+
+
+def _sha256(arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    """Return the SHA-256 of arrays with their names, types and shapes: one that is missing shows as one changed does."""
+    sha = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        sha.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        sha.update(array.tobytes())
+    return np.frombuffer(sha.digest(), dtype=np.uint8)
+
+
+def given_or(name: str, setting: T | None, usual: T) -> T:
+    """Return a setting, the usual one for None. Raises ValueError for one of another class."""
+    if setting is None:
+        return usual
+    check_instance(name, setting, type(usual), f"a {type(usual).__name__}")
+    return setting
 
 
 def packed(names: Sequence[Any]) -> NDArray[Any]:
@@ -182,6 +207,7 @@ class LiveAnswers(ABC, Generic[A, J, R]):
         checked_name("item", item)
         checked_name("labeler", labeler)
         checked = self._read(answer)
+        self._refuse_unsuited(item, labeler, checked)
         answers = self._answers.setdefault(item, {})
         if labeler not in answers:
             self._counts[labeler] = self._counts.get(labeler, 0) + 1
@@ -192,10 +218,12 @@ class LiveAnswers(ABC, Generic[A, J, R]):
     def update(self, item: str, labeler: str, answer: A) -> J:
         """Add an answer and return what the item's answers say now, reliabilities as they stand."""
         self.add(item, labeler, answer)
-        return self.posterior(item)
+        return self._said(item)
 
     def withdraw(self, item: str, labeler: str) -> None:
         """Take back a labeler's answer to an item, if there is one."""
+        checked_name("item", item)
+        checked_name("labeler", labeler)
         if self._answers.get(item, {}).pop(labeler, None) is None:
             return
         self.votes -= 1
@@ -208,25 +236,24 @@ class LiveAnswers(ABC, Generic[A, J, R]):
 
     def know(self, item: str, truth: A | None) -> None:
         """Clamp an item to a known value (gold, a correction), or free it again with None."""
+        checked_name("item", item)
         if truth is None:
             self._gold.pop(item, None)
         else:
-            self._gold[checked_name("item", item)] = self._read(truth)
+            checked = self._read(truth)
+            self._refuse_unsuited(item, None, checked)
+            self._gold[item] = checked
         self._last = None
 
     # --- what it says
 
     def posterior(self, item: str) -> J:
         """Return what an item's answers say, reliabilities as they stand."""
-        if self._last is None or self._last[0] != item:
-            votes, truth = self.votes_on(item), self._gold.get(item)
-            self._last = (item, self._join(votes) if truth is None else self._known(truth, votes))
-        return self._last[1]
+        return self._said(checked_name("item", item))
 
     def votes_on(self, item: str) -> Sequence[tuple[str, A]]:
         """Return ``(labeler, answer)`` of each answer to an item, by labeler."""
-        answers = self._answers.get(item, {})
-        return [(who, answers[who]) for who in sorted(answers)]
+        return self._votes_on(checked_name("item", item))
 
     def labelers(self) -> list[str]:
         """Return the labelers who answered, by name."""
@@ -241,7 +268,7 @@ class LiveAnswers(ABC, Generic[A, J, R]):
     def refit(self) -> None:
         """Fit everybody's reliability to all answers; what follows no longer depends on their order of arrival."""
         names, labelers = sorted(self._answers), tuple(sorted(self._counts))
-        answered = [Answered(name, self.votes_on(name), self._gold.get(name)) for name in names]
+        answered = [Answered(name, self._votes_on(name), self._gold.get(name)) for name in names]
         self._adopt(labelers, self._learn(answered, labelers))
         self.refits += 1
         self.refit_votes = self.votes
@@ -251,8 +278,15 @@ class LiveAnswers(ABC, Generic[A, J, R]):
     ) -> dict[str, J]:
         """Add all answers (item to labeler to answer), refit, and return what each item's say.
 
-        Raises ValueError for an answer that cannot be; then nothing is added.
+        Raises ValueError for an answer that cannot be, and for what is no mapping; then nothing is added.
         """
+        check_instance("answers", answers, Mapping, "a mapping of items to mappings of labelers to answers")
+        for item, votes in answers.items():
+            check_instance(
+                f"answers of item {item!r:.100}", votes, Mapping, "a mapping of labelers to answers"
+            )
+        if gold is not None:
+            check_instance("gold", gold, Mapping, "a mapping of items to truths")
         before = {item: dict(votes) for item, votes in self._answers.items()}
         held = before, dict(self._gold), dict(self._counts), self.votes
         try:
@@ -265,7 +299,7 @@ class LiveAnswers(ABC, Generic[A, J, R]):
             self._answers, self._gold, self._counts, self.votes = held
             raise
         self.refit()
-        return {item: self.posterior(item) for item in answers}
+        return {item: self._said(item) for item in answers}
 
     def save(self) -> bytes:
         """Return the fitted state as bytes (NumPy .npz, no pickle): all but answers and truths, which are the caller's."""
@@ -297,6 +331,22 @@ class LiveAnswers(ABC, Generic[A, J, R]):
 
     def _kind(self) -> str:
         return f"{type(self).__name__}({self._settings()})"
+
+    def _refuse_unsuited(self, item: str, labeler: str | None, answer: A) -> None:
+        """Raise ValueError for an answer (of no labeler: a truth) that this item cannot have, though others might."""
+
+    def _said(self, item: str) -> J:
+        if self._last is None or self._last[0] != item:
+            self._last = (item, self._joined_with(item, self._votes_on(item), self._gold.get(item)))
+        return self._last[1]
+
+    def _joined_with(self, item: str, votes: Sequence[tuple[str, A]], truth: A | None) -> J:
+        """Return an item's answers joined; a kind for which it matters which item it is says so here."""
+        return self._join(votes) if truth is None else self._known(truth, votes)
+
+    def _votes_on(self, item: str) -> Sequence[tuple[str, A]]:
+        answers = self._answers.get(item, {})
+        return [(who, answers[who]) for who in sorted(answers)]
 
     def _read(self, answer: A) -> A:
         """Return the answer as it is kept; what is of another type altogether is refused as well."""

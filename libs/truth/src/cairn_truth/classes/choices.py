@@ -98,6 +98,10 @@ class LiveChoices(LiveAnswers[Collection[str], ChosenSet, LabelerReliability]):
     def __init__(self, classes: Collection[str] | None = None) -> None:
         super().__init__()
         self._given = None if classes is None else _named("classes", classes)
+        if self._given is not None and not self._given:
+            raise ValueError(
+                f"classes is {classes!r}; expected one class or more, or None for all that are named"
+            )
         self._adopt((), {})
 
     def weigh(self, item: str) -> list[Weighed]:
@@ -120,7 +124,7 @@ class LiveChoices(LiveAnswers[Collection[str], ChosenSet, LabelerReliability]):
         ``confusion`` is that of a class: does it apply (no, yes), was it chosen (no, yes). The crowd's for one never
         fitted.
         """
-        row = self._rows.get(labeler, -1)
+        row = self._rows.get(checked_name("labeler", labeler), -1)
         hit, alarm, f1 = (float(rate[0]) for rate in self._choosing.rates(np.array([row]), self._size))
         seen = float(self._choosing.seen[row]) + _BEHIND
         low, high = credible_interval(f1 * seen + 0.5, (1.0 - f1) * seen + 0.5)

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from ..columns import Floats, Ints, checked_name
+from ..columns import Floats, Ints, check_instance, check_sequence, checked_name
 from ..labeler_accuracy import CrowdAccuracy, crowd_accuracy
-from ..live_answers import Saved, packed
+from ..live_answers import Saved, given_or, packed
 from .blocks import BlockDawidSkene, Heard
 from .reliabilities import MODELS, PEOPLE, Reliabilities
 from .votes import Votes
@@ -77,8 +77,9 @@ class LiveClasses:
     ) -> None:
         if not isinstance(classes, int | np.integer) or isinstance(classes, bool) or classes < 1:
             raise ValueError(f"classes is {classes!r}; expected a whole number, at least 1")
+        check_instance("is_model", is_model, Callable, "a function that tells a model's name")  # type: ignore[arg-type]
         self.classes = int(classes)
-        self.model = model or BlockDawidSkene()
+        self.model = given_or("model", model, BlockDawidSkene())
         self.refits = 0
         self.refit_votes = 0
         self.votes = 0
@@ -98,13 +99,15 @@ class LiveClasses:
         Takes well under a millisecond; reliabilities stay as they stand. Raises ValueError for an unknown class.
         """
         self.add(item, labeler, choice)
-        return self.posterior(item)
+        return self._posterior(self._items[item])
 
     def add(self, item: str, labeler: str, choice: int) -> None:
         """Add a vote, or replace this labeler's earlier one. Raises ValueError for an unknown class."""
         checked_name("item", item)
         checked_name("labeler", labeler)
         choice = self._class("choice", choice)
+        if labeler not in self._counts and self._is_model(labeler):
+            self._models.add(labeler)
         at = self._items.setdefault(item, _Item())
         for i, (other, _) in enumerate(at.votes):
             if other == labeler:
@@ -115,12 +118,11 @@ class LiveClasses:
             at.fit = -1
             self.votes += 1
             self._counts[labeler] = self._counts.get(labeler, 0) + 1
-            if self._is_model(labeler):
-                self._models.add(labeler)
 
     def withdraw(self, item: str, labeler: str) -> None:
         """Take back a labeler's vote on an item, if there is one: a model that was trained anew speaks again."""
-        found = self._items.get(item)
+        checked_name("labeler", labeler)
+        found = self._item(item)
         kept = [vote for vote in found.votes if vote[0] != labeler] if found else []
         if found is None or len(kept) == len(found.votes):
             return
@@ -146,24 +148,18 @@ class LiveClasses:
 
     def votes_on(self, item: str) -> Sequence[tuple[str, int]]:
         """Return ``(labeler, choice)`` of each vote on an item, by labeler."""
-        found = self._items.get(item)
+        found = self._item(item)
         return list(found.votes) if found else []
 
     def posterior(self, item: str) -> Floats:
         """Return the probability of each class ``(classes,)``; the class prior where nobody has voted."""
-        found = self._items.get(item)
-        if found is not None and found.gold >= 0:
-            certain = np.zeros(self.classes)
-            certain[found.gold] = 1.0
-            return certain
-        if found is None or not found.votes:
-            return self.reliabilities.prior.copy()
-        return np.asarray(self._says(self._heard([found]))[0])
+        return self._posterior(self._item(item))
 
     def posteriors(self, items: Sequence[str]) -> Floats:
         """Return what `posterior` says of each item, ``(items, classes)``: faster for many at once."""
+        check_sequence("items", items, "names of items, one after the other")
         said = np.tile(self.reliabilities.prior, (len(items), 1))
-        found = [self._items.get(item, _Item()) for item in items]
+        found = [self._item(item) or _Item() for item in items]
         voted = [place for place, item in enumerate(found) if item.votes]
         if voted:
             said[voted] = self._says(self._heard([found[place] for place in voted]))
@@ -174,7 +170,7 @@ class LiveClasses:
 
     def weigh(self, item: str) -> list[Weighed]:
         """Return each vote's part in the item's posterior, heaviest first: the label's evidence."""
-        found = self._items.get(item)
+        found = self._item(item)
         if found is None or not found.votes:
             return []
         posterior = self._says(self._heard([found]))[0]
@@ -189,7 +185,7 @@ class LiveClasses:
 
     def reliability(self, labeler: str) -> LabelerReliability:
         """Return what is known of a labeler; one who never voted is the population."""
-        known, row = self.reliabilities, self._row(labeler)
+        known, row = self.reliabilities, self._row(checked_name("labeler", labeler))
         crowd = self._crowd(MODELS if self._is_model(labeler) else PEOPLE)
         seen = float(known.seen[row])
         right = float(self._right(known.right[row], seen, crowd.mean))
@@ -256,7 +252,8 @@ class LiveClasses:
         return sha.digest()
 
     def _kind(self) -> str:
-        return f"LiveClasses({self.classes})"
+        model = "" if self.model == BlockDawidSkene() else f", model={self.model}"
+        return f"LiveClasses({self.classes}{model})"
 
     def _class(self, name: str, value: int) -> int:
         """Return a class as a whole number; a boolean is none."""
@@ -264,6 +261,19 @@ class LiveClasses:
         if not whole or not 0 <= value < self.classes:
             raise ValueError(f"{name} is {value!r}; expected a class in 0..{self.classes - 1}")
         return int(value)
+
+    def _item(self, name: str) -> _Item | None:
+        """Return what is held of an item. Raises ValueError for what is no name."""
+        return self._items.get(checked_name("item", name))
+
+    def _posterior(self, found: _Item | None) -> Floats:
+        if found is not None and found.gold >= 0:
+            certain = np.zeros(self.classes)
+            certain[found.gold] = 1.0
+            return certain
+        if found is None or not found.votes:
+            return self.reliabilities.prior.copy()
+        return np.asarray(self._says(self._heard([found]))[0])
 
     def _forget_if_empty(self, item: str) -> None:
         """Drop an item of which nothing is left: a refit must not tell whether there ever was a vote."""

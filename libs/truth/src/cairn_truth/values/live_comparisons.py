@@ -9,7 +9,7 @@ from typing import Generic
 
 import numpy as np
 
-from ..columns import Floats
+from ..columns import Floats, checked_name
 from ..live_answers import A, Answered, J, LiveAnswers, packed, unpacked
 from .bradley_terry import BradleyTerryFit, Habits, HierarchicalBradleyTerry, strangers
 from .comparisons import Comparisons, Rows
@@ -64,7 +64,7 @@ class LiveComparisons(LiveAnswers[A, J, LabelerHabits], Generic[A, J]):
 
     def reliability(self, labeler: str) -> LabelerHabits:
         """Return what is known of a labeler; the crowd's average for one never fitted."""
-        seen = self._of(labeler, "judged", 0.0) + _ACCURACY_STRENGTH
+        seen = self._of(checked_name("labeler", labeler), "judged", 0.0) + _ACCURACY_STRENGTH
         crowd = float(self._fitted["accuracy_of_all"][0]) if self._fitted else _STRANGER
         known = self._accuracy(labeler, self._of(labeler, "accuracy", crowd), seen)
         habit = self._habit(labeler)

@@ -14,7 +14,7 @@ from numbers import Real
 import numpy as np
 from scipy import special
 
-from ..columns import Floats
+from ..columns import Floats, checked_name, real_number
 from ..live_answers import Answered, Evidence, LiveAnswers
 from .congeneric import Estimates, estimate, fit
 from .number_crowd import Labelers, Population, Rows
@@ -76,9 +76,9 @@ class LiveNumbers(LiveAnswers[float, Measured, LabelerError]):
     ``low`` and ``high`` are the ends of the range, where there are ends: answers are within, and so are values.
     ``tolerance``: how far from the truth still counts as right; by default half of `value_sd`, of what usually tells one
     item from another. Before the first refit, and while there are but one or two items, a value is the mean (of which
-    what is far from the median has no larger part than others), and answers are taken to miss by an eighth of the range (of 1,
-    where it is not known), unless those on the item show another spread. Items that all have the same value show no
-    unit to measure in either: errors and the tolerance are then as before the first refit.
+    what is far from the median has no larger part than others), and answers are taken to miss by an eighth of the range
+    (of 1, where it is not known), unless those on the item show another spread. Items that all have the same value show
+    no unit to measure in either: errors and the tolerance are then as before the first refit.
     """
 
     def __init__(
@@ -88,12 +88,10 @@ class LiveNumbers(LiveAnswers[float, Measured, LabelerError]):
         self._high = _LARGEST if high is None else _end("high", high)
         if not self._low < self._high:
             raise ValueError(f"low is {low} and high is {high}; expected low below high, within {_LARGEST:g}")
-        if tolerance is not None and not (_is_number(tolerance) and 0.0 <= tolerance < np.inf):
-            raise ValueError(f"tolerance is {tolerance!r}; expected a finite number, 0 or more")
+        self._tolerance = None if tolerance is None else real_number("tolerance", tolerance, least=0.0)
         both = low is not None and high is not None
         self._scale = self._high - self._low if both else 1.0
         self._centre = self._low + self._scale / 2.0 if both else min(max(0.0, self._low), self._high)
-        self._tolerance = tolerance
         self._crowd: Population | None = None
         super().__init__()
 
@@ -117,7 +115,7 @@ class LiveNumbers(LiveAnswers[float, Measured, LabelerError]):
 
         The bias is against the truth where truths are known, and else against the crowd's mean.
         """
-        votes = self._counts.get(labeler, 0)
+        votes = self._counts.get(checked_name("labeler", labeler), 0)
         if self._crowd is None:
             return LabelerError(labeler, votes, 0.0, self._scale / 8.0, 1.0)
         own = self._own.take(self._rows_of([labeler]))
@@ -125,6 +123,9 @@ class LiveNumbers(LiveAnswers[float, Measured, LabelerError]):
         return LabelerError(
             labeler, votes, float(own.bias[0]) - level, float(own.spread[0]), float(own.slope[0])
         )
+
+    def _settings(self) -> str:
+        return f"low={self._low}, high={self._high}, tolerance={self._tolerance}"
 
     def _checked(self, answer: float) -> float:
         value = _as_double(answer)
@@ -219,24 +220,17 @@ def _at_least(told: Estimates, least: Estimates) -> Estimates:
     )
 
 
-def _is_number(said: object) -> bool:
-    """Return whether it is a real number; text is none, even of digits, nor is a yes or no."""
-    return isinstance(said, Real) and not isinstance(said, bool)
-
-
-def _as_double(said: float) -> float:
+def _as_double(said: object) -> float:
     """Return it as a double: nan where it is no number, infinite where a double cannot hold it."""
     try:
-        return float(said) if _is_number(said) else np.nan
+        return np.nan if isinstance(said, bool) or not isinstance(said, Real) else float(said)
     except OverflowError:
         return np.inf
 
 
 def _end(name: str, end: float) -> float:
     """Return an end of the range as it is kept. Raises ValueError naming it where it is no finite number."""
-    if not _is_number(end) or not -np.inf < end < np.inf:
-        raise ValueError(f"{name} is {end!r}; expected a finite number, or None for no end")
-    return float(min(max(end, -_LARGEST), _LARGEST))
+    return min(max(real_number(name, end), -_LARGEST), _LARGEST)
 
 
 def probability_within(measured: Measured, tolerance: float) -> float:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..columns import Floats
+from ..columns import Floats, checked_name
 from ..live_answers import Answered, Evidence, heaviest_first, packed, unpacked
 from .bradley_terry import BradleyTerryFit, find_lead, predicted, right_outcome
 from .comparisons import LEFT, NEITHER, RIGHT, Comparisons
@@ -63,7 +63,8 @@ class LivePreferences(LiveComparisons[str, JoinedPreference]):
 
     `present` says what an item's candidates are, which was at the left, and the group (say, the query) within which
     candidates compete; without it they are those that answers name, nobody knows what was at the left, and an id means
-    the same candidate everywhere. Without ``ties`` "" is no answer.
+    the same candidate everywhere. Without ``ties`` "" is no answer. Of an item without an answer a posterior says with
+    confidence 0 what strengths alone foretell.
     """
 
     def __init__(self, ties: bool = True) -> None:
@@ -74,6 +75,8 @@ class LivePreferences(LiveComparisons[str, JoinedPreference]):
 
     def present(self, item: str, left: str, right: str, group: str = "") -> None:
         """Say what an item's two candidates are. Raises ValueError if they are not two, or answers name another."""
+        checked_name("item", item)
+        checked_name(f"group of item {item!r:.100}", group)
         for candidate in (left, right):
             if not isinstance(candidate, str) or not candidate or candidate.startswith(_UNNAMED):
                 raise ValueError(f"item {item!r} has candidate {candidate!r}; expected an id, not empty")
@@ -86,32 +89,13 @@ class LivePreferences(LiveComparisons[str, JoinedPreference]):
         self._presented[item] = _Scene(first, second, group, 1.0 if first == left else -1.0)
         self._last = None
 
-    def add(self, item: str, labeler: str, answer: str) -> None:
-        """Add an answer, or replace this labeler's earlier one. Raises ValueError for one that cannot be."""
-        self._refuse_a_third(item, self._checked(answer), labeler)
-        super().add(item, labeler, answer)
-
-    def know(self, item: str, truth: str | None) -> None:
-        """Clamp an item to a known value (gold, a correction), or free it again with None."""
-        if truth is not None:
-            self._refuse_a_third(item, self._checked(truth), None)
-        super().know(item, truth)
-
     # --- what it says
-
-    def posterior(self, item: str) -> JoinedPreference:
-        """Return what an item's answers say; without any, confidence 0 and what strengths alone foretell."""
-        if self._last is None or self._last[0] != item:
-            votes, truth = self.votes_on(item), self._gold.get(item)
-            found = self._joined(item, votes)
-            self._last = (item, found if truth is None else _clamped(found, truth, votes))
-        return self._last[1]
 
     def foretell(self, item: str, labeler: str) -> Mapping[str, float]:
         """Return the probability of each answer (a candidate's id, or "") that a labeler would give to an item."""
-        scene = self._scene(item)
-        leads, _ = self._lead(item, scene, self.votes_on(item))
-        habits = self._habits.of(self._seats([labeler]))
+        scene = self._scene(checked_name("item", item))
+        leads, _ = self._lead(item, scene, self._votes_on(item))
+        habits = self._habits.of(self._seats([checked_name("labeler", labeler)]))
         return _by_name(scene, predicted(leads, habits, np.array([scene.placed]), self.ties)[0])
 
     # --- what a kind of answer says
@@ -122,6 +106,12 @@ class LivePreferences(LiveComparisons[str, JoinedPreference]):
         if not answer and not self.ties:
             raise ValueError("answer is ''; expected a candidate's id, for ties are not allowed")
         return answer
+
+    def _joined_with(
+        self, item: str, votes: Sequence[tuple[str, str]], truth: str | None
+    ) -> JoinedPreference:
+        found = self._joined(item, votes)
+        return found if truth is None else _clamped(found, truth, votes)
 
     def _join(self, votes: Sequence[tuple[str, str]]) -> JoinedPreference:
         return self._joined("", votes)
@@ -165,14 +155,14 @@ class LivePreferences(LiveComparisons[str, JoinedPreference]):
 
     def _named_on(self, item: str) -> set[str]:
         """Return the candidates that an item's truth and answers name."""
-        return ({answer for _, answer in self.votes_on(item)} | {self._gold.get(item, "")}) - {""}
+        return ({answer for _, answer in self._votes_on(item)} | {self._gold.get(item, "")}) - {""}
 
-    def _refuse_a_third(self, item: str, answer: str, labeler: str | None) -> None:
-        """Refuse an answer of a labeler, or a truth (None), that names a third candidate; what it replaces is none."""
+    def _refuse_unsuited(self, item: str, labeler: str | None, answer: str) -> None:
+        """Refuse what names a third candidate; of those that are known, one is not that only the replaced answer named."""
         if item in self._presented:
             known = set(self._presented[item][:2])
         else:
-            others = {said for who, said in self.votes_on(item) if who != labeler}
+            others = {said for who, said in self._votes_on(item) if who != labeler}
             known = (others | {self._gold.get(item, "") if labeler is not None else ""}) - {""}
         if answer and len(known) == 2 and answer not in known:
             raise ValueError(f"answer to {item!r} is {answer!r}; expected one of {sorted(known)}, or ''")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..columns import Floats
+from ..columns import Floats, check_sequence, checked_name
 from ..live_answers import Answered, Evidence, heaviest_first
 from .bradley_terry import BradleyTerryFit, find_leads, right_outcome
 from .comparisons import LEFT, RIGHT, Comparisons
@@ -69,26 +69,13 @@ class LiveRankings(LiveComparisons[Tiers, JoinedRanking]):
 
     def present(self, item: str, candidates: Sequence[str]) -> None:
         """Say what an item's candidates are. Raises ValueError if one is no id or twice there, or answers name another."""
+        checked_name("item", item)
+        check_sequence(f"candidates of item {item!r:.100}", candidates, "their ids, one after the other")
         named = self._checked([[candidate] for candidate in candidates])
         known = {candidate for (candidate,) in named}
-        self._refuse_others(item, known, {c for _, answer in self.votes_on(item) for t in answer for c in t})
+        self._refuse_others(item, known, {c for _, answer in self._votes_on(item) for t in answer for c in t})
         self._presented[item] = tuple(sorted(known))
         self._last = None
-
-    def add(self, item: str, labeler: str, answer: Sequence[Sequence[str]]) -> None:
-        """Add an answer, or replace this labeler's earlier one. Raises ValueError for one that cannot be."""
-        checked = self._checked(answer)
-        if item in self._presented:
-            self._refuse_others(item, set(self._presented[item]), {c for tier in checked for c in tier})
-        super().add(item, labeler, checked)
-
-    def posterior(self, item: str) -> JoinedRanking:
-        """Return what an item's answers say, reliabilities as they stand; without any, confidence 0."""
-        if self._last is None or self._last[0] != item:
-            votes, truth = self.votes_on(item), self._gold.get(item)
-            found = self._joined(item, votes)
-            self._last = (item, found if truth is None else self._clamped(found, truth, votes))
-        return self._last[1]
 
     # --- what a kind of answer says
 
@@ -113,6 +100,16 @@ class LiveRankings(LiveComparisons[Tiers, JoinedRanking]):
                 seen.add(candidate)
         return tuple(tuple(sorted(tier)) for tier in answer)
 
+    def _refuse_unsuited(self, item: str, labeler: str | None, answer: Tiers) -> None:
+        if labeler is not None and item in self._presented:
+            self._refuse_others(item, set(self._presented[item]), {c for tier in answer for c in tier})
+
+    def _joined_with(
+        self, item: str, votes: Sequence[tuple[str, Tiers]], truth: Tiers | None
+    ) -> JoinedRanking:
+        found = self._joined(item, votes)
+        return found if truth is None else self._clamped(found, truth, votes)
+
     def _join(self, votes: Sequence[tuple[str, Tiers]]) -> JoinedRanking:
         return self._joined("", votes)
 
@@ -136,7 +133,7 @@ class LiveRankings(LiveComparisons[Tiers, JoinedRanking]):
 
     def _candidates(self, item: str) -> tuple[str, ...]:
         """Return an item's candidates, by name."""
-        answers = [answer for _, answer in self.votes_on(item)] + [self._gold.get(item, ())]
+        answers = [answer for _, answer in self._votes_on(item)] + [self._gold.get(item, ())]
         named = {candidate for answer in answers for tier in answer for candidate in tier}
         return tuple(sorted(named | set(self._presented.get(item, ()))))
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..classes.live_classes import Weighed
-from ..columns import Floats
+from ..columns import Floats, checked_name
 from ..live_answers import Answered, Evidence, LabelerAccuracy, LiveAnswers, heaviest_first
 
 VERSION = "2"
@@ -98,7 +98,7 @@ class LiveTexts(LiveAnswers[str, ChosenText, LabelerAccuracy]):
 
     def reliability(self, labeler: str) -> LabelerAccuracy:
         """Return how often a labeler is right; the crowd's accuracy for one never fitted."""
-        seen = self._of(labeler, "seen", 0.0) + _STRENGTH
+        seen = self._of(checked_name("labeler", labeler), "seen", 0.0) + _STRENGTH
         return self._accuracy(labeler, self._right(labeler), seen)
 
     def _checked(self, answer: str) -> str:

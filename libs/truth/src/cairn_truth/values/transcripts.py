@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..columns import Floats
+from ..columns import Floats, checked_name
 from ..live_answers import Answered, Evidence, LabelerAccuracy, LiveAnswers, heaviest_first
 from .alignment import GAP, Ints, Versions, networks
 from .texts import UNKNOWN_ACCURACY, ChosenText, as_text, chosen, fit_accuracies, normalise
@@ -93,13 +93,14 @@ class LiveTranscripts(LiveAnswers[str, JoinedText, LabelerAccuracy]):
         self._aligned: dict[tuple[str, ...], _Laid] = {}
 
     def _settings(self) -> str:
-        return f"fold_case_and_space={self._fold}"
+        return f"fold_case_and_space={self._fold}, whole={self._whole}"
 
     def reliability(self, labeler: str) -> LabelerAccuracy:
         """Return the expected share of a labeler's words that are right (of whole answers, where those are compared).
 
         The crowd's for one never fitted.
         """
+        checked_name("labeler", labeler)
         if self._mostly_equal(()):
             return self._accuracy(labeler, self._right(labeler), self._of(labeler, "answers_seen", 0.0) + 1.0)
         row = self._rows.get(labeler, -1)
