@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..columns import Floats
+from ..columns import Floats, check_sequence
 
 AttributeValue = str | float | bool
 """An option or a text, a number, or true or false."""
@@ -17,9 +17,10 @@ Attributes = tuple[tuple[str, AttributeValue], ...]
 
 def checked_attributes(given: Sequence[tuple[str, AttributeValue]]) -> Attributes:
     """Return attributes by name. Raises ValueError for a name given twice or a value that is none."""
+    check_sequence("attributes", given, "a name and a value of each")
     kept: dict[str, AttributeValue] = {}
     for pair in given:
-        if len(pair) != 2 or not isinstance(pair[0], str):
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or not isinstance(pair[0], str):
             raise ValueError(f"attribute is {pair!r}; expected a name and a value")
         name, value = pair
         if name in kept:

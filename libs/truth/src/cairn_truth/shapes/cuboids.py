@@ -48,11 +48,9 @@ class LiveCuboids(LiveVectors[Cuboid]):
     first_spread: float = 0.4
 
     def _checked_object(self, given: Cuboid) -> Cuboid:
-        if len(given.corners) != 16:
-            raise ValueError(
-                f"corners are {len(given.corners)} numbers; expected 16, x and y of eight points"
-            )
         corners = coordinates("the cuboid", given.corners, points=8)
+        if len(corners) != 16:
+            raise ValueError(f"corners are {len(corners)} numbers; expected 16, x and y of eight points")
         if max(np.ptp(corners[0::2]), np.ptp(corners[1::2])) < LEAST:
             raise ValueError(f"all corners are one point; expected a cuboid of {LEAST:g} pixels or more")
         return replace(given, corners=corners)

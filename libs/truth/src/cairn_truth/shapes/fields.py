@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from numbers import Real
-from typing import TypeGuard
+from typing import TypeVar, cast
 
 import numpy as np
+
+from ..columns import check_instance, check_sequence
+
+P = TypeVar("P")
 
 LARGEST = 1e12
 """Pixels: the square of more has no exact place in a double, and no image has them."""
@@ -22,17 +27,22 @@ _MOST = 2**53
 
 def pixels(name: str, value: object) -> float:
     """Return a coordinate. Raises ValueError for what is no finite number; text, truth values and arrays are none."""
-    if not _is_number(value):
+    number = _as_double(value)
+    if not abs(number) <= LARGEST:
         raise ValueError(f"{name} is {value!r:.100}; expected {_PIXELS}")
-    return float(value)
+    return number
 
 
-def _is_number(value: object) -> TypeGuard[float]:
-    return _is_real(value) and abs(value) <= LARGEST
-
-
-def _is_real(value: object) -> TypeGuard[float]:
-    return type(value) is float or (isinstance(value, Real) and not isinstance(value, bool))
+def _as_double(value: object) -> float:
+    """Return a number as a double, in which bounds can be compared with it: nan for what is none, infinite beyond."""
+    if type(value) is float:
+        return value
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def extent(name: str, value: object) -> float:
@@ -45,17 +55,19 @@ def extent(name: str, value: object) -> float:
 
 def whole(name: str, value: object, least: int = 0, most: int = _MOST) -> int:
     """Return a count or a number of something. Raises ValueError for what is not whole, or outside least to most."""
-    if not (_is_real(value) and least <= value <= most and value == int(value)):
+    number = _as_double(value)
+    if not (least <= number <= most and number == value == int(number)):
         upto = "on" if most == _MOST else f"to {most}"
         raise ValueError(f"{name} is {value!r:.100}; expected a whole number from {least} {upto}")
-    return int(value)
+    return int(number)
 
 
 def share(name: str, value: object) -> float:
     """Return a number between 0 and 1. Raises ValueError for any other."""
-    if not (_is_number(value) and 0.0 < value < 1.0):
+    number = _as_double(value)
+    if not 0.0 < number < 1.0:
         raise ValueError(f"{name} is {value!r:.100}; expected a likeness between 0 and 1")
-    return float(value)
+    return number
 
 
 def corner_and_size(x: object, y: object, width: object, height: object) -> tuple[float, float, float, float]:
@@ -85,14 +97,23 @@ def turned(
 
 def coordinates(name: str, given: Sequence[object], points: int) -> tuple[float, ...]:
     """Return x0, y0, x1, y1, ... Raises ValueError for fewer ``points``, half a point, or what is no number."""
-    if isinstance(given, str) or len(given) % 2 or len(given) < 2 * points:
-        raise ValueError(f"{name} is {len(given)} numbers; expected x and y of {points} points or more")
-    kept = []
-    for number, value in enumerate(given):
-        if not _is_number(value):
-            raise ValueError(f"{name} has {value!r:.100} at point {number // 2}; expected {_PIXELS}")
-        kept.append(float(value))
-    return tuple(kept)
+    check_sequence(name, given, f"x and y of {points} points or more, one number after the other")
+    kept = tuple(_as_double(value) for value in given)
+    for place, number in enumerate(kept):
+        if not abs(number) <= LARGEST:
+            raise ValueError(f"{name} has {given[place]!r:.100} at point {place // 2}; expected {_PIXELS}")
+    if len(kept) % 2 or len(kept) < 2 * points:
+        raise ValueError(f"{name} is {len(kept)} numbers; expected x and y of {points} points or more")
+    return kept
+
+
+def parts(name: str, given: object, kind: type[P]) -> Sequence[P]:
+    """Return what a shape is made of. Raises ValueError for what is no sequence, and for a part of another ``kind``."""
+    check_sequence(name, given, f"a tuple of {kind.__name__}")
+    held = cast(Sequence[P], given)
+    for number, part in enumerate(held):
+        check_instance(f"{name}[{number}]", part, kind, f"a {kind.__name__}")
+    return held
 
 
 def spread(points: Sequence[float]) -> tuple[float, float]:

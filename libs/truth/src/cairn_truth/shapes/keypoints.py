@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..columns import Floats, checked_name
+from ..columns import Floats, check_instance, checked_name
 from .attributes import Attributes
-from .fields import extent, pixels
+from .fields import extent, parts, pixels
 from .joined import JoinedObject
 from .objects import LiveObjects
 from .robust import student_mean
@@ -77,9 +77,12 @@ class LiveSkeletons(LiveObjects[Skeleton]):
         least_size: float = _LEAST_SIZE,
     ) -> None:
         super().__init__(tolerance, classes)
-        self._sigmas = dict(sigmas or {})
-        for name, sigma in self._sigmas.items():
-            extent(f"sigma of {name}", sigma)
+        usual: Mapping[str, float] = {} if sigmas is None else sigmas
+        check_instance("sigmas", usual, Mapping, "a mapping of points' names to their usual errors")
+        self._sigmas = {
+            checked_name("point of sigmas", name): extent(f"sigma of {name}", sigma)
+            for name, sigma in usual.items()
+        }
         self._least_size = extent("least_size", least_size)
 
     def point_sd(self, joined: JoinedObject[Skeleton]) -> dict[str, float]:
@@ -88,13 +91,17 @@ class LiveSkeletons(LiveObjects[Skeleton]):
         unit = joined.distance * float(self._sizes([joined.object])[0]) / np.sqrt(2.0)
         return {name: float(unit * self._falloff([name])[0]) for name in names}
 
+    def _settings(self) -> str:
+        sigmas = {name: self._sigmas[name] for name in sorted(self._sigmas)}
+        return f"{super()._settings()}, sigmas={sigmas}, least_size={self._least_size}"
+
     def _checked_object(self, given: Skeleton) -> Skeleton:
         seen: dict[str, Keypoint] = {}
-        for one in given.keypoints:
+        for one in parts("keypoints", given.keypoints, Keypoint):
             checked_name("point", one.point)
             if one.point in seen:
                 raise ValueError(f"point {one.point} is given twice; expected each once")
-            visibility = Visibility(one.visibility)
+            visibility = _visibility(one)
             if visibility is Visibility.ABSENT:
                 seen[one.point] = Keypoint(one.point, 0.0, 0.0, visibility)
             else:
@@ -162,6 +169,16 @@ class LiveSkeletons(LiveObjects[Skeleton]):
         size = (self._sizes(left) + self._sizes(right))[:, None] / 2.0 * self._falloff(names)
         alike = np.exp(-np.square((one - other) / size[..., None]).sum(axis=2) / 2.0)
         return np.asarray((alike * (here & there)).sum(axis=1) / np.maximum((here | there).sum(axis=1), 1))
+
+
+def _visibility(one: Keypoint) -> Visibility:
+    try:
+        return Visibility(one.visibility)
+    except ValueError:
+        names = ", ".join(f"{state.value} ({state.name})" for state in Visibility)
+        raise ValueError(
+            f"visibility of point {one.point} is {one.visibility!r:.100}; expected one of {names}"
+        ) from None
 
 
 def _names(objects: Sequence[Skeleton]) -> tuple[str, ...]:

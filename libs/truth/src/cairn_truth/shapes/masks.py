@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..columns import Floats
+from ..columns import Floats, checked_name
 from ..live_answers import Answered, Evidence, LabelerAccuracy, LiveAnswers, heaviest_first
 from . import staple
 from .fields import whole
@@ -178,12 +178,12 @@ class LiveMasks(LiveAnswers[Mask, JoinedMask, LabelerAccuracy]):
 
     def reliability(self, labeler: str) -> LabelerAccuracy:
         """Return the chance to be right on a pixel of what the crowd marks and as much around it."""
-        votes = self._counts.get(labeler, 0)
+        votes = self._counts.get(checked_name("labeler", labeler), 0)
         return self._accuracy(labeler, self._overall(labeler), votes + staple.LABELER_STRENGTH)
 
     def confusion(self, labeler: str) -> Floats:
         """Return ``(classes + 1, classes + 1)`` chances of an answer (column) given a pixel's true class (row)."""
-        both = self._confusion(labeler).reshape(2, self.classes + 1, -1)
+        both = self._confusion(checked_name("labeler", labeler)).reshape(2, self.classes + 1, -1)
         shares = self._crowd().shares.reshape(2, -1)
         return np.asarray(np.einsum("stc,st->tc", both, shares / shares.sum(axis=0)))
 

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Generic, cast
 
 import numpy as np
 
-from ..columns import Floats, checked_name
+from ..columns import Floats, check_sequence, checked_name
 from ..live_answers import Answered, Evidence, LiveAnswers, heaviest_first
 from . import detection, spreads
 from .attributes import checked_attributes, joined_attributes
@@ -109,14 +109,18 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
         """Return what all matched objects teach of places as such; each cluster has two objects or more."""
         return {}
 
+    def _settings(self) -> str:
+        return f"tolerance={self.tolerance}, classes={self._classes}"
+
     # --- answers
 
     def _checked(self, answer: Sequence[O]) -> tuple[O, ...]:
+        check_sequence("answer", answer, f"a tuple of {self.drawn.__name__}")
         kept = []
         for number, given in enumerate(answer):
             try:
                 kept.append(self._checked_one(given))
-            except (ValueError, TypeError, AttributeError) as wrong:
+            except ValueError as wrong:
                 raise ValueError(f"object {number}: {wrong}") from None
         return tuple(kept)
 
@@ -180,7 +184,7 @@ class LiveObjects(LiveAnswers[tuple[O, ...], JoinedObjects[O], LabelerDetection]
 
     def reliability(self, labeler: str) -> LabelerDetection:
         """Return what is known of a labeler; the crowd's average for one never fitted."""
-        crowd = self._detectors([labeler])
+        crowd = self._detectors([checked_name("labeler", labeler)])
         return LabelerDetection(
             labeler=labeler,
             votes=self._counts.get(labeler, 0),

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
-from ..columns import Floats
+from ..columns import Floats, check_sequence
 from .attributes import Attributes
 from .corners import shared_corners
 from .distances import signed_distances
@@ -98,6 +98,7 @@ class LivePolygons(LiveObjects[Polygon]):
         outline = coordinates("the outline", given.outline, points=3)
         if spread(outline)[1] < LEAST:
             raise ValueError("the outline has no area; expected points that are not on one line")
+        check_sequence("holes", given.holes, "a tuple of outlines")
         holes = tuple(coordinates(f"hole {k}", hole, points=3) for k, hole in enumerate(given.holes))
         return Polygon(given.class_id, outline, holes, given.attributes)
 

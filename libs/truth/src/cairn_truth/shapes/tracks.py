@@ -19,7 +19,7 @@ from ..columns import Floats, checked_name
 from .attributes import Attributes, checked_attributes, joined_attributes
 from .boxes import Box, edges
 from .ellipses import Ellipse
-from .fields import whole
+from .fields import parts, whole
 from .joined import JoinedObjects
 from .keyframes import needed
 from .keypoints import Skeleton
@@ -91,6 +91,9 @@ class LiveTracks(LiveObjects[Track]):
         self.dimensions = self._moving.kind.dimensions
         self.first_spread = self._moving.kind.first_spread
 
+    def _settings(self) -> str:
+        return f"{super()._settings()}, {type(self._moving).__name__} of {self._moving.kind._kind()}"
+
     def _checked(self, answer: Sequence[Track]) -> tuple[Track, ...]:
         kept = super()._checked(answer)
         seen: dict[str, int] = {}
@@ -104,7 +107,7 @@ class LiveTracks(LiveObjects[Track]):
 
     def _checked_object(self, given: Track) -> Track:
         checked_name("id", given.id)
-        if not given.keyframes:
+        if not parts("keyframes", given.keyframes, Keyframe):
             raise ValueError("the track has no keyframes; expected one or more")
         kept: list[Keyframe] = []
         for number, key in enumerate(given.keyframes):
