@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -332,14 +332,18 @@ class Handlers:
         tx: Transaction,
         key: ProjectKey,
         state: ProjectState,
-        items: Iterable[ItemKey],
+        items: Sequence[ItemKey],
         judge: Callable[[ItemKey], Announcement | None],
         causes: Mapping[ItemKey, Received[Any]] | None = None,
     ) -> list[Announcement]:
         """Judge items, keep what was decided, and announce it."""
 
         def judged() -> list[Announcement]:
-            return [found for item in items if (found := judge(item)) is not None]
+            said = []
+            for part in _parts(items):
+                state.look_at(part)
+                said += [found for item in part if (found := judge(item)) is not None]
+            return said
 
         said = await self._computing.result(tx, judged)
         for part in _parts(said):

@@ -193,7 +193,8 @@ class BlockDawidSkene:
         if not np.logical_and.reduce(heard.squares):
             said = np.where(heard.squares[:, None] > 0.0, said, np.log(crowd))
         if heard.by_models is not None:
-            said = said + np.log(_over_kinds(logits + heard.by_models)) - np.log(crowd)
+            # Nothing, exactly, where no model voted: an item's posterior is the same beside whatever others.
+            said = said + (np.log(_over_kinds(logits + heard.by_models)) - np.log(crowd))
         return _over_kinds(said[:, None])
 
     def _pool(self, opinions: Floats, voted: NDArray[np.bool_]) -> Floats:

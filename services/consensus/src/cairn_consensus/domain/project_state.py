@@ -130,6 +130,11 @@ class ProjectState:
 
     # --- what is to be done
 
+    def look_at(self, items: Sequence[ItemKey]) -> None:
+        """Hear which items are judged next."""
+        for question in self.questions.values():
+            question.look_at(items)
+
     def judge(self, key: ItemKey, *, refitted: bool = False) -> Announcement | None:
         """What must be said of an item now, if anything: its state moves as if it had been said."""
         item = self.items[key]

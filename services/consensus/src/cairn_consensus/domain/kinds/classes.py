@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cairn.consensus.v1.consensus_pb2 import ClassProbability, Posterior, Reliability
 from cairn.label.v1.label_schema_pb2 import Question
@@ -37,8 +38,26 @@ class ChoiceState(FittedState):
         self._place = {class_id: place for place, class_id in enumerate(self.class_ids)}
         self._live: LiveClasses = LiveClasses(len(self.class_ids), is_model=is_model)
         self._model_vote: dict[ItemKey, LabelerName] = {}
+        self._posteriors: dict[ItemKey, NDArray[np.float64]] = {}
+        """Of the items that were looked at last, as long as nothing has changed."""
+
+    def look_at(self, items: Sequence[ItemKey]) -> None:
+        self._posteriors = dict(zip(items, self._live.posteriors(items), strict=True))
+
+    def _posterior(self, item: ItemKey) -> NDArray[np.float64]:
+        found = self._posteriors.get(item)
+        return self._live.posterior(item) if found is None else found
+
+    def refit(self) -> None:
+        self._posteriors = {}
+        super().refit()
+
+    def restore(self, saved: bytes) -> None:
+        self._posteriors = {}
+        super().restore(saved)
 
     def _vote(self, item: ItemKey, labeler: LabelerName, answer: Answer) -> None:
+        self._posteriors.pop(item, None)
         place = self._place.get(answer.choice)
         if place is None:  # a class of an earlier schema
             self._live.withdraw(item, labeler)
@@ -48,6 +67,7 @@ class ChoiceState(FittedState):
     def score(
         self, item: ItemKey, model: str, probabilities: Sequence[float], class_ids: Sequence[str]
     ) -> None:
+        self._posteriors.pop(item, None)
         best = int(np.argmax(probabilities))
         labeler = model_labeler(model, float(probabilities[best]))
         before = self._model_vote.pop(item, None)
@@ -59,27 +79,28 @@ class ChoiceState(FittedState):
         self._live.add(item, labeler, self._place[class_ids[best]])
 
     def _know(self, item: ItemKey, truth: Answer) -> None:
+        self._posteriors.pop(item, None)
         self._live.know(item, self._place.get(truth.choice))
 
     def leading(self, item: ItemKey) -> Leading | None:
         if not self._live.votes_on(item):
             return None
-        posterior = self._live.posterior(item)
+        posterior = self._posterior(item)
         best = int(posterior.argmax())
         return Leading(Answer(question=self.id, choice=self.class_ids[best]), float(posterior[best]))
 
     def stop(self, item: ItemKey, answers: int, policy: StopPolicy) -> StopDecision:
-        return decide(self._live.posterior(item), answers, policy, correlation=self._live.model.correlation)
+        return decide(self._posterior(item), answers, policy, correlation=self._live.model.correlation)
 
     def parts(self, item: ItemKey) -> list[Part]:
-        lead = int(self._live.posterior(item).argmax())
+        lead = int(self._posterior(item).argmax())
         return [
             Part(LabelerName(part.labeler), self.class_ids[part.choice], part.weight, part.choice == lead)
             for part in self._live.weigh(item)
         ]
 
     def fill(self, posterior: Posterior, item: ItemKey) -> None:
-        said = self._live.posterior(item)
+        said = self._posterior(item)
         for place in np.argsort(-said, kind="stable"):
             if said[place] < _SHOWN:
                 break

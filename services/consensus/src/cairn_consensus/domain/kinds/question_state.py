@@ -96,6 +96,10 @@ class QuestionState(ABC):
     def _know(self, item: ItemKey, truth: Answer) -> None:
         """Clamp an item to a known truth of this kind."""
 
+    def look_at(self, items: Sequence[ItemKey]) -> None:
+        """Hear which items are asked about next: a kind may find out about many faster than about each."""
+        return
+
     def joins(self, item: ItemKey) -> bool:
         """Whether the answers to this item can be joined, when there are several."""
         return True
