@@ -215,7 +215,11 @@ ARGUMENTS: Mapping[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     ),
     "gold of NamedVotes.gold": (NAMES.gold, (None, [("a", "c")], {"a": ["c"]})),
     "posterior of NamedVotes.labels": (NAMES.labels, ([[5, -4], [0.1, 0.9]], [[math.nan, 1.0], [0.1, 0.9]])),
-    "item of Votes": (lambda bad: Votes(bad, CHOICE, CHOICE, 1, 1, 1), (None, [0], 0)),
+    "item of Votes": (lambda bad: Votes(bad, CHOICE, CHOICE, 1, 1, 1), (None, [0], 0, np.array(0))),
+    "value of krippendorff_alpha": (
+        lambda bad: krippendorff_alpha([0, 0], [0, 1], [bad, bad]),
+        ({}, object(), [[1], [1, 2]]),
+    ),
     "items of a fit": (
         lambda bad: DawidSkene().fit(Votes.of([0, bad], [0, 1], [0, 1], classes=2)),
         (2**31 - 2,),
@@ -245,7 +249,18 @@ def test_an_argument_of_no_sense_is_named(argument: str, bad: Any) -> None:
 def test_numbers_of_numpy_and_whole_floats_are_numbers() -> None:
     assert whole_number("n", np.int8(3)) == whole_number("n", 3.0) == whole_number("n", np.array(3)) == 3
     assert real_number("x", np.float32(0.5)) == real_number("x", np.array(0.5)) == 0.5
-    for bad in (True, np.True_, 1j, "3", b"3", Decimal(3), [3], np.array([3])):
+    for bad in (
+        True,
+        np.True_,
+        1j,
+        "3",
+        b"3",
+        Decimal(3),
+        [3],
+        np.array([3]),
+        np.timedelta64(3, "s"),
+        np.ma.masked,
+    ):
         with pytest.raises(ValueError, match="n is"):
             whole_number("n", bad)
         with pytest.raises(ValueError, match="n is"):

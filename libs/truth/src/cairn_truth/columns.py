@@ -73,7 +73,9 @@ def whole_number(name: str, value: object, least: int = 0, most: int = int(_MOST
 
     ``5.0`` is whole; a truth value is no number.
     """
-    held = value if type(value) is int else _plain(value)
+    if type(value) is int and least <= value <= most:
+        return value
+    held = _plain(value)
     if not (_is_real(held) and least <= held <= most and held == int(held)):
         bounds = f", at least {least}" if most == _MOST else f" in {least}..{most}"
         raise ValueError(f"{name} is {held!r:.100}; expected a whole number{bounds}")
@@ -92,7 +94,9 @@ def real_number(
     """Return one number that measures something. Raises ValueError for what is not finite, below ``least`` or above
     ``most``, and for what is ``above`` or ``below`` themselves, or beyond.
     """
-    held = value if type(value) is float else _plain(value)
+    if type(value) is float and least <= value <= most and above < value < below and abs(value) <= _LARGEST:
+        return value
+    held = _plain(value)
     if not (_is_real(held) and least <= held <= most and above < held < below and abs(held) <= _LARGEST):
         raise ValueError(f"{name} is {held!r:.100}; expected {_range(least, most, above, below)}")
     return float(held)
@@ -174,14 +178,19 @@ def _kind_of_name(value: object) -> type:
 
 def _plain(value: object) -> object:
     """Return a number of NumPy's as one of Python's, anything else as it is."""
-    if isinstance(value, np.generic | np.ndarray) and not value.ndim and value.dtype.kind in "iuf":
+    if (
+        isinstance(value, np.generic | np.ndarray)
+        and not value.ndim
+        and value.dtype.kind in "iuf"
+        and value is not np.ma.masked
+    ):
         plain: object = value.item()
         return plain
     return value
 
 
 def _is_real(value: object) -> TypeGuard[float]:
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool | np.timedelta64)
 
 
 def _range(least: float, most: float, above: float, below: float) -> str:

@@ -43,7 +43,10 @@ class Votes:
 
     def __post_init__(self) -> None:
         for name in ("item", "labeler", "choice"):
-            check_instance(name, getattr(self, name), np.ndarray, "a column as Votes.of makes it")
+            column = getattr(self, name)
+            check_instance(name, column, np.ndarray, "a column as Votes.of makes it")
+            if column.ndim != 1:
+                raise ValueError(f"{name} has shape {column.shape}; expected a column as Votes.of makes it")
         if not (self.item.size == self.labeler.size == self.choice.size and self._in_order()):
             raise ValueError(
                 "the rows are not sorted by item, labeler and choice; expected what Votes.of returns"
@@ -210,7 +213,11 @@ def _place(row: NDArray[np.integer], column: NDArray[np.integer], width: int) ->
 
 def _size(name: str, value: object, least: int, most: int) -> int:
     """Return how many there are. Raises ValueError for what is no whole number in range."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:
+    if (
+        isinstance(value, bool | np.timedelta64)
+        or not isinstance(value, int | np.integer)
+        or not least <= value <= most
+    ):
         raise ValueError(f"{name} is {value!r}; expected a whole number in {least}..{most}")
     return int(value)
 

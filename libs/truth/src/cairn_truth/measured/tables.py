@@ -25,6 +25,8 @@ ANSWERS, TRUTH, OUTLINES, GOLD = "answers.csv", "truth.csv", "polygons.csv", "go
 _DEEPEST = 8
 """So deep lists may be nested; polygons, the deepest of all answers, are lists of lists of points."""
 
+_LISTS = (list, dict)
+
 _NESTED = f"lists are nested deeper than {_DEEPEST}"
 
 STRANGER = "nobody"
@@ -95,7 +97,7 @@ def from_json(label: str) -> Any:
         raise ValueError(_NESTED) from None
     level = [cell]
     for _ in range(_DEEPEST):
-        level = [inner for one in level if isinstance(one, list | dict) for inner in _inside(one)]
+        level = [inner for one in level if type(one) in _LISTS for inner in _inside(one)]
         if not level:
             return cell
     raise ValueError(_NESTED)

@@ -103,6 +103,12 @@ def _check_told_apart(name: str, column: NDArray[Any]) -> None:
                 raise ValueError(
                     f"{name}[{at}] is {entry!r}; expected entries of one type, missing answers left out"
                 )
+        try:
+            _ = column[0] < column[0]
+        except TypeError:
+            raise ValueError(
+                f"{name}[0] is {column[0]!r:.100}; expected names or numbers, which have an order"
+            ) from None
     elif column.dtype.kind not in "iubUS":
         raise ValueError(f"{name} holds {column.dtype}; expected names or numbers")
 
