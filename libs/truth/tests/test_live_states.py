@@ -18,6 +18,7 @@ from cairn_truth import (
     LiveBoxes,
     LiveChoices,
     LiveCuboids,
+    LiveMasks,
     LiveNumbers,
     LivePolygons,
     LiveRankings,
@@ -111,6 +112,12 @@ SQUARE = Polygon("a", (0.0, 0.0, 9.0, 0.0, 9.0, 9.0))
             (Box("a", 0, 0, 9, 9, 1),),
             "object 0: attributes is 1; expected a name and a value of each",
         ),
+        (
+            LiveBoxes,
+            (Box("a", 0, 0, 9, 9, (("n", 10**400),)),),
+            "object 0: attribute n is 1000.*; expected a finite number",
+        ),
+        (LiveMasks, 7, "answer is 7; expected a Mask"),
         (LiveSkeletons, (Skeleton("a", (1, 2)),), r"object 0: keypoints\[0\] is 1; expected a Keypoint"),
         (LiveSkeletons, (Skeleton("a", 1),), "object 0: keypoints is 1; expected a tuple of Keypoint"),
         (

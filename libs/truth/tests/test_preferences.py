@@ -453,7 +453,8 @@ def test_judgements_of_real_people_held_out_are_foretold() -> None:
         (("i", "a", "b", None), "group of item 'i' is None; expected its name"),
         (("i", "a", "b", np.int8(3)), "group of item 'i' is .*3"),
         (("i", "a", "b", [1]), r"group of item 'i' is \[1\]"),
-        (("i", 1, "b"), "item 'i' has candidate 1; expected an id"),
+        (("i", 1, "b"), "candidate of item 'i' is 1; expected its name"),
+        (("i", "a\ud800", "b"), "candidate of item 'i' is .*, with half a surrogate pair"),
     ],
     ids=str,
 )

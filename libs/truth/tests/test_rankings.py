@@ -296,7 +296,8 @@ def test_other_names_in_the_same_order_change_nothing(seed: int) -> None:
         (5, ["a", "b"], "item is 5; expected its name"),
         ("i", 3, "candidates of item 'i' is 3; expected their ids"),
         ("i", "ab", "candidates of item 'i' is 'ab'; expected their ids"),
-        ("i", ["a", 1], "holds 1; expected another id"),
+        ("i", ["a", 1], "candidate of item 'i' is 1; expected its name"),
+        ("i", ["a", "a"], "holds 'a'; expected another id"),
     ],
 )
 def test_what_is_presented_by_no_name_is_refused(item: Any, candidates: Any, told: str) -> None:

@@ -353,7 +353,7 @@ class LiveAnswers(ABC, Generic[A, J, R]):
         try:
             return self._checked(answer)
         except (TypeError, AttributeError, OverflowError) as error:
-            raise ValueError(f"answer is {answer!r}; expected one of this kind ({error})") from error
+            raise ValueError(f"answer is {answer!r:.100}; expected one of this kind ({error})") from error
 
     def _adopt(self, labelers: tuple[str, ...], fitted: Mapping[str, Floats]) -> None:
         """Take a fit into use; a kind that derives more from it does so after calling this."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..columns import Floats, check_sequence
+from ..columns import Floats, check_sequence, real_number
 
 AttributeValue = str | float | bool
 """An option or a text, a number, or true or false."""
@@ -26,9 +26,7 @@ def checked_attributes(given: Sequence[tuple[str, AttributeValue]]) -> Attribute
         if name in kept:
             raise ValueError(f"attribute {name} is given twice; expected each once")
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            value = float(value)
-            if not np.isfinite(value):
-                raise ValueError(f"attribute {name} is {value}; expected a finite number")
+            value = real_number(f"attribute {name}", value)
         elif not isinstance(value, (str, bool)):
             raise ValueError(f"attribute {name} is {value!r}; expected a string, a number, or true or false")
         kept[name] = value

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..columns import Floats, checked_name
+from ..columns import Floats, check_instance, checked_name
 from ..live_answers import Answered, Evidence, LabelerAccuracy, LiveAnswers, heaviest_first
 from . import staple
 from .fields import whole
@@ -65,6 +65,7 @@ class LiveMasks(LiveAnswers[Mask, JoinedMask, LabelerAccuracy]):
         return f"classes={self.classes}"
 
     def _checked(self, answer: Mask) -> Mask:
+        check_instance("answer", answer, Mask, "a Mask")
         return checked_mask(answer, self.classes)
 
     def _join(self, votes: Sequence[tuple[str, Mask]]) -> JoinedMask:

@@ -78,7 +78,8 @@ class LivePreferences(LiveComparisons[str, JoinedPreference]):
         checked_name("item", item)
         checked_name(f"group of item {item!r:.100}", group)
         for candidate in (left, right):
-            if not isinstance(candidate, str) or not candidate or candidate.startswith(_UNNAMED):
+            named = checked_name(f"candidate of item {item!r:.100}", candidate)
+            if not named or named.startswith(_UNNAMED):
                 raise ValueError(f"item {item!r} has candidate {candidate!r}; expected an id, not empty")
         if left == right:
             raise ValueError(f"item {item!r} has {left!r} at both sides; expected two candidates")

@@ -71,7 +71,9 @@ class LiveRankings(LiveComparisons[Tiers, JoinedRanking]):
         """Say what an item's candidates are. Raises ValueError if one is no id or twice there, or answers name another."""
         checked_name("item", item)
         check_sequence(f"candidates of item {item!r:.100}", candidates, "their ids, one after the other")
-        named = self._checked([[candidate] for candidate in candidates])
+        named = self._checked(
+            [[checked_name(f"candidate of item {item!r:.100}", candidate)] for candidate in candidates]
+        )
         known = {candidate for (candidate,) in named}
         self._refuse_others(item, known, {c for _, answer in self._votes_on(item) for t in answer for c in t})
         self._presented[item] = tuple(sorted(known))
