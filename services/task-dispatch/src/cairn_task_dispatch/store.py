@@ -287,19 +287,35 @@ class DispatchStore:
         """Let one transaction at a time lease for each of these labelers in their projects."""
         await tx.fetch(SQL.lock_labelers, *_columns(set(askers), 3))
 
-    async def lock_front(
-        self, tx: Reader, tenant: str, project: str, skills: Sequence[str], limit: int
-    ) -> list[OpenSlot]:
-        """The most urgent open slots that are asked of these skills, one of each task, locked."""
-        rows = await tx.fetch(SQL.lock_front, tenant, project, list(skills), limit)
-        return [OpenSlot(row["task"], row["number"], row["item"], row["skill"]) for row in rows]
+    async def lease_terms(
+        self, tx: Reader, askers: Iterable[Asker]
+    ) -> dict[Asker, tuple[ProjectPolicy | None, LabelerRow]]:
+        """The policy of each one's project (None: there is none), and what they can do."""
+        rows = await tx.fetch(SQL.lease_terms, *_columns(set(askers), 3))
+        return {
+            Asker(row["tenant"], row["project"], row["labeler"]): (
+                None if row["revision"] is None else _policy(row),
+                LabelerRow(row["labeler"], tuple(row["skills"]), row["suspended"]),
+            )
+            for row in rows
+        }
 
-    async def seen(
-        self, tx: Reader, tenant: str, project: str, labelers: Collection[str], items: Collection[str]
-    ) -> set[tuple[str, str]]:
-        """The (labeler, item) among these that had to do with each other before, by a lease of whatever state."""
-        rows = await tx.fetch(SQL.seen, tenant, project, list(labelers), list(items))
-        return {(row["labeler"], row["item"]) for row in rows}
+    async def lock_front(
+        self,
+        tx: Reader,
+        tenant: str,
+        project: str,
+        skills: Collection[str],
+        limit: int,
+        labelers: Collection[str],
+    ) -> tuple[list[OpenSlot], set[tuple[str, str]]]:
+        """The most urgent open slots that are asked of these skills, one of each task, locked.
+
+        And the (labeler, item) among them and these labelers that had to do with each other before.
+        """
+        rows = await tx.fetch(SQL.lock_front, tenant, project, list(skills), limit, list(labelers))
+        seen = {(labeler, row["item"]) for row in rows for labeler in row["seen_by"]}
+        return [OpenSlot(row["task"], row["number"], row["item"], row["skill"]) for row in rows], seen
 
     async def lease_labels(
         self,

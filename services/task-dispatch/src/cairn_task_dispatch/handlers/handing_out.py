@@ -75,6 +75,10 @@ class _Ask:
     request: pb.LeaseTasksRequest
 
     @property
+    def project(self) -> ProjectRef:
+        return ProjectRef(self.asker.tenant, self.asker.project)
+
+    @property
     def count(self) -> int:
         return self.request.max_tasks or 1
 
@@ -134,19 +138,16 @@ class HandingOut:
 
     async def _lease(self, tx: Transaction, asks: Sequence[_Ask]) -> list[pb.LeaseTasksResponse | Exception]:
         await self._store.lock_labelers(tx, {ask.asker for ask in asks})
-        refs = {ProjectRef(ask.asker.tenant, ask.asker.project) for ask in asks}
-        policies = await self._store.projects(tx, refs)
-        labelers = await self._store.labelers(tx, {(a.asker.tenant, a.asker.labeler) for a in asks})
+        terms = await self._store.lease_terms(tx, {ask.asker for ask in asks})
         outcomes: list[_Search | CairnError] = []
         for ask in asks:
-            me = labelers[ask.asker.tenant, ask.asker.labeler]
             try:
-                outcomes.append(self._admitted(ask, policies.get(ProjectRef(*ask.asker[:2])), me))
+                outcomes.append(self._admitted(ask, *terms[ask.asker]))
             except CairnError as error:
                 outcomes.append(error)
         searches = [outcome for outcome in outcomes if isinstance(outcome, _Search)]
-        for ref in sorted(refs):
-            await self._search(tx, ref, [s for s in searches if ProjectRef(*s.ask.asker[:2]) == ref])
+        for ref in sorted({search.ask.project for search in searches}):
+            await self._search(tx, ref, [search for search in searches if search.ask.project == ref])
         announce_granted(tx, [lease for search in searches for lease in search.leases])
         return [self._answer(outcome) for outcome in outcomes]
 
@@ -204,8 +205,7 @@ class HandingOut:
         wants = [Want(search.me.labeler, frozenset(search.skills), search.left) for search in searches]
         wanted = sum(want.tasks for want in wants) + _SPARE
         skills = sorted(set().union(*(want.skills for want in wants)))
-        front = await self._store.lock_front(tx, *ref, skills, wanted)
-        seen = await self._store.seen(tx, *ref, {w.labeler for w in wants}, {slot.item for slot in front})
+        front, seen = await self._store.lock_front(tx, *ref, skills, wanted, {w.labeler for w in wants})
         handed = hand_out(front, wants, seen)
         grants = [
             Grant(

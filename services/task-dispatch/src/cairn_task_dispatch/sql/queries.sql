@@ -154,40 +154,49 @@ SELECT l.tenant, l.labeler, l.skills, l.suspended, l.revision
 FROM unnest($1::text[], $2::text[]) AS k(tenant, labeler)
 JOIN labeler l USING (tenant, labeler)
 
--- The front of the queue, for several who ask at once: the $4 most urgent slots of these skills. A slot counts only when
--- it is the first open one of its task: a labeler gets a task once, and whoever asks meanwhile gets other tasks instead
--- of waiting.
--- name: lock_front
-SELECT found.*
-FROM unnest($3::text[]) AS able(skill)
-CROSS JOIN LATERAL (
-  SELECT s.task, s.number, s.item, s.skill, s.urgency, s.place
-  FROM slot s
-  WHERE s.tenant = $1 AND s.project = $2 AND s.kind = 'LABEL' AND s.skill = able.skill AND s.state = 'OPEN'
-    AND NOT EXISTS (
-      SELECT FROM slot lower
-      WHERE lower.tenant = $1 AND lower.project = $2 AND lower.task = s.task AND lower.number < s.number
-        AND lower.state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN'))
-  ORDER BY s.urgency, s.place, s.number
-  LIMIT $4
-  FOR UPDATE OF s SKIP LOCKED
-) AS found
-ORDER BY found.urgency, found.place
-LIMIT $4
+-- What a call for work must know: the project's policy (null: no such project), and what the labeler is able to do.
+-- name: lease_terms
+SELECT a.tenant, a.project, a.labeler, p.revision, p.min_answers, p.gold_share,
+       extract(epoch FROM p.lease_duration)::float8 AS lease_seconds, p.reviews_disputes, p.required_skill, p.archived,
+       coalesce(l.skills, '{}') AS skills, coalesce(l.suspended, false) AS suspended
+FROM unnest($1::text[], $2::text[], $3::text[]) AS a(tenant, project, labeler)
+LEFT JOIN project p ON p.tenant = a.tenant AND p.project = a.project
+LEFT JOIN labeler l ON l.tenant = a.tenant AND l.labeler = a.labeler
 
--- Two parts, for each is a unique or partial index of its own.
--- name: seen
-SELECT l.labeler, l.item
-FROM unnest($3::text[]) AS w(labeler)
-CROSS JOIN unnest($4::text[]) AS i(item)
-JOIN lease l ON l.tenant = $1 AND l.project = $2 AND l.labeler = w.labeler AND l.item = i.item AND l.kind <> 'REVIEW'
-  AND l.state IN ('LIVE', 'ANSWERED', 'SKIPPED', 'ANSWERED_LATE')
-UNION ALL
-SELECT l.labeler, l.item
-FROM unnest($3::text[]) AS w(labeler)
-CROSS JOIN unnest($4::text[]) AS i(item)
-JOIN lease l ON l.tenant = $1 AND l.project = $2 AND l.labeler = w.labeler AND l.item = i.item AND l.kind <> 'REVIEW'
-  AND l.state IN ('RELEASED', 'EXPIRED')
+-- The front of the queue, for several who ask at once: the $4 most urgent slots of these skills, locked, each with those
+-- of the labelers $5 who had to do with its item before. A slot counts only when it is the first open one of its task: a
+-- labeler gets a task once, and whoever asks meanwhile gets other tasks instead of waiting.
+-- name: lock_front
+SELECT front.*, ARRAY(
+  -- Two parts: each has an index of its own.
+  SELECT l.labeler
+  FROM lease l
+  WHERE l.tenant = $1 AND l.project = $2 AND l.labeler = ANY ($5::text[]) AND l.item = front.item AND l.kind <> 'REVIEW'
+    AND l.state IN ('LIVE', 'ANSWERED', 'SKIPPED', 'ANSWERED_LATE')
+  UNION ALL
+  SELECT l.labeler
+  FROM lease l
+  WHERE l.tenant = $1 AND l.project = $2 AND l.labeler = ANY ($5::text[]) AND l.item = front.item AND l.kind <> 'REVIEW'
+    AND l.state IN ('RELEASED', 'EXPIRED')) AS seen_by
+FROM (
+  SELECT found.*
+  FROM unnest($3::text[]) AS able(skill)
+  CROSS JOIN LATERAL (
+    SELECT s.task, s.number, s.item, s.skill, s.urgency, s.place
+    FROM slot s
+    WHERE s.tenant = $1 AND s.project = $2 AND s.kind = 'LABEL' AND s.skill = able.skill AND s.state = 'OPEN'
+      AND NOT EXISTS (
+        SELECT FROM slot lower
+        WHERE lower.tenant = $1 AND lower.project = $2 AND lower.task = s.task AND lower.number < s.number
+          AND lower.state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN'))
+    ORDER BY s.urgency, s.place, s.number
+    LIMIT $4
+    FOR UPDATE OF s SKIP LOCKED
+  ) AS found
+  ORDER BY found.urgency, found.place
+  LIMIT $4
+) AS front
+ORDER BY front.urgency, front.place
 
 -- The same for one labeler, gold among the tasks, from any place in the queue on: choose, take, grant, in one statement.
 -- $1 tenant, $2 project, $3 labeler, $4 skills to serve ('' for none asked), $5 how many, $6 lease ids, $7 which gold
