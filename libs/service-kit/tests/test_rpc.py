@@ -315,6 +315,33 @@ async def test_a_batch_that_fails_fails_each_of_its_calls_and_nobody_elses() -> 
     assert [isinstance(result, Exception) for result in results] == [True] * 4 + [False] * 4
 
 
+async def test_calls_gather_behind_one_that_runs_but_not_behind_one_that_takes_long() -> None:
+    batches: list[list[int]] = []
+    done = {0: asyncio.Event(), 1: asyncio.Event()}
+
+    async def flush(batch: Any) -> list[int]:
+        batches.append([submitted.request for submitted in batch])
+        if batch[0].request in done:
+            await done[batch[0].request].wait()
+        return [submitted.request for submitted in batch]
+
+    quick: Coalescer[int, int] = Coalescer(flush, patience=3600.0)
+    calls = [asyncio.create_task(quick.submit(0))]
+    await eventually(lambda: batches, [[0]])
+    calls += [asyncio.create_task(quick.submit(n)) for n in (2, 3, 4)]
+    await asyncio.sleep(0)
+    done[0].set()
+    await asyncio.gather(*calls)
+    assert batches == [[0], [2, 3, 4]]
+
+    slow: Coalescer[int, int] = Coalescer(flush, patience=0.01)
+    first = asyncio.create_task(slow.submit(1))
+    await eventually(lambda: batches[-1], [1])
+    assert await slow.submit(5) == 5, "it does not wait for the first, which never ends"
+    done[1].set()
+    assert await first == 1
+
+
 async def test_a_coalesced_call_says_as_others_do_that_the_database_is_away() -> None:
     async def flush(batch: Any) -> Any:
         raise asyncpg.ConnectionDoesNotExistError("the connection was closed")

@@ -26,7 +26,7 @@ from cairn_client.tokens import Issuer
 from cairn_kit.embedded import EmbeddedNats, EmbeddedPostgres
 from cairn_stack.home import Home
 from cairn_stack.private import PrivateStack
-from cairn_stack.provision import SUPERUSER, dsn, passwords
+from cairn_stack.provision import DATABASE, SUPERUSER, dsn, passwords
 from tests.benchmarks.volume import straight_line
 from tests.benchmarks.volume.load import until
 
@@ -59,13 +59,19 @@ class CairnStack:
 
     async def project(self, items: int, answers: int = 1) -> CairnProject:
         """Make a project whose items want so many answers each, and wait until they have their tasks."""
-        project_id = f"volume-{uuid.uuid4().hex[:8]}"
+        name = await self.empty_project(answers)
+        await self.store.ImportItems(parts_of_an_import(name, items), metadata=self.auth)
+        await self.routed(name, items)
+        return CairnProject(self, name)
+
+    async def empty_project(self, answers: int = 1) -> str:
+        """Make a project whose items will want so many answers each; return its name."""
         question = Question(
             id=QUESTION, required=True, choice=ChoiceQuestion(classes=[LabelClass(id=c) for c in CLASSES])
         )
         made = await self.store.CreateProject(
             store.CreateProjectRequest(
-                project_id=project_id,
+                project_id=f"volume-{uuid.uuid4().hex[:8]}",
                 project=store.Project(
                     schema=LabelSchema(questions=[question]),
                     quality=store.QualityPolicy(
@@ -76,9 +82,11 @@ class CairnStack:
             metadata=self.auth,
             timeout=_DEADLINE,
         )
-        await self.store.ImportItems(parts_of_an_import(made.name, items), metadata=self.auth)
-        await until(lambda: self._open_tasks(made.name), items, every=1.0, patience=_PATIENCE)
-        return CairnProject(self, made.name)
+        return str(made.name)
+
+    async def routed(self, project: str, items: int) -> None:
+        """Wait until so many of a project's items have their tasks."""
+        await until(lambda: self._open_tasks(project), items, every=1.0, patience=_PATIENCE)
 
     async def _open_tasks(self, project: str) -> int:
         request = dispatch.GetQueueRequest(project=project)
@@ -177,14 +185,12 @@ async def cairn_running(folder: Path) -> AsyncIterator[CairnStack]:
 @asynccontextmanager
 async def straight_line_running(cairn: CairnStack, tasks: int) -> AsyncIterator[StraightLine]:
     """Run the straight line in a database of its own on the stack's servers."""
-    home = Home(cairn.stack.home)
-    postgres, nats = EmbeddedPostgres(home.postgres), EmbeddedNats(home.nats)
-    secret = passwords(home, [])[SUPERUSER]
+    nats = EmbeddedNats(Home(cairn.stack.home).nats)
     database = f"straight_{uuid.uuid4().hex[:8]}"
-    admin = await asyncpg.connect(dsn(postgres, SUPERUSER, secret, "postgres"))
+    admin = await asyncpg.connect(admin_dsn(cairn, "postgres"))
     await admin.execute(f"CREATE DATABASE {database}")
     await admin.close()
-    where = dsn(postgres, SUPERUSER, secret, database)
+    where = admin_dsn(cairn, database)
     await straight_line.prepare(where, tasks)
     address = f"127.0.0.1:{_free_port()}"
     settings = {"dsn": where, "nats": nats.url, "token": nats.token, "address": address}
@@ -206,6 +212,12 @@ async def straight_line_running(cairn: CairnStack, tasks: int) -> AsyncIterator[
     finally:
         server.terminate()
         await server.wait()
+
+
+def admin_dsn(cairn: CairnStack, database: str = DATABASE) -> str:
+    """Return where a database of the stack's server is, for whoever may do everything in it."""
+    home = Home(cairn.stack.home)
+    return dsn(EmbeddedPostgres(home.postgres), SUPERUSER, passwords(home, [])[SUPERUSER], database)
 
 
 def parts_of_an_import(project: str, items: int) -> Iterator[store.ImportItemsRequest]:

@@ -1,7 +1,8 @@
 """Group commit: calls that arrive together are answered together, each with its own answer or error.
 
-A single call waits for nobody: while nothing runs it goes at once. While flushes run, calls gather, so that the busier
-the service is the fuller its statements are.
+A single call waits for nobody: while nothing runs it goes at once. While a flush runs, calls gather for the next one, so
+that the busier the service is the fuller its statements are; a flush that takes long, for it waits for a lock, say, does
+not hold up those behind it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class Coalescer(Generic[Q, R]):
     """Gathers concurrent calls of one kind into batches.
 
     `flush(batch)` returns one result or exception for each request, in order; if it raises, each call of the
-    batch gets that error. At most `parallel` flushes run at once; each takes at most `max_batch` calls.
+    batch gets that error. Each takes at most `max_batch` calls. Another begins beside those that run, `parallel` in
+    all, when as many calls have gathered, or the last one has run for `patience` seconds.
     """
 
     def __init__(
@@ -44,13 +46,14 @@ class Coalescer(Generic[Q, R]):
         flush: Callable[[Sequence[Submitted[Q]]], Awaitable[Sequence[R | Exception]]],
         *,
         max_batch: int = 64,
-        max_delay: float = 0.001,
         parallel: int = 2,
+        patience: float = 0.02,
     ) -> None:
         self._flush = flush
         self._max_batch = max_batch
-        self._max_delay = max_delay
         self._parallel = parallel
+        self._patience = patience
+        self._began = 0.0
         self._waiting: list[tuple[Submitted[Q], asyncio.Future[R]]] = []
         self._running: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -71,32 +74,35 @@ class Coalescer(Generic[Q, R]):
         while self._running or self._waiting:
             self._go()
             if self._running:
-                await asyncio.wait(self._running)
+                await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
 
     def _consider(self) -> None:
-        if len(self._running) >= self._parallel:
+        if not self._waiting or len(self._running) >= self._parallel:
             return  # a flush that ends will take what has gathered
+        loop = asyncio.get_running_loop()
         if len(self._waiting) >= self._max_batch:
             self._go()
         elif self._timer is None:
-            # Calls that came in the same turn of the loop go together; with others running, wait a little.
-            delay = self._max_delay if self._running else 0.0
-            self._timer = asyncio.get_running_loop().call_later(delay, self._go)
+            # Calls that came in the same turn of the loop go together.
+            when = self._began + self._patience if self._running else loop.time()
+            self._timer = loop.call_at(when, self._go)
 
     def _go(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._waiting and len(self._running) < self._parallel:
+        if self._waiting and len(self._running) < self._parallel:
             batch, self._waiting = self._waiting[: self._max_batch], self._waiting[self._max_batch :]
-            task = asyncio.get_running_loop().create_task(self._run(batch), context=_nobody())
+            loop = asyncio.get_running_loop()
+            self._began = loop.time()
+            task = loop.create_task(self._run(batch), context=_nobody())
             self._running.add(task)
             task.add_done_callback(self._ended)
+            self._consider()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        if self._waiting:
-            self._go()
+        self._go()
 
     async def _run(self, batch: Sequence[tuple[Submitted[Q], asyncio.Future[R]]]) -> None:
         live = [(submitted, future) for submitted, future in batch if not future.done()]

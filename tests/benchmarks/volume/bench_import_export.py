@@ -1,0 +1,142 @@
+"""Import and export: Cairn's streams beside what PostgreSQL itself does with the same rows.
+
+The reference of the import is asyncpg's COPY of the finished rows into a copy of the item table with its indexes; of
+the export, a raw `COPY ... TO` of the standing labels. Both leave out what makes an import one: checks, digests, events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import asyncpg
+
+from cairn.annotation.v1 import annotation_store_pb2 as store
+from tests.benchmarks.rows import Row, Rows
+from tests.benchmarks.volume.load import until
+from tests.benchmarks.volume.targets import CairnStack, admin_dsn, cairn_running, parts_of_an_import
+
+_ROUNDS = 5
+_ITEMS, _LABELS = 20_000, 4_000
+_CALLERS, _A_CALL = 4, 50
+"""Who answers, and how many tasks a call: a whole number of rounds makes the labels."""
+_LEAST = 0.2
+_PATIENCE = 600.0
+
+
+def rows(full: bool) -> Rows:
+    """Yield rates. ``full``: ten times as many items and labels."""
+    yield from asyncio.run(_measure(10 if full else 1))
+
+
+async def _measure(size: int) -> list[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        async with cairn_running(Path(folder)) as cairn:
+            database = await asyncpg.connect(
+                admin_dsn(cairn), server_settings={"search_path": "annotation_store"}
+            )
+            try:
+                imports = await _imports(cairn, database, size * _ITEMS)
+                exports = await _exports(cairn, database, size * _LABELS)
+            finally:
+                await database.close()
+    return [
+        *_rows("import of items", size * _ITEMS, imports),
+        *_rows("export of labels", size * _LABELS, exports),
+    ]
+
+
+def _rows(what: str, count: int, pairs: Sequence[tuple[float, float]]) -> list[Row]:
+    ratios = [raw / ours for ours, raw in pairs]
+    return [
+        Row(
+            f"{what}, {count:,}",
+            "/s",
+            count / median(ours for ours, _ in pairs),
+            count / median(raw for _, raw in pairs),
+            "raw COPY",
+        ),
+        Row(
+            f"{what}: of raw COPY's rate",
+            "x",
+            median(ratios),
+            least=_LEAST,
+            spread=max(ratios) - min(ratios),
+        ),
+    ]
+
+
+# --- import
+
+
+async def _imports(cairn: CairnStack, database: asyncpg.Connection, items: int) -> list[tuple[float, float]]:
+    pairs = []
+    for _ in range(_ROUNDS):
+        project = await cairn.empty_project()
+        began = perf_counter()
+        await cairn.store.ImportItems(parts_of_an_import(project, items), metadata=cairn.auth)
+        ours = perf_counter() - began
+        pairs.append((ours, await _copied(database, project)))
+        await cairn.routed(project, items)  # so that what follows an import does not run beside the next one
+    return pairs
+
+
+async def _copied(database: asyncpg.Connection, project: str) -> float:
+    """Return the seconds that COPY takes for the same rows."""
+    found = await database.fetch("SELECT * FROM item WHERE project = $1", project.removeprefix("projects/"))
+    columns, records = list(found[0].keys()), [tuple(row) for row in found]
+    await database.execute("CREATE TABLE copied (LIKE item INCLUDING ALL)")
+    try:
+        began = perf_counter()
+        await database.copy_records_to_table("copied", records=records, columns=columns)
+        return perf_counter() - began
+    finally:
+        await database.execute("DROP TABLE copied")
+
+
+# --- export
+
+
+async def _exports(cairn: CairnStack, database: asyncpg.Connection, labels: int) -> list[tuple[float, float]]:
+    project = await cairn.project(labels)
+    for _ in range(labels // (_CALLERS * _A_CALL)):
+        await asyncio.gather(*(project.cycle(caller, _A_CALL) for caller in range(_CALLERS)))
+    await until(project.labeled, labels, every=0.2, patience=_PATIENCE)
+    pairs = []
+    for _ in range(_ROUNDS):
+        began = perf_counter()
+        size = await _exported(cairn, project.name)
+        ours = perf_counter() - began
+        assert size, "an export of labels has bytes"
+        pairs.append((ours, await _copied_out(database, project.name)))
+    return pairs
+
+
+async def _exported(cairn: CairnStack, project: str) -> int:
+    """Export, and read it to the end; return how many bytes there were."""
+    request = store.CreateExportRequest(parent=project, format=store.EXPORT_FORMAT_JSONL)
+    made = await cairn.store.CreateExport(request, metadata=cairn.auth)
+
+    async def state() -> int:
+        found = await cairn.store.GetExport(store.GetExportRequest(name=made.name), metadata=cairn.auth)
+        return int(found.state)
+
+    await until(state, store.EXPORT_STATE_FINISHED, every=0.02, patience=_PATIENCE)
+    parts = cairn.store.DownloadExport(store.DownloadExportRequest(name=made.name), metadata=cairn.auth)
+    return sum([len(part.chunk) async for part in parts])
+
+
+async def _copied_out(database: asyncpg.Connection, project: str) -> float:
+    began = perf_counter()
+    with tempfile.TemporaryFile() as file:
+        await database.copy_from_query(
+            "SELECT item, question, revision, source, confidence, answer, provenance, created_at FROM label "
+            "WHERE project = $1 AND stands",
+            project.removeprefix("projects/"),
+            output=file,
+        )
+    return perf_counter() - began
