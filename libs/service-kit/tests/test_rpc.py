@@ -372,3 +372,28 @@ async def test_a_request_that_cannot_be_read_is_the_callers_mistake(
         error = await refused(call(body, metadata=(("authorization", f"Bearer {world.token()}"),)))
         assert isinstance(error, errors.InvalidArgument)
         assert error.reason == "REQUEST_MALFORMED"
+
+
+async def test_a_full_outbox_refuses_what_would_fill_it_further_and_nothing_else(
+    world: World, sample: Any
+) -> None:
+    async with world.run(sample.service, outbox_limit=3) as service:
+        stub = service.stub(STUB)
+        claims = api.ClaimItemsRequest(
+            parent="projects/birds",
+            claims=[api.ItemClaim(item="projects/birds/items/a", labeler="labelers/ann")],
+        )
+        await stub.ClaimItems(claims)
+        await asyncio.to_thread(world.bus.kill)
+        for number in range(3):
+            request = api.CancelTaskRequest(name=TASK, reason="enough", request_id=str(number))
+            assert (await stub.CancelTask(request)).name == TASK, "one event more or less is none too many"
+        await service.chassis.relay.measure()
+
+        error = await refused(stub.ClaimItems(claims))
+        assert (type(error), error.reason) == (errors.ResourceExhausted, "OUTBOX_FULL")
+        assert error.retry_after is not None
+        assert (await refused(stub.GetTask(api.GetTaskRequest(name=TASK)))).reason == "TASK_NOT_FOUND"
+
+        await asyncio.to_thread(world.bus.start)
+        await eventually(lambda: stub.ClaimItems(claims))

@@ -18,6 +18,7 @@ from typing import Any
 import asyncpg
 import grpc
 import nats
+import uvloop
 from nats.js import JetStreamContext
 
 from cairn.annotation.v1 import annotation_store_pb2 as store
@@ -147,4 +148,5 @@ async def serve(settings: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(json.loads(sys.stdin.readline())))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(json.loads(sys.stdin.readline())))

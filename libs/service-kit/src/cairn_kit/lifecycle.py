@@ -194,6 +194,7 @@ class Chassis(Generic[S]):
                 max_concurrent=settings.max_concurrent_rpcs,
                 max_streams=settings.max_concurrent_streams,
                 default_deadline=settings.default_deadline,
+                outbox_full=lambda: self.relay.waiting >= settings.outbox_limit,
             ),
         )
         self._http = HttpPort(self.metrics, self.missing)

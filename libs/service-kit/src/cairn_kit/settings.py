@@ -79,6 +79,8 @@ class ChassisSettings(BaseSettings):
     default_deadline: float = Field(default=30.0, gt=0)
     """Seconds a unary call gets when its caller stated no deadline."""
     consumer_batch: int = Field(default=500, ge=1, le=5000)
+    outbox_limit: int = Field(default=100_000, ge=1)
+    """Events waiting for the bus from which on calls that make many more are refused."""
     event_retention_days: float = Field(default=7.0, gt=0)
     """How long the stream, and the outbox that can rebuild it, keep events."""
 

@@ -129,6 +129,8 @@ class Rule:
 
     permission: Permission
     project: str
+    sheds: bool = False
+    """Whether it brings events by the thousand: it is refused, or its stream not read on, while the outbox is full."""
 
     def projects_of(self, request: Message) -> Iterator[str]:
         """The ids of the projects that the request names."""
@@ -142,7 +144,12 @@ class Rule:
                 yield name.split("/", 2)[1] if name.startswith("projects/") else name
 
 
-def _service(full_name: str, **rules: tuple[Permission, str]) -> dict[str, Rule]:
+SHEDS = True
+
+
+def _service(
+    full_name: str, **rules: tuple[Permission, str] | tuple[Permission, str, bool]
+) -> dict[str, Rule]:
     return {f"/{full_name}/{method}": Rule(*rule) for method, rule in rules.items()}
 
 
@@ -159,15 +166,15 @@ PERMISSIONS: Mapping[str, Rule] = {
             "name",
         ),  # counts by kind tell a labeler what the last answer was
         WatchProjectProgress=(_P.READ_ANNOTATIONS, "name"),
-        ImportItems=(_P.WRITE_ITEMS, "header.parent"),
+        ImportItems=(_P.WRITE_ITEMS, "header.parent", SHEDS),
         GetImport=(_P.READ_ITEMS, "name"),
         GetItem=(_P.READ_ITEMS, "name"),
         ListItems=(_P.READ_ITEMS, "parent"),
         GetLeasedItems=(_P.WORK, IN_HANDLER),
         UploadBlob=(_P.READ_BLOBS, "header.parent"),  # and in the handler: WRITE_ITEMS, or a lease
         DownloadBlob=(_P.READ_BLOBS, "name"),
-        SubmitAnnotation=(_P.WORK, IN_HANDLER),
-        SubmitAnnotations=(_P.WORK, IN_HANDLER),
+        SubmitAnnotation=(_P.WORK, IN_HANDLER, SHEDS),
+        SubmitAnnotations=(_P.WORK, IN_HANDLER, SHEDS),
         GetAnnotation=(_P.READ_ANNOTATIONS, "name"),
         ListAnnotations=(_P.READ_ANNOTATIONS, "parent"),
         BatchGetAnsweredLeases=(_P.SETTLE_LEASES, "leases"),
@@ -183,13 +190,13 @@ PERMISSIONS: Mapping[str, Rule] = {
     ),
     **_service(
         "cairn.dispatch.v1.TaskDispatchService",
-        LeaseTasks=(_P.WORK, "parent"),
-        ClaimItems=(_P.ACT_FOR_OTHERS, "parent"),
+        LeaseTasks=(_P.WORK, "parent", SHEDS),
+        ClaimItems=(_P.ACT_FOR_OTHERS, "parent", SHEDS),
         ExtendLease=(_P.WORK, "name"),
         ReleaseLease=(_P.WORK, "name"),
         SkipTask=(_P.WORK, "name"),
         GetLease=(_P.WORK, "name"),
-        CreateTasks=(_P.WRITE_TASKS, "parent"),
+        CreateTasks=(_P.WRITE_TASKS, "parent", SHEDS),
         CancelTask=(_P.WRITE_TASKS, "name"),
         GetTask=(_P.READ_TASKS, "name"),
         ListTasks=(_P.READ_TASKS, "parent"),

@@ -84,6 +84,8 @@ class Relay:
         self._pace = Pace()
         self._looked_at_stream = float("-inf")
         self._generation = -1
+        self.waiting = 0
+        """Events not yet published, when they were last counted."""
         self.alive = False
         """Whether the last pass went well: part of readiness."""
 
@@ -135,6 +137,7 @@ class Relay:
             if done:
                 await tx.execute(_MARK, [event.id for event in done])
         self._metrics.published.inc(len(done))
+        self.waiting = max(self.waiting - len(done), 0)
         self._trace(done)
         if len(done) < len(events):
             raise BusError(f"{len(events) - len(done)} of {len(events)} events were not acknowledged")
@@ -195,6 +198,7 @@ class Relay:
             "FROM outbox WHERE published_at IS NULL"
         )
         if row is not None:
+            self.waiting = row["waiting"]
             self._metrics.outbox_waiting.set(row["waiting"])
             self._metrics.outbox_lag.set(max(row["lag"] or 0.0, 0.0))
 

@@ -43,6 +43,7 @@ _log = get_logger(__name__)
 _BEARER = "bearer "
 _RETRY_AFTER = 0.1
 _DRAINING_RETRY_AFTER = 1.0
+_OUTBOX_RETRY_AFTER, _OUTBOX_LOOK = 2.0, 0.1
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -59,6 +60,7 @@ class Gate(grpc.aio.ServerInterceptor):
         max_concurrent: int,
         max_streams: int,
         default_deadline: float,
+        outbox_full: Callable[[], bool] = lambda: False,
     ) -> None:
         self._verifier = verifier
         self._permissions = permissions
@@ -67,6 +69,7 @@ class Gate(grpc.aio.ServerInterceptor):
         self._room = {False: max_concurrent, True: max_streams}
         self._in_flight = {False: 0, True: 0}
         self._default_deadline = default_deadline
+        self._outbox_full = outbox_full
         metrics.rpcs_in_flight.set_function(lambda: sum(self._in_flight.values()))
         self._wrapped: dict[str, Any] = {}
         self._watches: set[asyncio.Task[Any]] = set()
@@ -107,6 +110,7 @@ class _Method:
         self.streaming = streaming
         self.is_watch = streaming and name.rpartition("/")[2].startswith("Watch")
         self.rule = gate._permissions.get(name)
+        self.sheds = self.rule is not None and self.rule.sheds
         self.elements = gate.elements.get(name)
         self.seconds = gate._metrics.rpc_seconds.labels(name)
         self.ok = gate._metrics.rpcs.labels(name, "OK")
@@ -136,6 +140,12 @@ class _Method:
         if self.rule is None:
             raise PermissionDenied("METHOD_NOT_PERMITTED", f"Nobody may call {self.name}.")
         who.require(self.rule.permission)
+        if self.sheds and self.gate._outbox_full():
+            raise ResourceExhausted(
+                "OUTBOX_FULL",
+                "Too many events of this service wait for the bus; nothing that makes more is taken on.",
+                retry_after=_OUTBOX_RETRY_AFTER,
+            )
         if who.projects is not None and self.rule.project == TENANT_WIDE:
             raise PermissionDenied(
                 "TOKEN_RESTRICTED", "A token restricted to projects may not touch what belongs to none."
@@ -160,6 +170,8 @@ class _Method:
         """A client's stream, each message examined as it comes."""
         first = True
         async for request in requests:
+            while self.sheds and self.gate._outbox_full():  # noqa: ASYNC110 - it is counted now and then
+                await asyncio.sleep(_OUTBOX_LOOK)  # what is not read holds up whoever sends it
             self.examine(who, request, first=first)
             first = False
             yield request
