@@ -394,10 +394,11 @@ def test_many_items_at_once_are_as_one_by_one() -> None:
     live.know("d", 2)
     live.refit()
     asked = ["c", "nobody voted", "a", "d", "b"]
-    assert live.posteriors(asked) == pytest.approx(
-        np.array([live.posterior(item) for item in asked]), abs=1e-12
-    )
+    one_by_one = np.array([live.posterior(item) for item in asked])
+    assert np.array_equal(live.posteriors(asked), one_by_one), "to the bit: beside whatever others"
     assert live.posteriors([]).shape == (0, 3)
+    assert live.weigh_each(asked) == [live.weigh(item) for item in asked]
+    assert live.weigh_each([]) == []
 
 
 def test_models_are_a_population_of_their_own() -> None:

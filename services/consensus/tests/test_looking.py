@@ -44,7 +44,7 @@ def crowd(items: int = 60) -> ProjectState:
 def test_together_or_alone_they_get_the_same_labels_and_confidence() -> None:
     together, alone = crowd(), crowd()
     keys = sorted(together.items)
-    together.look_at(keys)
+    together.look_at(keys, evidence=True)
     assert [together.judge(key) for key in keys] == [alone.judge(key) for key in keys]
     assert [together.posterior(key, QUESTION) for key in keys] == [
         alone.posterior(key, QUESTION) for key in keys
@@ -62,7 +62,7 @@ def test_what_was_looked_at_is_forgotten_when_it_changes() -> None:
         lambda s: s.refit(),
         lambda s: s.know(key, QUESTION, Answer(question=QUESTION, choice="cat")),
     ):
-        state.look_at(sorted(state.items))
+        state.look_at(sorted(state.items), evidence=True)
         for one in (state, other):
             change(one)
         assert state.posterior(key, QUESTION) == other.posterior(key, QUESTION)

@@ -228,7 +228,7 @@ class Handlers:
                         heard=str(heard),
                     )
                 await self._states.hold(tx, key, state.project)  # until here it was only looked at
-                said = await self._refit(tx, key, state, state.conclude)
+                said = await self._refit(tx, key, state, state.conclude, evidence=True)
                 await self._save_items(tx, key, state, sorted(state.items))
                 return ConcludeProjectResponse(
                     refit=state.refits,
@@ -297,14 +297,16 @@ class Handlers:
         state: ProjectState,
         judge: Callable[[ItemKey], Announcement | None],
         cause: Received[Any] | None = None,
+        *,
+        evidence: bool = False,
     ) -> list[Announcement]:
-        """Fit everything, keep the fit, and say what changed by it."""
+        """Fit everything, keep the fit, and say what changed by it; ``evidence``: most items will be decided."""
 
         def fit() -> tuple[bytes, bytes, int]:
             return pack(state.refit()), state.digest(), state.labelers()
 
         fitted, digest, labelers = await self._computing.result(tx, fit)
-        said = await self._decide(tx, key, state, sorted(state.items), judge)
+        said = await self._decide(tx, key, state, sorted(state.items), judge, evidence=evidence)
         await self._store.save_refit(
             tx,
             key,
@@ -335,13 +337,15 @@ class Handlers:
         items: Sequence[ItemKey],
         judge: Callable[[ItemKey], Announcement | None],
         causes: Mapping[ItemKey, Received[Any]] | None = None,
+        *,
+        evidence: bool = True,
     ) -> list[Announcement]:
-        """Judge items, keep what was decided, and announce it."""
+        """Judge items, keep what was decided, and announce it; ``evidence``: most of them will be decided."""
 
         def judged() -> list[Announcement]:
             said = []
             for part in _parts(items):
-                state.look_at(part)
+                state.look_at(part, evidence=evidence)
                 said += [found for item in part if (found := judge(item)) is not None]
             return said
 

@@ -170,18 +170,20 @@ class LiveClasses:
 
     def weigh(self, item: str) -> list[Weighed]:
         """Return each vote's part in the item's posterior, heaviest first: the label's evidence."""
-        found = self._item(item)
-        if found is None or not found.votes:
-            return []
-        posterior = self._says(self._heard([found]))[0]
-        lead = int(posterior.argmax())
-        without = self._says(self._heard_without_each(found))
-        weight = _log_odds(posterior[lead]) - _log_odds(without[:, lead])
-        parts = [
-            Weighed(labeler, choice, float(w))
-            for (labeler, choice), w in zip(found.votes, weight, strict=True)
+        return self.weigh_each([item])[0]
+
+    def weigh_each(self, items: Sequence[str]) -> list[list[Weighed]]:
+        """Return what `weigh` says of each item: faster for many at once."""
+        check_sequence("items", items, "names of items, one after the other")
+        found = [self._item(item) or _Item() for item in items]
+        weight = iter(self._weights([one for one in found if one.votes]))
+        return [
+            sorted(
+                (Weighed(labeler, choice, next(weight)) for labeler, choice in one.votes),
+                key=lambda part: (-abs(part.weight), part.labeler),
+            )
+            for one in found
         ]
-        return sorted(parts, key=lambda part: (-abs(part.weight), part.labeler))
 
     def reliability(self, labeler: str) -> LabelerReliability:
         """Return what is known of a labeler; one who never voted is the population."""
@@ -332,7 +334,16 @@ class LiveClasses:
 
     def _heard(self, items: Sequence[_Item]) -> Heard:
         """Return what the votes on each item say together. No item is without votes."""
-        choices, by_people, by_models, weight = self._said(items)
+        return self._sum(items, *self._said(items))
+
+    def _sum(
+        self,
+        items: Sequence[_Item],
+        choices: Ints,
+        by_people: Floats,
+        by_models: Floats | None,
+        weight: Floats,
+    ) -> Heard:
         counts = [len(item.votes) for item in items]
         cell = choices + np.repeat(np.arange(len(items)) * self.classes, counts)
         counted = np.bincount(cell, weight, len(items) * self.classes).astype(np.float64, copy=False)
@@ -344,16 +355,25 @@ class LiveClasses:
             np.add.reduceat(weight * weight, starts),
         )
 
-    def _heard_without_each(self, item: _Item) -> Heard:
-        """Return what the others on an item say together, for each vote."""
-        whole = self._heard([item])
-        choices, by_people, by_models, weight = self._said([item])
+    def _weights(self, items: Sequence[_Item]) -> list[float]:
+        """Return each vote's `Weighed.weight`, item by item. No item is without votes."""
+        if not items:
+            return []
+        choices, by_people, by_models, weight = self._said(items)
+        whole = self._sum(items, choices, by_people, by_models, weight)
+        of = np.repeat(np.arange(len(items)), [len(item.votes) for item in items])
+        each = np.arange(choices.size)
         own = np.zeros((choices.size, self.classes))
-        own[np.arange(choices.size), choices] = weight
+        own[each, choices] = weight
         # Nothing but rounding is left where a class had this vote alone.
-        tally = np.where(own > 0.0, (whole.tally - own).round(12), whole.tally)
-        others = None if by_models is None or whole.by_models is None else whole.by_models - by_models
-        return Heard(whole.by_people - by_people, others, tally, whole.squares - weight * weight)
+        tally = np.where(own > 0.0, (whole.tally[of] - own).round(12), whole.tally[of])
+        models = None if by_models is None or whole.by_models is None else whole.by_models[of] - by_models
+        others = Heard(whole.by_people[of] - by_people, models, tally, whole.squares[of] - weight * weight)
+        said = self._says(whole)
+        lead = said.argmax(axis=1)
+        without = self._says(others)[each, lead[of]]
+        parts: list[float] = (_log_odds(said.max(axis=1))[of] - _log_odds(without)).tolist()
+        return parts
 
     def _says(self, heard: Heard) -> Floats:
         return self.model.posterior(self.reliabilities, heard)

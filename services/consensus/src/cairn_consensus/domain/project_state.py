@@ -130,10 +130,10 @@ class ProjectState:
 
     # --- what is to be done
 
-    def look_at(self, items: Sequence[ItemKey]) -> None:
-        """Hear which items are judged next."""
+    def look_at(self, items: Sequence[ItemKey], *, evidence: bool) -> None:
+        """Hear which items are judged next; ``evidence``: most of them will be decided."""
         for question in self.questions.values():
-            question.look_at(items)
+            question.look_at(items, evidence=evidence)
 
     def judge(self, key: ItemKey, *, refitted: bool = False) -> Announcement | None:
         """What must be said of an item now, if anything: its state moves as if it had been said."""

@@ -13,7 +13,7 @@ from cairn.label.v1.label_schema_pb2 import Question
 from cairn.label.v1.label_value_pb2 import Answer, Choices
 from cairn_consensus.domain.ids import ItemKey, LabelerName, is_model, model_labeler
 from cairn_consensus.domain.kinds.question_state import FittedState, Leading, Part
-from cairn_truth import ChosenSet, LiveChoices, LiveClasses, StopDecision, StopPolicy
+from cairn_truth import ChosenSet, LiveChoices, LiveClasses, StopDecision, StopPolicy, Weighed
 from cairn_truth.classes import choices
 from cairn_truth.classes.blocks import ALGORITHM, VERSION
 from cairn_truth.routing.stop_rule import decide
@@ -39,25 +39,32 @@ class ChoiceState(FittedState):
         self._live: LiveClasses = LiveClasses(len(self.class_ids), is_model=is_model)
         self._model_vote: dict[ItemKey, LabelerName] = {}
         self._posteriors: dict[ItemKey, NDArray[np.float64]] = {}
-        """Of the items that were looked at last, as long as nothing has changed."""
+        self._weighed: dict[ItemKey, list[Weighed]] = {}
+        """Both of the items that were looked at last, as long as nothing has changed."""
 
-    def look_at(self, items: Sequence[ItemKey]) -> None:
+    def look_at(self, items: Sequence[ItemKey], *, evidence: bool) -> None:
         self._posteriors = dict(zip(items, self._live.posteriors(items), strict=True))
+        self._weighed = dict(zip(items, self._live.weigh_each(items), strict=True)) if evidence else {}
+
+    def _forget(self, *items: ItemKey) -> None:
+        for item in items or list(self._posteriors):
+            self._posteriors.pop(item, None)
+            self._weighed.pop(item, None)
 
     def _posterior(self, item: ItemKey) -> NDArray[np.float64]:
         found = self._posteriors.get(item)
         return self._live.posterior(item) if found is None else found
 
     def refit(self) -> None:
-        self._posteriors = {}
+        self._forget()
         super().refit()
 
     def restore(self, saved: bytes) -> None:
-        self._posteriors = {}
+        self._forget()
         super().restore(saved)
 
     def _vote(self, item: ItemKey, labeler: LabelerName, answer: Answer) -> None:
-        self._posteriors.pop(item, None)
+        self._forget(item)
         place = self._place.get(answer.choice)
         if place is None:  # a class of an earlier schema
             self._live.withdraw(item, labeler)
@@ -67,7 +74,7 @@ class ChoiceState(FittedState):
     def score(
         self, item: ItemKey, model: str, probabilities: Sequence[float], class_ids: Sequence[str]
     ) -> None:
-        self._posteriors.pop(item, None)
+        self._forget(item)
         best = int(np.argmax(probabilities))
         labeler = model_labeler(model, float(probabilities[best]))
         before = self._model_vote.pop(item, None)
@@ -79,7 +86,7 @@ class ChoiceState(FittedState):
         self._live.add(item, labeler, self._place[class_ids[best]])
 
     def _know(self, item: ItemKey, truth: Answer) -> None:
-        self._posteriors.pop(item, None)
+        self._forget(item)
         self._live.know(item, self._place.get(truth.choice))
 
     def leading(self, item: ItemKey) -> Leading | None:
@@ -94,9 +101,10 @@ class ChoiceState(FittedState):
 
     def parts(self, item: ItemKey) -> list[Part]:
         lead = int(self._posterior(item).argmax())
+        weighed = self._weighed.get(item)
         return [
             Part(LabelerName(part.labeler), self.class_ids[part.choice], part.weight, part.choice == lead)
-            for part in self._live.weigh(item)
+            for part in (self._live.weigh(item) if weighed is None else weighed)
         ]
 
     def fill(self, posterior: Posterior, item: ItemKey) -> None:

@@ -96,8 +96,11 @@ class QuestionState(ABC):
     def _know(self, item: ItemKey, truth: Answer) -> None:
         """Clamp an item to a known truth of this kind."""
 
-    def look_at(self, items: Sequence[ItemKey]) -> None:
-        """Hear which items are asked about next: a kind may find out about many faster than about each."""
+    def look_at(self, items: Sequence[ItemKey], *, evidence: bool) -> None:
+        """Hear which items are asked about next: a kind may find out about many faster than about each.
+
+        ``evidence``: for most of them `parts` will be asked, too.
+        """
         return
 
     def joins(self, item: ItemKey) -> bool:
