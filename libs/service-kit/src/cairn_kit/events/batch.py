@@ -13,7 +13,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_
 from cairn_kit.database.transaction import Transaction
 from cairn_kit.events.envelope import Received
 from cairn_kit.events.subscription import NotYet, Subscription
-from cairn_kit.telemetry.tracing import TRACEPARENT, context_of
+from cairn_kit.telemetry.tracing import TRACEPARENT, context_of, is_dropped
 
 _REMEMBER = """
 INSERT INTO inbox (consumer, event_id) SELECT $1, unnest($2::uuid[]) ON CONFLICT DO NOTHING RETURNING event_id
@@ -95,8 +95,11 @@ class Spans:
     def __init__(self, tracer: Tracer, consumer: str, events: Sequence[Received[Any]]) -> None:
         self._open: list[Span] = []
         for event in events:
+            carried = event.headers.get(TRACEPARENT, "")
+            if is_dropped(carried):
+                continue
             # Not event.context(): an attempt before this one may have left its own span there.
-            parent = context_of(event.headers.get(TRACEPARENT))
+            parent = context_of(carried)
             span = tracer.start_span(f"handle {event.type.rpartition('.')[2]}", parent, SpanKind.CONSUMER)
             if span.is_recording():
                 span.set_attributes(

@@ -24,7 +24,7 @@ from cairn_kit.ids import first_uuid7_at
 from cairn_kit.pace import Pace
 from cairn_kit.telemetry.logs import get_logger
 from cairn_kit.telemetry.metrics import Metrics
-from cairn_kit.telemetry.tracing import context_of
+from cairn_kit.telemetry.tracing import context_of, is_dropped
 
 _log = get_logger(__name__)
 _BATCH = 500
@@ -145,6 +145,8 @@ class Relay:
 
     def _trace(self, events: list[Stored]) -> None:
         for event in events:
+            if is_dropped(event.traceparent):
+                continue
             span = self._tracer.start_span(
                 f"publish {event.type.rpartition('.')[2]}",
                 context_of(event.traceparent),

@@ -5,7 +5,7 @@ And one rule of the database for all of them: no text holds NUL, which PostgreSQ
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping, MutableSequence, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from functools import cache
 from typing import Any
@@ -65,31 +65,54 @@ def check(request: Message, elements: str | None) -> None:
 
 
 def _within(message: Message, prefix: str) -> Iterator[str]:
-    textual = _textual(message.DESCRIPTOR)
-    for field, value in message.ListFields():
-        if field.number in textual:
-            yield from _places_in(value, f"{prefix}.{field.name}" if prefix else field.name)
+    for name, places in _textual(message.DESCRIPTOR):
+        yield from places(message, name, f"{prefix}.{name}" if prefix else name)
 
 
-def _places_in(value: Any, place: str) -> Iterator[str]:
-    if isinstance(value, str):
-        if "\0" in value:
-            yield place
-    elif isinstance(value, Message):
-        yield from _within(value, place)
-    elif isinstance(value, MutableMapping):
-        for key, inner in value.items():
-            there = f"{place}[{key}]".replace("\0", "\\0")
-            yield from (there,) if "\0" in str(key) else _places_in(inner, there)
-    elif isinstance(value, MutableSequence):
-        for index, inner in enumerate(value):
-            yield from _places_in(inner, f"{place}[{index}]")
+def _in_text(message: Message, name: str, place: str) -> Iterator[str]:
+    if "\0" in getattr(message, name):
+        yield place
+
+
+def _in_texts(message: Message, name: str, place: str) -> Iterator[str]:
+    return (f"{place}[{index}]" for index, text in enumerate(getattr(message, name)) if "\0" in text)
+
+
+def _in_message(message: Message, name: str, place: str) -> Iterator[str]:
+    if message.HasField(name):
+        yield from _within(getattr(message, name), place)
+
+
+def _in_messages(message: Message, name: str, place: str) -> Iterator[str]:
+    for index, inner in enumerate(getattr(message, name)):
+        yield from _within(inner, f"{place}[{index}]")
+
+
+def _in_map(message: Message, name: str, place: str) -> Iterator[str]:
+    for key, inner in getattr(message, name).items():
+        there = f"{place}[{key}]".replace("\0", "\\0")
+        if "\0" in str(key) or (isinstance(inner, str) and "\0" in inner):
+            yield there
+        elif isinstance(inner, Message):
+            yield from _within(inner, there)
+
+
+_Places = Callable[[Message, str, str], Iterator[str]]
 
 
 @cache
-def _textual(kind: Descriptor) -> frozenset[int]:
-    """The fields of a message with text in them or below: a polygon's hundred points are not worth a look."""
-    return frozenset(field.number for field in kind.fields if _holds_text(field, {kind.full_name}))
+def _textual(kind: Descriptor) -> Sequence[tuple[str, _Places]]:
+    """The fields of a message with text in them or below, and how to look through each: a polygon's hundred points are
+    not worth a look."""
+    return [(field.name, _looker(field)) for field in kind.fields if _holds_text(field, {kind.full_name})]
+
+
+def _looker(field: FieldDescriptor) -> _Places:
+    if field.message_type is None:
+        return _in_texts if field.is_repeated else _in_text
+    if field.message_type.GetOptions().map_entry:
+        return _in_map
+    return _in_messages if field.is_repeated else _in_message
 
 
 def _holds_text(field: FieldDescriptor, above: set[str]) -> bool:

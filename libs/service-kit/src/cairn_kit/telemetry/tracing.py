@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 TRACEPARENT = "traceparent"
 _TRACEPARENT_PARTS = 4
+_NOT_SAMPLED = "-00"
 _SPANS_IN_HAND = 50_000  # two seconds of the busiest service; the SDK's 2,048 lose spans in a burst
 
 
@@ -99,6 +100,11 @@ def traceparent(context: Context | None = None) -> str:
     if not span.is_valid:
         return ""
     return f"00-{span.trace_id:032x}-{span.span_id:016x}-{int(span.trace_flags):02x}"
+
+
+def is_dropped(carried: str) -> bool:
+    """Whether a W3C traceparent is of a trace that is not kept: a span for it would be made for nothing."""
+    return carried.endswith(_NOT_SAMPLED)
 
 
 def context_of(carried: str | Mapping[str, str] | None) -> Context:
