@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -206,6 +207,14 @@ class Stage:
 
     async def heard(self, kind: Any) -> Any:
         return await self.world.listen(kind)
+
+    @asynccontextmanager
+    async def no_training(self) -> AsyncIterator[None]:
+        """Nothing is trained before the end: so that it learns from all labels, however they come in."""
+        execute = self.service.database.execute
+        await execute("UPDATE project SET trained_at = now() + interval '1 day'")
+        yield
+        await execute("UPDATE project SET trained_at = NULL")
 
     async def count(self, where: str) -> int:
         return int(await self.service.database.fetchval(f"SELECT count(*) FROM item WHERE {where}"))

@@ -487,7 +487,10 @@ class InferenceStore:
         version: Version | None = None,
         error: tuple[int, str, str] = (0, "", ""),
     ) -> Run:
-        """End a run, with the version it made or with why it made none (code, reason, message)."""
+        """End a run, with the version it made or with why it made none (code, reason, message).
+
+        A finished one tells the labels that it learned from: more may have come in since it was asked for.
+        """
         row = await tx.fetchrow(
             SQL.end_run,
             run.tenant,
@@ -497,6 +500,7 @@ class InferenceStore:
             version.made.model if version else None,
             version.number if version else None,
             *error,
+            version.made.training_labels if version else None,
         )
         return run_of(row)
 

@@ -330,7 +330,7 @@ SELECT * FROM training_run WHERE tenant = $1 AND project = $2 AND run < $3 ORDER
 
 -- name: end_run
 UPDATE training_run SET state = $4, model = $5, version = $6, error_code = $7, error_reason = $8,
-    error_message = $9, ended_at = now()
+    error_message = $9, labels = coalesce($10, labels), ended_at = now()
 WHERE tenant = $1 AND project = $2 AND run = $3
 RETURNING *
 
