@@ -96,10 +96,18 @@ ON CONFLICT (tenant, project, question, item) DO UPDATE SET
 WHERE o.revision < excluded.revision
 
 -- name: items_to_featurise
-SELECT i.tenant, i.project, i.item, i.content, i.body, i.blob, i.feature_tries
-FROM item i JOIN project p USING (tenant, project)
-WHERE i.feature_state = 0 AND i.feature_after <= now() AND p.question <> ''
-ORDER BY i.feature_after, i.tenant, i.project, i.item
+-- Of projects that route a question only: in others all items are wanted, and none is taken.
+SELECT wanted.*
+FROM project p
+CROSS JOIN LATERAL (
+    SELECT i.tenant, i.project, i.item, i.content, i.body, i.blob, i.feature_tries, i.feature_after
+    FROM item i
+    WHERE i.tenant = p.tenant AND i.project = p.project AND i.feature_state = 0 AND i.feature_after <= now()
+    ORDER BY i.feature_after
+    LIMIT $1
+) AS wanted
+WHERE p.question <> ''
+ORDER BY wanted.feature_after, wanted.tenant, wanted.project, wanted.item
 LIMIT $1
 
 -- name: keep_features
