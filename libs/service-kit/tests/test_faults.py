@@ -15,7 +15,7 @@ from cairn.events.v1 import task_dispatch_events_pb2 as announced_pb2
 from cairn_kit.database import migrate, provision
 from cairn_kit.events import announce
 from cairn_kit.events.relay import republish
-from cairn_kit.testing import CutProxy, World, eventually, own_postgres
+from cairn_kit.testing import CutProxy, World, announced, eventually, own_postgres
 from cairn_kit.testing.world import RunningService
 
 EVENTS = 120
@@ -26,8 +26,8 @@ async def count(service: RunningService[Any]) -> int:
 
 
 async def announced_once_each(service: RunningService[Any]) -> Counter[str]:
-    rows = await service.database.fetch("SELECT resource FROM outbox WHERE event_type LIKE '%TasksClosed'")
-    return Counter(row["resource"] for row in rows)
+    events = await announced(service.database)
+    return Counter(event.resource for event in events if event.type == "cairn.events.v1.TasksClosed")
 
 
 async def unpublished(service: RunningService[Any]) -> int:

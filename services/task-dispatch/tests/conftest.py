@@ -26,6 +26,7 @@ from cairn_kit.auth import LeaseClaims
 from cairn_kit.database import Database
 from cairn_kit.events import Received
 from cairn_kit.ids import uuid7
+from cairn_kit.testing import announced
 from cairn_kit.testing.fixtures import *  # noqa: F403
 from cairn_kit.testing.servers import fresh_database
 from cairn_task_dispatch.domain.leases import Claim
@@ -297,10 +298,9 @@ class Desk:
 
     async def announced(self, kind: str) -> int:
         """How many events of a type wait in the outbox or have left it."""
-        return await self.database.fetchval(
-            "SELECT count(*) FROM outbox WHERE tenant = $1 AND event_type = $2",
-            self.tenant,
-            f"cairn.events.v1.{kind}",
+        events = await announced(self.database)
+        return sum(
+            event.tenant == self.tenant and event.type == f"cairn.events.v1.{kind}" for event in events
         )
 
     async def broken_promises(self) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from cairn_kit.errors import Unavailable
 from cairn_kit.events.batch import HandlerFailed, Spans, forgive, handle, remember
 from cairn_kit.events.bus import Bus, BusError
 from cairn_kit.events.dead_letters import DeadLetter, Reason, bury, exhume, storable, take_replays
-from cairn_kit.events.delivery import Delivery, Reader, Refused
+from cairn_kit.events.delivery import Delivery, Parcel, Reader, Refused
 from cairn_kit.events.envelope import Received
 from cairn_kit.events.pull import ConsumerMissing, Pull
 from cairn_kit.events.subscription import NotYet, Subscription
@@ -101,6 +101,7 @@ class Consumer:
         self._retention_days = retention_days
         self._replicas = replicas
         self._pull = Pull(bus, name, batch)
+        self._most_events = batch
         self._held: dict[int, Msg] = {}
         self._failing: set[UUID] = set()
         self._stopping = False
@@ -171,14 +172,14 @@ class Consumer:
         found: dict[UUID, Delivery] = {}
         for message in messages:
             self._held[id(message)] = message
-            try:
-                delivery = self._reader.read(message)
-            except Refused as refused:
-                await self._bury(refused.letter, [message])
-            else:
-                known = found.setdefault(delivery.event.id, delivery)
-                if known is not delivery:
-                    known.messages.append(message)
+            parcel = Parcel(message)
+            for read in self._reader.read(parcel):
+                if isinstance(read, DeadLetter):
+                    await self._bury(read, [parcel])
+                    continue
+                known = found.setdefault(read.event.id, read)
+                if known is not read:
+                    known.parcels.append(parcel)
         return list(found.values())
 
     async def _replay(self) -> None:
@@ -197,8 +198,11 @@ class Consumer:
     # --- from events to effects
 
     async def _settle(self, deliveries: Sequence[Delivery]) -> None:
-        """Handle all of them: together if that works, in ever smaller parts if not."""
-        todo = deque([list(deliveries)] if deliveries else [])
+        """Handle all of them: as many together as a batch may have, in ever smaller parts if that does not work."""
+        todo = deque(
+            list(deliveries[start : start + self._most_events])
+            for start in range(0, len(deliveries), self._most_events)
+        )
         while todo:
             part = todo.popleft()
             try:
@@ -273,18 +277,29 @@ class Consumer:
         if duplicates:
             self._metrics.duplicates.inc(duplicates)
         now = datetime.now(UTC)
+        for type_name, count in Counter(event.type for event in fresh).items():
+            self._metrics.consumed.labels(type_name).inc(count)
         for event in fresh:
-            self._metrics.consumed.labels(event.type).inc()
             self._metrics.event_lag.observe(max((now - event.time).total_seconds(), 0.0))
 
     # --- from effects to acknowledgements
 
     async def _acknowledge(self, part: Sequence[Delivery]) -> None:
         for delivery in part:
-            for message in delivery.messages:
-                self._held.pop(id(message), None)
-                with suppress(NatsError, OSError):  # delivered again, and known by the inbox
-                    await message.ack()
+            for parcel in delivery.parcels:
+                await self._settled(parcel)
+
+    async def _settled(self, parcel: Parcel, again: float | None = None) -> None:
+        """One of a message's events is settled; the last one lets the message go, or has it come again."""
+        if not parcel.settle(again):
+            return
+        message = parcel.message
+        self._held.pop(id(message), None)
+        with suppress(NatsError, OSError):  # delivered again, and what was done is known by the inbox
+            if parcel.again is None:
+                await message.ack()
+            else:
+                await message.nak(delay=parcel.again * random.uniform(0.8, 1.2))
 
     async def _put_off(self, part: Sequence[Delivery], why: str) -> None:
         now = datetime.now(UTC)
@@ -313,17 +328,15 @@ class Consumer:
 
     async def _again(self, delivery: Delivery, delays: Sequence[float], times: int | None = None) -> None:
         """Have it delivered again after a delay that grows with each time."""
-        for message in delivery.messages:
-            self._held.pop(id(message), None)
-            with suppress(NatsError, OSError, ValueError, IndexError):
-                count = times if times is not None else message.metadata.num_delivered
-                await message.nak(delay=delays[min(count, len(delays)) - 1] * random.uniform(0.8, 1.2))
+        for parcel in delivery.parcels:
+            count = times if times is not None else _times_delivered(parcel.message)
+            await self._settled(parcel, delays[min(count, len(delays)) - 1])
 
     async def _give_up(self, delivery: Delivery, reason: Reason, error: str) -> None:
         self._failing.discard(delivery.event.id)
-        await self._bury(delivery.dead(reason, error), delivery.messages)
+        await self._bury(delivery.dead(reason, error), delivery.parcels)
 
-    async def _bury(self, letter: DeadLetter, messages: Sequence[Msg]) -> None:
+    async def _bury(self, letter: DeadLetter, parcels: Sequence[Parcel]) -> None:
         async with self._database.transaction() as tx:
             await bury(tx, self._name, letter)
             await forgive(tx, self._name, [letter.event_id])
@@ -335,10 +348,8 @@ class Consumer:
             subject=letter.nats_subject,
             error=letter.error,
         )
-        for message in messages:
-            self._held.pop(id(message), None)
-            with suppress(NatsError, OSError):
-                await message.term()
+        for parcel in parcels:
+            await self._settled(parcel)
 
     async def _keep_alive(self) -> None:
         """Tell the server every third of its patience that we still have what we have."""
@@ -347,6 +358,13 @@ class Consumer:
             with suppress(NatsError, OSError):
                 for message in [*self._held.values(), *self._pull.buffered()]:
                     await message.in_progress()
+
+
+def _times_delivered(message: Msg) -> int:
+    try:
+        return int(message.metadata.num_delivered)
+    except (NatsError, ValueError, IndexError):
+        return 1
 
 
 def _is_unavailable(error: BaseException | None) -> bool:

@@ -6,16 +6,33 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import NAMESPACE_URL, uuid5
 
 from google.protobuf.message import DecodeError, Message
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from cairn_kit.events.dead_letters import DeadLetter, Reason
-from cairn_kit.events.envelope import Received, Undecodable, receive
+from cairn_kit.events.envelope import Received, Undecodable, receive, receive_all
 from cairn_kit.events.subscription import Subscription
 from cairn_kit.rpc.validation import invalid
+
+
+@dataclass(slots=True, eq=False)
+class Parcel:
+    """A message and what becomes of its events: it is acknowledged, or asked for again, when the last one is settled."""
+
+    message: Msg
+    unsettled: int = 0
+    again: float | None = None
+    """Seconds after which it is to come again, for the sake of an event that did not succeed."""
+
+    def settle(self, again: float | None = None) -> bool:
+        """One of its events is done, or wants to come again after so many seconds; whether it was the last."""
+        if again is not None:
+            self.again = again if self.again is None else min(self.again, again)
+        self.unsettled -= 1
+        return self.unsettled == 0
 
 
 @dataclass(slots=True, eq=False)
@@ -23,7 +40,7 @@ class Delivery:
     """One event with every message that brought it (a duplicate in the same batch rides along)."""
 
     event: Received[Any]
-    messages: list[Msg] = field(default_factory=list)
+    parcels: list[Parcel] = field(default_factory=list)
     replayed: bool = False
 
     def dead(self, reason: Reason, error: str) -> DeadLetter:
@@ -47,22 +64,24 @@ class Reader:
         self._types = {s.type_name: s.type for s in subscriptions if s.type is not None}
         self._takes_everything = any(s.type is None for s in subscriptions)
 
-    def read(self, message: Msg) -> Delivery:
-        """The event that a message brings. Raises Refused."""
+    def read(self, parcel: Parcel) -> list[Delivery | DeadLetter]:
+        """The events that a message brings, each to be handled or, for the reason given, never."""
+        message = parcel.message
         try:
-            event = receive(message.subject, message.headers, message.data)
+            events = receive_all(message.subject, message.headers, message.data)
         except Undecodable as error:
-            stranger = DeadLetter(
-                _place(message),
-                "",
-                message.subject,
-                message.headers or {},
-                message.data,
-                Reason.UNDECODABLE,
-                str(error),
-            )
-            raise Refused(stranger) from None
-        return self._checked(Delivery(event, [message]))
+            events = [error]
+        parcel.unsettled = len(events)
+        return [
+            _stranger(message, place, event) if isinstance(event, Undecodable) else self._read(event, parcel)
+            for place, event in enumerate(events)
+        ]
+
+    def _read(self, event: Received[Any], parcel: Parcel) -> Delivery | DeadLetter:
+        try:
+            return self._checked(Delivery(event, [parcel]))
+        except Refused as refused:
+            return refused.letter
 
     def again(self, letter: DeadLetter) -> Delivery:
         """The event of a dead letter. Raises Refused."""
@@ -99,10 +118,21 @@ class Reader:
         return delivery
 
 
-def _place(message: Msg) -> UUID:
-    """An id for something that is no event of ours: its place in the stream, so that it is buried once."""
+def _stranger(message: Msg, place: int, error: Undecodable) -> DeadLetter:
+    """What is no event of ours: the whole message, under an id for its place, so that it is buried once."""
+    return DeadLetter(
+        uuid5(NAMESPACE_URL, f"{_origin(message)}/{place}"),
+        "",
+        message.subject,
+        message.headers or {},
+        message.data,
+        Reason.UNDECODABLE,
+        str(error),
+    )
+
+
+def _origin(message: Msg) -> str:
     with suppress(ValueError, NatsError):
-        place = message.metadata
-        text = f"{place.stream}/{place.sequence.stream}/{place.timestamp.isoformat()}"
-        return uuid5(NAMESPACE_URL, text)
-    return uuid5(NAMESPACE_URL, message.reply)
+        origin = message.metadata
+        return f"{origin.stream}/{origin.sequence.stream}/{origin.timestamp.isoformat()}"
+    return str(message.reply)

@@ -1,22 +1,29 @@
-"""An event as it is announced, and as it is received: CloudEvents attributes in headers, protobuf in the body."""
+"""An event as it is announced, and as it is received: CloudEvents attributes in headers, protobuf in the body.
+
+Events of one type that one transaction announces about one project travel as one message, `EventBatch`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from opentelemetry.context import Context
 
+from cairn.events.v1.event_batch_pb2 import BatchedEvent, EventBatch
 from cairn_kit.events.subjects import NO_PROJECT
-from cairn_kit.telemetry.tracing import TRACEPARENT, context_of
+from cairn_kit.telemetry.tracing import TRACEPARENT, context_of, is_dropped
 
 M_co = TypeVar("M_co", bound=Message, covariant=True)
 
 LARGEST_BODY = 256 * 1024
+BATCH = EventBatch.DESCRIPTOR.full_name
+_MOST_TOGETHER = 500
+_BESIDE_BODY = 128  # bytes: the id, the traceparent and the rest of what a batch says of an event
 _ID, _TYPE, _SOURCE, _SUBJECT, _TIME = "ce-id", "ce-type", "ce-source", "ce-subject", "ce-time"
 _TENANT, _PROJECT, _REVISION = "cairn-tenant", "cairn-project", "cairn-revision"
 _ATTRIBUTES = (_ID, _TYPE, _SOURCE, _SUBJECT, _TIME, _TENANT, _PROJECT, _REVISION)
@@ -47,7 +54,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An event in the outbox: encoded once, on its way."""
+    """What is a row of the outbox and a message on the bus: an event, or a batch of several; encoded once, on its way."""
 
     id: UUID
     type: str
@@ -60,6 +67,16 @@ class Stored:
     time: datetime
     body: bytes
     republished: int = 0
+    events: int = 1
+
+    def traced(self) -> Iterator[tuple[str, str, str, str]]:
+        """Of each event here: its traceparent, type, id and resource."""
+        if self.type == BATCH:
+            batch = EventBatch.FromString(self.body)
+            for event in batch.events:
+                yield event.traceparent, batch.type, event.id, event.subject
+        else:
+            yield self.traceparent, self.type, str(self.id), self.resource
 
     def headers(self, source: str) -> dict[str, str]:
         """The NATS headers: CloudEvents 1.0 binary mode, ours, and the broker's own for its dedupe window."""
@@ -112,6 +129,87 @@ class Received(Generic[M_co]):
         if self.trace is None:
             self.trace = context_of(self.headers.get(TRACEPARENT))
         return self.trace
+
+
+def batched(events: Sequence[Stored]) -> Iterator[Stored]:
+    """What travels: events of one type about one project together, as many as fit; one alone as it is."""
+    alike: dict[str, list[Stored]] = {}
+    for event in events:
+        alike.setdefault(event.nats_subject, []).append(event)
+    for same in alike.values():
+        part: list[Stored] = []
+        size = 0
+        for event in same:
+            added = len(event.body) + len(event.resource) + _BESIDE_BODY
+            if part and (size + added > LARGEST_BODY or len(part) == _MOST_TOGETHER):
+                yield _together(part)
+                part, size = [], 0
+            part.append(event)
+            size += added
+        yield _together(part)
+
+
+def _together(events: Sequence[Stored]) -> Stored:
+    first = events[0]
+    if len(events) == 1:
+        return first
+    batch = EventBatch(
+        type=first.type,
+        events=[
+            BatchedEvent(
+                id=str(event.id),
+                subject=event.resource,
+                revision=event.revision,
+                traceparent=event.traceparent,
+                data=event.body,
+            )
+            for event in events
+        ],
+    )
+    kept = next((event for event in events if not is_dropped(event.traceparent)), first)
+    return replace(
+        first,  # its id too: rows of the outbox are relayed in the order of announcing
+        type=BATCH,
+        resource="",
+        revision=0,
+        traceparent=kept.traceparent,
+        body=batch.SerializeToString(),
+        events=len(events),
+    )
+
+
+def receive_all(
+    subject: str, headers: Mapping[str, str] | None, body: bytes
+) -> list[Received[Any] | Undecodable]:
+    """Read a message: its event, or each of its batch, with what is wrong in the place of one that is malformed.
+
+    Raises Undecodable when the message itself is.
+    """
+    message = receive(subject, headers, body)
+    if message.type != BATCH:
+        return [message]
+    try:
+        batch = EventBatch.FromString(body)
+    except DecodeError as error:
+        raise Undecodable(f"not a batch of events: {error}") from None
+    if not batch.events:
+        raise Undecodable("a batch without events")
+    return [_member(message, batch.type, event) for event in batch.events]
+
+
+def _member(message: Received[Any], type_name: str, event: BatchedEvent) -> Received[Any] | Undecodable:
+    headers = {
+        **message.headers,
+        _ID: event.id,
+        _TYPE: type_name,
+        _SUBJECT: event.subject,
+        _REVISION: str(event.revision),
+        TRACEPARENT: event.traceparent,
+    }
+    try:
+        return receive(message.subject, headers, event.data)
+    except Undecodable as error:
+        return error
 
 
 def receive(subject: str, headers: Mapping[str, str] | None, body: bytes) -> Received[Any]:

@@ -8,21 +8,21 @@ from typing import Any
 from opentelemetry.context import Context
 
 from cairn_kit.database.transaction import Transaction
-from cairn_kit.events.envelope import LARGEST_BODY, Event, EventTooLarge, Received, Stored
+from cairn_kit.events.envelope import LARGEST_BODY, Event, EventTooLarge, Received, Stored, batched
 from cairn_kit.events.subjects import subject_of
 from cairn_kit.ids import uuid7
 from cairn_kit.telemetry.tracing import traceparent
 
 _INSERT = """
 INSERT INTO outbox (event_id, event_type, nats_subject, tenant, project, resource, revision, traceparent,
-                    occurred_at, body)
+                    occurred_at, body, events)
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[],
-                     $8::text[], $9::timestamptz[], $10::bytea[])
+                     $8::text[], $9::timestamptz[], $10::bytea[], $11::integer[])
 """
 
 
 def announce(tx: Transaction, *events: Event, cause: Received[Any] | Context | None = None) -> None:
-    """Put events down; they are written by one statement at commit and published right after it.
+    """Put events down; they are written by one statement at commit and published right after it, like ones together.
 
     `cause` says whose trace they continue: the received event or the context that caused them; by default the
     current span. Raises EventTooLarge, or ValueError for ids that fit no subject.
@@ -55,7 +55,7 @@ def announce(tx: Transaction, *events: Event, cause: Received[Any] | Context | N
 
 
 async def _write(tx: Transaction) -> None:
-    stored: list[Stored] = tx.pending_events
+    stored = list(batched(tx.pending_events))
     if not stored:
         return  # a savepoint took them back
     await tx.execute(
@@ -70,5 +70,6 @@ async def _write(tx: Transaction) -> None:
         [event.traceparent for event in stored],
         [event.time for event in stored],
         [event.body for event in stored],
+        [event.events for event in stored],
     )
     tx.after_commit(tx.announced)

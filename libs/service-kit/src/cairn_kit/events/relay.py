@@ -37,7 +37,7 @@ _WAITED_FOR: tuple[type[BaseException], ...] = (*OUTAGES, BusError, NatsError)
 
 _CLAIM = """
 SELECT event_id, event_type, nats_subject, tenant, project, resource, revision, traceparent, occurred_at, body,
-       republished
+       republished, events
 FROM outbox WHERE published_at IS NULL ORDER BY event_id LIMIT $1 FOR UPDATE SKIP LOCKED
 """
 _MARK = "UPDATE outbox SET published_at = now() WHERE event_id = ANY($1::uuid[])"
@@ -45,8 +45,9 @@ _REOPEN = """
 WITH chunk AS (SELECT event_id FROM outbox WHERE event_id > $1 ORDER BY event_id LIMIT $2),
 reopened AS (
   UPDATE outbox SET published_at = NULL, republished = republished + 1 FROM chunk
-  WHERE outbox.event_id = chunk.event_id AND outbox.published_at IS NOT NULL RETURNING 1)
-SELECT (SELECT event_id FROM chunk ORDER BY event_id DESC LIMIT 1) AS last, (SELECT count(*) FROM reopened) AS reopened
+  WHERE outbox.event_id = chunk.event_id AND outbox.published_at IS NOT NULL RETURNING events)
+SELECT (SELECT event_id FROM chunk ORDER BY event_id DESC LIMIT 1) AS last,
+       (SELECT coalesce(sum(events), 0)::bigint FROM reopened) AS reopened
 """
 _REMEMBER_STREAM = """
 INSERT INTO relay_state (stream_created_at) VALUES ($1)
@@ -125,7 +126,7 @@ class Relay:
             rows = await tx.fetch(_CLAIM, _BATCH)
             if not rows:
                 return 0
-            events = [_stored(row) for row in rows]
+            events = [stored(row) for row in rows]
             try:
                 acknowledged = await self._publisher.publish(
                     [(event.nats_subject, event.headers(self._source), event.body) for event in events]
@@ -136,26 +137,30 @@ class Relay:
             done = [event for event, accepted in zip(events, acknowledged, strict=True) if accepted]
             if done:
                 await tx.execute(_MARK, [event.id for event in done])
-        self._metrics.published.inc(len(done))
-        self.waiting = max(self.waiting - len(done), 0)
+        published = sum(row.events for row in done)
+        self._metrics.published.inc(published)
+        self.waiting = max(self.waiting - published, 0)
         self._trace(done)
         if len(done) < len(events):
-            raise BusError(f"{len(events) - len(done)} of {len(events)} events were not acknowledged")
+            raise BusError(f"{len(events) - len(done)} of {len(events)} messages were not acknowledged")
         return len(events)
 
-    def _trace(self, events: list[Stored]) -> None:
-        for event in events:
-            if is_dropped(event.traceparent):
-                continue
-            span = self._tracer.start_span(
-                f"publish {event.type.rpartition('.')[2]}",
-                context_of(event.traceparent),
-                SpanKind.PRODUCER,
-                start_time=int(event.time.timestamp() * 1e9),
-            )
-            if span.is_recording():
-                span.set_attributes({"messaging.message.id": str(event.id), "cairn.resource": event.resource})
-            span.end()
+    def _trace(self, published: list[Stored]) -> None:
+        for message in published:
+            if is_dropped(message.traceparent):
+                continue  # and so is every other of its batch
+            for traceparent, type_name, event_id, resource in message.traced():
+                if is_dropped(traceparent):
+                    continue
+                span = self._tracer.start_span(
+                    f"publish {type_name.rpartition('.')[2]}",
+                    context_of(traceparent),
+                    SpanKind.PRODUCER,
+                    start_time=int(message.time.timestamp() * 1e9),
+                )
+                if span.is_recording():
+                    span.set_attributes({"messaging.message.id": event_id, "cairn.resource": resource})
+                span.end()
 
     async def _look_at_stream(self) -> None:
         """Make the stream when it is gone; a stream younger than our events gets all of them again."""
@@ -196,8 +201,8 @@ class Relay:
     async def measure(self) -> None:
         """Bring the gauges up to date."""
         row = await self._database.fetchrow(
-            "SELECT count(*) AS waiting, extract(epoch FROM now() - min(occurred_at))::float8 AS lag "
-            "FROM outbox WHERE published_at IS NULL"
+            "SELECT coalesce(sum(events), 0)::bigint AS waiting, "
+            "extract(epoch FROM now() - min(occurred_at))::float8 AS lag FROM outbox WHERE published_at IS NULL"
         )
         if row is not None:
             self.waiting = row["waiting"]
@@ -225,7 +230,8 @@ async def _until_none(database: Database, statement: str, before: UUID | datetim
         pass
 
 
-def _stored(row: Record) -> Stored:
+def stored(row: Record) -> Stored:
+    """A row of the outbox."""
     return Stored(
         row["event_id"],
         row["event_type"],
@@ -238,4 +244,5 @@ def _stored(row: Record) -> Stored:
         row["occurred_at"],
         row["body"],
         row["republished"],
+        row["events"],
     )

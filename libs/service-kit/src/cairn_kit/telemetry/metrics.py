@@ -27,7 +27,7 @@ class Metrics:
             "cairn_outbox_lag_seconds", "Age of the oldest event not yet published.", registry=own
         )
         self.consumer_waiting = Gauge(
-            "cairn_consumer_waiting", "Events on the bus not yet handled.", registry=own
+            "cairn_consumer_waiting", "Messages on the bus not yet handled.", registry=own
         )
         self.consumed = Counter("cairn_events_consumed", "Events handled, once each.", ["type"], registry=own)
         self.duplicates = Counter("cairn_events_duplicate", "Deliveries the inbox ignored.", registry=own)

@@ -18,7 +18,7 @@ from cairn_kit.auth import KeyRing, Role, Signer
 from cairn_kit.database import Database
 from cairn_kit.embedded import EmbeddedNats, EmbeddedPostgres
 from cairn_kit.events.bus import Bus, BusAddress, Publisher
-from cairn_kit.events.envelope import Event, Received, Stored, receive
+from cairn_kit.events.envelope import Event, Received, Stored, Undecodable, receive_all
 from cairn_kit.events.pull import Pull
 from cairn_kit.events.subjects import subject_of
 from cairn_kit.events.subscription import Subscription
@@ -311,8 +311,11 @@ class Heard(Generic[M]):
         while True:
             for message in await self._pull.next(1.0):
                 await message.ack()
-                event: Received[M] = receive(message.subject, message.headers, message.data)
-                if event.id not in known:
+                for event in receive_all(message.subject, message.headers, message.data):
+                    if isinstance(event, Undecodable):
+                        raise event
+                    if event.id in known:
+                        continue
                     known.add(event.id)
                     kind = self._types.get(event.type)
                     event.decoded = kind.FromString(event.body) if kind else None
