@@ -4,6 +4,7 @@ import json
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from joserfc import jwt
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from cairn_client.cli import app, main
 from cairn_client.commands.connection import connect_async
+from cairn_client.commands.stack import lag_words
 from cairn_client.errors import ProfileError, Unavailable
 from cairn_client.profile import Profile, Service, discover
 from cairn_client.tokens import Issuer, provider_of
@@ -155,3 +157,15 @@ async def test_what_is_no_stopped_stack_is_waited_for(home: Path, supervised: bo
             await client.projects.get("p")
 
     assert time.monotonic() - began > 0.2
+
+
+@pytest.mark.parametrize(
+    ("lag", "told"),
+    [
+        (None, ""),
+        (SimpleNamespace(unpublished=0, unhandled=0, seconds=0.04), "0.0 s"),
+        (SimpleNamespace(unpublished=1200, unhandled=7, seconds=2.25), "2.2 s (1,200 out, 7 in)"),
+    ],
+)
+def test_the_lag_of_a_service_is_said_in_seconds_and_in_what_waits(lag: object, told: str) -> None:
+    assert lag_words(lag) == told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -244,6 +245,20 @@ async def test_an_event_that_comes_too_early_waits_without_failing_or_blocking(
 
         await eventually(lambda: effects(service), ["ripe", "early"])
         assert await failures(service) == []
+
+
+async def test_how_old_the_events_in_hand_are_is_a_metric_and_nothing_once_all_are_handled(
+    world: World, sample: Any, make_annotation: Any
+) -> None:
+    async with world.run(sample.service) as service:
+        lag = service.chassis.metrics.consumer_lag
+        old = HEADERS | {"ce-time": (datetime.now(UTC) - timedelta(minutes=10)).isoformat()}
+        body = make_annotation("old").message.SerializeToString()
+        subject = "cairn.v1.acme.birds.annotation.annotation-submitted"
+        await world.publish_raw([(subject, old, body)])
+
+        await eventually(lambda: lag._value.get() >= 600)
+        await eventually(lag._value.get, 0.0)
 
 
 async def test_killing_the_bus_loses_nothing(world: World, sample: Any, make_annotation: Any) -> None:

@@ -24,6 +24,7 @@ from cairn_stack.errors import ALREADY_SUPERVISED, StackError, means_full_disk
 from cairn_stack.files import read_json
 from cairn_stack.follow import follow_logs, last_lines
 from cairn_stack.home import Home, default_home
+from cairn_stack.lag import Lag, lag_at
 from cairn_stack.lastwords import last_words
 from cairn_stack.leftovers import last_state, leftovers, stop_leftovers
 from cairn_stack.options import Options
@@ -108,6 +109,14 @@ def status(home: Path | None = None) -> StackStatus:
         replace(p, state=p.state if p.process else ProcessState.STOPPED) for p in last_state(place).processes
     )
     return StackStatus(place.root, StackState.STOPPED, processes=processes, problems=problems)
+
+
+def lags(found: StackStatus) -> dict[str, Lag]:
+    """How far behind its events each service of a stack is; those that do not answer are left out."""
+    asked = {
+        process.name: lag_at(process.http) for process in found.processes if process.http and process.pid
+    }
+    return {name: lag for name, lag in asked.items() if lag is not None}
 
 
 def logs(
@@ -338,6 +347,7 @@ def _command(home: Path | None, **question: Any) -> None:
 
 
 __all__ = [
+    "Lag",
     "ProcessState",
     "StackError",
     "StackState",
@@ -345,6 +355,7 @@ __all__ = [
     "default_home",
     "down",
     "kill",
+    "lags",
     "logs",
     "profile",
     "remove",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -48,9 +49,14 @@ def down(context: typer.Context) -> None:
 
 
 def status(context: typer.Context) -> None:
-    """Show what runs on this machine, where it listens, and what is wrong with it."""
-    found = stack_module().api.status(where(context).home)
-    _show(found)
+    """Show what runs on this machine, where it listens, how far behind it is, and what is wrong with it.
+
+    The lag is that of a service's events: seconds that the oldest has waited, and how many wait, announced but not yet
+    on the bus (out) or on the bus but not yet handled (in).
+    """
+    api = stack_module().api
+    found = api.status(where(context).home)
+    _show(found, api.lags(found))
     if found.problems:
         raise typer.Exit(1)
 
@@ -70,9 +76,9 @@ def logs(
         say(f"[dim]{escape(source)}[/] {escape(line)}")
 
 
-def _show(status: Any) -> None:
+def _show(status: Any, lags: Mapping[str, Any] | None = None) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("process", "state", "listens at", "pid", "restarts"):
+    for column in ("process", "state", "listens at", "pid", "restarts", *(() if lags is None else ("lag",))):
         table.add_column(column)
     for process in status.processes:
         state = str(process.state)
@@ -82,9 +88,20 @@ def _show(status: Any) -> None:
             escape(process.address),
             str(process.pid or ""),
             str(process.restarts or ""),
+            *(() if lags is None else (lag_words(lags.get(process.name)),)),
         )
     state = str(status.state)
     out.print(table)
     say(f"The stack in {escape(str(status.home))} is [{_COLOURS.get(state, 'red')}]{escape(state)}[/].")
     for problem in status.problems:
         tell(f"[yellow]![/] {escape(str(problem))}")
+
+
+def lag_words(lag: Any) -> str:
+    """How a service's lag is shown; nothing when it tells none."""
+    if lag is None:
+        return ""
+    waiting = [
+        f"{count:,} {where}" for count, where in ((lag.unpublished, "out"), (lag.unhandled, "in")) if count
+    ]
+    return " ".join([f"{lag.seconds:.1f} s", *([f"({', '.join(waiting)})"] if waiting else [])])

@@ -135,6 +135,8 @@ class Consumer:
                 self._metrics.consumer_waiting.set(self._pull.waiting if messages else 0)
                 if messages:
                     await self._take(messages)
+                else:
+                    self._metrics.consumer_lag.set(0.0)
                 delay = 0.05
             except ConsumerMissing as missing:
                 _log.warning("consumer.missing", why=str(missing))
@@ -279,8 +281,10 @@ class Consumer:
         now = datetime.now(UTC)
         for type_name, count in Counter(event.type for event in fresh).items():
             self._metrics.consumed.labels(type_name).inc(count)
-        for event in fresh:
-            self._metrics.event_lag.observe(max((now - event.time).total_seconds(), 0.0))
+        ages = [max((now - event.time).total_seconds(), 0.0) for event in fresh]
+        for age in ages:
+            self._metrics.event_lag.observe(age)
+        self._metrics.consumer_lag.set(max(ages, default=0.0))
 
     # --- from effects to acknowledgements
 

@@ -29,6 +29,11 @@ class Metrics:
         self.consumer_waiting = Gauge(
             "cairn_consumer_waiting", "Messages on the bus not yet handled.", registry=own
         )
+        self.consumer_lag = Gauge(
+            "cairn_consumer_lag_seconds",
+            "Age of the oldest event of the batch handled last; 0 when nothing waits.",
+            registry=own,
+        )
         self.consumed = Counter("cairn_events_consumed", "Events handled, once each.", ["type"], registry=own)
         self.duplicates = Counter("cairn_events_duplicate", "Deliveries the inbox ignored.", registry=own)
         self.handler_seconds = Histogram(
