@@ -26,7 +26,7 @@ SELECT table_.relname AS name, attribute.attname AS first
 FROM pg_class table_
 LEFT JOIN pg_index key ON key.indrelid = table_.oid AND key.indisprimary
 LEFT JOIN pg_attribute attribute ON attribute.attrelid = table_.oid AND attribute.attnum = key.indkey[0]
-WHERE table_.relkind IN ('r', 'p') AND table_.relnamespace = current_schema()::regnamespace
+WHERE table_.relkind IN ('r', 'p') AND NOT table_.relispartition AND table_.relnamespace = current_schema()::regnamespace
 """
 
 

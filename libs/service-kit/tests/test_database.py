@@ -14,7 +14,7 @@ from cairn_kit.database import Database, MigrationError, Queries, migrate
 from cairn_kit.database.migrations import pending
 from cairn_kit.errors import InvalidArgument, NotFound
 from cairn_kit.rpc import once_many
-from cairn_kit.testing import World, eventually
+from cairn_kit.testing import World
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -241,24 +241,3 @@ async def test_many_requests_committed_together_are_each_answered_once(database:
     assert again[0] == first[0]
     assert [type(result) for result in again] == [api.Task, NotFound, api.Task, api.Task]
     assert ran == ["a", "bad", "bad", "c", "d"], "an error is not remembered: the request may come again"
-
-
-async def test_old_rows_are_forgotten_and_what_is_unpublished_never(world: World, sample: Any) -> None:
-    async with world.run(sample.service) as service:
-        await service.database.execute(
-            "INSERT INTO outbox SELECT ('00000000-0000-7000-8000-00000000000' || n)::uuid, 't', 's', 'a', 'p', 'r', 0, "
-            "'', now(), '', CASE WHEN n = 1 THEN NULL ELSE now() END FROM generate_series(1, 3) n"
-        )
-        await service.database.execute(
-            "INSERT INTO inbox SELECT 'c', gen_random_uuid(), now() - n * interval '10 days' FROM generate_series(0, 3) n"
-        )
-        service.chassis.relay.wake()
-
-        async def kept() -> tuple[int, int]:
-            await service.chassis.relay.prune()
-            return (
-                await service.database.fetchval("SELECT count(*) FROM outbox WHERE published_at IS NULL"),
-                await service.database.fetchval("SELECT count(*) FROM inbox"),
-            )
-
-        await eventually(kept, (1, 2))

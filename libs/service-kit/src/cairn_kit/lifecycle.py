@@ -25,6 +25,7 @@ from cairn_kit.database.pool import OUTAGES, Database
 from cairn_kit.events.bus import Bus, BusAddress, BusError
 from cairn_kit.events.consumer import Consumer
 from cairn_kit.events.relay import Relay
+from cairn_kit.events.retention import Retention
 from cairn_kit.events.subscription import Subscription
 from cairn_kit.http import HttpPort
 from cairn_kit.rpc.clients import Peers
@@ -39,7 +40,7 @@ S = TypeVar("S", bound=ChassisSettings)
 T = TypeVar("T")
 _log = get_logger(__name__)
 _PROBE_EVERY = 2.0
-_PRUNE_EVERY = 3600.0
+_KEEP_EVERY = 3600.0
 _LAST_RELAY = 3.0
 _UNUSABLE: tuple[type[BaseException], ...] = (*OUTAGES, asyncpg.PostgresError, ValueError)
 
@@ -283,10 +284,11 @@ class Chassis(Generic[S]):
         return asyncio.create_task(self._consumer.run(), name="consumer")
 
     def _start_beside(self) -> list[asyncio.Task[None]]:
+        retention = Retention(self.database, self.settings.event_retention_days)
         own = [
             Job("probe database", self._probe, _PROBE_EVERY, self.metrics),
             Job("measure outbox", self.relay.measure, _PROBE_EVERY, self.metrics),
-            Job("prune events", self.relay.prune, _PRUNE_EVERY, self.metrics),
+            Job("keep events", retention.keep, _KEEP_EVERY, self.metrics),
         ]
         tasks = [asyncio.create_task(job.run(), name=job.name) for job in (*own, *self._jobs)]
         return tasks + [

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from uuid import UUID
 
 from nats.errors import Error as NatsError
@@ -52,10 +52,6 @@ SELECT (SELECT event_id FROM chunk ORDER BY event_id DESC LIMIT 1) AS last,
 _REMEMBER_STREAM = """
 INSERT INTO relay_state (stream_created_at) VALUES ($1)
 ON CONFLICT (singleton) DO UPDATE SET stream_created_at = excluded.stream_created_at
-"""
-_PRUNE = """
-DELETE FROM outbox WHERE event_id IN (
-  SELECT event_id FROM outbox WHERE event_id < $1 AND published_at IS NOT NULL ORDER BY event_id LIMIT $2)
 """
 
 
@@ -184,20 +180,6 @@ class Relay:
             await self._database.execute(_REMEMBER_STREAM, created)
         self._looked_at_stream, self._generation = loop.time(), self._bus.generation
 
-    async def prune(self) -> None:
-        """Delete what the stream, too, has forgotten."""
-        before = first_uuid7_at(datetime.now(UTC) - timedelta(days=self._retention_days))
-        await _until_none(self._database, _PRUNE, before)
-        # What was handled must be remembered for longer than it can be delivered again.
-        old = datetime.now(UTC) - timedelta(days=2 * self._retention_days)
-        for table, column in (
-            ("inbox", "received_at"),
-            ("request", "created_at"),
-            ("delivery_failure", "failed_at"),
-        ):
-            statement = f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {column} < $1 LIMIT $2))"  # noqa: S608 - our own names
-            await _until_none(self._database, statement, old)
-
     async def measure(self) -> None:
         """Bring the gauges up to date."""
         row = await self._database.fetchrow(
@@ -223,11 +205,6 @@ async def republish(database: Database, since: datetime | None = None) -> int:
         count += row["reopened"] if row else 0
     database.announced()
     return count
-
-
-async def _until_none(database: Database, statement: str, before: UUID | datetime) -> None:
-    while await database.execute(statement, before, _CHUNK) == f"DELETE {_CHUNK}":
-        pass
 
 
 def stored(row: Record) -> Stored:
