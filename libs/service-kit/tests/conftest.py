@@ -76,6 +76,7 @@ class Sample:
         early = [event for event in events if event.resource in self.not_yet]
         if early:
             raise NotYet("unknown", *early)
+        await tx.execute("SELECT unnest($1::text[])", [event.message.item for event in events])
         for event in events:
             await tx.execute(INSERT, event.tenant, event.resource, event.id)
             if event.resource in self.fail_on:

@@ -315,6 +315,15 @@ async def test_a_batch_that_fails_fails_each_of_its_calls_and_nobody_elses() -> 
     assert [isinstance(result, Exception) for result in results] == [True] * 4 + [False] * 4
 
 
+async def test_callers_of_a_batch_that_is_cancelled_are_told_to_come_again() -> None:
+    async def flush(batch: Any) -> Any:
+        raise asyncio.CancelledError
+
+    coalescer: Coalescer[int, int] = Coalescer(flush)
+    results = await asyncio.gather(coalescer.submit(1), coalescer.submit(2), return_exceptions=True)
+    assert [getattr(result, "reason", result) for result in results] == ["BROKEN_OFF", "BROKEN_OFF"]
+
+
 async def test_calls_gather_behind_one_that_runs_but_not_behind_one_that_takes_long() -> None:
     batches: list[list[int]] = []
     done = {0: asyncio.Event(), 1: asyncio.Event()}

@@ -27,7 +27,7 @@ from cairn_kit.errors import Unavailable
 from cairn_kit.events.batch import HandlerFailed, Spans, forgive, handle, remember
 from cairn_kit.events.bus import Bus, BusError
 from cairn_kit.events.dead_letters import DeadLetter, Reason, bury, exhume, storable, take_replays
-from cairn_kit.events.delivery import Delivery, Parcel, Reader, Refused
+from cairn_kit.events.delivery import Delivery, Parcel, Reader, Refused, fault_of
 from cairn_kit.events.envelope import Received
 from cairn_kit.events.pull import ConsumerMissing, Pull
 from cairn_kit.events.subscription import NotYet, Subscription
@@ -281,7 +281,8 @@ class Consumer:
         now = datetime.now(UTC)
         for type_name, count in Counter(event.type for event in fresh).items():
             self._metrics.consumed.labels(type_name).inc(count)
-        ages = [max((now - event.time).total_seconds(), 0.0) for event in fresh]
+        # Events that were announced together count once.
+        ages = [max((now - moment).total_seconds(), 0.0) for moment in {event.time for event in fresh}]
         for age in ages:
             self._metrics.event_lag.observe(age)
         self._metrics.consumer_lag.set(max(ages, default=0.0))
@@ -320,6 +321,9 @@ class Consumer:
         event = delivery.event
         self._metrics.handler_failures.labels(event.type).inc()
         _log.error("consumer.failed", event_id=str(event.id), event_type=event.type, exc_info=error)
+        if (fault := fault_of(event)) is not None:
+            await self._give_up(delivery, Reason.INVALID, fault)
+            return
         text = storable(f"{type(error).__name__}: {error}")
         failures = _TRIES  # a replayed dead letter has had its tries
         if not delivery.replayed:

@@ -5,6 +5,7 @@ Events of one type that one transaction announces about one project travel as on
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -194,22 +195,40 @@ def receive_all(
         raise Undecodable(f"not a batch of events: {error}") from None
     if not batch.events:
         raise Undecodable("a batch without events")
-    return [_member(message, batch.type, event) for event in batch.events]
+    shared = dict(message.headers)
+    return [_member(message, shared, batch.type, event) for event in batch.events]
 
 
-def _member(message: Received[Any], type_name: str, event: BatchedEvent) -> Received[Any] | Undecodable:
-    headers = {
-        **message.headers,
+def _member(
+    message: Received[Any], shared: dict[str, str], type_name: str, event: BatchedEvent
+) -> Received[Any] | Undecodable:
+    """What differs is the event's own; what is the same was read with the message."""
+    own = {
         _ID: event.id,
         _TYPE: type_name,
         _SUBJECT: event.subject,
         _REVISION: str(event.revision),
         TRACEPARENT: event.traceparent,
     }
+    if "\0" in event.subject or "\0" in type_name:
+        return Undecodable("NUL cannot be kept")
     try:
-        return receive(message.subject, headers, event.data)
-    except Undecodable as error:
-        return error
+        event_id = UUID(event.id)
+    except ValueError as error:
+        return Undecodable(f"an id is malformed: {error}")
+    return Received(
+        id=event_id,
+        type=type_name,
+        source=message.source,
+        tenant=message.tenant,
+        project=message.project,
+        resource=event.subject,
+        revision=event.revision,
+        time=message.time,
+        subject=message.subject,
+        headers=ChainMap(own, shared),
+        body=event.data,
+    )
 
 
 def receive(subject: str, headers: Mapping[str, str] | None, body: bytes) -> Received[Any]:

@@ -27,7 +27,8 @@ from cairn_kit.telemetry.metrics import Metrics
 from cairn_kit.telemetry.tracing import context_of, is_dropped
 
 _log = get_logger(__name__)
-_BATCH = 500
+_FEWEST, _MOST = 16, 500  # rows at once
+_BYTES = 8 * 1024 * 1024  # in hand at once: rows of an import have 200 KiB each, those of a label half a KiB
 _SWEEP = 1.0  # seconds; finds what a crashed or cancelled process left behind
 _LOOK_AT_STREAM = 10.0
 _SLOWEST_RETRY = 2.0
@@ -79,6 +80,7 @@ class Relay:
         self._replicas = replicas
         self._wake = asyncio.Event()
         self._pace = Pace()
+        self._rows = _FEWEST
         self._looked_at_stream = float("-inf")
         self._generation = -1
         self.waiting = 0
@@ -114,14 +116,16 @@ class Relay:
     async def drain(self) -> None:
         """Publish until the outbox is empty."""
         self._wake.clear()
-        while await self._pass() == _BATCH:
+        while await self._pass():
             pass
 
-    async def _pass(self) -> int:
+    async def _pass(self) -> bool:
+        """Publish as many as go at once; whether there may be more."""
+        asked = self._rows
         async with self._database.transaction() as tx:
-            rows = await tx.fetch(_CLAIM, _BATCH)
+            rows = await tx.fetch(_CLAIM, asked)
             if not rows:
-                return 0
+                return False
             events = [stored(row) for row in rows]
             try:
                 acknowledged = await self._publisher.publish(
@@ -139,7 +143,9 @@ class Relay:
         self._trace(done)
         if len(done) < len(events):
             raise BusError(f"{len(events) - len(done)} of {len(events)} messages were not acknowledged")
-        return len(events)
+        bytes_a_row = sum(len(event.body) for event in events) / len(events)
+        self._rows = min(max(int(_BYTES / max(bytes_a_row, 1.0)), _FEWEST), _MOST)
+        return len(events) == asked
 
     def _trace(self, published: list[Stored]) -> None:
         for message in published:

@@ -18,7 +18,7 @@ from opentelemetry.context import Context, attach, get_current
 
 from cairn_kit.auth.caller import Caller, caller
 from cairn_kit.database.pool import OUTAGES
-from cairn_kit.errors import CairnError, Unauthenticated
+from cairn_kit.errors import CairnError, Unauthenticated, Unavailable
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -134,6 +134,9 @@ def _nobody() -> VarContext:
 
 def _copy(error: BaseException) -> BaseException:
     # One exception object raised in many tasks would gather all their tracebacks.
+    if isinstance(error, asyncio.CancelledError):
+        # It is the batch that was cancelled, by a time limit or the end of the service; its callers cancelled nothing.
+        return Unavailable("BROKEN_OFF", "The call was broken off; send it again.")
     if isinstance(error, CairnError) or not isinstance(error, Exception):
         return error
     # Of an outage the kind is kept: it is the database that is away, and no defect.
