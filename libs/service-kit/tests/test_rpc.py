@@ -370,6 +370,12 @@ async def test_a_watch_ends_with_the_service_and_does_not_hold_it_up(world: Worl
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await watch.read()
         assert errors.from_rpc_error(caught.value).reason == "SERVICE_DRAINING"
+        shown = service.chassis.metrics.registry.get_sample_value
+        method = {"method": "/cairn.dispatch.v1.TaskDispatchService/WatchQueue"}
+        assert shown("cairn_rpc_total", method | {"code": "UNAVAILABLE"}) == 1
+        assert shown("cairn_rpc_seconds_count", method) == 0, (
+            "how long it was watched is no time to an answer"
+        )
 
 
 @pytest.mark.parametrize("body", [b"\xff\xff\xff", b"\x0a\x03\xc3\x28x", b"hello"])

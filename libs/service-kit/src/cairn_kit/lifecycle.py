@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import asyncpg
 import grpc
+from google.protobuf.message import Message
 from nats.errors import Error as NatsError
 
 from cairn_kit.auth.keys import KeyFileError, PrivateKey, PublicKeys
@@ -24,6 +25,7 @@ from cairn_kit.database.migrations import MigrationError, pending
 from cairn_kit.database.pool import OUTAGES, Database
 from cairn_kit.events.bus import Bus, BusAddress, BusError
 from cairn_kit.events.consumer import Consumer
+from cairn_kit.events.envelope import Stored
 from cairn_kit.events.relay import Relay
 from cairn_kit.events.retention import Retention
 from cairn_kit.events.subscription import Subscription
@@ -63,6 +65,7 @@ class Chassis(Generic[S]):
         self._jobs: list[Job] = []
         self._endless: list[tuple[str, Callable[[], Awaitable[object]]]] = []
         self._subscriptions: list[Subscription] = []
+        self._overheard: dict[str, list[Callable[[str, str], object]]] = {}
         self._in_order = True
         self._consumer: Consumer | None = None
         self._database_up = False
@@ -86,6 +89,11 @@ class Chassis(Generic[S]):
         """Handle these events. With `in_order=False` a batch is grouped by type, in the order of `subscriptions`."""
         self._subscriptions += subscriptions
         self._in_order = in_order
+
+    def overhear(self, kinds: Sequence[type[Message]], told: Callable[[str, str], object]) -> None:
+        """Call `told(tenant, project)` after each commit of this process that announced an event of these kinds."""
+        for kind in kinds:
+            self._overheard.setdefault(kind.DESCRIPTOR.full_name, []).append(told)
 
     def background(self, name: str, work: Callable[[], Awaitable[object]], *, every: float) -> Job:
         """Do something every so many seconds, starting now; failures are logged, counted and tried again."""
@@ -176,7 +184,7 @@ class Chassis(Generic[S]):
             retention_days=settings.event_retention_days,
             replicas=settings.stream_replicas,
         )
-        self.database.announced = self.relay.wake
+        self.database.announced = self._announced
         self.peers = Peers(
             settings.peers,
             self._signer,
@@ -199,6 +207,13 @@ class Chassis(Generic[S]):
             ),
         )
         self._http = HttpPort(self.metrics, self.missing)
+
+    def _announced(self, events: Sequence[Stored]) -> None:
+        self.relay.wake()
+        if self._overheard:
+            for kind, tenant, project in {(event.type, event.tenant, event.project) for event in events}:
+                for told in self._overheard.get(kind, ()):
+                    told(tenant, project)
 
     async def _open_database(self) -> Database:
         settings = self.settings

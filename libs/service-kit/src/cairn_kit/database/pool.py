@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
@@ -51,7 +51,7 @@ async def _keep_nothing(_: object) -> None:
     """
 
 
-def _nothing() -> None:
+def _nothing(_: object) -> None:
     """Nobody relays: the sweep of another process will find the events."""
 
 
@@ -94,8 +94,8 @@ class Database:
         statement_timeout: float = 30.0,
     ) -> None:
         self.schema = schema
-        self.announced: Callable[[], object] = _nothing
-        """Called after each commit that announced events; the chassis lets it wake the relay."""
+        self.announced: Callable[[Sequence[Any]], object] = _nothing
+        """Called after each commit that announced events, with those; the chassis lets it wake the relay."""
         self._dsn = dsn
         self._acquire_timeout = acquire_timeout
         self._statement_timeout = statement_timeout

@@ -32,10 +32,10 @@ class Transaction:
         "pending_events",
     )
 
-    def __init__(self, connection: Connection, announced: Callable[[], object]) -> None:
+    def __init__(self, connection: Connection, announced: Callable[[Sequence[Any]], object]) -> None:
         self.connection = connection
         self.announced = announced
-        """Wakes the relay; run after a commit that announced something."""
+        """Tells the relay, and whoever waits in this process; run after a commit, with the events that it announced."""
         self.pending_events: list[Any] = []
         """What `events.announce` has put down for the outbox, in order."""
         self._before_commit: list[Callable[[Transaction], Awaitable[None]]] = []
@@ -134,7 +134,7 @@ class Transaction:
 
 @asynccontextmanager
 async def begin(
-    connection: Connection, isolation: Isolation, announced: Callable[[], object]
+    connection: Connection, isolation: Isolation, announced: Callable[[Sequence[Any]], object]
 ) -> AsyncIterator[Transaction]:
     """Open a transaction on a connection that nobody else uses; commit at the end, roll back on any exception."""
     outer = connection.transaction(isolation=isolation)

@@ -55,7 +55,8 @@ def announce(tx: Transaction, *events: Event, cause: Received[Any] | Context | N
 
 
 async def _write(tx: Transaction) -> None:
-    stored = list(batched(tx.pending_events))
+    announced: list[Stored] = tx.pending_events
+    stored = list(batched(announced))
     if not stored:
         return  # a savepoint took them back
     await tx.execute(
@@ -72,4 +73,4 @@ async def _write(tx: Transaction) -> None:
         [event.body for event in stored],
         [event.events for event in stored],
     )
-    tx.after_commit(tx.announced)
+    tx.after_commit(lambda: tx.announced(announced))

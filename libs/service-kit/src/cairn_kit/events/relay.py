@@ -209,7 +209,7 @@ async def republish(database: Database, since: datetime | None = None) -> int:
         row = await database.fetchrow(_REOPEN, last, _CHUNK)
         last = row["last"] if row else None
         count += row["reopened"] if row else 0
-    database.announced()
+    database.announced(())
     return count
 
 

@@ -9,6 +9,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_
 
 from cairn_kit.auth.caller import Caller, set_caller
 from cairn_kit.auth.permissions import OPEN_METHODS, TENANT_WIDE, Rule
-from cairn_kit.auth.tokens import Verifier
+from cairn_kit.auth.tokens import LEEWAY, Verifier
 from cairn_kit.database.pool import OUTAGES
 from cairn_kit.errors import (
     CairnError,
@@ -43,6 +44,7 @@ _log = get_logger(__name__)
 _BEARER = "bearer "
 _RETRY_AFTER = 0.1
 _DRAINING_RETRY_AFTER = 1.0
+_AGES = 1e8  # seconds; what is further away is no deadline, and more than timers count
 _OUTBOX_RETRY_AFTER, _OUTBOX_LOOK = 2.0, 0.1
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -72,15 +74,15 @@ class Gate(grpc.aio.ServerInterceptor):
         self._outbox_full = outbox_full
         metrics.rpcs_in_flight.set_function(lambda: sum(self._in_flight.values()))
         self._wrapped: dict[str, Any] = {}
-        self._watches: set[asyncio.Task[Any]] = set()
+        self._lasting: set[asyncio.Task[Any]] = set()
         self._draining = False
         self.elements: dict[str, str] = {}
         """Full method -> the repeated field whose wrong elements do not fail the batch."""
 
-    def end_watches(self) -> None:
-        """End every Watch* stream with UNAVAILABLE: they would last for ever, and their callers come back."""
+    def end_lasting(self) -> None:
+        """End every call that would last for ever with UNAVAILABLE: their callers come back."""
         self._draining = True
-        for task in self._watches:
+        for task in self._lasting:
             task.cancel()
 
     async def intercept_service(
@@ -96,19 +98,22 @@ class Gate(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or method.startswith(OPEN_METHODS):
             return handler
-        self._wrapped[method] = _behind(_Method(self, method, handler.response_streaming), handler)
+        self._wrapped[method] = _behind(_Method(self, method, handler), handler)
         return self._wrapped[method]
 
 
 class _Method:
     """The gate as one method sees it."""
 
-    def __init__(self, gate: Gate, name: str, streaming: bool) -> None:
+    def __init__(self, gate: Gate, name: str, handler: Any) -> None:
         self.gate = gate
         self.name = name
         self.span_name = name.lstrip("/").rpartition(".")[2]
-        self.streaming = streaming
-        self.is_watch = streaming and name.rpartition("/")[2].startswith("Watch")
+        self.streaming = handler.response_streaming
+        self.lasts = self.streaming and (
+            handler.request_streaming or name.rpartition("/")[2].startswith("Watch")
+        )
+        """Whether a call goes on until its caller, or this service, ends it."""
         self.rule = gate._permissions.get(name)
         self.sheds = self.rule is not None and self.rule.sheds
         self.elements = gate.elements.get(name)
@@ -210,7 +215,8 @@ class _Call:
     def leave(self, code: str | None = None) -> None:
         method, metrics = self.method, self.method.gate._metrics
         method.gate._in_flight[method.streaming] -= 1
-        method.seconds.observe(time.perf_counter() - self.began)
+        if not method.lasts:  # how long a caller stays says nothing of how long an answer takes
+            method.seconds.observe(time.perf_counter() - self.began)
         if code is None:
             method.ok.inc()
         else:
@@ -266,9 +272,9 @@ def _streaming(method: _Method, behaviour: Callable[..., Any], streamed_request:
     async def answer(request: Any, context: Context) -> AsyncIterator[Any]:
         call: _Call | None = None
         task = asyncio.current_task()
-        if method.is_watch and task is not None:
-            method.gate._watches.add(task)
-            task.add_done_callback(method.gate._watches.discard)
+        if method.lasts and task is not None:
+            method.gate._lasting.add(task)
+            task.add_done_callback(method.gate._lasting.discard)
         try:
             call = method.enter(context)
             who = method.admit(call, context)
@@ -280,7 +286,8 @@ def _streaming(method: _Method, behaviour: Callable[..., Any], streamed_request:
                 async for response in behaviour(request, context):
                     yield response
             else:
-                await behaviour(request, context)
+                async with _while_token_lasts(who):
+                    await behaviour(request, context)
         except BaseException as error:
             await _refuse(method, call, context, error)
             raise
@@ -289,12 +296,29 @@ def _streaming(method: _Method, behaviour: Callable[..., Any], streamed_request:
     return answer
 
 
+@asynccontextmanager
+async def _while_token_lasts(who: Caller) -> AsyncIterator[None]:
+    """End the block with Unauthenticated TOKEN_EXPIRED when the caller's token is over: a stream may outlive it."""
+    left = who.expires_at + LEEWAY - time.time()
+    try:
+        async with asyncio.timeout(left if left < _AGES else None) as limit:
+            yield
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise Unauthenticated("TOKEN_EXPIRED", "The token has expired; call again with a new one.") from None
+
+
+def _draining() -> Unavailable:
+    return Unavailable(
+        "SERVICE_DRAINING", "The service is going away; call again.", retry_after=_DRAINING_RETRY_AFTER
+    )
+
+
 async def _refuse(method: _Method, call: _Call | None, context: Context, error: BaseException) -> None:
     """End the call with the error as the API states it; returns only for what is not ours to state."""
-    if isinstance(error, asyncio.CancelledError) and method.is_watch and method.gate._draining:
-        error = Unavailable(
-            "SERVICE_DRAINING", "The service is going away; watch again.", retry_after=_DRAINING_RETRY_AFTER
-        )
+    if isinstance(error, asyncio.CancelledError) and method.lasts and method.gate._draining:
+        error = _draining()
     if isinstance(error, asyncio.CancelledError | GeneratorExit):
         if call is not None:
             call.leave("CANCELLED")  # the caller has gone, or its time is over

@@ -79,8 +79,8 @@ class RpcServer:
             await self._health.set(name, _SERVING if serving else _NOT_SERVING)
 
     async def stop(self, grace: float) -> None:
-        """Take no more calls, end watches, let the others finish for so many seconds, then cancel them."""
-        self._gate.end_watches()
+        """Take no more calls, end those that last, let the others finish for so many seconds, then cancel them."""
+        self._gate.end_lasting()
         await self._server.stop(grace)
 
 
