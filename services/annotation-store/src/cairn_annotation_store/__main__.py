@@ -11,8 +11,8 @@ from cairn_annotation_store.handlers.imports import ImportHandlers
 from cairn_annotation_store.handlers.labeling import LabelHandlers
 from cairn_annotation_store.handlers.projects import ProjectHandlers
 from cairn_annotation_store.handlers.reading import ReadingHandlers
+from cairn_annotation_store.handlers.streaming import AnnotationStreams
 from cairn_annotation_store.handlers.submissions import LeaseGate, SubmissionHandlers
-from cairn_annotation_store.handlers.wakes import Wakes
 from cairn_annotation_store.handlers.watching import WatchHandlers
 from cairn_annotation_store.lenient import add_to_server
 from cairn_annotation_store.rpc import ELEMENTS, AnnotationStoreRpc
@@ -21,6 +21,7 @@ from cairn_annotation_store.store import AnnotationStore, ExportStore, ItemStore
 from cairn_annotation_store.subscriptions import subscriptions
 from cairn_kit.lifecycle import Chassis, Service
 from cairn_kit.rpc.server import StartError
+from cairn_kit.wakes import Wakes
 
 _EXPORTS_EVERY = 2.0
 _RECOUNT_EVERY = 2.0
@@ -38,6 +39,7 @@ async def wire(chassis: Chassis[AnnotationStoreSettings]) -> None:
     wakes, gate = Wakes(), LeaseGate(chassis.verifier)
 
     labeling = LabelHandlers(database, projects, items, annotations, labels, wakes)
+    submissions = SubmissionHandlers(database, projects, items, annotations, wakes, gate)
     exporting = ExportHandlers(database, projects, exports, storage)
     worker = ExportWorker(
         database,
@@ -54,7 +56,8 @@ async def wire(chassis: Chassis[AnnotationStoreSettings]) -> None:
         AnnotationStoreRpc(
             projects=ProjectHandlers(database, projects, wakes, poll),
             imports=ImportHandlers(database, projects, items, labeling),
-            submissions=SubmissionHandlers(database, projects, items, annotations, wakes, gate),
+            submissions=submissions,
+            streams=AnnotationStreams(submissions, chassis.tracer),
             reading=ReadingHandlers(database, projects, items, annotations, labels, gate),
             watching=WatchHandlers(database, projects, labels, wakes, poll),
             blobs=BlobHandlers(database, projects, items, storage, gate, settings.max_blob_bytes),

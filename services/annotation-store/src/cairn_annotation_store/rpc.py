@@ -14,15 +14,16 @@ from cairn_annotation_store.handlers.exports import ExportHandlers
 from cairn_annotation_store.handlers.imports import ImportHandlers
 from cairn_annotation_store.handlers.projects import ProjectHandlers
 from cairn_annotation_store.handlers.reading import ReadingHandlers
+from cairn_annotation_store.handlers.streaming import AnnotationStreams, Numbered
 from cairn_annotation_store.handlers.submissions import SubmissionHandlers
 from cairn_annotation_store.handlers.watching import WatchHandlers
+from cairn_annotation_store.wire import submission_result
 from cairn_kit.auth import caller
-from cairn_kit.errors import CairnError, to_status
 from cairn_kit.rpc import bad_elements
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-ELEMENTS = {"SubmitAnnotations": "requests"}
+ELEMENTS = {"SubmitAnnotations": "requests", "StreamAnnotations": "requests"}
 """Methods whose bad elements are answered one by one."""
 
 
@@ -35,6 +36,7 @@ class AnnotationStoreRpc(api.AnnotationStoreServiceServicer):
         projects: ProjectHandlers,
         imports: ImportHandlers,
         submissions: SubmissionHandlers,
+        streams: AnnotationStreams,
         reading: ReadingHandlers,
         watching: WatchHandlers,
         blobs: BlobHandlers,
@@ -43,6 +45,7 @@ class AnnotationStoreRpc(api.AnnotationStoreServiceServicer):
         self._projects = projects
         self._imports = imports
         self._submissions = submissions
+        self._streams = streams
         self._reading = reading
         self._watching = watching
         self._blobs = blobs
@@ -121,7 +124,12 @@ class AnnotationStoreRpc(api.AnnotationStoreServiceServicer):
         self, request: pb.SubmitAnnotationsRequest, context: Context
     ) -> pb.SubmitAnnotationsResponse:
         results = await self._submissions.submit_many(caller(), request.requests, bad_elements())
-        return pb.SubmitAnnotationsResponse(results=[_result(result) for result in results])
+        return pb.SubmitAnnotationsResponse(results=[submission_result(result) for result in results])
+
+    async def StreamAnnotations(  # type: ignore[override]  # it writes: see handlers/streaming.py
+        self, request_iterator: AsyncIterator[pb.StreamAnnotationsRequest], context: Context
+    ) -> None:
+        await self._streams.take_in(caller(), _numbered(request_iterator), context.write)
 
     async def GetAnnotation(self, request: pb.GetAnnotationRequest, context: Context) -> pb.Annotation:
         return await self._reading.annotation(caller(), request.name)
@@ -176,7 +184,6 @@ class AnnotationStoreRpc(api.AnnotationStoreServiceServicer):
             yield response
 
 
-def _result(result: pb.Annotation | CairnError) -> pb.SubmitAnnotationResult:
-    if isinstance(result, CairnError):
-        return pb.SubmitAnnotationResult(error=to_status(result))
-    return pb.SubmitAnnotationResult(annotation=result)
+async def _numbered(messages: AsyncIterator[pb.StreamAnnotationsRequest]) -> AsyncIterator[Numbered]:
+    async for message in messages:
+        yield Numbered(message, bad_elements())

@@ -12,6 +12,7 @@ from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.label.v1 import label_value_pb2 as value_pb
 from cairn_annotation_store.domain.labels import LabelRevision
 from cairn_annotation_store.store import AnnotationRow, ExportRow, ImportRow, Progress, ProjectRow
+from cairn_kit.errors import CairnError, to_status
 
 EXPORT_MEDIA_TYPES = {
     pb.EXPORT_FORMAT_JSONL: "application/x-ndjson",
@@ -109,6 +110,13 @@ def annotation_message(row: AnnotationRow, *, with_gold: bool) -> pb.Annotation:
         message.work_duration.FromMicroseconds(row.work_us)
     message.submit_time.CopyFrom(timestamp(row.submitted_at))
     return message
+
+
+def submission_result(result: pb.Annotation | CairnError) -> pb.SubmitAnnotationResult:
+    """What became of one submission."""
+    if isinstance(result, CairnError):
+        return pb.SubmitAnnotationResult(error=to_status(result))
+    return pb.SubmitAnnotationResult(annotation=result)
 
 
 def label_message(label: LabelRevision, created_at: datetime) -> pb.Label:

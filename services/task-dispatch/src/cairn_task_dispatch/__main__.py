@@ -6,8 +6,10 @@ from importlib.resources import files
 
 from cairn.annotation.v1.annotation_store_pb2_grpc import AnnotationStoreServiceStub
 from cairn.dispatch.v1 import task_dispatch_pb2_grpc as api
+from cairn.events.v1.task_dispatch_events_pb2 import LeasesEnded, TasksOpened
 from cairn_kit.lifecycle import Chassis, Service
 from cairn_kit.rpc.server import StartError
+from cairn_kit.wakes import Wakes
 from cairn_task_dispatch.config import DispatchSettings
 from cairn_task_dispatch.handlers.claiming import Claiming
 from cairn_task_dispatch.handlers.expiry import Expiry
@@ -16,6 +18,7 @@ from cairn_task_dispatch.handlers.hearing import Hearings
 from cairn_task_dispatch.handlers.lease_terms import LeaseTerms
 from cairn_task_dispatch.handlers.leasing import Leasing
 from cairn_task_dispatch.handlers.projects import Projects
+from cairn_task_dispatch.handlers.streaming import LeaseStreams
 from cairn_task_dispatch.handlers.tasks import Tasks
 from cairn_task_dispatch.rpc import DispatchRpc
 from cairn_task_dispatch.store import DispatchStore
@@ -35,13 +38,16 @@ async def wire(chassis: Chassis[DispatchSettings]) -> None:
     handing_out = HandingOut(database, store, projects, terms)
     claiming = Claiming(database, store, projects, terms)
     leasing = Leasing(database, store, terms)
+    opened = Wakes()
+    streams = LeaseStreams(handing_out, leasing, opened, settings.stream_look_every)
     tasks = Tasks(database, store, projects)
     chassis.serve(
-        DispatchRpc(handing_out, claiming, leasing, tasks),
+        DispatchRpc(handing_out, streams, claiming, leasing, tasks),
         api.add_TaskDispatchServiceServicer_to_server,
         elements={"ClaimItems": "claims", "CreateTasks": "wishes"},
     )
     chassis.consume(subscriptions(Hearings(store)), in_order=False)
+    chassis.overhear([TasksOpened, LeasesEnded], opened.ring)
     expiry = Expiry(database, store, annotations, batch=settings.expiry_batch, retry=settings.expiry_retry)
     chassis.background("expire leases", expiry.expire, every=settings.expiry_every)
     chassis.background("refresh statistics", lambda: store.refresh_statistics(database), every=1.0)

@@ -24,6 +24,8 @@ class DispatchSettings(ChassisSettings):
     be in time while its slot is somebody else's already (P2)."""
     expiry_every: float = Field(default=1.0, gt=0)
     """Seconds between looks for leases that are over."""
+    stream_look_every: float = Field(default=1.0, gt=0)
+    """Seconds until a stream of leases without work looks by itself: what other replicas opened wakes nobody here."""
     expiry_retry: float = Field(default=5.0, gt=0)
     """Seconds until a lease is asked about again when annotation-store was out of reach."""
     expiry_batch: int = Field(default=500, ge=1, le=10000)

@@ -17,6 +17,7 @@ from cairn_task_dispatch.domain.states import TaskKind
 from cairn_task_dispatch.handlers.claiming import Claiming
 from cairn_task_dispatch.handlers.handing_out import HandingOut
 from cairn_task_dispatch.handlers.leasing import Leasing, MayTouch
+from cairn_task_dispatch.handlers.streaming import LeaseStreams
 from cairn_task_dispatch.handlers.tasks import Tasks, TaskWish
 
 Context = Any
@@ -27,8 +28,16 @@ _KINDS = {pb.TASK_KIND_LABEL: TaskKind.LABEL, pb.TASK_KIND_REVIEW: TaskKind.REVI
 class DispatchRpc(api.TaskDispatchServiceServicer):
     """The servicer. Errors are raised; the chassis turns them into statuses."""
 
-    def __init__(self, handing_out: HandingOut, claiming: Claiming, leasing: Leasing, tasks: Tasks) -> None:
+    def __init__(
+        self,
+        handing_out: HandingOut,
+        streams: LeaseStreams,
+        claiming: Claiming,
+        leasing: Leasing,
+        tasks: Tasks,
+    ) -> None:
         self._handing_out = handing_out
+        self._streams = streams
         self._claiming = claiming
         self._leasing = leasing
         self._tasks = tasks
@@ -42,6 +51,22 @@ class DispatchRpc(api.TaskDispatchServiceServicer):
         if request.reviews:
             who.require(Permission.REVIEW)
         return await self._handing_out.lease_tasks(who.tenant, labeler, request)
+
+    async def StreamLeases(  # type: ignore[override]  # it writes its responses: a cancelled write is met here
+        self, request_iterator: AsyncIterator[pb.StreamLeasesRequest], context: Context
+    ) -> None:
+        """Lease ahead, as many as the caller has room for."""
+        who = caller()
+        header = await _header(request_iterator)
+        if header.reviews:
+            who.require(Permission.REVIEW)
+        wish = pb.LeaseTasksRequest(
+            parent=header.parent, labeler=who.labeler(header.labeler), reviews=header.reviews
+        )
+        if header.HasField("lease_duration"):
+            wish.lease_duration.CopyFrom(header.lease_duration)
+        await context.send_initial_metadata(())  # the header is taken: who waits for this may go on
+        await self._streams.lease_ahead(who.tenant, wish, _grants(request_iterator), context.write)
 
     async def ClaimItems(self, request: pb.ClaimItemsRequest, context: Context) -> pb.ClaimItemsResponse:
         """Lease given items to given labelers; the caller may act for each of them."""
@@ -133,6 +158,21 @@ class DispatchRpc(api.TaskDispatchServiceServicer):
     async def UpdateLabeler(self, request: pb.UpdateLabelerRequest, context: Context) -> pb.Labeler:
         """Set what a labeler is able to do."""
         return await self._tasks.update_labeler(caller().tenant, request)
+
+
+async def _header(requests: AsyncIterator[pb.StreamLeasesRequest]) -> pb.LeaseStreamHeader:
+    async for request in requests:
+        if request.WhichOneof("part") == "header":
+            return request.header
+        break
+    raise InvalidArgument("HEADER_MISSING", "The first message of a stream of leases must be its header.")
+
+
+async def _grants(requests: AsyncIterator[pb.StreamLeasesRequest]) -> AsyncIterator[int]:
+    async for request in requests:
+        if request.WhichOneof("part") != "credit":
+            raise InvalidArgument("HEADER_REPEATED", "A header comes once, first; after it comes credit.")
+        yield request.credit
 
 
 def _shows_gold(who: Caller) -> bool:

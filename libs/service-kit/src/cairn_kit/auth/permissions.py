@@ -175,6 +175,7 @@ PERMISSIONS: Mapping[str, Rule] = {
         DownloadBlob=(_P.READ_BLOBS, "name"),
         SubmitAnnotation=(_P.WORK, IN_HANDLER, SHEDS),
         SubmitAnnotations=(_P.WORK, IN_HANDLER, SHEDS),
+        StreamAnnotations=(_P.WORK, IN_HANDLER, SHEDS),
         GetAnnotation=(_P.READ_ANNOTATIONS, "name"),
         ListAnnotations=(_P.READ_ANNOTATIONS, "parent"),
         BatchGetAnsweredLeases=(_P.SETTLE_LEASES, "leases"),
@@ -191,6 +192,7 @@ PERMISSIONS: Mapping[str, Rule] = {
     **_service(
         "cairn.dispatch.v1.TaskDispatchService",
         LeaseTasks=(_P.WORK, "parent", SHEDS),
+        StreamLeases=(_P.WORK, "header.parent", SHEDS),
         ClaimItems=(_P.ACT_FOR_OTHERS, "parent", SHEDS),
         ExtendLease=(_P.WORK, "name"),
         ReleaseLease=(_P.WORK, "name"),

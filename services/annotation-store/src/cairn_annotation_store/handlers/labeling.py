@@ -26,7 +26,6 @@ from cairn_annotation_store.domain.labels import (
 from cairn_annotation_store.domain.names import AnnotationName, ItemName, ProjectId, QuestionId, Tenant
 from cairn_annotation_store.domain.schema_change import uses_of
 from cairn_annotation_store.handlers.found import as_uuid, found, parsed
-from cairn_annotation_store.handlers.wakes import Wakes
 from cairn_annotation_store.store import AnnotationStore, ItemStore, LabelStore, ProjectRow, ProjectStore
 from cairn_annotation_store.store.labels import ItemId
 from cairn_annotation_store.store.projects import ProjectKey
@@ -35,6 +34,7 @@ from cairn_kit.database import Database, Transaction
 from cairn_kit.errors import InvalidArgument, NotFound
 from cairn_kit.events import Event, Received, announce
 from cairn_kit.telemetry import get_logger
+from cairn_kit.wakes import Wakes
 
 _log = get_logger(__name__)
 _LARGEST_ANSWER = 200 * 1024

@@ -13,7 +13,6 @@ from cairn_annotation_store.domain.policies import check_project, may_change_com
 from cairn_annotation_store.domain.schema_change import check_change
 from cairn_annotation_store.handlers.found import active, found, parsed
 from cairn_annotation_store.handlers.pages import page_of
-from cairn_annotation_store.handlers.wakes import Wakes, rung
 from cairn_annotation_store.store import Progress, ProjectRow, ProjectStore
 from cairn_annotation_store.wire import etag, progress_message, project_message
 from cairn_kit.auth import Caller, Permission
@@ -21,6 +20,7 @@ from cairn_kit.database import Database, Transaction
 from cairn_kit.errors import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, Violation
 from cairn_kit.events import Event, announce
 from cairn_kit.rpc import once, page_size, read_page_token, write_page_token
+from cairn_kit.wakes import Wakes, rung
 
 _CHANGEABLE = ("display_name", "schema", "quality", "routing")
 

@@ -16,7 +16,6 @@ from cairn_annotation_store.domain.items import BlobFacts, facts_of
 from cairn_annotation_store.domain.masks import check_mask_blobs, mask_blobs_of
 from cairn_annotation_store.domain.schema_change import uses_of
 from cairn_annotation_store.handlers.found import active, found
-from cairn_annotation_store.handlers.wakes import Wakes
 from cairn_annotation_store.store import (
     AnnotationRow,
     AnnotationStore,
@@ -43,6 +42,7 @@ from cairn_kit.errors import (
 from cairn_kit.events import Event, announce
 from cairn_kit.ids import uuid7
 from cairn_kit.rpc import Coalescer, Submitted, once_many
+from cairn_kit.wakes import Wakes
 
 _LARGEST_IN_EVENT = 200 * 1024
 """Bytes of answers that still fit into an event with all else there is to say."""
@@ -125,7 +125,7 @@ class SubmissionHandlers:
 
     async def submit(self, who: Caller, request: pb.SubmitAnnotationRequest) -> pb.Annotation:
         """Keep one annotation."""
-        return await self._coalescer.submit(self._admit(who, request))
+        return await self._coalescer.submit(self.admit(who, request))
 
     async def submit_many(
         self,
@@ -140,14 +140,15 @@ class SubmissionHandlers:
             if i in results:
                 continue
             try:
-                admitted[i] = self._admit(who, request)
+                admitted[i] = self.admit(who, request)
             except CairnError as error:
                 results[i] = error
-        kept = await self._keep(list(admitted.values())) if admitted else []
+        kept = await self.keep(list(admitted.values())) if admitted else []
         results.update(zip(admitted, kept, strict=True))
         return [results[i] for i in range(len(requests))]
 
-    def _admit(self, who: Caller, request: pb.SubmitAnnotationRequest) -> Submission:
+    def admit(self, who: Caller, request: pb.SubmitAnnotationRequest) -> Submission:
+        """The submission, if its lease is genuine and the caller's to use; raises what it deserves if not."""
         claims = self._gate.claims(who, request.lease_token, allow_expired=True)
         size = request.ByteSize()
         if size > MAX_ANSWERS_BYTES:
@@ -158,9 +159,11 @@ class SubmissionHandlers:
         return Submission(request, claims, get_current())
 
     async def _flush(self, batch: Sequence[Submitted[Submission]]) -> Sequence[pb.Annotation | Exception]:
-        return await self._keep([submitted.request for submitted in batch])
+        return await self.keep([submitted.request for submitted in batch])
 
-    async def _keep(self, batch: Sequence[Submission]) -> list[pb.Annotation | CairnError]:
+    async def keep(self, batch: Sequence[Submission]) -> list[pb.Annotation | CairnError]:
+        """Keep what was admitted, all in one transaction, each for itself. Raises Unavailable when time is out."""
+
         async def work(tx: Transaction) -> list[pb.Annotation | Exception]:
             await self._annotations.end_within(tx, _LONGEST_SECONDS)
 

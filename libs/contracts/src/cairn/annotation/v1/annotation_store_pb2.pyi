@@ -1942,6 +1942,148 @@ class SubmitAnnotationsResponse(_message.Message):
 Global___SubmitAnnotationsResponse: _TypeAlias = SubmitAnnotationsResponse  # noqa: Y015
 
 @_typing.final
+class StreamAnnotationsRequest(_message.Message):
+    """A message to StreamAnnotations: several submissions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """What acknowledges it; the caller's own count."""
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubmitAnnotationRequest]:
+        """The submissions. Each is checked and kept for itself."""
+
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        requests: _abc.Iterable[Global___SubmitAnnotationRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamAnnotationsRequest: _TypeAlias = StreamAnnotationsRequest  # noqa: Y015
+
+@_typing.final
+class StreamAnnotationsResponse(_message.Message):
+    """A message of StreamAnnotations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMITS_FIELD_NUMBER: _builtins.int
+    FINISHED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def limits(self) -> Global___AnnotationStreamLimits:
+        """First, once: how much may be unfinished."""
+
+    @_builtins.property
+    def finished(self) -> Global___AnnotationAcknowledgements:
+        """What has been finished."""
+
+    def __init__(
+        self,
+        *,
+        limits: Global___AnnotationStreamLimits | None = ...,
+        finished: Global___AnnotationAcknowledgements | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished", "limits", b"limits", "part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished", "limits", b"limits", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["limits", "finished"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___StreamAnnotationsResponse: _TypeAlias = StreamAnnotationsResponse  # noqa: Y015
+
+@_typing.final
+class AnnotationStreamLimits(_message.Message):
+    """How much of a stream may be unfinished: sent and not yet acknowledged. A message that goes beyond a limit is taken when
+    it is alone.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBMISSIONS_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    submissions: _builtins.int
+    """Submissions."""
+    bytes: _builtins.int
+    """Bytes of the messages that bring them."""
+    def __init__(
+        self,
+        *,
+        submissions: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "submissions", b"submissions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnnotationStreamLimits: _TypeAlias = AnnotationStreamLimits  # noqa: Y015
+
+@_typing.final
+class AnnotationAcknowledgements(_message.Message):
+    """Messages whose submissions are all kept or refused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACKNOWLEDGEMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def acknowledgements(self) -> _containers.RepeatedCompositeFieldContainer[Global___AnnotationAcknowledgement]:
+        """In the order in which they were finished."""
+
+    def __init__(
+        self,
+        *,
+        acknowledgements: _abc.Iterable[Global___AnnotationAcknowledgement] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgements", b"acknowledgements"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnnotationAcknowledgements: _TypeAlias = AnnotationAcknowledgements  # noqa: Y015
+
+@_typing.final
+class AnnotationAcknowledgement(_message.Message):
+    """What became of one message."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """The message's number."""
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubmitAnnotationResult]:
+        """One for each submission, in order. The annotations come without the answers, which the caller has. An error with the
+        code `UNAVAILABLE` says that the submission may be sent again.
+        """
+
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        results: _abc.Iterable[Global___SubmitAnnotationResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnnotationAcknowledgement: _TypeAlias = AnnotationAcknowledgement  # noqa: Y015
+
+@_typing.final
 class SubmitAnnotationResult(_message.Message):
     """What became of one submission."""
 

@@ -115,6 +115,11 @@ class AnnotationStoreServiceStub:
                 request_serializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.SubmitAnnotationsRequest.SerializeToString,
                 response_deserializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.SubmitAnnotationsResponse.FromString,
                 _registered_method=True)
+        self.StreamAnnotations = channel.stream_stream(
+                '/cairn.annotation.v1.AnnotationStoreService/StreamAnnotations',
+                request_serializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.StreamAnnotationsRequest.SerializeToString,
+                response_deserializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.StreamAnnotationsResponse.FromString,
+                _registered_method=True)
         self.GetAnnotation = channel.unary_unary(
                 '/cairn.annotation.v1.AnnotationStoreService/GetAnnotation',
                 request_serializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.GetAnnotationRequest.SerializeToString,
@@ -307,6 +312,18 @@ class AnnotationStoreServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamAnnotations(self, request_iterator, context):
+        """The same for a machine that goes on answering: each message brings many submissions under a number, and is
+        acknowledged by its number when all of them are kept or refused, not necessarily in order. The first response says
+        how much may be unfinished at a time; what comes beyond it is not read until there is room. A stream that breaks
+        loses nothing that was acknowledged; what was not may be sent again, and is kept once. A service that goes away
+        ends it with `UNAVAILABLE`, a token that expires with `UNAUTHENTICATED` (`TOKEN_EXPIRED`): open another and send
+        again. Close the sending side when all is sent: the stream ends when all is acknowledged.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetAnnotation(self, request, context):
         """Returns an annotation.
         """
@@ -474,6 +491,11 @@ def add_AnnotationStoreServiceServicer_to_server(servicer, server):
                     servicer.SubmitAnnotations,
                     request_deserializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.SubmitAnnotationsRequest.FromString,
                     response_serializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.SubmitAnnotationsResponse.SerializeToString,
+            ),
+            'StreamAnnotations': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamAnnotations,
+                    request_deserializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.StreamAnnotationsRequest.FromString,
+                    response_serializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.StreamAnnotationsResponse.SerializeToString,
             ),
             'GetAnnotation': grpc.unary_unary_rpc_method_handler(
                     servicer.GetAnnotation,
@@ -969,6 +991,33 @@ class AnnotationStoreService:
             '/cairn.annotation.v1.AnnotationStoreService/SubmitAnnotations',
             cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.SubmitAnnotationsRequest.SerializeToString,
             cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.SubmitAnnotationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamAnnotations(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/cairn.annotation.v1.AnnotationStoreService/StreamAnnotations',
+            cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.StreamAnnotationsRequest.SerializeToString,
+            cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.StreamAnnotationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -91,6 +91,14 @@ class AnnotationStoreServiceStub:
     """
     SubmitAnnotations: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.SubmitAnnotationsRequest, _annotation_store_pb2.SubmitAnnotationsResponse]
     """The same for many at once. One bad element never fails its neighbours."""
+    StreamAnnotations: _grpc.StreamStreamMultiCallable[_annotation_store_pb2.StreamAnnotationsRequest, _annotation_store_pb2.StreamAnnotationsResponse]
+    """The same for a machine that goes on answering: each message brings many submissions under a number, and is
+    acknowledged by its number when all of them are kept or refused, not necessarily in order. The first response says
+    how much may be unfinished at a time; what comes beyond it is not read until there is room. A stream that breaks
+    loses nothing that was acknowledged; what was not may be sent again, and is kept once. A service that goes away
+    ends it with `UNAVAILABLE`, a token that expires with `UNAUTHENTICATED` (`TOKEN_EXPIRED`): open another and send
+    again. Close the sending side when all is sent: the stream ends when all is acknowledged.
+    """
     GetAnnotation: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.GetAnnotationRequest, _annotation_store_pb2.Annotation]
     """Returns an annotation."""
     ListAnnotations: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.ListAnnotationsRequest, _annotation_store_pb2.ListAnnotationsResponse]
@@ -175,6 +183,14 @@ class AnnotationStoreServiceAsyncStub(AnnotationStoreServiceStub):
     """
     SubmitAnnotations: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.SubmitAnnotationsRequest, _annotation_store_pb2.SubmitAnnotationsResponse]  # type: ignore[assignment]
     """The same for many at once. One bad element never fails its neighbours."""
+    StreamAnnotations: _aio.StreamStreamMultiCallable[_annotation_store_pb2.StreamAnnotationsRequest, _annotation_store_pb2.StreamAnnotationsResponse]  # type: ignore[assignment]
+    """The same for a machine that goes on answering: each message brings many submissions under a number, and is
+    acknowledged by its number when all of them are kept or refused, not necessarily in order. The first response says
+    how much may be unfinished at a time; what comes beyond it is not read until there is room. A stream that breaks
+    loses nothing that was acknowledged; what was not may be sent again, and is kept once. A service that goes away
+    ends it with `UNAVAILABLE`, a token that expires with `UNAUTHENTICATED` (`TOKEN_EXPIRED`): open another and send
+    again. Close the sending side when all is sent: the stream ends when all is acknowledged.
+    """
     GetAnnotation: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.GetAnnotationRequest, _annotation_store_pb2.Annotation]  # type: ignore[assignment]
     """Returns an annotation."""
     ListAnnotations: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.ListAnnotationsRequest, _annotation_store_pb2.ListAnnotationsResponse]  # type: ignore[assignment]
@@ -352,6 +368,20 @@ class AnnotationStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_annotation_store_pb2.SubmitAnnotationsResponse, _abc.Awaitable[_annotation_store_pb2.SubmitAnnotationsResponse]]:
         """The same for many at once. One bad element never fails its neighbours."""
+
+    @_abc_1.abstractmethod
+    def StreamAnnotations(
+        self,
+        request_iterator: _MaybeAsyncIterator[_annotation_store_pb2.StreamAnnotationsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_annotation_store_pb2.StreamAnnotationsResponse], _abc.AsyncIterator[_annotation_store_pb2.StreamAnnotationsResponse]]:
+        """The same for a machine that goes on answering: each message brings many submissions under a number, and is
+        acknowledged by its number when all of them are kept or refused, not necessarily in order. The first response says
+        how much may be unfinished at a time; what comes beyond it is not read until there is room. A stream that breaks
+        loses nothing that was acknowledged; what was not may be sent again, and is kept once. A service that goes away
+        ends it with `UNAVAILABLE`, a token that expires with `UNAUTHENTICATED` (`TOKEN_EXPIRED`): open another and send
+        again. Close the sending side when all is sent: the stream ends when all is acknowledged.
+        """
 
     @_abc_1.abstractmethod
     def GetAnnotation(

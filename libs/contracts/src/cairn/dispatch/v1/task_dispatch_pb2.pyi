@@ -409,6 +409,98 @@ class LeaseTasksResponse(_message.Message):
 Global___LeaseTasksResponse: _TypeAlias = LeaseTasksResponse  # noqa: Y015
 
 @_typing.final
+class StreamLeasesRequest(_message.Message):
+    """A message to StreamLeases: the header first, then whenever there is room for more leases how many."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    CREDIT_FIELD_NUMBER: _builtins.int
+    credit: _builtins.int
+    """How many leases more may be sent. They add up: what was not used yet may be 10,000 at most."""
+    @_builtins.property
+    def header(self) -> Global___LeaseStreamHeader:
+        """First, once: for whom, and of what."""
+
+    def __init__(
+        self,
+        *,
+        header: Global___LeaseStreamHeader | None = ...,
+        credit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "header", b"header", "part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "header", b"header", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "credit"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___StreamLeasesRequest: _TypeAlias = StreamLeasesRequest  # noqa: Y015
+
+@_typing.final
+class LeaseStreamHeader(_message.Message):
+    """What a stream of leases is of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    LABELER_FIELD_NUMBER: _builtins.int
+    LEASE_DURATION_FIELD_NUMBER: _builtins.int
+    REVIEWS_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """`projects/{project}`."""
+    labeler: _builtins.str
+    """`labelers/{labeler}`; empty means the caller. Naming another needs permission to act for others."""
+    reviews: _builtins.bool
+    """Whether to lease reviews instead of labeling; needs the reviewer role."""
+    @_builtins.property
+    def lease_duration(self) -> _duration_pb2.Duration:
+        """How long each lease lasts from when it is sent; absent means the project's."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        labeler: _builtins.str = ...,
+        lease_duration: _duration_pb2.Duration | None = ...,
+        reviews: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease_duration", b"lease_duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labeler", b"labeler", "lease_duration", b"lease_duration", "parent", b"parent", "reviews", b"reviews"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaseStreamHeader: _TypeAlias = LeaseStreamHeader  # noqa: Y015
+
+@_typing.final
+class StreamLeasesResponse(_message.Message):
+    """A message of StreamLeases."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEASES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lease]:
+        """Leases, at most 1,000, most urgent first; with tokens. None says that there are no tasks for this labeler just now: it
+        comes once, and leases follow as soon as there are tasks again.
+        """
+
+    def __init__(
+        self,
+        *,
+        leases: _abc.Iterable[Global___Lease] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leases", b"leases"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamLeasesResponse: _TypeAlias = StreamLeasesResponse  # noqa: Y015
+
+@_typing.final
 class ClaimItemsRequest(_message.Message):
     """Request of ClaimItems."""
 

@@ -40,6 +40,11 @@ class TaskDispatchServiceStub:
                 request_serializer=cairn_dot_dispatch_dot_v1_dot_task__dispatch__pb2.LeaseTasksRequest.SerializeToString,
                 response_deserializer=cairn_dot_dispatch_dot_v1_dot_task__dispatch__pb2.LeaseTasksResponse.FromString,
                 _registered_method=True)
+        self.StreamLeases = channel.stream_stream(
+                '/cairn.dispatch.v1.TaskDispatchService/StreamLeases',
+                request_serializer=cairn_dot_dispatch_dot_v1_dot_task__dispatch__pb2.StreamLeasesRequest.SerializeToString,
+                response_deserializer=cairn_dot_dispatch_dot_v1_dot_task__dispatch__pb2.StreamLeasesResponse.FromString,
+                _registered_method=True)
         self.ClaimItems = channel.unary_unary(
                 '/cairn.dispatch.v1.TaskDispatchService/ClaimItems',
                 request_serializer=cairn_dot_dispatch_dot_v1_dot_task__dispatch__pb2.ClaimItemsRequest.SerializeToString,
@@ -119,6 +124,20 @@ class TaskDispatchServiceServicer:
     def LeaseTasks(self, request, context):
         """Leases the most urgent tasks that this labeler may do and has not done; those that they gave back, or let expire,
         when there are no others. Returns fewer than asked, or none, when there are no more; that is no error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamLeases(self, request_iterator, context):
+        """Leases ahead for a machine: tasks come as they are there, for as long as the stream stays open, and never more than
+        the caller has asked for. The first message is a header, each that follows asks for so many leases more. The
+        service's initial metadata come when it has taken the header. Leases are
+        chosen, and refused, as by `LeaseTasks`: a labeler that is suspended meanwhile, or a project that is archived, ends
+        the stream with the same error, a token that expires with `UNAUTHENTICATED` (`TOKEN_EXPIRED`). A service that goes
+        away ends it with `UNAVAILABLE`: open another. `INVALID_ARGUMENT` (`HEADER_MISSING`, `HEADER_REPEATED`,
+        `CREDIT_TOO_LARGE`). What was sent is the caller's until it is answered, given back or expires, however the stream
+        ends; what was chosen and could not be sent any more is given back.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -236,6 +255,11 @@ def add_TaskDispatchServiceServicer_to_server(servicer, server):
                     request_deserializer=cairn_dot_dispatch_dot_v1_dot_task__dispatch__pb2.LeaseTasksRequest.FromString,
                     response_serializer=cairn_dot_dispatch_dot_v1_dot_task__dispatch__pb2.LeaseTasksResponse.SerializeToString,
             ),
+            'StreamLeases': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamLeases,
+                    request_deserializer=cairn_dot_dispatch_dot_v1_dot_task__dispatch__pb2.StreamLeasesRequest.FromString,
+                    response_serializer=cairn_dot_dispatch_dot_v1_dot_task__dispatch__pb2.StreamLeasesResponse.SerializeToString,
+            ),
             'ClaimItems': grpc.unary_unary_rpc_method_handler(
                     servicer.ClaimItems,
                     request_deserializer=cairn_dot_dispatch_dot_v1_dot_task__dispatch__pb2.ClaimItemsRequest.FromString,
@@ -335,6 +359,33 @@ class TaskDispatchService:
             '/cairn.dispatch.v1.TaskDispatchService/LeaseTasks',
             cairn_dot_dispatch_dot_v1_dot_task__dispatch__pb2.LeaseTasksRequest.SerializeToString,
             cairn_dot_dispatch_dot_v1_dot_task__dispatch__pb2.LeaseTasksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamLeases(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/cairn.dispatch.v1.TaskDispatchService/StreamLeases',
+            cairn_dot_dispatch_dot_v1_dot_task__dispatch__pb2.StreamLeasesRequest.SerializeToString,
+            cairn_dot_dispatch_dot_v1_dot_task__dispatch__pb2.StreamLeasesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,16 @@ class TaskDispatchServiceStub:
     """Leases the most urgent tasks that this labeler may do and has not done; those that they gave back, or let expire,
     when there are no others. Returns fewer than asked, or none, when there are no more; that is no error.
     """
+    StreamLeases: _grpc.StreamStreamMultiCallable[_task_dispatch_pb2.StreamLeasesRequest, _task_dispatch_pb2.StreamLeasesResponse]
+    """Leases ahead for a machine: tasks come as they are there, for as long as the stream stays open, and never more than
+    the caller has asked for. The first message is a header, each that follows asks for so many leases more. The
+    service's initial metadata come when it has taken the header. Leases are
+    chosen, and refused, as by `LeaseTasks`: a labeler that is suspended meanwhile, or a project that is archived, ends
+    the stream with the same error, a token that expires with `UNAUTHENTICATED` (`TOKEN_EXPIRED`). A service that goes
+    away ends it with `UNAVAILABLE`: open another. `INVALID_ARGUMENT` (`HEADER_MISSING`, `HEADER_REPEATED`,
+    `CREDIT_TOO_LARGE`). What was sent is the caller's until it is answered, given back or expires, however the stream
+    ends; what was chosen and could not be sent any more is given back.
+    """
     ClaimItems: _grpc.UnaryUnaryMultiCallable[_task_dispatch_pb2.ClaimItemsRequest, _task_dispatch_pb2.ClaimItemsResponse]
     """Leases the task of a given item to a given labeler, for each element. Needs permission to act for others, even for
     oneself: gold is always granted, so whoever may name the item finds out which items are gold. Labelers lease what
@@ -88,6 +98,16 @@ class TaskDispatchServiceAsyncStub(TaskDispatchServiceStub):
     LeaseTasks: _aio.UnaryUnaryMultiCallable[_task_dispatch_pb2.LeaseTasksRequest, _task_dispatch_pb2.LeaseTasksResponse]  # type: ignore[assignment]
     """Leases the most urgent tasks that this labeler may do and has not done; those that they gave back, or let expire,
     when there are no others. Returns fewer than asked, or none, when there are no more; that is no error.
+    """
+    StreamLeases: _aio.StreamStreamMultiCallable[_task_dispatch_pb2.StreamLeasesRequest, _task_dispatch_pb2.StreamLeasesResponse]  # type: ignore[assignment]
+    """Leases ahead for a machine: tasks come as they are there, for as long as the stream stays open, and never more than
+    the caller has asked for. The first message is a header, each that follows asks for so many leases more. The
+    service's initial metadata come when it has taken the header. Leases are
+    chosen, and refused, as by `LeaseTasks`: a labeler that is suspended meanwhile, or a project that is archived, ends
+    the stream with the same error, a token that expires with `UNAUTHENTICATED` (`TOKEN_EXPIRED`). A service that goes
+    away ends it with `UNAVAILABLE`: open another. `INVALID_ARGUMENT` (`HEADER_MISSING`, `HEADER_REPEATED`,
+    `CREDIT_TOO_LARGE`). What was sent is the caller's until it is answered, given back or expires, however the stream
+    ends; what was chosen and could not be sent any more is given back.
     """
     ClaimItems: _aio.UnaryUnaryMultiCallable[_task_dispatch_pb2.ClaimItemsRequest, _task_dispatch_pb2.ClaimItemsResponse]  # type: ignore[assignment]
     """Leases the task of a given item to a given labeler, for each element. Needs permission to act for others, even for
@@ -138,6 +158,22 @@ class TaskDispatchServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_task_dispatch_pb2.LeaseTasksResponse, _abc.Awaitable[_task_dispatch_pb2.LeaseTasksResponse]]:
         """Leases the most urgent tasks that this labeler may do and has not done; those that they gave back, or let expire,
         when there are no others. Returns fewer than asked, or none, when there are no more; that is no error.
+        """
+
+    @_abc_1.abstractmethod
+    def StreamLeases(
+        self,
+        request_iterator: _MaybeAsyncIterator[_task_dispatch_pb2.StreamLeasesRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_task_dispatch_pb2.StreamLeasesResponse], _abc.AsyncIterator[_task_dispatch_pb2.StreamLeasesResponse]]:
+        """Leases ahead for a machine: tasks come as they are there, for as long as the stream stays open, and never more than
+        the caller has asked for. The first message is a header, each that follows asks for so many leases more. The
+        service's initial metadata come when it has taken the header. Leases are
+        chosen, and refused, as by `LeaseTasks`: a labeler that is suspended meanwhile, or a project that is archived, ends
+        the stream with the same error, a token that expires with `UNAUTHENTICATED` (`TOKEN_EXPIRED`). A service that goes
+        away ends it with `UNAVAILABLE`: open another. `INVALID_ARGUMENT` (`HEADER_MISSING`, `HEADER_REPEATED`,
+        `CREDIT_TOO_LARGE`). What was sent is the caller's until it is answered, given back or expires, however the stream
+        ends; what was chosen and could not be sent any more is given back.
         """
 
     @_abc_1.abstractmethod

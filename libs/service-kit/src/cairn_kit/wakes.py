@@ -1,4 +1,4 @@
-"""Wakes those who watch a project when something of it was committed here."""
+"""Wakes those who wait for something of a project when it was committed here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import suppress
 
 
 class Wakes:
-    """One bell a project. A hint within this process only: watchers also look by themselves now and then."""
+    """One bell a project. A hint within this process only: who waits also looks now and then, for others' commits."""
 
     def __init__(self) -> None:
         self._bells: dict[tuple[str, str], asyncio.Event] = {}
