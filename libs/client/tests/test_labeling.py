@@ -13,7 +13,7 @@ from cairn.annotation.v1.annotation_store_pb2 import Item, Project
 from cairn.dispatch.v1.task_dispatch_pb2 import Lease
 from cairn.label.v1.label_value_pb2 import BlobRef
 from cairn_client.answers import Abstain
-from cairn_client.calls.work import Job
+from cairn_client.calls.job import Job
 from cairn_client.commands.screen import PlainConsole
 from cairn_client.errors import InputError, NotFound
 from cairn_client.labeling import LabelingSession

@@ -13,7 +13,7 @@ from cairn_client.aio import AsyncCairn
 from cairn_client.answers import Abstain, answer_of, value_of
 from cairn_client.blocking import Cairn
 from cairn_client.calls.items import ImportResult, ItemFailure
-from cairn_client.calls.work import Job
+from cairn_client.calls.job import Job
 from cairn_client.errors import (
     Aborted,
     AlreadyExists,
@@ -38,6 +38,7 @@ from cairn_client.new_items import NewItem
 from cairn_client.profile import Profile, Service, discover
 from cairn_client.schema import ProjectSpec, load_spec, parse_spec
 from cairn_client.transport import Patience
+from cairn_client.working.verdicts import JudgeFailed, Release, Skip, Worked
 
 __all__ = [
     "Aborted",
@@ -54,6 +55,7 @@ __all__ = [
     "InvalidArgument",
     "ItemFailure",
     "Job",
+    "JudgeFailed",
     "NewItem",
     "NotFound",
     "Patience",
@@ -62,11 +64,14 @@ __all__ = [
     "Profile",
     "ProfileError",
     "ProjectSpec",
+    "Release",
     "ResourceExhausted",
     "ServerError",
     "Service",
+    "Skip",
     "Unauthenticated",
     "Unavailable",
+    "Worked",
     "answer_of",
     "discover",
     "item_key",

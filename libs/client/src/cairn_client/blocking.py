@@ -45,6 +45,24 @@ class LoopThread:
             future.cancel()
             raise
 
+    def run_until_stopped(self, work: Callable[[asyncio.Event], Coroutine[Any, Any, R]]) -> R:
+        """Run what ends well when its event is set: interrupting the wait sets it, doing so again cancels."""
+        stop = asyncio.Event()
+
+        async def begun() -> R:
+            return await work(stop)
+
+        future = asyncio.run_coroutine_threadsafe(begun(), self._loop)
+        try:
+            try:
+                return future.result()
+            except KeyboardInterrupt:
+                self._loop.call_soon_threadsafe(stop.set)
+                return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
     def close(self) -> None:
         """Stop the loop and its thread."""
         if self._loop.is_closed():
@@ -124,6 +142,22 @@ def iterating(
                 yield from taken
         finally:
             _self._loop.run(pull.close())
+
+    return call
+
+
+def stoppable(
+    method: Callable[Concatenate[A, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[Any, P], R]:
+    """The blocking form of an async method with an event `stop`, which an interrupt (Ctrl-C) sets."""
+
+    @functools.wraps(method)
+    def call(_self: _Blocking[A], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        def work(stop: asyncio.Event) -> Coroutine[Any, Any, R]:
+            kwargs.setdefault("stop", stop)
+            return method(_self._inner, *args, **kwargs)
+
+        return _self._loop.run_until_stopped(work)
 
     return call
 
@@ -224,6 +258,7 @@ class Cairn(_Blocking[AsyncCairn]):
     claim = blocking(AsyncCairn.claim)
     submit = blocking(AsyncCairn.submit)
     submit_many = blocking(AsyncCairn.submit_many)
+    work = stoppable(AsyncCairn.work)
     skip = blocking(AsyncCairn.skip)
     release = blocking(AsyncCairn.release)
     extend = blocking(AsyncCairn.extend)

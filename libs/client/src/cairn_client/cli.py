@@ -10,7 +10,16 @@ import typer
 from rich.markup import escape
 
 from cairn_client.commands import demo as demo_command
-from cairn_client.commands import labeling, projects, replaying, reporting, stack, verifying, watching
+from cairn_client.commands import (
+    labeling,
+    projects,
+    replaying,
+    reporting,
+    stack,
+    verifying,
+    watching,
+    working,
+)
 from cairn_client.commands.connection import Where
 from cairn_client.commands.screen import tell
 from cairn_client.errors import CairnError
@@ -47,6 +56,7 @@ app.command("demo", rich_help_panel=_HERE)(demo_command.demo)
 app.add_typer(projects.project, name="project", rich_help_panel=_DATA)
 app.command("import", rich_help_panel=_DATA)(projects.import_items)
 app.command(rich_help_panel=_DATA)(labeling.label)
+app.command(rich_help_panel=_DATA)(working.work)
 app.command(rich_help_panel=_DATA)(watching.watch)
 app.command(rich_help_panel=_DATA)(projects.export)
 app.command(rich_help_panel=_TRUTH)(reporting.report)

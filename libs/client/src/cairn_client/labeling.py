@@ -19,7 +19,7 @@ from rich.text import Text
 from cairn.label.v1.label_schema_pb2 import Condition, LabelClass, LabelSchema, Question
 from cairn_client.answers import Abstain
 from cairn_client.blocking import Cairn
-from cairn_client.calls.work import Job
+from cairn_client.calls.job import Job
 from cairn_client.errors import CairnError, InputError, InvalidArgument
 from cairn_client.schema import classes_of
 

@@ -109,11 +109,36 @@ def worth_repeating(error: CairnError) -> bool:
     """Whether the same call may succeed later without anybody changing anything."""
     code, message = error.problem.code, error.problem.message
     return code in ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED") or (
-        # A killed server's half-written answer arrives as one of these, without our details.
+        # A killed server's half-written answer arrives as one of these, without our details; and whatever a server said
+        # while the client was still writing arrives as the last of them.
         code in ("INTERNAL", "UNKNOWN")
         and not error.reason
-        and ("RST_STREAM" in message or "Stream removed" in message)
+        and any(sign in message for sign in ("RST_STREAM", "Stream removed", "Internal error from Core"))
     )
+
+
+class _Breaks:
+    """How often a stream has broken since it last brought something, and since when."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._tries = 0
+        self._since = 0.0
+
+    def progressed(self) -> None:
+        """It has brought something."""
+        self._tries = 0
+
+    def delay(self, error: CairnError) -> float:
+        """Seconds to wait before the next try; raises the error when there is no sense in one."""
+        now = time.monotonic()
+        if self._tries == 0:
+            self._since = now
+            self._patience.check(error)
+        self._tries += 1
+        if not worth_repeating(error) or now - self._since > self._patience.call:
+            raise error
+        return self._patience.delay(self._tries, error.problem.retry_after)
 
 
 class Transport:
@@ -249,22 +274,36 @@ class Transport:
     async def following(self, method: _UnaryStream[Q, R], request: Callable[[], Q]) -> AsyncIterator[R]:
         """A server stream without end: after a break `request()` says where to go on, until patience runs
         out."""
-        tries, failing_since = 0, 0.0
+        breaks = _Breaks(self.patience)
         while True:
             try:
                 async for message in self.receive(method, request()):
-                    tries = 0
+                    breaks.progressed()
                     yield message
                 return
             except CairnError as error:
-                now = time.monotonic()
-                if tries == 0:
-                    failing_since = now
-                    self.patience.check(error)
-                tries += 1
-                if not worth_repeating(error) or now - failing_since > self.patience.call:
-                    raise
-                delay = self.patience.delay(tries, error.problem.retry_after)
+                delay = breaks.delay(error)
+            await asyncio.sleep(delay)
+
+    async def persisting(self, session: Callable[[Callable[[], None]], Awaitable[T]]) -> T:
+        """Run a session of streams both ways to its end, and anew when it breaks, until patience runs out.
+
+        `session(progressed)` calls `progressed()` with each message that it receives. Raises the CairnError of the last
+        break.
+        """
+        breaks = _Breaks(self.patience)
+        while True:
+            token = self._token()
+            try:
+                return await session(breaks.progressed)
+            except grpc.RpcError as failed:
+                error = error_of_call(failed)
+                if error.reason == "TOKEN_EXPIRED" and self._token() != token:
+                    continue  # a stream may outlive its token: the next one carries a fresh one
+                try:
+                    delay = breaks.delay(error)
+                except CairnError as last:
+                    raise _with_address(last, self.profile) from None
             await asyncio.sleep(delay)
 
     async def pages(

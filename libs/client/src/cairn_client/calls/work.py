@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 from cairn.annotation.v1 import annotation_store_pb2 as store
 from cairn.dispatch.v1 import task_dispatch_pb2 as dispatch
 from cairn.label.v1.label_schema_pb2 import LabelSchema
-from cairn.label.v1.label_value_pb2 import Answer
 from cairn_client.answers import answers_of
+from cairn_client.calls.job import Answers, Job
 from cairn_client.calls.room import Calls
 from cairn_client.errors import CairnError, InputError, error_of_status
-from cairn_client.names import item_key, item_name, labeler_name, project_name
+from cairn_client.names import item_name, labeler_name, project_name
 from cairn_client.transport import new_request_id
 from cairn_client.waiting import until
-
-Answers = Mapping[str, object] | Iterable[Answer]
-"""`{question id: value}` (see cairn_client.answers), or messages."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A leased task with what is judged: everything that is needed to answer it.
-
-    `item` is None, and `error` says why, when the item may not be seen (the lease has expired, say).
-    """
-
-    lease: dispatch.Lease
-    schema: LabelSchema
-    item: store.Item | None
-    error: CairnError | None = None
-
-    @property
-    def key(self) -> str:
-        """The item's key, as it was given at import."""
-        return item_key(self.lease.item)
+from cairn_client.working.loop import MOST_AHEAD, Pace, WorkLoop
+from cairn_client.working.verdicts import Judge, Worked
 
 
 class WorkCalls(Calls):
@@ -128,14 +109,14 @@ class WorkCalls(Calls):
         Raises InvalidArgument naming each value that does not fit the schema; the task may then be
         answered again.
         """
-        request = self._submission(work, answers, took)
+        request = self.submission(work, answers, took)
         return await self._transport.call(self._transport.store.SubmitAnnotation, request)
 
     async def submit_many(
         self, work: Iterable[tuple[Job | dispatch.Lease, Answers]]
     ) -> list[store.Annotation | CairnError]:
         """Answer many at once; each is kept or refused for itself, in order."""
-        requests = [self._submission(one, answers, None) for one, answers in work]
+        requests = [self.submission(one, answers, None) for one, answers in work]
         results: list[store.Annotation | CairnError] = []
         for start in range(0, len(requests), 1000):
             answer = await self._transport.call(
@@ -149,9 +130,10 @@ class WorkCalls(Calls):
         return results
 
     @staticmethod
-    def _submission(
+    def submission(
         work: Job | dispatch.Lease, answers: Answers, took: timedelta | None
     ) -> store.SubmitAnnotationRequest:
+        """The request that answers a task. Raises InputError for values that do not fit the questions."""
         if isinstance(work, Job):
             lease, messages = work.lease, answers_of(work.schema, answers)
         elif isinstance(answers, Mapping):
@@ -164,6 +146,52 @@ class WorkCalls(Calls):
         if took is not None:
             request.work_duration.FromTimedelta(took)
         return request
+
+    async def work(
+        self,
+        project: str,
+        judge: Judge,
+        *,
+        labeler: str = "",
+        reviews: bool = False,
+        batch: int = 16,
+        ahead: int | None = None,
+        parallel: int = 1,
+        idle: float | None = None,
+        failures: int = 10,
+        duration: timedelta | None = None,
+        stop: asyncio.Event | None = None,
+    ) -> Worked:
+        """Work as a machine does: lease ahead, have `judge(jobs)` judge up to `batch` items at a time, submit behind.
+
+        `judge` returns one verdict for each job, in order: `{question id: value}` as for `submit`, `Skip(reason)` or
+        `Release()`. It may be a coroutine function; a plain one runs in a thread. Up to `parallel` calls of it run at
+        once. At most `ahead` leases are held at a time (by default the batches that are judged and three more); those
+        that take long are extended. The run ends when `stop` is set, or there has been no work for `idle` seconds
+        (None: never): what is being judged is finished and submitted, the rest is given back.
+
+        When the judge raises, each item of its batch is judged again alone; one that fails then, or whose answer is
+        refused, is given back for good with the reason, and the run goes on. Services that go away are waited for as
+        long as the client's patience says, and each answer is kept once.
+
+        Raises JudgeFailed when the judge failed at `failures` items with no answer kept in between, and the CairnError
+        of a service that stays away or refuses the labeler.
+        """
+        for name, value in (
+            ("batch", batch),
+            ("ahead", 1 if ahead is None else ahead),
+            ("parallel", parallel),
+        ):
+            if value < 1:
+                raise InputError(f"{name} must be at least 1, not {value}.")
+        most = batch * (parallel + 3) if ahead is None else ahead
+        pace = Pace(batch, min(most, MOST_AHEAD), parallel, idle, failures, duration)
+        header = dispatch.LeaseStreamHeader(
+            parent=project_name(project), labeler=labeler_name(labeler), reviews=reviews
+        )
+        if duration is not None:
+            header.lease_duration.FromTimedelta(duration)
+        return await WorkLoop(self, self._transport, header, judge, pace, stop or asyncio.Event()).run()
 
     async def skip(self, work: Job | dispatch.Lease, reason: str) -> dispatch.Lease:
         """Give a task back for good, saying why: somebody else gets it."""

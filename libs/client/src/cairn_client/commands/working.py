@@ -1,0 +1,83 @@
+"""`cairn work`: any program as a labeler."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from cairn.label.v1.label_value_pb2 import BlobRef
+from cairn_client.commands.connection import connect_async, where
+from cairn_client.commands.screen import say, tell
+from cairn_client.words import counted
+from cairn_client.working.command import CommandJudge
+from cairn_client.working.verdicts import Worked
+
+
+def work(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="PROJECT", help="The project.")],
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="The program that judges.")],
+    labeler: Annotated[str, typer.Option("--as", help="Who answers; by default you.")] = "",
+    batch: Annotated[
+        int, typer.Option(min=1, help="Items that the program gets before it must answer.")
+    ] = 16,
+    ahead: Annotated[
+        int | None, typer.Option(min=1, help="The most leases held.", show_default="four batches")
+    ] = None,
+    idle: Annotated[
+        float | None,
+        typer.Option(min=0, help="End after so many seconds without work.", show_default="never"),
+    ] = None,
+    lease: Annotated[
+        float | None,
+        typer.Option(min=1, help="Seconds that a lease lasts.", show_default="the project's"),
+    ] = None,
+    reviews: Annotated[
+        bool, typer.Option("--reviews", help="Do reviews instead; needs the reviewer role.")
+    ] = False,
+) -> None:
+    """Have a program answer a project's questions, for as long as there is work.
+
+    The program reads a JSON object a line from stdin, an item with its `key` and its `text` (or the `path` of a file),
+    and writes one a line to stdout, flushed, in any order: `{"key": ..., "answers": {question: value}}`, or with
+    `"skip": "why"` or `"release": true` instead of the answers. An item that it fails at, or ends at, is skipped and it
+    is started again. Ctrl-C lets it finish what it has.
+    """
+    duration = None if lease is None else timedelta(seconds=lease)
+
+    async def working() -> Worked:
+        stop = asyncio.Event()
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+        async with connect_async(where(context).home) as cairn:
+
+            async def download(blob: BlobRef, lease_token: str) -> bytes:
+                return await cairn.download(name, blob, lease_token=lease_token)
+
+            async with CommandJudge(command, download) as judge:
+                return await cairn.work(
+                    name,
+                    judge,
+                    labeler=labeler,
+                    reviews=reviews,
+                    batch=batch,
+                    ahead=ahead,
+                    idle=idle,
+                    duration=duration,
+                    stop=stop,
+                )
+
+    worked = asyncio.run(working())
+    say(
+        f"{counted(worked.answered, 'answer')} given; {worked.skipped} skipped, {worked.released} given back."
+    )
+    if worked.late:
+        tell(f"[yellow]{counted(worked.late, 'answer')} came after the lease's end: take longer leases.[/]")
+    if worked.failed:
+        tell(
+            f"[yellow]{counted(worked.failed, 'item')} could not be judged, and are skipped with the reason.[/]"
+        )

@@ -1,0 +1,1 @@
+"""Machine labelers: leases ahead, judging, and submissions behind, as one loop."""

@@ -1,0 +1,328 @@
+"""Machine labelers on a private stack: everything is answered once, whatever breaks, and nothing is held at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from cairn.dispatch.v1 import task_dispatch_pb2 as dispatch
+from cairn_client import AsyncCairn, Cairn, InputError, Job, JudgeFailed, NotFound, Release, Skip, item_key
+from cairn_kit.testing import eventually
+from cairn_stack import PrivateStack
+from cairn_stack.testing import shared_stack
+
+pytestmark = pytest.mark.timeout(400)
+
+CAIRN = Path(sys.executable).with_name("cairn")
+YES = {"ok": "yes"}
+
+
+@pytest.fixture
+def stack() -> PrivateStack:
+    return shared_stack()
+
+
+@pytest.fixture
+async def cairn(stack: PrivateStack) -> AsyncIterator[AsyncCairn]:
+    async with AsyncCairn(home=stack.home) as client:
+        yield client
+
+
+async def project(cairn: AsyncCairn, name: str, items: int) -> str:
+    """A project with so many items that want one answer each, all of them open."""
+    spec = {
+        "questions": [{"id": "ok", "choice": ["no", "yes"]}],
+        "quality": {"min_answers": 1, "max_answers": 1},
+    }
+    await cairn.projects.create(name, spec)
+    await cairn.import_items(name, [(f"i{n:04d}", f"text {n}") for n in range(items)])
+
+    async def is_open() -> bool:
+        return (await cairn.queue(name)).open_tasks == items
+
+    await eventually(is_open, timeout=60)
+    return name
+
+
+async def answers(cairn: AsyncCairn, name: str) -> Counter[str]:
+    """How often each item was answered."""
+    return Counter([item_key(a.name) async for a in cairn.annotations(name)])
+
+
+async def test_each_item_is_judged_in_batches_and_answered_once(cairn: AsyncCairn) -> None:
+    name = await project(cairn, "work-all", 200)
+    sizes: list[int] = []
+
+    def judge(jobs: Sequence[Job]) -> list[dict[str, str]]:
+        sizes.append(len(jobs))
+        assert all(job.item is not None and job.item.text.startswith("text ") for job in jobs)
+        return [YES for _ in jobs]
+
+    worked = await cairn.work(name, judge, labeler="robot", batch=25, idle=1.0)
+    assert (worked.answered, worked.late, worked.failed, worked.released, worked.lost) == (200, 0, 0, 0, 0)
+    assert max(sizes) <= 25
+    assert await answers(cairn, name) == {f"i{n:04d}": 1 for n in range(200)}
+    assert {a.labeler async for a in cairn.annotations(name)} == {"labelers/robot"}
+
+
+async def test_several_machines_share_the_work(cairn: AsyncCairn) -> None:
+    name = await project(cairn, "work-shared", 200)
+
+    async def judge(jobs: Sequence[Job]) -> list[dict[str, str]]:
+        return [YES for _ in jobs]
+
+    runs = [cairn.work(name, judge, labeler=f"robot-{n}", batch=5, parallel=2, idle=1.0) for n in range(4)]
+    worked = await asyncio.gather(*runs)
+    assert sum(one.answered for one in worked) == 200
+    assert set((await answers(cairn, name)).values()) == {1}
+
+
+@pytest.mark.parametrize("service", ["task-dispatch", "annotation-store"])
+async def test_a_killed_service_loses_nothing_and_doubles_nothing(
+    cairn: AsyncCairn, stack: PrivateStack, service: str
+) -> None:
+    name = await project(cairn, f"work-killed-{service[:4]}", 400)
+    stop, judged = asyncio.Event(), 0
+
+    async def judge(jobs: Sequence[Job]) -> list[dict[str, str]]:
+        nonlocal judged
+        before, judged = judged, judged + len(jobs)
+        if before < 100 <= judged:
+            await asyncio.to_thread(stack.kill, service)
+        return [YES for _ in jobs]
+
+    async def all_answered() -> bool:
+        return len(await answers(cairn, name)) == 400
+
+    # What the service had chosen and not sent when it was killed comes back when its short time is over.
+    work = asyncio.create_task(
+        cairn.work(name, judge, labeler="robot", batch=20, duration=timedelta(seconds=5), stop=stop)
+    )
+    await eventually(all_answered, timeout=180)
+    stop.set()
+    worked = await work
+    assert set((await answers(cairn, name)).values()) == {1}
+    assert worked.failed == 0
+    assert worked.answered + worked.lost >= 400
+
+
+async def test_a_bad_item_is_skipped_with_the_reason_and_its_neighbours_are_answered(
+    cairn: AsyncCairn,
+) -> None:
+    name = await project(cairn, "work-bad", 30)
+
+    def judge(jobs: Sequence[Job]) -> list[object]:
+        if any(job.key == "i0007" for job in jobs):
+            raise ValueError("no such picture")
+        verdicts: list[object] = [YES for _ in jobs]
+        for i, job in enumerate(jobs):
+            if job.key == "i0011":
+                verdicts[i] = {"ok": "perhaps"}  # no class of the question
+            elif job.key == "i0012":
+                verdicts[i] = {"ok": 7}  # no class at all
+            elif job.key == "i0013":
+                verdicts[i] = Skip("too dark")
+        return verdicts
+
+    worked = await cairn.work(name, judge, labeler="robot", batch=10, idle=1.0)  # type: ignore[arg-type]
+    assert (worked.answered, worked.failed, worked.skipped) == (26, 3, 1)
+    assert (await cairn.queue(name)).live_leases == 0
+    left = {job.key for job in await cairn.lease(name, 30, labeler="ann", wait=5)}
+    assert left == {"i0007", "i0011", "i0012", "i0013"}, "they are for somebody else"
+    assert not await cairn.lease(name, 30, labeler="robot")
+
+
+async def test_a_judge_that_fails_at_everything_ends_the_run_before_it_skips_the_project(
+    cairn: AsyncCairn,
+) -> None:
+    name = await project(cairn, "work-broken", 100)
+
+    def judge(jobs: Sequence[Job]) -> list[dict[str, str]]:
+        raise OSError("the model is not there")
+
+    with pytest.raises(JudgeFailed, match=r"5 items in a row.*the model is not there"):
+        await cairn.work(name, judge, labeler="robot", batch=20, failures=5)
+    await eventually(lambda: nothing_live(cairn, name))
+    assert not await answers(cairn, name)
+    assert len(await cairn.lease(name, 100, labeler="robot")) >= 95
+
+
+async def nothing_live(cairn: AsyncCairn, name: str) -> bool:
+    return (await cairn.queue(name)).live_leases == 0
+
+
+@pytest.mark.parametrize("how", ["stopped", "cancelled"])
+async def test_a_run_that_is_ended_in_the_middle_holds_nothing(cairn: AsyncCairn, how: str) -> None:
+    name = await project(cairn, f"work-{how}", 100)
+    stop, seen, goes_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def judge(jobs: Sequence[Job]) -> list[dict[str, str]]:
+        seen.set()
+        await goes_on.wait()
+        return [YES for _ in jobs]
+
+    work = asyncio.create_task(cairn.work(name, judge, labeler="robot", batch=10, ahead=40, stop=stop))
+    await seen.wait()
+    await eventually(lambda: live(cairn, name, 40))
+    if how == "stopped":
+        stop.set()
+        goes_on.set()
+        worked = await work
+        assert (worked.answered, worked.released) == (10, 30), "what was being judged is finished"
+    else:
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+    await eventually(lambda: nothing_live(cairn, name))
+
+
+async def live(cairn: AsyncCairn, name: str, leases: int) -> bool:
+    found = (await cairn.queue(name)).live_leases
+    assert found <= leases
+    return found == leases
+
+
+async def test_a_lease_that_takes_long_is_extended(cairn: AsyncCairn) -> None:
+    name = await project(cairn, "work-long", 1)
+
+    async def judge(jobs: Sequence[Job]) -> list[dict[str, str]]:
+        [job] = jobs
+
+        async def extended() -> bool:
+            request = dispatch.GetLeaseRequest(name=job.lease.name)
+            lease = await cairn.transport.call(cairn.transport.dispatch.GetLease, request)
+            more = lease.expire_time.ToMilliseconds() - job.lease.expire_time.ToMilliseconds()
+            return more > 3000
+
+        await eventually(extended, timeout=60)  # longer than the lease was to last
+        return [YES]
+
+    worked = await cairn.work(name, judge, labeler="robot", duration=timedelta(seconds=3), idle=0.5)
+    assert (worked.answered, worked.late, worked.lost) == (1, 0, 0)
+
+
+async def test_what_the_judge_releases_is_somebody_elses(cairn: AsyncCairn) -> None:
+    name = await project(cairn, "work-release", 5)
+    stop = asyncio.Event()
+
+    async def judge(jobs: Sequence[Job]) -> list[Release]:
+        stop.set()
+        return [Release() for _ in jobs]
+
+    worked = await cairn.work(name, judge, labeler="robot", ahead=5, stop=stop)
+    assert worked.answered == 0
+    assert worked.released >= 5
+    assert len(await cairn.lease(name, 5, labeler="ann", wait=5)) == 5
+
+
+async def test_a_run_that_makes_no_sense_is_refused(cairn: AsyncCairn) -> None:
+    def judge(jobs: Sequence[Job]) -> list[dict[str, str]]:
+        return [YES]
+
+    with pytest.raises(NotFound):
+        await cairn.work("no-such-project", judge)
+    with pytest.raises(InputError, match="batch"):
+        await cairn.work("work-all", judge, batch=0)
+    name = await project(cairn, "work-miscounted", 20)
+    with pytest.raises(InputError, match="verdicts"):
+        await cairn.work(name, judge, labeler="robot", batch=20)
+    await eventually(lambda: nothing_live(cairn, name))
+
+
+async def test_the_blocking_client_works_too(cairn: AsyncCairn, stack: PrivateStack) -> None:
+    name = await project(cairn, "work-blocking", 20)
+
+    def run() -> int:
+        with Cairn(home=stack.home) as blocking:
+            return blocking.work(name, lambda jobs: [YES for _ in jobs], labeler="robot", idle=0.5).answered
+
+    assert await asyncio.to_thread(run) == 20
+
+
+PROGRAM = """
+import json, os, sys
+for line in sys.stdin:
+    item = json.loads(line)
+    if item["key"] == "i0003":
+        os._exit(3)
+    if item["key"] == "i0004":
+        verdict = {"skip": "cannot read it"}
+    else:
+        verdict = {"answers": {"ok": "yes" if item["text"].startswith("text") else "no"}}
+    print(json.dumps({"key": item["key"], **verdict}), flush=True)
+"""
+
+
+async def test_any_program_is_a_labeler(cairn: AsyncCairn, stack: PrivateStack, tmp_path: Path) -> None:
+    name = await project(cairn, "work-program", 40)
+    program = tmp_path / "judge.py"
+    program.write_text(PROGRAM)
+    done = await run_work(
+        stack, name, "--as", "robot", "--batch", 8, "--idle", 1, "--", sys.executable, program
+    )
+    assert done.returncode == 0, done.stderr
+    assert "38 answers given; 1 skipped" in done.stdout
+    assert "1 item could not be judged" in done.stderr, "it is started again after an item that ends it"
+    assert set(await answers(cairn, name)) == {f"i{n:04d}" for n in range(40)} - {"i0003", "i0004"}
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["/no/such/program"], "/no/such/program cannot be run"),
+        (["cat"], "cat wrote '{"),
+        (["true"], "true ended with 0 and left 1 item unjudged"),
+    ],
+)
+async def test_a_program_that_is_no_labeler_ends_the_run_with_what_it_did(
+    cairn: AsyncCairn, stack: PrivateStack, command: list[str], told: str
+) -> None:
+    name = await project(cairn, f"work-not-{Path(command[0]).name}", 30)
+    done = await run_work(stack, name, "--as", "robot", "--", *command)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "10 items in a row" in done.stderr
+    await eventually(lambda: nothing_live(cairn, name))
+
+
+async def run_work(stack: PrivateStack, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return await asyncio.to_thread(
+        subprocess.run,
+        [CAIRN, "--home", stack.home, "work", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+async def test_a_file_is_given_to_a_program_as_a_path(
+    cairn: AsyncCairn, stack: PrivateStack, tmp_path: Path
+) -> None:
+    spec = {
+        "questions": [{"id": "ok", "choice": ["no", "yes"]}],
+        "quality": {"min_answers": 1, "max_answers": 1},
+    }
+    await cairn.projects.create("work-file", spec)
+    await cairn.import_items("work-file", [{"key": "a b", "data": b"hello", "media_type": "text/plain"}])
+    seen, program = tmp_path / "seen.json", tmp_path / "judge.py"
+    program.write_text(
+        "import json, sys\n"
+        "for line in sys.stdin:\n"
+        "    item = json.loads(line)\n"
+        f"    json.dump([item['key'], item['path'], open(item['path']).read()], open({str(seen)!r}, 'w'))\n"
+        "    print(json.dumps({'key': item['key'], 'answers': {'ok': 'yes'}}), flush=True)\n"
+    )
+    done = await run_work(stack, "work-file", "--as", "robot", "--idle", 3, "--", sys.executable, program)
+    assert "1 answer given" in done.stdout, done.stderr
+    key, path, content = json.loads(seen.read_text())
+    assert (key, content) == ("a b", "hello")
+    assert not await asyncio.to_thread(Path(path).exists)
