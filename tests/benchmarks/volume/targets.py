@@ -111,7 +111,7 @@ class CairnProject:
             parent=self.name, labeler=f"labelers/l{caller}", max_tasks=tasks, request_id=uuid.uuid4().hex
         )
         leased = await self._cairn.dispatch.LeaseTasks(request, metadata=self._cairn.auth, timeout=_DEADLINE)
-        answers = _answers([lease.token for lease in leased.leases])
+        answers = answers_to([lease.token for lease in leased.leases])
         if len(answers) == 1:
             await self._cairn.store.SubmitAnnotation(answers[0], metadata=self._cairn.auth, timeout=_DEADLINE)
         elif answers:
@@ -157,7 +157,7 @@ class StraightLine:
             parent="projects/straight", labeler=f"labelers/l{caller}", max_tasks=tasks
         )
         leased = await self._lease(request, timeout=_DEADLINE)
-        answers = _answers([lease.token for lease in leased.leases])
+        answers = answers_to([lease.token for lease in leased.leases])
         if len(answers) == 1:
             await self._submit(answers[0], timeout=_DEADLINE)
         elif answers:
@@ -237,7 +237,8 @@ def text_item(number: int) -> store.Item:
     )
 
 
-def _answers(tokens: Sequence[str]) -> list[store.SubmitAnnotationRequest]:
+def answers_to(tokens: Sequence[str]) -> list[store.SubmitAnnotationRequest]:
+    """Return an answer under each lease token."""
     return [store.SubmitAnnotationRequest(lease_token=token, answers=[_ANSWER]) for token in tokens]
 
 
