@@ -63,6 +63,7 @@ async def test_what_one_transaction_announces_goes_as_one_message_a_type_and_arr
 async def test_a_bad_event_among_others_is_given_up_alone_and_can_be_replayed(
     world: World, sample: Any, make_annotation: Any, monkeypatch: Any
 ) -> None:
+    monkeypatch.setattr("cairn_kit.events.consumer._TRIES", 2)
     monkeypatch.setattr("cairn_kit.events.consumer._RETRY_DELAYS", (0.01,))
     monkeypatch.setattr("cairn_kit.events.consumer._REPLAY_EVERY", 0.05)
     sample.fail_on = {"poison"}

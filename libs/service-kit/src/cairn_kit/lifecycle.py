@@ -202,6 +202,7 @@ class Chassis(Generic[S]):
                 self.tracer,
                 max_concurrent=settings.max_concurrent_rpcs,
                 max_streams=settings.max_concurrent_streams,
+                longest_wait=settings.longest_wait,
                 default_deadline=settings.default_deadline,
                 outbox_full=lambda: self.relay.waiting >= settings.outbox_limit,
             ),

@@ -14,18 +14,12 @@ _WINDOW = 0.5  # seconds over which the rate is counted
 _NEWEST = 0.5  # the share of the newest window in what is believed
 
 
-class Admission:
-    """Counts the calls in flight and says whether there is room for one more. Times are seconds of one clock."""
+class Room:
+    """Counts the calls in flight and says whether there is room for one more: for calls that last as long as they like."""
 
-    __slots__ = ("_answered", "_busy", "_longest", "_most", "_rate", "_since", "in_flight", "limit")
+    __slots__ = ("in_flight", "limit")
 
-    def __init__(self, most: int, longest_wait: float, now: float) -> None:
-        self._most = most
-        self._longest = longest_wait
-        self._since = now
-        self._answered = 0
-        self._busy = False
-        self._rate = 0.0
+    def __init__(self, most: int) -> None:
         self.in_flight = 0
         self.limit = most
         """How many may be in flight."""
@@ -38,8 +32,26 @@ class Admission:
         return True
 
     def leave(self, now: float) -> None:
-        """A call was answered."""
+        """A call was answered, at this second of one clock."""
         self.in_flight -= 1
+
+
+class Admission(Room):
+    """The same for calls that are to be answered, with a limit that follows how many are answered in a second."""
+
+    __slots__ = ("_answered", "_busy", "_longest", "_most", "_rate", "_since")
+
+    def __init__(self, most: int, longest_wait: float, now: float) -> None:
+        super().__init__(most)
+        self._most = most
+        self._longest = longest_wait
+        self._since = now
+        self._answered = 0
+        self._busy = False
+        self._rate = 0.0
+
+    def leave(self, now: float) -> None:
+        super().leave(now)
         self._answered += 1
         self._busy = self._busy and self.in_flight >= min(LEAST, self._most) // 2
         if now - self._since >= _WINDOW:

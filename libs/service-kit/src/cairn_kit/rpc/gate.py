@@ -34,6 +34,7 @@ from cairn_kit.errors import (
     from_rpc_error,
     trailers,
 )
+from cairn_kit.rpc.admission import Admission, Room
 from cairn_kit.rpc.deadline import set_deadline
 from cairn_kit.rpc.validation import check
 from cairn_kit.telemetry.logs import get_logger
@@ -42,7 +43,7 @@ from cairn_kit.telemetry.tracing import TRACEPARENT, context_of, trace_id
 
 _log = get_logger(__name__)
 _BEARER = "bearer "
-_RETRY_AFTER = 0.1
+_RETRY_AFTER = 0.5
 _DRAINING_RETRY_AFTER = 1.0
 _AGES = 1e8  # seconds; what is further away is no deadline, and more than timers count
 _OUTBOX_RETRY_AFTER, _OUTBOX_LOOK = 2.0, 0.1
@@ -61,6 +62,7 @@ class Gate(grpc.aio.ServerInterceptor):
         *,
         max_concurrent: int,
         max_streams: int,
+        longest_wait: float,
         default_deadline: float,
         outbox_full: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -68,11 +70,11 @@ class Gate(grpc.aio.ServerInterceptor):
         self._permissions = permissions
         self._metrics = metrics
         self._tracer = tracer
-        self._room = {False: max_concurrent, True: max_streams}
-        self._in_flight = {False: 0, True: 0}
+        self._calls = Admission(max_concurrent, longest_wait, time.perf_counter())
+        self._streams = Room(max_streams)
         self._default_deadline = default_deadline
         self._outbox_full = outbox_full
-        metrics.rpcs_in_flight.set_function(lambda: sum(self._in_flight.values()))
+        metrics.rpcs_in_flight.set_function(lambda: self._calls.in_flight + self._streams.in_flight)
         self._wrapped: dict[str, Any] = {}
         self._lasting: set[asyncio.Task[Any]] = set()
         self._draining = False
@@ -110,6 +112,7 @@ class _Method:
         self.name = name
         self.span_name = name.lstrip("/").rpartition(".")[2]
         self.streaming = handler.response_streaming
+        self.room = gate._streams if self.streaming or handler.request_streaming else gate._calls
         self.lasts = self.streaming and (
             handler.request_streaming or name.rpartition("/")[2].startswith("Watch")
         )
@@ -128,12 +131,11 @@ class _Method:
         parent = context_of(metadata.get(TRACEPARENT))
         span = gate._tracer.start_span(self.span_name, parent, SpanKind.SERVER)
         otel_context.attach(set_span_in_context(span, parent))
-        if gate._in_flight[self.streaming] >= gate._room[self.streaming]:
+        if not self.room.enter():
             span.end()
             raise ResourceExhausted(
                 "TOO_MANY_CALLS", "The service is at its limit of calls at once.", retry_after=_RETRY_AFTER
             )
-        gate._in_flight[self.streaming] += 1
         return _Call(self, span, metadata)
 
     def admit(self, call: _Call, context: Context) -> Caller:
@@ -214,9 +216,10 @@ class _Call:
 
     def leave(self, code: str | None = None) -> None:
         method, metrics = self.method, self.method.gate._metrics
-        method.gate._in_flight[method.streaming] -= 1
+        now = time.perf_counter()
+        method.room.leave(now)
         if not method.lasts:  # how long a caller stays says nothing of how long an answer takes
-            method.seconds.observe(time.perf_counter() - self.began)
+            method.seconds.observe(now - self.began)
         if code is None:
             method.ok.inc()
         else:
