@@ -7,7 +7,7 @@ long as there are calls in flight for each that is answered in a second.
 
 from __future__ import annotations
 
-LEAST = 32
+LEAST = 64
 """Calls at once that are always taken on; with fewer in flight the rate says how many came, not how many could have."""
 
 _WINDOW = 0.5  # seconds over which the rate is counted
