@@ -75,4 +75,4 @@ def test_only_an_items_own_text_is_forgiven() -> None:
         chunk=pb.ImportChunk(items=[pb.Item(key="a", text="x"), pb.Item(key="mark__")])
     )
     request = import_request(chunk.SerializeToString().replace(b"mark__", b"\xff\xfemark"))
-    assert [broken_texts(item) for item in request.chunk.items] == [[], [("key", Fault.NOT_UTF8)]]
+    assert broken_texts(request) == {1: [("key", Fault.NOT_UTF8)]}

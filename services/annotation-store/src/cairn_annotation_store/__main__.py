@@ -17,7 +17,14 @@ from cairn_annotation_store.handlers.watching import WatchHandlers
 from cairn_annotation_store.lenient import add_to_server
 from cairn_annotation_store.rpc import ELEMENTS, AnnotationStoreRpc
 from cairn_annotation_store.storage import Storage, StorageUnusable
-from cairn_annotation_store.store import AnnotationStore, ExportStore, ItemStore, LabelStore, ProjectStore
+from cairn_annotation_store.store import (
+    AnnotationStore,
+    ExportStore,
+    ImportStore,
+    ItemStore,
+    LabelStore,
+    ProjectStore,
+)
 from cairn_annotation_store.subscriptions import subscriptions
 from cairn_kit.lifecycle import Chassis, Service
 from cairn_kit.rpc.server import StartError
@@ -35,7 +42,7 @@ async def wire(chassis: Chassis[AnnotationStoreSettings]) -> None:
         raise StartError(str(error)) from error
 
     projects, items, annotations = ProjectStore(), ItemStore(), AnnotationStore()
-    labels, exports = LabelStore(), ExportStore()
+    labels, imports, exports = LabelStore(), ImportStore(), ExportStore()
     wakes, gate = Wakes(), LeaseGate(chassis.verifier)
 
     labeling = LabelHandlers(database, projects, items, annotations, labels, wakes)
@@ -55,7 +62,7 @@ async def wire(chassis: Chassis[AnnotationStoreSettings]) -> None:
     chassis.serve(
         AnnotationStoreRpc(
             projects=ProjectHandlers(database, projects, wakes, poll),
-            imports=ImportHandlers(database, projects, items, labeling),
+            imports=ImportHandlers(database, projects, imports, items, labeling),
             submissions=submissions,
             streams=AnnotationStreams(submissions, chassis.tracer),
             reading=ReadingHandlers(database, projects, items, annotations, labels, gate),

@@ -15,15 +15,15 @@ from cairn.annotation.v1 import annotation_store_pb2_grpc as api
 from cairn_annotation_store.domain.texts import Fault, texts_of, with_texts_repaired
 
 _IN_AN_ITEM = re.compile(r"chunk\.items\[(\d+)\]\.(.+)")
-_MARKS = {Fault.NOT_UTF8: (1 << 29) - 1, Fault.NUL: (1 << 29) - 2}
-"""Numbers of unknown fields that name a text of the item that cannot be kept. Who sends one has the item refused."""
+_MARK = re.compile(rb"(\d{1,9})\.(.*)", re.DOTALL)
+_FAULTS = {(1 << 29) - 1: Fault.NOT_UTF8, (1 << 29) - 2: Fault.NUL}
+"""Numbers of unknown fields of a request, each of which says of an item, by its index, which text of it cannot be kept."""
 
-_FAULTS = {number: fault for fault, number in _MARKS.items()}
 _TAGS = {Fault.NOT_UTF8: b"\xfa\xff\xff\xff\x0f", Fault.NUL: b"\xf2\xff\xff\xff\x0f"}
 
 
 def import_request(raw: bytes) -> pb.ImportItemsRequest:
-    """A message of an import. Items with texts that cannot be kept are marked; else what is broken raises DecodeError."""
+    """A message of an import, marked with the items whose texts cannot be kept; else what is broken raises DecodeError."""
     try:
         request = pb.ImportItemsRequest.FromString(raw)
         # A zero byte is hardly ever of a text but of a number, and to walk the wire takes several times as long.
@@ -40,20 +40,21 @@ def import_request(raw: bytes) -> pb.ImportItemsRequest:
         match = _IN_AN_ITEM.fullmatch(path)
         if match is None:
             raise DecodeError(f"{path}: {fault.value}")
-        name = match[2].encode()[:120]
-        request.chunk.items[int(match[1])].MergeFromString(_TAGS[fault] + bytes([len(name)]) + name)
+        mark = f"{match[1]}.{match[2]}".encode()[:120]
+        request.MergeFromString(_TAGS[fault] + bytes([len(mark)]) + mark)
     return request
 
 
-def broken_texts(item: pb.Item) -> list[tuple[str, Fault]]:
-    """The paths of the item's texts that cannot be kept, and why."""
-    unknown = UnknownFieldSet(item)
-    fields = [unknown[i] for i in range(len(unknown))]
-    return [
-        (bytes(field.data).decode(errors="replace"), _FAULTS[field.field_number])
-        for field in fields
-        if field.field_number in _FAULTS and isinstance(field.data, bytes)
-    ]
+def broken_texts(request: pb.ImportItemsRequest) -> dict[int, list[tuple[str, Fault]]]:
+    """The paths of texts that cannot be kept, and why, by the index of their item in the chunk."""
+    found: dict[int, list[tuple[str, Fault]]] = {}
+    unknown = UnknownFieldSet(request)
+    for field in (unknown[i] for i in range(len(unknown))):
+        fault = _FAULTS.get(field.field_number)
+        # Who sends such a field has the item refused that it names.
+        if fault is not None and isinstance(field.data, bytes) and (mark := _MARK.fullmatch(field.data)):
+            found.setdefault(int(mark[1]), []).append((mark[2].decode(errors="replace"), fault))
+    return found
 
 
 def add_to_server(servicer: api.AnnotationStoreServiceServicer, server: Any) -> None:

@@ -91,6 +91,12 @@ class AnnotationStoreRpc(api.AnnotationStoreServiceServicer):
     async def GetImport(self, request: pb.GetImportRequest, context: Context) -> pb.Import:
         return await self._imports.get(caller(), request.name)
 
+    async def ListImports(self, request: pb.ListImportsRequest, context: Context) -> pb.ListImportsResponse:
+        return await self._imports.list(caller(), request)
+
+    async def CancelImport(self, request: pb.CancelImportRequest, context: Context) -> pb.Import:
+        return await self._imports.cancel(caller(), request)
+
     async def GetItem(self, request: pb.GetItemRequest, context: Context) -> pb.Item:
         return await self._reading.item(caller(), request.name)
 

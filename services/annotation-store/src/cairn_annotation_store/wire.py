@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import status_pb2
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
+from cairn.events.v1 import annotation_store_events_pb2 as events_pb
 from cairn.label.v1 import label_value_pb2 as value_pb
+from cairn_annotation_store.domain.items import NewItem
 from cairn_annotation_store.domain.labels import LabelRevision
 from cairn_annotation_store.store import AnnotationRow, ExportRow, ImportRow, Progress, ProjectRow
 from cairn_kit.errors import CairnError, to_status
@@ -18,6 +20,12 @@ EXPORT_MEDIA_TYPES = {
     pb.EXPORT_FORMAT_JSONL: "application/x-ndjson",
     pb.EXPORT_FORMAT_CSV: "text/csv",
 }
+
+_EVENT_BYTES = 200 * 1024
+"""Items gathered into one event: well under its 256 KiB, with room for what else it says."""
+
+_ITEM_FRAMING = 16
+"""Tags and lengths of an item, its name and its time."""
 
 
 def timestamp(moment: datetime) -> Timestamp:
@@ -80,11 +88,37 @@ def item_message(project: str, body: pb.Item, created_at: datetime, *, with_gold
     return message
 
 
+def items_imported(
+    project: str, import_name: str, items: Iterable[NewItem], created_at: datetime
+) -> Iterator[events_pb.ItemsImported]:
+    """What is told of items that were just written, in as many events as their sizes ask for.
+
+    An item's encoding with more fields after it is that of the item with these fields set: nothing is encoded again.
+    """
+    prefix = f"projects/{project}/items/"
+    more = pb.Item(create_time=timestamp(created_at)).SerializeToString()
+    framing = len(prefix) + len(more) + _ITEM_FRAMING
+    event, room = events_pb.ItemsImported(), 0
+    for item in items:
+        size = len(item.encoded) + len(item.key) + framing
+        if size > room:
+            if event.items:
+                yield event
+            event, room = events_pb.ItemsImported(project=f"projects/{project}"), _EVENT_BYTES
+            setattr(event, "import", import_name)
+        told = event.items.add()
+        told.MergeFromString(item.encoded + more)
+        told.name = prefix + item.key
+        room -= size
+    if event.items:
+        yield event
+
+
 def import_message(row: ImportRow, failures: Sequence[pb.ImportFailure]) -> pb.Import:
     """An import, with the first items it refused."""
     return pb.Import(
         name=f"projects/{row.project}/imports/{row.import_id}",
-        state=pb.IMPORT_STATE_FINISHED if row.finished else pb.IMPORT_STATE_RUNNING,
+        state=_import_state(row),
         next_offset=row.next_offset,
         created_items=row.created,
         unchanged_items=row.unchanged,
@@ -93,6 +127,12 @@ def import_message(row: ImportRow, failures: Sequence[pb.ImportFailure]) -> pb.I
         create_time=timestamp(row.created_at),
         update_time=timestamp(row.updated_at),
     )
+
+
+def _import_state(row: ImportRow) -> pb.ImportState.ValueType:
+    if row.cancelled:
+        return pb.IMPORT_STATE_CANCELLED
+    return pb.IMPORT_STATE_FINISHED if row.finished else pb.IMPORT_STATE_RUNNING
 
 
 def annotation_message(row: AnnotationRow, *, with_gold: bool) -> pb.Annotation:

@@ -17,6 +17,7 @@ AGGREGATES: Mapping[str, str] = {
     "ProjectUpdated": "project",
     "ItemsImported": "import",
     "ImportFinished": "import",
+    "ImportCancelled": "import",
     "AnnotationSubmitted": "annotation",
     "LabelFinalized": "label",
     "ExportFinished": "export",

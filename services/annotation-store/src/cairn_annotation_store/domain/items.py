@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
@@ -42,13 +42,25 @@ class BlobFacts:
     """Code points, for `text/*`."""
 
 
-def blobs_of(item: pb.Item) -> Iterator[value_pb.BlobRef]:
+@dataclass(frozen=True, slots=True)
+class NewItem:
+    """An item to be written: normalised, encoded once for its row, its digest and its event."""
+
+    key: str
+    body: pb.Item
+    encoded: bytes
+    """Of equal items, equal bytes."""
+    digest: bytes
+    """SHA-256 of `encoded`."""
+    is_gold: bool
+    text_length: int | None
+    """Code points of a text that is a blob."""
+
+
+def blobs_of(item: pb.Item) -> Sequence[value_pb.BlobRef]:
     """Every blob that the item shows."""
-    if item.HasField("blob"):
-        yield item.blob
-    for candidate in item.candidates:
-        if candidate.HasField("blob"):
-            yield candidate.blob
+    shown = [candidate.blob for candidate in item.candidates if candidate.HasField("blob")]
+    return [item.blob, *shown] if item.HasField("blob") else shown
 
 
 def normalised(item: pb.Item, blobs: Mapping[str, BlobFacts]) -> pb.Item:
@@ -58,6 +70,8 @@ def normalised(item: pb.Item, blobs: Mapping[str, BlobFacts]) -> pb.Item:
     kept.DiscardUnknownFields()
     kept.ClearField("name")
     kept.ClearField("create_time")
+    if not blobs:
+        return kept
     for ref in blobs_of(kept):
         known = blobs.get(ref.sha256)
         if known is not None:
@@ -70,9 +84,18 @@ def normalised(item: pb.Item, blobs: Mapping[str, BlobFacts]) -> pb.Item:
     return kept
 
 
-def digest(item: pb.Item) -> bytes:
-    """SHA-256 of a normalised item: equal digests mean equal items."""
-    return hashlib.sha256(item.SerializeToString(deterministic=True)).digest()
+def new_item(item: pb.Item, blobs: Mapping[str, BlobFacts]) -> NewItem:
+    """A normalised item, ready to be written."""
+    encoded = item.SerializeToString(deterministic=True)
+    digest = hashlib.sha256(encoded).digest()
+    return NewItem(
+        item.key,
+        item,
+        encoded,
+        digest,
+        bool(item.gold_answers),
+        blob_text_length(item, blobs) if blobs else None,
+    )
 
 
 def blob_text_length(item: pb.Item, blobs: Mapping[str, BlobFacts]) -> int | None:
@@ -145,10 +168,13 @@ def _check_content(item: pb.Item, blobs: Mapping[str, BlobFacts], report: Report
 
 
 def _check_candidates(item: pb.Item, blobs: Mapping[str, BlobFacts], report: Report) -> None:
+    candidates = item.candidates
+    if not candidates:
+        return
     seen: set[str] = set()
-    if len(item.candidates) > 1000:
-        report.add("candidates", f"there are {len(item.candidates)}", "at most 1000")
-    for i, candidate in enumerate(item.candidates):
+    if len(candidates) > 1000:
+        report.add("candidates", f"there are {len(candidates)}", "at most 1000")
+    for i, candidate in enumerate(candidates):
         at = f"candidates[{i}]"
         if not _CANDIDATE_ID.fullmatch(candidate.id):
             report.add(f"{at}.id", f"{shown(candidate.id)} is no id", "1 to 64 of A-Z a-z 0-9 _ . -")
@@ -185,15 +211,9 @@ def _check_blob(ref: value_pb.BlobRef, at: str, blobs: Mapping[str, BlobFacts], 
 
 
 def _check_measures(item: pb.Item, blobs: Mapping[str, BlobFacts], report: Report) -> None:
-    picture = blobs.get(item.blob.sha256) if item.HasField("blob") else None
-    for field, given, real in (
-        ("width", item.width, picture.width if picture else 0),
-        ("height", item.height, picture.height if picture else 0),
-    ):
-        if given > 1_000_000:
-            report.add(field, f"the {field} is {given}", "at most 1000000 pixels")
-        elif real and given != real:
-            report.add(field, f"the {field} is {given}", f"{real}, as in the image itself, or 0")
+    picture = blobs.get(item.blob.sha256) if blobs and item.HasField("blob") else None
+    _check_side("width", item.width, picture.width if picture else 0, report)
+    _check_side("height", item.height, picture.height if picture else 0, report)
     if not (math.isfinite(item.duration_seconds) and item.duration_seconds >= 0):
         report.add(
             "duration_seconds", f"the duration is {item.duration_seconds}", "a finite number, at least 0"
@@ -202,10 +222,20 @@ def _check_measures(item: pb.Item, blobs: Mapping[str, BlobFacts], report: Repor
         report.add("priority", f"the priority is {item.priority}", "0 to 1")
 
 
+def _check_side(field: str, given: int, real: int, report: Report) -> None:
+    if given > 1_000_000:
+        report.add(field, f"the {field} is {given}", "at most 1000000 pixels")
+    elif real and given != real:
+        report.add(field, f"the {field} is {given}", f"{real}, as in the image itself, or 0")
+
+
 def _check_metadata(item: pb.Item, report: Report) -> None:
-    if len(item.metadata) > 64:
-        report.add("metadata", f"there are {len(item.metadata)} entries", "at most 64")
-    for name, text in item.metadata.items():
+    metadata = item.metadata
+    if not metadata:
+        return
+    if len(metadata) > 64:
+        report.add("metadata", f"there are {len(metadata)} entries", "at most 64")
+    for name, text in metadata.items():
         if not 1 <= len(name) <= 128:
             report.add("metadata", f"the name {shown(name)} has {len(name)} code points", "1 to 128")
         if len(text) > 4096:

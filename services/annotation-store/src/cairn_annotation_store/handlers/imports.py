@@ -1,198 +1,253 @@
-"""Imports: a stream of chunks, each one transaction, resumable from `next_offset`, idempotent by item key."""
+"""Imports: a stream of chunks, each one transaction, resumable from `next_offset`, idempotent by item key.
+
+While a chunk is written the next one is examined, so that neither PostgreSQL nor this process waits for the other.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from google.rpc import status_pb2
 from opentelemetry.context import get_current
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb
-from cairn_annotation_store.domain.items import (
-    BlobFacts,
-    blob_text_length,
-    blobs_of,
-    check_item,
-    digest,
-    normalised,
-)
+from cairn_annotation_store.domain.intake import Intake, Refusal
+from cairn_annotation_store.domain.items import NewItem, blobs_of, new_item
 from cairn_annotation_store.domain.labels import NO_EVENT, LabelKey, Proposal, Rank, Source
 from cairn_annotation_store.domain.names import ItemKey, ProjectId, QuestionId, Tenant, child_id, project_id
 from cairn_annotation_store.handlers.found import active, found, parsed
 from cairn_annotation_store.handlers.labeling import Caused, LabelHandlers
+from cairn_annotation_store.handlers.pages import page_of
 from cairn_annotation_store.lenient import broken_texts
-from cairn_annotation_store.store import ImportRow, ItemStore, NewItem, ProjectRow, ProjectStore
-from cairn_annotation_store.wire import import_message, item_message
+from cairn_annotation_store.store import ImportRow, ImportStore, ItemStore, ProjectRow, ProjectStore
+from cairn_annotation_store.wire import import_message, items_imported
 from cairn_kit.auth import Caller
 from cairn_kit.database import Database, Transaction
-from cairn_kit.errors import (
-    AlreadyExists,
-    CairnError,
-    FailedPrecondition,
-    InvalidArgument,
-    OutOfRange,
-    Violation,
-    to_status,
-)
+from cairn_kit.errors import FailedPrecondition, InvalidArgument, OutOfRange, to_status
 from cairn_kit.events import Event, announce
-
-_EVENT_BYTES = 200 * 1024
-"""Items gathered into one event: well under its 256 KiB, with room for one item's name and time."""
+from cairn_kit.rpc import once, page_size, read_page_token, write_page_token
 
 _FAILURES_KEPT = 1000
 _BREATHER = 200
-"""Items checked before other calls get a turn on the event loop."""
+"""Items examined before other calls get a turn on the event loop: some milliseconds."""
+
+_NEWEST = (datetime.max.replace(tzinfo=UTC), "")
 
 
 @dataclass(slots=True)
-class _Taken:
-    """What became of one chunk's items."""
+class _Stream:
+    """An import's stream: what it goes on with, as far as is known before its next chunk is written."""
 
-    fresh: dict[str, NewItem] = field(default_factory=dict)
-    """New by all that is known before writing, by key, in the chunk's order."""
-    offsets: dict[str, int] = field(default_factory=dict)
-    unchanged: int = 0
-    failures: list[pb.ImportFailure] = field(default_factory=list)
+    project: ProjectRow
+    import_id: str
+    reached: int = 0
+    """Up to here items were taken in, or are about to be."""
 
-    def refuse(self, offset: int, key: str, error: CairnError) -> None:
-        """Note that an item is refused alone."""
-        self.failures.append(pb.ImportFailure(offset=offset, key=key[:256], error=_status(error)))
+    @property
+    def name(self) -> str:
+        return f"projects/{self.project.project}/imports/{self.import_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Examined:
+    """A chunk of the stream, and what of it is to be taken in."""
+
+    request: pb.ImportItemsRequest
+    intake: Intake
 
 
 class ImportHandlers:
     """Takes items in."""
 
     def __init__(
-        self, database: Database, projects: ProjectStore, items: ItemStore, labels: LabelHandlers
+        self,
+        database: Database,
+        projects: ProjectStore,
+        imports: ImportStore,
+        items: ItemStore,
+        labels: LabelHandlers,
     ) -> None:
         self._database = database
         self._projects = projects
+        self._imports = imports
         self._items = items
         self._labels = labels
+
+    # --- commands
 
     async def take_in(self, who: Caller, requests: AsyncIterator[pb.ImportItemsRequest]) -> pb.Import:
         """A whole stream: a header, then chunks. What was taken in stays when the stream breaks."""
         header = await _header(requests)
-        project = parsed(project_id, header.parent, "header.parent")
+        stream = await self._opened(who.tenant, header)
+        examined: asyncio.Queue[_Examined | None] = asyncio.Queue(maxsize=1)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._write_all(stream, examined))
+                async for request in requests:
+                    if request.WhichOneof("part") != "chunk":
+                        raise InvalidArgument(
+                            "HEADER_REPEATED", "A header comes once, first; after it come chunks."
+                        )
+                    await examined.put(_Examined(request, await self._examine_next(stream, request)))
+                await examined.put(None)
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        return await self.get(who, stream.name)
+
+    async def cancel(self, who: Caller, request: pb.CancelImportRequest) -> pb.Import:
+        """End an import that has not ended; one that is cancelled stays as it is. Waits for the chunk being written."""
+        project, import_id = _ids(request.name)
+
+        async def effect() -> pb.Import:
+            row = found(
+                await self._imports.get_to_change(tx, who.tenant, project, import_id), "import", request.name
+            )
+            if row.finished and not row.cancelled:
+                raise _finished(request.name)
+            if not row.cancelled:
+                row = await self._imports.cancel(tx, who.tenant, row)
+                announce(tx, _event(who.tenant, row, _ended(events_pb.ImportCancelled(), row)))
+            return import_message(row, ())
+
         async with self._database.transaction() as tx:
-            there = await self._projects.in_use(tx, [(who.tenant, project)])
-            active(there.get((who.tenant, project)), header.parent)
-            await self._items.open_import(tx, who.tenant, project, header.import_id)
-        async for request in requests:
-            if request.WhichOneof("part") != "chunk":
-                raise InvalidArgument("HEADER_REPEATED", "A header comes once, first; after it come chunks.")
-            await self._take_chunk(who.tenant, project, header.import_id, request.chunk)
-        return await self.get(who, f"{header.parent}/imports/{header.import_id}")
+            return await once(tx, who.tenant, request, pb.Import, effect)
+
+    # --- questions
 
     async def get(self, who: Caller, name: str) -> pb.Import:
         """An import, with its progress and the first items it refused."""
-        project, import_id = parsed(lambda text: child_id(text, "imports"), name, "name")
-        row = found(
-            await self._items.get_import(self._database, who.tenant, project, import_id), "import", name
+        project, import_id = _ids(name)
+        row = found(await self._imports.get(self._database, who.tenant, project, import_id), "import", name)
+        failures = await self._imports.failures(
+            self._database, who.tenant, project, import_id, _FAILURES_KEPT
         )
-        return await self._message(self._database, who.tenant, row)
+        return import_message(row, failures)
 
-    async def _take_chunk(self, tenant: str, project: str, import_id: str, chunk: pb.ImportChunk) -> None:
+    async def list(self, who: Caller, request: pb.ListImportsRequest) -> pb.ListImportsResponse:
+        """A page of a project's imports, newest first, without what they refused."""
+        project = parsed(project_id, request.parent, "parent")
+        found(await self._projects.get(self._database, who.tenant, project), "project", request.parent)
+        size = page_size(request.page_size, default=50)
+        token = read_page_token(request)
+        before = _NEWEST if token is None else (datetime.fromisoformat(token[0]), token[1])
+        rows = await self._imports.list_before(self._database, who.tenant, project, before, size + 1)
+        imports = page_of((import_message(row, ()) for row in rows), size)
+        last = rows[len(imports) - 1] if len(imports) < len(rows) else None
+        return pb.ListImportsResponse(
+            imports=imports,
+            next_page_token=write_page_token(request, last.created_at.isoformat(), last.import_id)
+            if last
+            else "",
+        )
+
+    # --- a stream
+
+    async def _opened(self, tenant: str, header: pb.ImportHeader) -> _Stream:
+        project = parsed(project_id, header.parent, "header.parent")
+        async with self._database.transaction() as tx:
+            there = await self._projects.in_use(tx, [(tenant, project)])
+            stream = _Stream(active(there.get((tenant, project)), header.parent), header.import_id)
+            await self._imports.open(tx, tenant, project, header.import_id)
+            row = found(await self._imports.get(tx, tenant, project, header.import_id), "import", stream.name)
+        stream.reached = row.next_offset
+        return stream
+
+    async def _examine_next(self, stream: _Stream, request: pb.ImportItemsRequest) -> Intake:
+        """Examine what of a chunk has not come before, and count on its being written."""
+        begins = max(stream.reached, request.chunk.offset)
+        intake = await self._examine(stream.project, request, begins)
+        stream.reached = max(stream.reached, intake.ends)
+        return intake
+
+    async def _examine(self, project: ProjectRow, request: pb.ImportItemsRequest, begins: int) -> Intake:
+        """Sort the items of a chunk from the offset `begins` on."""
+        first = begins - request.chunk.offset
+        items, faults = request.chunk.items[first:], broken_texts(request)
+        wanted = {ref.sha256 for item in items for ref in blobs_of(item)}
+        blobs = await self._items.blobs(self._database, project.tenant, project.project, wanted)
+        intake = Intake(project.project, project.schema_version, project.rules, blobs, begins)
+        for place, item in enumerate(items, first):
+            intake.take(item, faults.get(place, ()))
+            if place % _BREATHER == _BREATHER - 1:
+                await asyncio.sleep(0)
+        return intake
+
+    async def _write_all(self, stream: _Stream, examined: asyncio.Queue[_Examined | None]) -> None:
+        while (chunk := await examined.get()) is not None:
+            await self._write_chunk(stream, chunk)
+
+    async def _write_chunk(self, stream: _Stream, chunk: _Examined) -> None:
+        tenant, project = stream.project.tenant, stream.project.project
+
         async def work(tx: Transaction) -> None:
             there = await self._projects.in_use(tx, [(tenant, project)])
-            row = active(there.get((tenant, project)), f"projects/{project}")
-            name = f"projects/{project}/imports/{import_id}"
+            row = stream.project = active(there.get((tenant, project)), f"projects/{project}")
             progress = found(
-                await self._items.import_to_change(tx, tenant, project, import_id), "import", name
+                await self._imports.get_to_change(tx, tenant, project, stream.import_id),
+                "import",
+                stream.name,
             )
-            items = _not_taken_in(progress, chunk, name)
-            if items or (chunk.last and not progress.finished):
-                await self._write(tx, row, progress, items, last=chunk.last)
+            begins = _goes_on_at(progress, chunk.request.chunk, stream.name)
+            intake = chunk.intake
+            if (intake.begins, intake.schema_version) != (begins, row.schema_version):
+                # The schema changed meanwhile, or another stream of the same import took some of the items in.
+                intake = await self._examine(row, chunk.request, begins)
+            last = chunk.request.chunk.last
+            if intake.ends > begins or (last and not progress.finished):
+                await self._write(tx, row, progress, intake, last=last)
 
         # Imports that run side by side may meet in the same keys; the database picks one to go first.
         await self._database.retrying(work)
 
     async def _write(
-        self,
-        tx: Transaction,
-        project: ProjectRow,
-        progress: ImportRow,
-        items: Sequence[pb.Item],
-        *,
-        last: bool,
+        self, tx: Transaction, project: ProjectRow, progress: ImportRow, intake: Intake, *, last: bool
     ) -> None:
+        """Write what is new; what turns out to be there already is compared."""
         tenant, import_id = project.tenant, progress.import_id
-        wanted = {ref.sha256 for item in items for ref in blobs_of(item)}
-        blobs = await self._items.blobs(tx, tenant, project.project, wanted)
-        taken = await _examine(items, progress.next_offset, project, blobs)
-        written = await self._insert(tx, project, taken)
-        row = await self._items.advance_import(
+        fresh = intake.fresh
+        known = await self._insert(tx, project, fresh)
+        same, conflicts = intake.meets(known)
+        refused = [*intake.refused, *conflicts]
+        row = await self._imports.advance(
             tx,
             tenant,
             project.project,
             import_id,
-            created=len(written),
-            unchanged=taken.unchanged,
-            failed=len(taken.failures),
+            created=len(fresh) - len(known),
+            unchanged=intake.unchanged + same,
+            failed=len(refused),
             last=last,
         )
-        room = max(0, _FAILURES_KEPT - progress.failed)
-        if taken.failures[:room]:
-            first = sorted(taken.failures, key=lambda failure: failure.offset)[:room]
-            await self._items.add_failures(tx, tenant, project.project, import_id, first)
-        await self._announce(
-            tx, project, row, [taken.fresh[key] for key in taken.fresh if key in written], written
-        )
-        if row.finished and not progress.finished:
-            message = events_pb.ImportFinished()
-            getattr(message, "import").CopyFrom(
-                import_message(row, ())
-            )  # the failures may be larger than an event
-            announce(tx, _event(tenant, row, message))
-
-    async def _insert(self, tx: Transaction, project: ProjectRow, taken: _Taken) -> dict[str, datetime]:
-        """Write what is new; what turns out to be there already is compared."""
-        if not taken.fresh:
-            return {}
-        written = await self._items.insert(tx, project.tenant, project.project, list(taken.fresh.values()))
-        known = [key for key in taken.fresh if key not in written]
-        there = await self._items.get(tx, project.tenant, project.project, known) if known else {}
-        for key in known:
-            item = taken.fresh[key]
-            if there[key].digest == item.digest or there[key].body == item.body:
-                taken.unchanged += 1
-            else:
-                taken.refuse(taken.offsets[key], key, _conflict(project.project, key))
-        return written
-
-    async def _announce(
-        self,
-        tx: Transaction,
-        project: ProjectRow,
-        row: ImportRow,
-        created: Sequence[NewItem],
-        moments: Mapping[str, datetime],
-    ) -> None:
-        name = f"projects/{project.project}/imports/{row.import_id}"
-        batch = events_pb.ItemsImported()
-        size = 0
-        for item in created:
-            message = item_message(project.project, item.body, moments[item.body.key], with_gold=True)
-            if size and size + message.ByteSize() > _EVENT_BYTES:
-                announce(tx, _event(project.tenant, row, batch))
-                batch, size = events_pb.ItemsImported(), 0
-            if not size:
-                batch.project = f"projects/{project.project}"
-                setattr(batch, "import", name)
-            batch.items.append(message)
-            size += message.ByteSize() + 8
-        if size:
-            announce(tx, _event(project.tenant, row, batch))
+        if failures := _kept(refused, progress.failed):
+            await self._imports.add_failures(tx, tenant, project.project, import_id, failures)
+        created = [item for key, item in fresh.items() if key not in known] if known else fresh.values()
+        name = f"projects/{project.project}/imports/{import_id}"
+        for event in items_imported(project.project, name, created, row.updated_at):
+            announce(tx, _event(tenant, row, event))
         await self._write_gold(tx, project, name, created)
-        self._labels.ring_after(tx, {(project.tenant, project.project)})
+        self._labels.ring_after(tx, {(tenant, project.project)})
+        if row.finished and not progress.finished:
+            announce(tx, _event(tenant, row, _ended(events_pb.ImportFinished(), row)))
+
+    async def _insert(
+        self, tx: Transaction, project: ProjectRow, fresh: dict[str, NewItem]
+    ) -> dict[str, NewItem]:
+        """Write items; those that were there before, as they are kept."""
+        if not fresh:
+            return {}
+        known = await self._items.insert(tx, project.tenant, project.project, fresh.values())
+        there = await self._items.get(tx, project.tenant, project.project, known) if known else {}
+        return {key: new_item(row.body, {}) for key, row in there.items()}
 
     async def _write_gold(
-        self, tx: Transaction, project: ProjectRow, name: str, created: Sequence[NewItem]
+        self, tx: Transaction, project: ProjectRow, name: str, created: Collection[NewItem]
     ) -> None:
+        gold = [item for item in created if item.is_gold]
+        if not gold:
+            return
         provenance = pb.Provenance(schema_version=project.schema_version, gold=pb.GoldProvenance())
         setattr(provenance.gold, "import", name)
         trace = get_current()
@@ -202,7 +257,7 @@ class ImportHandlers:
                     LabelKey(
                         Tenant(project.tenant),
                         ProjectId(project.project),
-                        ItemKey(item.body.key),
+                        ItemKey(item.key),
                         QuestionId(answer.question),
                     ),
                     Rank(Source.GOLD, 0, NO_EVENT),
@@ -212,14 +267,10 @@ class ImportHandlers:
                 ),
                 trace,
             )
-            for item in created
+            for item in gold
             for answer in item.body.gold_answers
         ]
         await self._labels.write(tx, proposals)
-
-    async def _message(self, reader: Database, tenant: str, row: ImportRow) -> pb.Import:
-        failures = await self._items.failures(reader, tenant, row.project, row.import_id, _FAILURES_KEPT)
-        return import_message(row, failures)
 
 
 async def _header(requests: AsyncIterator[pb.ImportItemsRequest]) -> pb.ImportHeader:
@@ -230,67 +281,52 @@ async def _header(requests: AsyncIterator[pb.ImportItemsRequest]) -> pb.ImportHe
     raise InvalidArgument("HEADER_MISSING", "The first message of an import must be its header.")
 
 
-def _not_taken_in(progress: ImportRow, chunk: pb.ImportChunk, name: str) -> Sequence[pb.Item]:
-    """Those of the chunk's items that come next; what overlaps with what was taken in is skipped."""
-    overlap = progress.next_offset - chunk.offset
-    if overlap < 0:
+def _goes_on_at(progress: ImportRow, chunk: pb.ImportChunk, name: str) -> int:
+    """The offset of the chunk's first item to be taken in; what overlaps with what was taken in is skipped."""
+    if progress.cancelled:
+        raise FailedPrecondition("IMPORT_CANCELLED", f"{name} was cancelled.", resource=name)
+    if chunk.offset > progress.next_offset:
         raise OutOfRange(
             "CHUNK_OUT_OF_ORDER",
             f"The chunk begins at {chunk.offset}, and {name} goes on at {progress.next_offset}.",
             next_offset=str(progress.next_offset),
         )
-    items = chunk.items[overlap:]
-    if items and progress.finished:
-        raise FailedPrecondition(
-            "IMPORT_FINISHED", f"{name} was finished; take another import id for more items.", resource=name
-        )
-    return items
+    if progress.finished and chunk.offset + len(chunk.items) > progress.next_offset:
+        raise _finished(name)
+    return progress.next_offset
 
 
-async def _examine(
-    items: Sequence[pb.Item], offset: int, project: ProjectRow, blobs: Mapping[str, BlobFacts]
-) -> _Taken:
-    """Sort a chunk's items into new ones and refused ones, and those that come twice in the chunk."""
-    taken = _Taken()
-    for i, given in enumerate(items):
-        item = normalised(given, blobs)
-        error = _unkeepable(given) or check_item(item, project.rules, blobs)
-        if error is not None:
-            taken.refuse(offset + i, given.key, error)
-            continue
-        earlier = taken.fresh.get(item.key)
-        if earlier is None:
-            taken.fresh[item.key] = NewItem(item, digest(item), blob_text_length(item, blobs))
-            taken.offsets[item.key] = offset + i
-        elif earlier.body == item:
-            taken.unchanged += 1
-        else:
-            taken.refuse(offset + i, item.key, _conflict(project.project, item.key))
-        if i % _BREATHER == _BREATHER - 1:
-            await asyncio.sleep(0)
-    return taken
-
-
-def _unkeepable(item: pb.Item) -> CairnError | None:
-    violations = [Violation(path, fault.value) for path, fault in broken_texts(item)]
-    if not violations:
-        return None
-    first = violations[0]
-    return InvalidArgument(
-        "ITEM_INVALID", f"The item is refused: {first.field}: {first.description}", violations=violations
+def _finished(name: str) -> FailedPrecondition:
+    return FailedPrecondition(
+        "IMPORT_FINISHED", f"{name} was finished; take another import id for more items.", resource=name
     )
 
 
-def _conflict(project: str, key: str) -> AlreadyExists:
-    name = f"projects/{project}/items/{key}"
-    return AlreadyExists("ITEM_CONFLICT", f"{name} exists with other content.", resource=name)
+def _kept(refused: Sequence[Refusal], earlier: int) -> list[pb.ImportFailure]:
+    """What is kept of refusals, when so many came earlier."""
+    first = sorted(refused, key=lambda one: one.offset)[: max(0, _FAILURES_KEPT - earlier)]
+    return [
+        pb.ImportFailure(offset=one.offset, key=one.key[:256], error=to_status(one.error)) for one in first
+    ]
 
 
-def _status(error: CairnError) -> status_pb2.Status:
-    return to_status(error)
+def _ids(name: str) -> tuple[str, str]:
+    return parsed(lambda text: child_id(text, "imports"), name, "name")
 
 
-def _event(tenant: str, row: ImportRow, message: events_pb.ItemsImported | events_pb.ImportFinished) -> Event:
+def _ended(
+    message: events_pb.ImportFinished | events_pb.ImportCancelled, row: ImportRow
+) -> events_pb.ImportFinished | events_pb.ImportCancelled:
+    """What is announced when an import ends: without its failures, which may be larger than an event."""
+    getattr(message, "import").CopyFrom(import_message(row, ()))
+    return message
+
+
+def _event(
+    tenant: str,
+    row: ImportRow,
+    message: events_pb.ItemsImported | events_pb.ImportFinished | events_pb.ImportCancelled,
+) -> Event:
     return Event(
         message,
         tenant=tenant,

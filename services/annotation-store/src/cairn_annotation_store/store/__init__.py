@@ -2,7 +2,8 @@
 
 from cairn_annotation_store.store.annotations import AnnotationRow, AnnotationStore, NewAnnotation
 from cairn_annotation_store.store.exports import ExportRow, ExportStore
-from cairn_annotation_store.store.items import ImportRow, ItemRow, ItemStore, NewItem
+from cairn_annotation_store.store.imports import ImportRow, ImportStore
+from cairn_annotation_store.store.items import ItemRow, ItemStore
 from cairn_annotation_store.store.labels import LabelRow, LabelStore
 from cairn_annotation_store.store.projects import Progress, ProjectRow, ProjectStore
 
@@ -12,12 +13,12 @@ __all__ = [
     "ExportRow",
     "ExportStore",
     "ImportRow",
+    "ImportStore",
     "ItemRow",
     "ItemStore",
     "LabelRow",
     "LabelStore",
     "NewAnnotation",
-    "NewItem",
     "Progress",
     "ProjectRow",
     "ProjectStore",

@@ -239,6 +239,8 @@ class _ImportStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ImportSta
     """Items are still coming, or the stream broke and may be resumed."""
     IMPORT_STATE_FINISHED: _ImportState.ValueType  # 2
     """The caller said that all items have come."""
+    IMPORT_STATE_CANCELLED: _ImportState.ValueType  # 3
+    """Ended by `CancelImport`; what it had written stays."""
 
 class ImportState(_ImportState, metaclass=_ImportStateEnumTypeWrapper):
     """Where an import stands."""
@@ -249,6 +251,8 @@ IMPORT_STATE_RUNNING: ImportState.ValueType  # 1
 """Items are still coming, or the stream broke and may be resumed."""
 IMPORT_STATE_FINISHED: ImportState.ValueType  # 2
 """The caller said that all items have come."""
+IMPORT_STATE_CANCELLED: ImportState.ValueType  # 3
+"""Ended by `CancelImport`; what it had written stays."""
 Global___ImportState: _TypeAlias = ImportState  # noqa: Y015
 
 class _ExportFormat:
@@ -1068,7 +1072,7 @@ class Import(_message.Message):
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When it last went on."""
+        """When it last went on, or ended."""
 
     def __init__(
         self,
@@ -1189,7 +1193,7 @@ class Export(_message.Message):
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was asked for."""
+        """When it was asked for; the file shows the labels as they stood then."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
@@ -1544,6 +1548,90 @@ class GetImportRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetImportRequest: _TypeAlias = GetImportRequest  # noqa: Y015
+
+@_typing.final
+class ListImportsRequest(_message.Message):
+    """Request of ListImports."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """`projects/{project}`."""
+    page_size: _builtins.int
+    """The most to return; 0 means 50, above 1,000 is read as 1,000."""
+    page_token: _builtins.str
+    """From the answer before."""
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListImportsRequest: _TypeAlias = ListImportsRequest  # noqa: Y015
+
+@_typing.final
+class ListImportsResponse(_message.Message):
+    """Response of ListImports."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMPORTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty at the end."""
+    @_builtins.property
+    def imports(self) -> _containers.RepeatedCompositeFieldContainer[Global___Import]:
+        """The imports, without `failures`."""
+
+    def __init__(
+        self,
+        *,
+        imports: _abc.Iterable[Global___Import] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["imports", b"imports", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListImportsResponse: _TypeAlias = ListImportsResponse  # noqa: Y015
+
+@_typing.final
+class CancelImportRequest(_message.Message):
+    """Request of CancelImport."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`projects/{project}/imports/{import}`."""
+    request_id: _builtins.str
+    """Makes the call safe to repeat."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelImportRequest: _TypeAlias = CancelImportRequest  # noqa: Y015
 
 @_typing.final
 class GetItemRequest(_message.Message):
@@ -2460,7 +2548,7 @@ class CreateExportRequest(_message.Message):
     format: Global___ExportFormat.ValueType
     """How to write it."""
     include_annotations: _builtins.bool
-    """Whether to write every annotation beside its item's labels (JSON lines only)."""
+    """Whether to write every annotation beside its item's labels (JSON lines only): those submitted by now."""
     request_id: _builtins.str
     """Makes the call safe to repeat."""
     def __init__(

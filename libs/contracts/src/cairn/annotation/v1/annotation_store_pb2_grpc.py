@@ -80,6 +80,16 @@ class AnnotationStoreServiceStub:
                 request_serializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.GetImportRequest.SerializeToString,
                 response_deserializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.Import.FromString,
                 _registered_method=True)
+        self.ListImports = channel.unary_unary(
+                '/cairn.annotation.v1.AnnotationStoreService/ListImports',
+                request_serializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.ListImportsRequest.SerializeToString,
+                response_deserializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.ListImportsResponse.FromString,
+                _registered_method=True)
+        self.CancelImport = channel.unary_unary(
+                '/cairn.annotation.v1.AnnotationStoreService/CancelImport',
+                request_serializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.CancelImportRequest.SerializeToString,
+                response_deserializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.Import.FromString,
+                _registered_method=True)
         self.GetItem = channel.unary_unary(
                 '/cairn.annotation.v1.AnnotationStoreService/GetItem',
                 request_serializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.GetItemRequest.SerializeToString,
@@ -241,14 +251,32 @@ class AnnotationStoreServiceServicer:
         """Writes items. The first message is a header, every further one a chunk with its offset in the import.
         Idempotent by item key: the same item again is counted as unchanged; the same key with other content
         is a per-item error with reason `ITEM_CONFLICT` and changes nothing. A broken stream is resumed by a
-        new call of the same import from `Import.next_offset`. A chunk out of order is `OUT_OF_RANGE`.
+        new call of the same import from `Import.next_offset`. A chunk out of order is `OUT_OF_RANGE`. Each chunk is written
+        whole or not at all; the next one is checked meanwhile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetImport(self, request, context):
-        """Returns an import, with its progress.
+        """Returns an import, with its progress: also while a stream is writing it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListImports(self, request, context):
+        """Lists a project's imports, newest first, each without its `failures`: `GetImport` has them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelImport(self, request, context):
+        """Ends an import before all its items have come. Items it has written stay; a stream that brings more of them is
+        refused (`FAILED_PRECONDITION`, reason `IMPORT_CANCELLED`) at its next chunk, and so is one that would go on with it.
+        An import that is cancelled already is returned as it is; `FAILED_PRECONDITION` (`IMPORT_FINISHED`) when all items
+        have come.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -375,7 +403,8 @@ class AnnotationStoreServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateExport(self, request, context):
-        """Starts writing a project's labels to a file in blob storage.
+        """Starts writing a project's labels to a file in blob storage: each label as it stands at this moment, whatever is
+        decided while the file is written.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -455,6 +484,16 @@ def add_AnnotationStoreServiceServicer_to_server(servicer, server):
             'GetImport': grpc.unary_unary_rpc_method_handler(
                     servicer.GetImport,
                     request_deserializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.GetImportRequest.FromString,
+                    response_serializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.Import.SerializeToString,
+            ),
+            'ListImports': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListImports,
+                    request_deserializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.ListImportsRequest.FromString,
+                    response_serializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.ListImportsResponse.SerializeToString,
+            ),
+            'CancelImport': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelImport,
+                    request_deserializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.CancelImportRequest.FromString,
                     response_serializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.Import.SerializeToString,
             ),
             'GetItem': grpc.unary_unary_rpc_method_handler(
@@ -801,6 +840,60 @@ class AnnotationStoreService:
             target,
             '/cairn.annotation.v1.AnnotationStoreService/GetImport',
             cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.GetImportRequest.SerializeToString,
+            cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.Import.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListImports(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cairn.annotation.v1.AnnotationStoreService/ListImports',
+            cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.ListImportsRequest.SerializeToString,
+            cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.ListImportsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelImport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cairn.annotation.v1.AnnotationStoreService/CancelImport',
+            cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.CancelImportRequest.SerializeToString,
             cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.Import.FromString,
             options,
             channel_credentials,

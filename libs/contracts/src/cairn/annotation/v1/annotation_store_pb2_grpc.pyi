@@ -60,10 +60,19 @@ class AnnotationStoreServiceStub:
     """Writes items. The first message is a header, every further one a chunk with its offset in the import.
     Idempotent by item key: the same item again is counted as unchanged; the same key with other content
     is a per-item error with reason `ITEM_CONFLICT` and changes nothing. A broken stream is resumed by a
-    new call of the same import from `Import.next_offset`. A chunk out of order is `OUT_OF_RANGE`.
+    new call of the same import from `Import.next_offset`. A chunk out of order is `OUT_OF_RANGE`. Each chunk is written
+    whole or not at all; the next one is checked meanwhile.
     """
     GetImport: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.GetImportRequest, _annotation_store_pb2.Import]
-    """Returns an import, with its progress."""
+    """Returns an import, with its progress: also while a stream is writing it."""
+    ListImports: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.ListImportsRequest, _annotation_store_pb2.ListImportsResponse]
+    """Lists a project's imports, newest first, each without its `failures`: `GetImport` has them."""
+    CancelImport: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.CancelImportRequest, _annotation_store_pb2.Import]
+    """Ends an import before all its items have come. Items it has written stay; a stream that brings more of them is
+    refused (`FAILED_PRECONDITION`, reason `IMPORT_CANCELLED`) at its next chunk, and so is one that would go on with it.
+    An import that is cancelled already is returned as it is; `FAILED_PRECONDITION` (`IMPORT_FINISHED`) when all items
+    have come.
+    """
     GetItem: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.GetItemRequest, _annotation_store_pb2.Item]
     """Returns an item. Who may not read gold sees it as its labeler does: without `gold_answers`, `metadata`, `priority`
     and `create_time`, which set gold apart.
@@ -116,7 +125,9 @@ class AnnotationStoreServiceStub:
     WatchLabels: _grpc.UnaryStreamMultiCallable[_annotation_store_pb2.WatchLabelsRequest, _annotation_store_pb2.WatchLabelsResponse]
     """Sends each label revision as it is written, from `resume_token` on, so that nobody polls."""
     CreateExport: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.CreateExportRequest, _annotation_store_pb2.Export]
-    """Starts writing a project's labels to a file in blob storage."""
+    """Starts writing a project's labels to a file in blob storage: each label as it stands at this moment, whatever is
+    decided while the file is written.
+    """
     GetExport: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.GetExportRequest, _annotation_store_pb2.Export]
     """Returns an export, with its progress."""
     ListExports: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.ListExportsRequest, _annotation_store_pb2.ListExportsResponse]
@@ -152,10 +163,19 @@ class AnnotationStoreServiceAsyncStub(AnnotationStoreServiceStub):
     """Writes items. The first message is a header, every further one a chunk with its offset in the import.
     Idempotent by item key: the same item again is counted as unchanged; the same key with other content
     is a per-item error with reason `ITEM_CONFLICT` and changes nothing. A broken stream is resumed by a
-    new call of the same import from `Import.next_offset`. A chunk out of order is `OUT_OF_RANGE`.
+    new call of the same import from `Import.next_offset`. A chunk out of order is `OUT_OF_RANGE`. Each chunk is written
+    whole or not at all; the next one is checked meanwhile.
     """
     GetImport: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.GetImportRequest, _annotation_store_pb2.Import]  # type: ignore[assignment]
-    """Returns an import, with its progress."""
+    """Returns an import, with its progress: also while a stream is writing it."""
+    ListImports: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.ListImportsRequest, _annotation_store_pb2.ListImportsResponse]  # type: ignore[assignment]
+    """Lists a project's imports, newest first, each without its `failures`: `GetImport` has them."""
+    CancelImport: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.CancelImportRequest, _annotation_store_pb2.Import]  # type: ignore[assignment]
+    """Ends an import before all its items have come. Items it has written stay; a stream that brings more of them is
+    refused (`FAILED_PRECONDITION`, reason `IMPORT_CANCELLED`) at its next chunk, and so is one that would go on with it.
+    An import that is cancelled already is returned as it is; `FAILED_PRECONDITION` (`IMPORT_FINISHED`) when all items
+    have come.
+    """
     GetItem: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.GetItemRequest, _annotation_store_pb2.Item]  # type: ignore[assignment]
     """Returns an item. Who may not read gold sees it as its labeler does: without `gold_answers`, `metadata`, `priority`
     and `create_time`, which set gold apart.
@@ -208,7 +228,9 @@ class AnnotationStoreServiceAsyncStub(AnnotationStoreServiceStub):
     WatchLabels: _aio.UnaryStreamMultiCallable[_annotation_store_pb2.WatchLabelsRequest, _annotation_store_pb2.WatchLabelsResponse]  # type: ignore[assignment]
     """Sends each label revision as it is written, from `resume_token` on, so that nobody polls."""
     CreateExport: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.CreateExportRequest, _annotation_store_pb2.Export]  # type: ignore[assignment]
-    """Starts writing a project's labels to a file in blob storage."""
+    """Starts writing a project's labels to a file in blob storage: each label as it stands at this moment, whatever is
+    decided while the file is written.
+    """
     GetExport: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.GetExportRequest, _annotation_store_pb2.Export]  # type: ignore[assignment]
     """Returns an export, with its progress."""
     ListExports: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.ListExportsRequest, _annotation_store_pb2.ListExportsResponse]  # type: ignore[assignment]
@@ -289,7 +311,8 @@ class AnnotationStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         """Writes items. The first message is a header, every further one a chunk with its offset in the import.
         Idempotent by item key: the same item again is counted as unchanged; the same key with other content
         is a per-item error with reason `ITEM_CONFLICT` and changes nothing. A broken stream is resumed by a
-        new call of the same import from `Import.next_offset`. A chunk out of order is `OUT_OF_RANGE`.
+        new call of the same import from `Import.next_offset`. A chunk out of order is `OUT_OF_RANGE`. Each chunk is written
+        whole or not at all; the next one is checked meanwhile.
         """
 
     @_abc_1.abstractmethod
@@ -298,7 +321,27 @@ class AnnotationStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _annotation_store_pb2.GetImportRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_annotation_store_pb2.Import, _abc.Awaitable[_annotation_store_pb2.Import]]:
-        """Returns an import, with its progress."""
+        """Returns an import, with its progress: also while a stream is writing it."""
+
+    @_abc_1.abstractmethod
+    def ListImports(
+        self,
+        request: _annotation_store_pb2.ListImportsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_annotation_store_pb2.ListImportsResponse, _abc.Awaitable[_annotation_store_pb2.ListImportsResponse]]:
+        """Lists a project's imports, newest first, each without its `failures`: `GetImport` has them."""
+
+    @_abc_1.abstractmethod
+    def CancelImport(
+        self,
+        request: _annotation_store_pb2.CancelImportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_annotation_store_pb2.Import, _abc.Awaitable[_annotation_store_pb2.Import]]:
+        """Ends an import before all its items have come. Items it has written stay; a stream that brings more of them is
+        refused (`FAILED_PRECONDITION`, reason `IMPORT_CANCELLED`) at its next chunk, and so is one that would go on with it.
+        An import that is cancelled already is returned as it is; `FAILED_PRECONDITION` (`IMPORT_FINISHED`) when all items
+        have come.
+        """
 
     @_abc_1.abstractmethod
     def GetItem(
@@ -447,7 +490,9 @@ class AnnotationStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _annotation_store_pb2.CreateExportRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_annotation_store_pb2.Export, _abc.Awaitable[_annotation_store_pb2.Export]]:
-        """Starts writing a project's labels to a file in blob storage."""
+        """Starts writing a project's labels to a file in blob storage: each label as it stands at this moment, whatever is
+        decided while the file is written.
+        """
 
     @_abc_1.abstractmethod
     def GetExport(

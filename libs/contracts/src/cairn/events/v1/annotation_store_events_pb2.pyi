@@ -115,6 +115,24 @@ class ImportFinished(_message.Message):
 Global___ImportFinished: _TypeAlias = ImportFinished  # noqa: Y015
 
 @_typing.final
+class ImportCancelled(_message.Message):
+    """An import was cancelled: no more items of it come. Those that it had written stay."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMPORT_FIELD_NUMBER: _builtins.int
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["import", b"import"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["import", b"import"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportCancelled: _TypeAlias = ImportCancelled  # noqa: Y015
+
+@_typing.final
 class AnnotationSubmitted(_message.Message):
     """An annotation was kept."""
 
