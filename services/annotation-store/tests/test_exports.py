@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from itertools import product
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,9 +14,9 @@ from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb
 from cairn.label.v1 import label_schema_pb2 as schema_pb
 from cairn.label.v1 import label_value_pb2 as v
-from cairn_annotation_store.handlers.exports import ExportWorker
+from cairn_annotation_store.handlers.export_worker import ExportWorker
 from cairn_annotation_store.storage import Storage
-from cairn_annotation_store.store import AnnotationStore, ExportStore, ItemStore, LabelStore
+from cairn_annotation_store.store import AnnotationStore, ExportRow, ExportStore, ItemStore, LabelStore
 from cairn_kit.testing import eventually
 
 
@@ -63,16 +64,29 @@ def worker(birds: Any, storage: Any = None, *, page: int = 4, claim_seconds: flo
     )
 
 
-async def running_export(birds: Any) -> UUID:
+async def one_part(worker: ExportWorker, row: ExportRow) -> ExportRow | None:
+    """Let a worker write the next part and no more."""
+    file = await worker._so_far(row)
+    async with aclosing(worker.pages(row)) as pages:
+        return await worker.write_part(row, await anext(pages), file)
+
+
+async def running_export(birds: Any, *, with_annotations: bool = False) -> UUID:
     """An export that a worker of this test works on, and no other."""
     export = uuid4()
     await birds.database.execute(
         "INSERT INTO export (tenant, project, export, format, include_annotations, state, worker, worker_until) "
-        "VALUES ('acme', 'birds', $1, 1, false, 2, $2, 'infinity')",
+        "VALUES ('acme', 'birds', $1, 1, $3, 2, $2, 'infinity')",
         export,
         uuid4(),
+        with_annotations,
     )
     return export
+
+
+async def revision(birds: Any, item: str) -> int:
+    """The revision of the item's label that stands."""
+    return (await birds.label(item)).revision  # type: ignore[no-any-return]
 
 
 class Killed(BaseException):
@@ -143,7 +157,7 @@ async def test_an_export_goes_on_where_its_killed_worker_was(ready: Any, tools: 
         row = await ExportStore().get(ready.database, "acme", "birds", export)
         storage = Dying(Storage.open(ready.running.settings.blob_url), writes, after=after)
         with pytest.raises(Killed):
-            await worker(ready, storage)._write(row)  # type: ignore[arg-type]
+            await worker(ready, storage).write(row)  # type: ignore[arg-type]
         # when its claim runs out
         await ready.database.execute("UPDATE export SET worker_until = now() WHERE export = $1", export)
         await worker(ready).work()
@@ -170,7 +184,7 @@ async def test_a_worker_gives_signs_of_life_while_a_step_is_long(ready: Any, fol
     # given a storage that takes its time for a part, or for the file
     storage = Slow(Storage.open(ready.running.settings.blob_url), folder, two_signs)
     # when it is written, its worker is heard of meanwhile
-    await worker(ready, storage, claim_seconds=5)._write(row)  # type: ignore[arg-type]
+    await worker(ready, storage, claim_seconds=5).write(row)  # type: ignore[arg-type]
     # then it is the one that ends the export
     done = await ended(ready, f"projects/birds/exports/{export}")
     assert (done.state, done.exported_labels) == (pb.EXPORT_STATE_FINISHED, 10)
@@ -185,13 +199,13 @@ async def test_a_write_that_comes_late_spoils_nothing_of_the_next_worker(ready: 
     async def another_takes_over() -> None:
         await ready.database.execute("UPDATE export SET worker = $2 WHERE export = $1", export, uuid4())
         claimed = await ExportStore().get(ready.database, "acme", "birds", export)
-        taken_over.append(await successor._write_part(claimed))  # type: ignore[arg-type]
+        taken_over.append(await one_part(successor, claimed))  # type: ignore[arg-type]
 
     # given a worker that is taken over before its first part, a smaller one, is in storage
     storage = Slow(Storage.open(ready.running.settings.blob_url), "exports/", another_takes_over)
-    await worker(ready, storage, page=2, claim_seconds=60)._write(row)  # type: ignore[arg-type]
+    await worker(ready, storage, page=2, claim_seconds=60).write(row)  # type: ignore[arg-type]
     # when the other goes on
-    await successor._write(taken_over[0])
+    await successor.write(taken_over[0])
     # then the file has each label once, and nothing of either is left
     name = f"projects/birds/exports/{export}"
     assert (await ended(ready, name)).exported_labels == 10
@@ -205,11 +219,11 @@ async def test_parts_that_the_release_before_wrote_are_joined(ready: Any, tools:
     export = await running_export(ready)
     row = await ExportStore().get(ready.database, "acme", "birds", export)
     running = worker(ready, claim_seconds=60)
-    advanced = await running._write_part(row)  # type: ignore[arg-type]
+    advanced = await one_part(running, row)  # type: ignore[arg-type]
     [part] = (ready.world.folder / "blobs" / "exports").rglob("part-*")
     part.rename(part.with_name("part-000000"))
     await ready.database.execute("DELETE FROM export_part")
-    await running._write(advanced)  # type: ignore[arg-type]
+    await running.write(advanced)  # type: ignore[arg-type]
     rows = tools.jsonl(await body_of(ready, f"projects/birds/exports/{export}"))
     assert [row["item"] for row in rows] == [f"k{i:03d}" for i in range(10)]
     assert not list((ready.world.folder / "blobs" / "exports").rglob("part-*"))
@@ -219,18 +233,79 @@ async def test_a_cancelled_export_stops_and_leaves_nothing(ready: Any, tools: An
     export = await running_export(ready)
     row = await ExportStore().get(ready.database, "acme", "birds", export)
     running = worker(ready)
-    advanced = await running._write_part(row)  # type: ignore[arg-type]
+    advanced = await one_part(running, row)  # type: ignore[arg-type]
     name = f"projects/birds/exports/{export}"
     async with tools.refused("EXPORT_NOT_FINISHED"):
         await body_of(ready, name)
     cancelled = await ready.stub.CancelExport(pb.CancelExportRequest(name=name))
     assert (cancelled.state, cancelled.exported_labels) == (pb.EXPORT_STATE_CANCELLED, 4)
-    await running._write(advanced)  # type: ignore[arg-type]
+    await running.write(advanced)  # type: ignore[arg-type]
     assert not list((ready.world.folder / "blobs" / "exports").rglob("part-*"))
     async with tools.refused("EXPORT_ENDED"):
         await ready.stub.CancelExport(pb.CancelExportRequest(name=name))
     async with tools.refused("EXPORT_NOT_FOUND"):
         await ready.stub.GetExport(pb.GetExportRequest(name=f"{name[:-4]}0000"))
+
+
+async def test_an_export_that_is_cancelled_while_it_is_joined_writes_no_file(ready: Any) -> None:
+    export = await running_export(ready)
+    row = await ExportStore().get(ready.database, "acme", "birds", export)
+    name = f"projects/birds/exports/{export}"
+
+    async def cancel() -> None:
+        await ready.stub.CancelExport(pb.CancelExportRequest(name=name))
+
+    # given a worker that has written all parts, and whose export is cancelled as it begins with the file
+    storage = Slow(Storage.open(ready.running.settings.blob_url), "blobs/", cancel)
+    await worker(ready, storage, claim_seconds=60).write(row)  # type: ignore[arg-type]
+    # then there is no file, and nothing is left
+    ended = await ready.stub.GetExport(pb.GetExportRequest(name=name))
+    assert (ended.state, ended.HasField("file")) == (pb.EXPORT_STATE_CANCELLED, False)
+    assert [path for path in (ready.world.folder / "blobs").rglob("*") if path.is_file()] == []
+
+
+async def test_an_export_shows_one_moment_whatever_is_decided_meanwhile(ready: Any, tools: Any) -> None:
+    await ready.submit(ready.lease("k009"), tools.chose("owl"))
+    # given an export whose first part is written
+    export = await running_export(ready, with_annotations=True)
+    row = await ExportStore().get(ready.database, "acme", "birds", export)
+    running = worker(ready, claim_seconds=60)
+    advanced = await one_part(running, row)  # type: ignore[arg-type]
+    # when labels are corrected, before and after that place, others are added, and answers come
+    for item in ("k001", "k005", "k007"):
+        await ready.world.publish(ready.corrected(item, "wren"))
+        await eventually(lambda item=item: revision(ready, item), 2)
+    await ready.world.publish(ready.corrected("k007", "robin", judged=2))
+    await eventually(lambda: revision(ready, "k007"), 3)
+    later = [pb.Item(key=f"k{i:03d}x", text="x", gold_answers=[tools.chose("wren")]) for i in range(2, 9)]
+    await ready.take_in(later, import_id="later")
+    await ready.submit(ready.lease("k008"), tools.chose("owl"))
+    # then the file shows what stood when it was asked for
+    await running.write(advanced)  # type: ignore[arg-type]
+    name = f"projects/birds/exports/{export}"
+    assert (await ended(ready, name)).exported_labels == 10
+    rows = tools.jsonl(await body_of(ready, name))
+    assert [(row["item"], row["answer"], row["revision"]) for row in rows] == [
+        (f"k{i:03d}", "owl", 1) for i in range(10)
+    ]
+    assert [len(row["annotations"]) for row in rows] == [0] * 9 + [1]
+
+
+async def test_what_was_not_committed_is_not_in_the_moment(ready: Any, tools: Any) -> None:
+    # given a new revision that is written before an export is asked for, and committed after
+    async with ready.database.transaction() as tx:
+        await tx.execute("UPDATE label SET stands = false WHERE item = 'k003'")
+        await tx.execute(
+            "INSERT INTO label SELECT tenant, project, item, question, 2, true, 4, source_order, event_id, "
+            "confidence, answer, provenance, created_at FROM label WHERE item = 'k003'"
+        )
+        export = await running_export(ready)
+    row = await ExportStore().get(ready.database, "acme", "birds", export)
+    # when it is written
+    await worker(ready, claim_seconds=60).write(row)  # type: ignore[arg-type]
+    # then it shows the revision before
+    rows = tools.jsonl(await body_of(ready, f"projects/birds/exports/{export}"))
+    assert [(row["item"], row["revision"]) for row in rows] == [(f"k{i:03d}", 1) for i in range(10)]
 
 
 async def test_an_export_that_cannot_be_written_is_tried_again_and_fails_in_the_end(ready: Any) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,8 +14,15 @@ from PIL import Image
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.label.v1 import label_value_pb2 as v
-from cairn_annotation_store.domain.export_rows import ExportedLabel, header_line, lines, value_of
+from cairn_annotation_store.domain.export_rows import (
+    ExportedLabel,
+    header_line,
+    labels_to_read,
+    lines,
+    value_json,
+)
 from cairn_annotation_store.domain.items import BlobFacts, check_item, new_item, normalised
+from cairn_annotation_store.domain.labels import Source
 from cairn_annotation_store.domain.pictures import PictureFacts, picture_facts
 from cairn_annotation_store.domain.schema import SchemaRules
 from cairn_kit.errors import InvalidArgument
@@ -146,20 +155,25 @@ def test_a_json_line_has_everything(label_of: Any, tools: Any) -> None:
 
 def test_an_abstention_is_never_taken_for_a_value() -> None:
     abstained = v.Answer(abstention=v.Abstention(kind=v.ABSTENTION_KIND_CANNOT_TELL, reason="dark"))
-    assert value_of(abstained) == {"abstention": {"kind": "ABSTENTION_KIND_CANNOT_TELL", "reason": "dark"}}
+    assert json.loads(value_json(abstained)) == {
+        "abstention": {"kind": "ABSTENTION_KIND_CANNOT_TELL", "reason": "dark"}
+    }
+
+
+def test_as_many_labels_are_read_as_make_a_part_of_some_megabytes() -> None:
+    assert labels_to_read(read=500, size=500 * 600, most=10_000) == 10_000
+    assert labels_to_read(read=500, size=500 * 100_000, most=10_000) == 83
+    assert labels_to_read(read=5, size=5 * (64 << 20), most=10_000) == 1
+    assert labels_to_read(read=0, size=0, most=10_000) == 10_000
 
 
 @pytest.fixture
 def label_of() -> Any:
-    from datetime import UTC, datetime
-    from uuid import UUID
-
-    from cairn_annotation_store.domain.labels import LabelKey, LabelRevision, Rank, Source
-
     def make(answer: v.Answer) -> ExportedLabel:
-        key = LabelKey("acme", "birds", "k", "q")  # type: ignore[arg-type]
-        rank = Rank(Source.CONSENSUS, 1, UUID(int=1))
-        label = LabelRevision(key, 2, rank, answer, 0.75, pb.Provenance(event_id="e"))
-        return ExportedLabel(label, datetime(2026, 1, 1, tzinfo=UTC))
+        provenance = pb.Provenance(event_id="e").SerializeToString()
+        made = datetime(2026, 1, 1, tzinfo=UTC)
+        return ExportedLabel(
+            "k", "q", 2, Source.CONSENSUS, 0.75, answer.SerializeToString(), provenance, made
+        )
 
     return make

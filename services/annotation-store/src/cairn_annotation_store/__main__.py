@@ -6,7 +6,8 @@ from importlib.resources import files
 
 from cairn_annotation_store.config import AnnotationStoreSettings
 from cairn_annotation_store.handlers.blobs import BlobHandlers
-from cairn_annotation_store.handlers.exports import ExportHandlers, ExportWorker
+from cairn_annotation_store.handlers.export_worker import ExportWorker
+from cairn_annotation_store.handlers.exports import ExportHandlers
 from cairn_annotation_store.handlers.imports import ImportHandlers
 from cairn_annotation_store.handlers.labeling import LabelHandlers
 from cairn_annotation_store.handlers.projects import ProjectHandlers

@@ -19,8 +19,8 @@ class AnnotationStoreSettings(ChassisSettings):
     max_blob_bytes: int = Field(default=5 * 1024**3, ge=1)
     """The largest blob taken in. It passes through the temporary folder on its way."""
 
-    export_page: int = Field(default=2_000, ge=1, le=100_000)
-    """Labels read and written at a time by an export: what is lost, at most, when a worker dies."""
+    export_page: int = Field(default=10_000, ge=1, le=100_000)
+    """The most labels, fewer where they are large, that an export writes at a time: what is lost when a worker dies."""
 
     export_claim_seconds: float = Field(default=30.0, gt=0)
     """An export whose worker has given no sign for so long is taken over by another."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import IO
@@ -38,8 +37,8 @@ class Storage:
         except (OSError, ValueError, obstore.exceptions.BaseError) as error:
             raise StorageUnusable(f"Blob storage {url} cannot be opened: {error}") from error
 
-    async def put(self, path: str, content: IO[bytes] | bytes) -> None:
-        """Write an object in one step: readers see all of it or nothing."""
+    async def put(self, path: str, content: IO[bytes] | bytes | AsyncIterator[bytes]) -> None:
+        """Write an object in one step: readers see all of it or nothing, also when a stream of content breaks off."""
         # Never anything that a browser would run, should a bucket be served to one.
         attributes = (
             None
@@ -62,13 +61,11 @@ class Storage:
             yield bytes(await obstore.get_range_async(self._store, path, start=offset, end=end))
             offset = end
 
-    async def copy_into(self, path: str, file: IO[bytes]) -> None:
-        """Append an object's bytes to an open file. Raises FileNotFoundError."""
-        size = await self.size(path)
-        if size is None:
-            raise FileNotFoundError(path)
-        async for chunk in self.read(path, size):
-            await asyncio.to_thread(file.write, chunk)
+    async def read_whole(self, path: str) -> AsyncIterator[bytes]:
+        """All bytes of an object, in chunks of about 1 MiB. Raises FileNotFoundError."""
+        found = await obstore.get_async(self._store, path)
+        async for chunk in found.stream(min_chunk_size=CHUNK_BYTES):
+            yield bytes(chunk)
 
     async def delete(self, *paths: str) -> None:
         """Remove objects; those that are gone already are no error."""

@@ -21,6 +21,7 @@ class CutProxy:
         self._server: asyncio.Server | None = None
         self._lines: set[asyncio.StreamWriter] = set()
         self._left: int | None = None
+        self._of_what_is_sent = False
         self._refusing = False
         self.port = 0
         self.cuts = 0
@@ -45,9 +46,10 @@ class CutProxy:
             line.transport.abort()
         self._lines.clear()
 
-    def cut_after(self, octets: int) -> None:
-        """Cut every line once so many more bytes have come from the server: in the middle of an answer."""
-        self._left = octets
+    def cut_after(self, octets: int, *, sent: bool = False) -> None:
+        """Cut every line once so many more bytes have come from the server, in the middle of an answer, or have been
+        `sent` to it, in the middle of a request."""
+        self._left, self._of_what_is_sent = octets, sent
 
     def refuse(self, refusing: bool = True) -> None:
         """Cut every line and accept no new ones, until told otherwise."""
@@ -70,18 +72,18 @@ class CutProxy:
             return
         self._lines |= {writer, there}
         await asyncio.gather(
-            self._forward(reader, there, counted=False), self._forward(there_reader, writer, counted=True)
+            self._forward(reader, there, sent=True), self._forward(there_reader, writer, sent=False)
         )
         for line in (writer, there):
             self._lines.discard(line)
             line.transport.abort()
 
     async def _forward(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, counted: bool
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, sent: bool
     ) -> None:
         with suppress(OSError):
             while data := await reader.read(_CHUNK):
-                if counted and self._left is not None:
+                if self._left is not None and sent == self._of_what_is_sent:
                     part, self._left = data[: self._left], self._left - len(data)
                     if self._left <= 0:
                         self._left = None

@@ -4,30 +4,50 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-
-from google.protobuf import json_format
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.label.v1 import label_value_pb2 as value_pb
-from cairn_annotation_store.domain.labels import LabelRevision
+from cairn_annotation_store.domain.json_text import json_of, list_of, number
+from cairn_annotation_store.domain.json_text import quoted as _quoted
+from cairn_annotation_store.domain.labels import Source
 
 CSV_HEADER = ("item", "question", "answer", "confidence", "source", "revision")
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 """A spreadsheet runs a cell that begins so (OWASP, CSV injection)."""
 
+_PART_BYTES = 8 << 20
+"""What is in memory of an export, twice, while one part is written and the next is read."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExportedLabel:
-    """A label that stands, with the item's annotations when they were asked for."""
+    """A label as an export shows it, with the item's annotations when they were asked for."""
 
-    label: LabelRevision
+    item: str
+    question: str
+    revision: int
+    source: int
+    confidence: float
+    answer: bytes
+    """Answer, encoded."""
+    provenance: bytes
+    """Provenance, encoded."""
     created_at: datetime
     annotations: Sequence[pb.Annotation] | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of what it holds, about."""
+        answers = sum(annotation.ByteSize() for annotation in self.annotations or ())
+        return len(self.answer) + len(self.provenance) + answers
+
+
+def labels_to_read(read: int, size: int, most: int) -> int:
+    """How many labels to read next, when the last so many had so many bytes: some _PART_BYTES, `most` at most."""
+    return max(1, min(most, read * _PART_BYTES // size)) if size else most
 
 
 def header_line(export_format: pb.ExportFormat.ValueType) -> bytes:
@@ -38,76 +58,85 @@ def header_line(export_format: pb.ExportFormat.ValueType) -> bytes:
 def lines(export_format: pb.ExportFormat.ValueType, labels: Iterable[ExportedLabel]) -> bytes:
     """The lines of these labels, UTF-8; CSV ends lines with CRLF (RFC 4180), JSON lines with LF."""
     if export_format == pb.EXPORT_FORMAT_CSV:
-        return _csv(_cells(exported.label) for exported in labels)
-    return b"".join(
-        json.dumps(_object(exported), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-        + b"\n"
-        for exported in labels
-    )
+        return _csv(map(_cells, labels))
+    return "".join(map(_line, labels)).encode()
 
 
-def value_of(answer: value_pb.Answer) -> Any:
-    """An answer as plain data: the bare value where it has one (`"cat"`, `3.5`), else an object named by its kind.
+def value_json(answer: value_pb.Answer) -> str:
+    """An answer as JSON: the bare value where it has one (`"cat"`, `3.5`), else an object named by its kind.
 
     An abstention is `{"abstention": {"kind": ..., "reason": ...}}`, so that it is never taken for a value.
     """
     field = answer.WhichOneof("value")
     match field:
-        case "choice" | "text" | "number" | "rating":
-            return getattr(answer, field)
+        case "choice":
+            return _quoted(answer.choice)
+        case "text":
+            return _quoted(answer.text)
+        case "number":
+            return number(answer.number)
+        case "rating":
+            return str(answer.rating)
         case "choices":
-            return list(answer.choices.class_ids)
+            return list_of(answer.choices.class_ids, _quoted)
         case "preference":
-            return answer.preference.candidate_id
+            return _quoted(answer.preference.candidate_id)
         case None:
-            return None
+            return "null"
         case _:
-            return {field: _as_data(getattr(answer, field))}
+            return f"{{{_quoted(field)}:{json_of(getattr(answer, field))}}}"
 
 
-def _object(exported: ExportedLabel) -> Mapping[str, Any]:
-    label = exported.label
-    made: dict[str, Any] = {
-        "item": label.key.item,
-        "question": label.key.question,
-        "answer": value_of(label.answer),
-        "confidence": label.confidence,
-        "source": label.rank.source.name,
-        "revision": label.revision,
-        "create_time": exported.created_at.isoformat(),
-        "provenance": _as_data(label.provenance),
-    }
-    if exported.annotations is not None:
-        made["annotations"] = [
-            {
-                "name": annotation.name,
-                "labeler": annotation.labeler,
-                "kind": pb.AnnotationKind.Name(annotation.kind).removeprefix("ANNOTATION_KIND_"),
-                "late": annotation.late,
-                "submit_time": annotation.submit_time.ToJsonString(),
-                "answer": value_of(answer),
-            }
-            for annotation in exported.annotations
-            for answer in annotation.answers
-            if answer.question == label.key.question
-        ]
-    return made
-
-
-def _cells(label: LabelRevision) -> Sequence[str]:
-    value = value_of(label.answer)
-    if isinstance(value, bool | int | float):
-        answer = json.dumps(value)
-    elif isinstance(value, str):
-        answer = _harmless(value)
-    else:
-        answer = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+def _line(label: ExportedLabel) -> str:
+    answer = value_pb.Answer.FromString(label.answer)
+    provenance = pb.Provenance.FromString(label.provenance)
+    annotations = "" if label.annotations is None else f',"annotations":{_annotations(label)}'
     return (
-        _harmless(label.key.item),
-        _harmless(label.key.question),
-        answer,
+        f'{{"item":{_quoted(label.item)},"question":{_quoted(label.question)},"answer":{value_json(answer)}'
+        f',"confidence":{number(label.confidence)},"source":"{Source(label.source).name}"'
+        f',"revision":{label.revision},"create_time":"{label.created_at.isoformat()}"'
+        f',"provenance":{json_of(provenance)}{annotations}}}\n'
+    )
+
+
+def _annotations(label: ExportedLabel) -> str:
+    """What each annotation of the item answers to the label's question."""
+    return list_of(
+        [
+            (annotation, answer)
+            for annotation in label.annotations or ()
+            for answer in annotation.answers
+            if answer.question == label.question
+        ],
+        _annotation,
+    )
+
+
+def _annotation(given: tuple[pb.Annotation, value_pb.Answer]) -> str:
+    annotation, answer = given
+    kind = pb.AnnotationKind.Name(annotation.kind).removeprefix("ANNOTATION_KIND_")
+    return (
+        f'{{"name":{_quoted(annotation.name)},"labeler":{_quoted(annotation.labeler)},"kind":"{kind}"'
+        f',"late":{"true" if annotation.late else "false"}'
+        f',"submit_time":"{annotation.submit_time.ToJsonString()}","answer":{value_json(answer)}}}'
+    )
+
+
+def _cells(label: ExportedLabel) -> Sequence[str]:
+    answer = value_pb.Answer.FromString(label.answer)
+    field = answer.WhichOneof("value")
+    if field in ("choice", "text"):
+        cell = _harmless(getattr(answer, field))
+    elif field == "preference":
+        cell = _harmless(answer.preference.candidate_id)
+    else:
+        cell = value_json(answer)
+    return (
+        _harmless(label.item),
+        _harmless(label.question),
+        cell,
         repr(label.confidence),
-        label.rank.source.name,
+        Source(label.source).name,
         str(label.revision),
     )
 
@@ -131,7 +160,3 @@ def _csv(rows: Iterable[Sequence[str]]) -> bytes:
     out = io.StringIO(newline="")
     csv.writer(out, lineterminator="\r\n").writerows(rows)
     return out.getvalue().encode()
-
-
-def _as_data(message: Any) -> Any:
-    return json_format.MessageToDict(message, preserving_proto_field_name=True)

@@ -6,9 +6,10 @@ While a chunk is written the next one is examined, so that neither PostgreSQL no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from opentelemetry.context import get_current
 
@@ -26,10 +27,12 @@ from cairn_annotation_store.store import ImportRow, ImportStore, ItemStore, Proj
 from cairn_annotation_store.wire import import_message, items_imported
 from cairn_kit.auth import Caller
 from cairn_kit.database import Database, Transaction
+from cairn_kit.database.transaction import to_the_end
 from cairn_kit.errors import FailedPrecondition, InvalidArgument, OutOfRange, to_status
 from cairn_kit.events import Event, announce
 from cairn_kit.rpc import once, page_size, read_page_token, write_page_token
 
+T = TypeVar("T")
 _FAILURES_KEPT = 1000
 _BREATHER = 200
 """Items examined before other calls get a turn on the event loop: some milliseconds."""
@@ -79,22 +82,25 @@ class ImportHandlers:
     # --- commands
 
     async def take_in(self, who: Caller, requests: AsyncIterator[pb.ImportItemsRequest]) -> pb.Import:
-        """A whole stream: a header, then chunks. What was taken in stays when the stream breaks."""
+        """A whole stream: a header, then chunks.
+
+        What was taken in stays when the stream breaks, and what has come whole is still taken in: a line that always
+        breaks before a chunk is written would else bring an import no further.
+        """
         header = await _header(requests)
         stream = await self._opened(who.tenant, header)
         examined: asyncio.Queue[_Examined | None] = asyncio.Queue(maxsize=1)
+        writing = asyncio.create_task(self._write_all(stream, examined))
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._write_all(stream, examined))
-                async for request in requests:
-                    if request.WhichOneof("part") != "chunk":
-                        raise InvalidArgument(
-                            "HEADER_REPEATED", "A header comes once, first; after it come chunks."
-                        )
-                    await examined.put(_Examined(request, await self._examine_next(stream, request)))
-                await examined.put(None)
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from None
+            while (request := await _unless_over(writing, anext(requests, None))) is not None:
+                if request.WhichOneof("part") != "chunk":
+                    raise InvalidArgument(
+                        "HEADER_REPEATED", "A header comes once, first; after it come chunks."
+                    )
+                intake = await self._examine_next(stream, request)
+                await _unless_over(writing, examined.put(_Examined(request, intake)))
+        finally:
+            await to_the_end(_written(examined, writing))
         return await self.get(who, stream.name)
 
     async def cancel(self, who: Caller, request: pb.CancelImportRequest) -> pb.Import:
@@ -279,6 +285,24 @@ async def _header(requests: AsyncIterator[pb.ImportItemsRequest]) -> pb.ImportHe
             return request.header
         break
     raise InvalidArgument("HEADER_MISSING", "The first message of an import must be its header.")
+
+
+async def _unless_over(writing: asyncio.Task[None], step: Awaitable[T]) -> T:
+    """Wait for a step. Raises what the writing raised, as soon as it does."""
+    waiting = asyncio.ensure_future(step)
+    try:
+        await asyncio.wait({waiting, writing}, return_when=asyncio.FIRST_COMPLETED)
+        if writing.done():
+            writing.result()
+        return await waiting
+    finally:
+        waiting.cancel()
+
+
+async def _written(examined: asyncio.Queue[_Examined | None], writing: asyncio.Task[None]) -> None:
+    """Wait until all that was examined is written. Raises what the writing raised."""
+    await _unless_over(writing, examined.put(None))
+    await writing
 
 
 def _goes_on_at(progress: ImportRow, chunk: pb.ImportChunk, name: str) -> int:

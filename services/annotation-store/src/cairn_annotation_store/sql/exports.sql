@@ -34,6 +34,9 @@ UPDATE export SET worker_until = now() + make_interval(secs => $5)
 WHERE tenant = $1 AND project = $2 AND export = $3 AND worker = $4 AND state = 2
 RETURNING true
 
+-- name: is_claimed
+SELECT true FROM export WHERE tenant = $1 AND project = $2 AND export = $3 AND worker = $4 AND state = 2
+
 -- name: export_advanced
 -- Nothing comes back when the export was cancelled, or taken over by another worker.
 WITH advanced AS (

@@ -51,6 +51,21 @@ SELECT * FROM label
 WHERE tenant = $1 AND project = $2 AND (item, question) > ($3, $4) AND stands AND source <> $6
 ORDER BY item, question LIMIT $5
 
+-- name: labels_to_export
+-- A label that stands and was written before the cut stood in it. For one that was not, see labels_in_cut.
+SELECT item, question, revision, source, confidence, answer, provenance, created_at,
+       pg_visible_in_snapshot(written_in, $6) AS in_cut
+FROM label
+WHERE tenant = $1 AND project = $2 AND (item, question) > ($3, $4) AND stands
+ORDER BY item, question LIMIT $5
+
+-- name: labels_in_cut
+-- The revisions that stood in the cut, of labels that have another one since; those of later labels are not there.
+SELECT DISTINCT ON (item, question) item, question, revision, source, confidence, answer, provenance, created_at
+FROM label JOIN unnest($3::text[], $4::text[]) AS k (item, question) USING (item, question)
+WHERE tenant = $1 AND project = $2 AND pg_visible_in_snapshot(written_in, $5)
+ORDER BY item, question, revision DESC
+
 -- name: list_labels_of_source
 SELECT * FROM label
 WHERE tenant = $1 AND project = $2 AND source = $6 AND (item, question) > ($3, $4) AND stands AND source <> $7

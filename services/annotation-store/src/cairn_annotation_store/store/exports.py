@@ -9,6 +9,7 @@ from uuid import UUID
 
 from google.rpc import status_pb2
 
+from cairn_annotation_store.store.labels import Snapshot
 from cairn_annotation_store.store.projects import Reader
 from cairn_kit.database import Queries, Transaction
 
@@ -38,6 +39,8 @@ class ExportRow:
     error: bytes | None
     created_at: datetime
     ended_at: datetime | None
+    cut: Snapshot
+    """The moment that it shows, the one at which it was asked for."""
 
 
 class ExportStore:
@@ -89,6 +92,10 @@ class ExportStore:
     async def keep_claim(self, reader: Reader, row: ExportRow, seconds: float) -> bool:
         """Give a sign of life; False when the export is no longer this worker's."""
         return await reader.fetchrow(SQL.keep_claim, *_owned(row), seconds) is not None
+
+    async def is_claimed(self, reader: Reader, row: ExportRow) -> bool:
+        """Whether the export is still this worker's."""
+        return await reader.fetchrow(SQL.is_claimed, *_owned(row)) is not None
 
     async def parts(self, reader: Reader, row: ExportRow) -> list[UUID | None]:
         """Who wrote each part; None for one that the release before wrote, whose path tells nobody."""

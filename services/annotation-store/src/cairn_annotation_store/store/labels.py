@@ -9,6 +9,7 @@ from typing import Any
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.label.v1 import label_value_pb2 as value_pb
+from cairn_annotation_store.domain.export_rows import ExportedLabel
 from cairn_annotation_store.domain.labels import LabelKey, LabelRevision, Rank, Source
 from cairn_annotation_store.domain.names import ItemKey, ProjectId, QuestionId, Tenant
 from cairn_annotation_store.store.projects import Reader
@@ -18,6 +19,18 @@ SQL = Queries.load("cairn_annotation_store", "sql/labels.sql")
 
 ItemId = tuple[str, str, str]
 """Tenant, project and item key."""
+
+Snapshot = tuple[int, int, tuple[int, ...]]
+"""What PostgreSQL keeps as a pg_snapshot: its xmin, xmax and the transactions that were running in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelsOfCut:
+    """Labels as they stood in a cut; more come after `last`, the (item, question) looked at last, unless `ended`."""
+
+    labels: Sequence[ExportedLabel]
+    last: tuple[str, str]
+    ended: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +140,34 @@ class LabelStore:
             rows = await reader.fetch(SQL.list_labels, tenant, project, *after, limit, hidden)
         return [_label(row) for row in rows]
 
+    async def to_export(
+        self,
+        reader: Reader,
+        tenant: str,
+        project: str,
+        cut: Snapshot,
+        after: tuple[str, str],
+        limit: int,
+    ) -> LabelsOfCut:
+        """The labels that stood in the cut, by item and question; at most so many.
+
+        What stands now is read, and replaced where it was written after the cut: revisions are kept for ever, so
+        each page shows the same moment, however late it is read and whatever was written meanwhile.
+        """
+        rows = await reader.fetch(SQL.labels_to_export, tenant, project, *after, limit, cut)
+        later = [(row["item"], row["question"]) for row in rows if not row["in_cut"]]
+        earlier = {}
+        if later:
+            items, questions = zip(*later, strict=True)
+            found = await reader.fetch(SQL.labels_in_cut, tenant, project, items, questions, cut)
+            earlier = {(row["item"], row["question"]): row for row in found}
+        shown = (row if row["in_cut"] else earlier.get((row["item"], row["question"])) for row in rows)
+        return LabelsOfCut(
+            [_exported(row) for row in shown if row is not None],
+            (rows[-1]["item"], rows[-1]["question"]) if rows else after,
+            len(rows) < limit,
+        )
+
     async def list_of_item(
         self,
         reader: Reader,
@@ -164,6 +205,11 @@ class LabelStore:
         return [
             _label(row) for row in await reader.fetch(SQL.label_log, tenant, project, *after, limit, hidden)
         ]
+
+
+def _exported(row: Any) -> ExportedLabel:
+    item, question, revision, source, confidence, answer, provenance, created_at, *_ = row
+    return ExportedLabel(item, question, revision, source, confidence, answer, provenance, created_at)
 
 
 def _columns(items: Collection[ItemId]) -> tuple[list[str], list[str], list[str]]:
