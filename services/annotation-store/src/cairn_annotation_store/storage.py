@@ -62,10 +62,12 @@ class Storage:
             offset = end
 
     async def read_whole(self, path: str) -> AsyncIterator[bytes]:
-        """All bytes of an object, in chunks of about 1 MiB. Raises FileNotFoundError."""
-        found = await obstore.get_async(self._store, path)
-        async for chunk in found.stream(min_chunk_size=CHUNK_BYTES):
-            yield bytes(chunk)
+        """All bytes of an object, in chunks of 1 MiB. Raises FileNotFoundError."""
+        size = await self.size(path)
+        if size is None:
+            raise FileNotFoundError(path)
+        async for chunk in self.read(path, size):
+            yield chunk
 
     async def delete(self, *paths: str) -> None:
         """Remove objects; those that are gone already are no error."""

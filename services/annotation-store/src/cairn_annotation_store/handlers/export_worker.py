@@ -17,7 +17,7 @@ from uuid import UUID
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb
-from cairn_annotation_store.domain.export_rows import header_line, labels_to_read, lines
+from cairn_annotation_store.domain.export_rows import header_line, labels_to_read, lines, size_of
 from cairn_annotation_store.domain.items import BlobFacts
 from cairn_annotation_store.storage import Storage, blob_path, part_path
 from cairn_annotation_store.store import AnnotationStore, ExportRow, ExportStore, ItemStore, LabelStore
@@ -155,8 +155,7 @@ class ExportWorker:
             while True:
                 page = await coming
                 if not page.ended:
-                    size = sum(label.size for label in page.labels)
-                    limit = labels_to_read(len(page.labels), size, self._page)
+                    limit = labels_to_read(len(page.labels), size_of(page.labels), self._page)
                     coming = asyncio.create_task(self._read(row, page.last, limit))
                 yield page
                 if page.ended:
@@ -179,7 +178,7 @@ class ExportWorker:
         }
         return replace(
             page,
-            labels=[replace(label, annotations=messages.get(label.item, ())) for label in page.labels],
+            labels=[label._replace(annotations=messages.get(label.item, ())) for label in page.labels],
         )
 
     async def write_part(self, row: ExportRow, page: LabelsOfCut, file: _File) -> ExportRow | None:

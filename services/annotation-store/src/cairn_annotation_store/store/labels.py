@@ -20,6 +20,9 @@ SQL = Queries.load("cairn_annotation_store", "sql/labels.sql")
 ItemId = tuple[str, str, str]
 """Tenant, project and item key."""
 
+_SHOWN = 8
+"""Columns that an export shows, in the order of ExportedLabel; what follows is for the reader of the page."""
+
 Snapshot = tuple[int, int, tuple[int, ...]]
 """What PostgreSQL keeps as a pg_snapshot: its xmin, xmax and the transactions that were running in between."""
 
@@ -163,7 +166,7 @@ class LabelStore:
             earlier = {(row["item"], row["question"]): row for row in found}
         shown = (row if row["in_cut"] else earlier.get((row["item"], row["question"])) for row in rows)
         return LabelsOfCut(
-            [_exported(row) for row in shown if row is not None],
+            [ExportedLabel(*row[:_SHOWN]) for row in shown if row is not None],
             (rows[-1]["item"], rows[-1]["question"]) if rows else after,
             len(rows) < limit,
         )
@@ -205,11 +208,6 @@ class LabelStore:
         return [
             _label(row) for row in await reader.fetch(SQL.label_log, tenant, project, *after, limit, hidden)
         ]
-
-
-def _exported(row: Any) -> ExportedLabel:
-    item, question, revision, source, confidence, answer, provenance, created_at, *_ = row
-    return ExportedLabel(item, question, revision, source, confidence, answer, provenance, created_at)
 
 
 def _columns(items: Collection[ItemId]) -> tuple[list[str], list[str], list[str]]:
