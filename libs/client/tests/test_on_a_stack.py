@@ -12,14 +12,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 
+from cairn.annotation.v1 import annotation_store_pb2 as store
+from cairn.annotation.v1.annotation_store_pb2_grpc import AnnotationStoreServiceStub
 from cairn_client import (
     Abstain,
     Cairn,
+    FailedPrecondition,
     InvalidArgument,
     NewItem,
+    Service,
     item_key,
     to_arrow,
     to_pandas,
@@ -102,6 +107,35 @@ def test_the_sdk_goes_the_whole_way(cairn: Cairn, tmp_path: Path) -> None:
     assert sorted(table["item"]) == ["a b/ü", "pic"]
     assert to_arrow(cairn.annotations("walk")).num_rows == 2
     assert cairn.projects.progress("walk").label_annotations == 2
+
+
+def test_imports_and_exports_are_seen_and_cancelled(cairn: Cairn, home: Path, tmp_path: Path) -> None:
+    cairn.projects.create("moves", {"questions": [{"id": "ok", "choice": ["no", "yes"]}]})
+    first = cairn.import_items("moves", [("a", "one"), ("b", "two")], import_id="first")
+    done = cairn.export("moves", tmp_path / "labels.jsonl")
+    assert [one.name for one in cairn.imports.list("moves")] == [first.name]
+    assert cairn.imports.get(first.name).created_items == 2
+    assert [one.name for one in cairn.exports.list("moves")] == [done.name]
+    assert cairn.exports.get(done.name).file == done.file
+    for cancel, name in ((cairn.imports.cancel, first.name), (cairn.exports.cancel, done.name)):
+        with pytest.raises(FailedPrecondition):
+            cancel(name)
+
+    # an import that is not at its end
+    header = store.ImportHeader(parent="projects/moves", import_id="second")
+    with grpc.insecure_channel(cairn.profile.addresses[Service.ANNOTATION_STORE]) as channel:
+        stub = AnnotationStoreServiceStub(channel)
+        begun = [store.ImportItemsRequest(header=header)]
+        stub.ImportItems(
+            iter(begun), metadata=[("authorization", f"Bearer {run(home, 'token').stdout.strip()}")]
+        )
+
+    listed = run(home, "transfers", "moves").stdout
+    assert re.search(r"imports/second +running", listed), listed
+    assert re.search(r"exports/\S+ +finished +0 of 0 labels", listed), listed
+    assert "Cancelled second: 0 items" in run(home, "cancel", "projects/moves/imports/second").stdout
+    assert "running" not in run(home, "transfers", "moves").stdout
+    assert "neither an import nor an export" in run(home, "cancel", "moves", code=1).stderr
 
 
 def recording(folder: Path) -> Path:

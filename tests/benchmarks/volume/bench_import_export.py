@@ -18,6 +18,7 @@ import asyncpg
 from cairn.annotation.v1 import annotation_store_pb2 as store
 from tests.benchmarks.rows import Row, Rows
 from tests.benchmarks.volume.load import until
+from tests.benchmarks.volume.machine import resident_mb
 from tests.benchmarks.volume.targets import CairnStack, admin_dsn, cairn_running, parts_of_an_import
 
 _ROUNDS = 5
@@ -25,11 +26,16 @@ _ITEMS, _LABELS = 20_000, 4_000
 _A_CALL = 200
 _LEAST = 0.2
 _PATIENCE = 600.0
+_LARGE = 1_000_000
+_LEAST_LATER, _MOST_MEMORY = 0.7, 1.3
+_LOOK = 0.2
 
 
 def rows(full: bool) -> Rows:
-    """Yield rates. ``full``: ten times as many items and labels."""
+    """Yield rates. ``full``: ten times as many items and labels, and a million items into a store by itself."""
     yield from asyncio.run(_measure(10 if full else 1))
+    if full:
+        yield from asyncio.run(_grown(_LARGE))
 
 
 async def _measure(size: int) -> list[Row]:
@@ -95,6 +101,70 @@ async def _copied(database: asyncpg.Connection, project: str) -> float:
         return perf_counter() - began
     finally:
         await database.execute("DROP TABLE copied")
+
+
+# --- a large import
+
+
+async def _grown(items: int) -> list[Row]:
+    """Import so many items into annotation-store by itself; tell how its pace and its memory grow on the way."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with cairn_running(Path(folder), ["annotation-store"]) as cairn:
+            project = await cairn.empty_project()
+            importing = asyncio.ensure_future(
+                cairn.store.ImportItems(parts_of_an_import(project, items), metadata=cairn.auth)
+            )
+            reached = [(0, perf_counter(), _memory(cairn))]
+            while not importing.done():
+                await asyncio.wait([importing], timeout=_LOOK)
+                reached.append((await _next_offset(cairn, project), perf_counter(), _memory(cairn)))
+            assert importing.result().created_items == items, "every item was written"
+    tenths = [
+        [
+            (offset, at, memory)
+            for offset, at, memory in reached
+            if n * items <= 10 * offset <= (n + 1) * items
+        ]
+        for n in range(10)
+    ]
+    early, late = (max(memory for _, _, memory in tenth) for tenth in (tenths[0], tenths[-1]))
+    return [
+        Row(
+            f"import of items, {items:,}, the store by itself", "/s", items / (reached[-1][1] - reached[0][1])
+        ),
+        Row(
+            "  rate of the last tenth by that of the first",
+            "x",
+            _pace(tenths[-1]) / _pace(tenths[0]),
+            least=_LEAST_LATER,
+        ),
+        Row(
+            "  memory in the last tenth by that in the first",
+            "x",
+            late / early,
+            late,
+            "MB at last",
+            most=_MOST_MEMORY,
+        ),
+    ]
+
+
+def _pace(reached: Sequence[tuple[int, float, float]]) -> float:
+    """Items a second between the first look and the last."""
+    (offset, at, _), (later_offset, later, _) = reached[0], reached[-1]
+    return (later_offset - offset) / (later - at)
+
+
+def _memory(cairn: CairnStack) -> float:
+    pid = cairn.stack.pid("annotation-store")
+    assert pid is not None, "the store runs"
+    return resident_mb(pid)
+
+
+async def _next_offset(cairn: CairnStack, project: str) -> int:
+    """Return how many items were taken in: none while not even the header has come."""
+    imports = await cairn.store.ListImports(store.ListImportsRequest(parent=project), metadata=cairn.auth)
+    return sum(int(one.next_offset) for one in imports.imports)
 
 
 # --- export

@@ -10,6 +10,7 @@ import uuid
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from cairn.label.v1.label_schema_pb2 import ChoiceQuestion, LabelClass, LabelSch
 from cairn.label.v1.label_value_pb2 import Answer
 from cairn_client.tokens import Issuer
 from cairn_kit.embedded import EmbeddedNats, EmbeddedPostgres
+from cairn_stack import catalog
 from cairn_stack.home import Home
 from cairn_stack.private import PrivateStack
 from cairn_stack.provision import DATABASE, SUPERUSER, dsn, passwords
@@ -50,7 +52,11 @@ class CairnStack:
         self.auth = (("authorization", f"Bearer {token}"),)
         self._channels = {name: grpc.aio.insecure_channel(address) for name, address in addresses.items()}
         self.store = AnnotationStoreServiceStub(self._channels["annotation-store"])
-        self.dispatch = TaskDispatchServiceStub(self._channels["task-dispatch"])
+
+    @cached_property
+    def dispatch(self) -> TaskDispatchServiceStub:
+        """The stub of task-dispatch, where it runs."""
+        return TaskDispatchServiceStub(self._channels["task-dispatch"])
 
     @property
     def pids(self) -> list[int]:
@@ -172,9 +178,10 @@ class StraightLine:
 
 
 @asynccontextmanager
-async def cairn_running(folder: Path) -> AsyncIterator[CairnStack]:
-    """Run a whole stack, with fsync, that keeps one trace of a hundred."""
-    async with PrivateStack(folder, trace_ratio=0.01) as stack:
+async def cairn_running(folder: Path, services: Sequence[str] = SERVICES) -> AsyncIterator[CairnStack]:
+    """Run a stack of these services, with fsync, that keeps one trace of a hundred."""
+    wanted = [spec for spec in catalog.SERVICES if spec.name in services]
+    async with PrivateStack(folder, trace_ratio=0.01, services=wanted) as stack:
         cairn = CairnStack(stack)
         try:
             yield cairn

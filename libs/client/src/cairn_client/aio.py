@@ -13,6 +13,7 @@ from cairn_client.calls.labels import LabelCalls
 from cairn_client.calls.ledger import Ledger
 from cairn_client.calls.models import Models
 from cairn_client.calls.projects import Projects
+from cairn_client.calls.transfers import Exports, Imports
 from cairn_client.calls.work import WorkCalls
 from cairn_client.profile import Profile, Service, discover
 from cairn_client.tokens import TokenProvider, provider_of
@@ -22,8 +23,8 @@ from cairn_client.transport import Patience, Transport
 class AsyncCairn(ItemCalls, WorkCalls, LabelCalls):
     """Cairn's API for asyncio.
 
-    Everyday verbs are methods of the client; the rest is grouped: `projects`, `audits`, `models`,
-    `labelers`, `ledger`.
+    Everyday verbs are methods of the client; the rest is grouped: `projects`, `imports`, `exports`,
+    `audits`, `models`, `labelers`, `ledger`.
     The generated stubs are at `client.transport.store`, `.dispatch` and so on, for what has no method here.
     """
 
@@ -52,6 +53,8 @@ class AsyncCairn(ItemCalls, WorkCalls, LabelCalls):
         self.transport = Transport(profile, provider, patience)
         super().__init__(self.transport)
         self.projects = Projects(self.transport)
+        self.imports = Imports(self.transport)
+        self.exports = Exports(self.transport)
         self.audits = Audits(self.transport)
         self.models = Models(self.transport)
         self.labelers = Labelers(self.transport)

@@ -16,6 +16,8 @@ from cairn_client.calls.labelers import Labelers as AsyncLabelers
 from cairn_client.calls.ledger import Ledger as AsyncLedger
 from cairn_client.calls.models import Models as AsyncModels
 from cairn_client.calls.projects import Projects as AsyncProjects
+from cairn_client.calls.transfers import Exports as AsyncExports
+from cairn_client.calls.transfers import Imports as AsyncImports
 from cairn_client.profile import Profile, Service
 from cairn_client.tokens import TokenProvider
 from cairn_client.transport import Patience
@@ -177,6 +179,22 @@ class Projects(_Blocking[AsyncProjects]):
     refit = blocking(AsyncProjects.refit)
 
 
+class Imports(_Blocking[AsyncImports]):
+    """Calls about imports."""
+
+    get = blocking(AsyncImports.get)
+    list = iterating(AsyncImports.list)
+    cancel = blocking(AsyncImports.cancel)
+
+
+class Exports(_Blocking[AsyncExports]):
+    """Calls about exports."""
+
+    get = blocking(AsyncExports.get)
+    list = iterating(AsyncExports.list)
+    cancel = blocking(AsyncExports.cancel)
+
+
 class Audits(_Blocking[AsyncAudits]):
     """Calls about audits."""
 
@@ -225,8 +243,8 @@ class Ledger(_Blocking[AsyncLedger]):
 class Cairn(_Blocking[AsyncCairn]):
     """Cairn's API, blocking: what scripts and notebooks use.
 
-    Everyday verbs are methods of the client; the rest is grouped: `projects`, `audits`, `models`,
-    `labelers`, `ledger`.
+    Everyday verbs are methods of the client; the rest is grouped: `projects`, `imports`, `exports`,
+    `audits`, `models`, `labelers`, `ledger`.
     Safe to use from several threads.
     """
 
@@ -243,6 +261,8 @@ class Cairn(_Blocking[AsyncCairn]):
         inner = AsyncCairn(home=home, profile=profile, addresses=addresses, token=token, patience=patience)
         super().__init__(inner, LoopThread())
         self.projects = Projects(inner.projects, self._loop)
+        self.imports = Imports(inner.imports, self._loop)
+        self.exports = Exports(inner.exports, self._loop)
         self.audits = Audits(inner.audits, self._loop)
         self.models = Models(inner.models, self._loop)
         self.labelers = Labelers(inner.labelers, self._loop)

@@ -16,6 +16,7 @@ from cairn_client.commands import (
     replaying,
     reporting,
     stack,
+    transfers,
     verifying,
     watching,
     working,
@@ -59,6 +60,8 @@ app.command(rich_help_panel=_DATA)(labeling.label)
 app.command(rich_help_panel=_DATA)(working.work)
 app.command(rich_help_panel=_DATA)(watching.watch)
 app.command(rich_help_panel=_DATA)(projects.export)
+app.command(rich_help_panel=_DATA)(transfers.transfers)
+app.command(rich_help_panel=_DATA)(transfers.cancel)
 app.command(rich_help_panel=_TRUTH)(reporting.report)
 app.command(rich_help_panel=_TRUTH)(verifying.verify)
 app.command("replay", rich_help_panel=_TRUTH)(replaying.replay_command)

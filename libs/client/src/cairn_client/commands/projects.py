@@ -153,6 +153,12 @@ def import_items(
     gold: Annotated[
         Path | None, typer.Option(help="A CSV item,label (or one column a question): these become gold.")
     ] = None,
+    import_id: Annotated[
+        str | None,
+        typer.Option(
+            "--id", help="The import's id, a-z, 0-9 and -: the same again goes on where it broke off."
+        ),
+    ] = None,
 ) -> None:
     """Import items into a project.
 
@@ -170,7 +176,7 @@ def import_items(
         ]
         with RichScreen() as screen:
             screen.stage(f"Importing {source.name}", len(records))
-            result = cairn.import_items(name, records, progress=screen.advance)
+            result = cairn.import_items(name, records, progress=screen.advance, import_id=import_id)
     say(
         f"{counted(result.created, 'item')} written, {result.unchanged:,} there already, {result.failed:,} refused."
     )

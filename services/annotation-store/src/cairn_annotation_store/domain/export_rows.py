@@ -18,6 +18,7 @@ CSV_HEADER = ("item", "question", "answer", "confidence", "source", "revision")
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 """A spreadsheet runs a cell that begins so (OWASP, CSV injection)."""
 
+_SOURCES: dict[int, str] = {source.value: source.name for source in Source}
 _PART_BYTES = 8 << 20
 """What is in memory of an export, twice, while one part is written and the next is read."""
 
@@ -99,7 +100,7 @@ def _line(label: ExportedLabel) -> str:
     annotations = "" if label.annotations is None else f',"annotations":{_annotations(label)}'
     return (
         f'{{"item":{_quoted(label.item)},"question":{_quoted(label.question)},"answer":{value_json(answer)}'
-        f',"confidence":{number(label.confidence)},"source":"{Source(label.source).name}"'
+        f',"confidence":{number(label.confidence)},"source":"{_SOURCES[label.source]}"'
         f',"revision":{label.revision},"create_time":"{label.created_at.isoformat()}"'
         f',"provenance":{json_of(provenance)}{annotations}}}\n'
     )
@@ -142,7 +143,7 @@ def _cells(label: ExportedLabel) -> Sequence[str]:
         _harmless(label.question),
         cell,
         repr(label.confidence),
-        Source(label.source).name,
+        _SOURCES[label.source],
         str(label.revision),
     )
 
