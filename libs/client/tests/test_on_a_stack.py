@@ -131,8 +131,9 @@ def test_imports_and_exports_are_seen_and_cancelled(cairn: Cairn, home: Path, tm
         )
 
     listed = run(home, "transfers", "moves").stdout
-    assert re.search(r"imports/second +running", listed), listed
-    assert re.search(r"exports/\S+ +finished +0 of 0 labels", listed), listed
+    assert "projects/moves/imports/second running: 0 written" in listed
+    assert f"{first.name} finished: 2 written, 0 there already, 0 refused" in listed
+    assert f"{done.name} finished: 0 of 0 labels" in listed
     assert "Cancelled second: 0 items" in run(home, "cancel", "projects/moves/imports/second").stdout
     assert "running" not in run(home, "transfers", "moves").stdout
     assert "neither an import nor an export" in run(home, "cancel", "moves", code=1).stderr

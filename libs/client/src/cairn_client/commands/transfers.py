@@ -7,11 +7,10 @@ from typing import Annotated
 import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.markup import escape
-from rich.table import Table
 
 from cairn.annotation.v1.annotation_store_pb2 import ExportState, ImportState
 from cairn_client.commands.connection import connect
-from cairn_client.commands.screen import out, say
+from cairn_client.commands.screen import say
 from cairn_client.errors import InputError
 from cairn_client.names import last_part
 from cairn_client.words import counted, quoted
@@ -22,22 +21,27 @@ def transfers(
     name: Annotated[str, typer.Argument(metavar="PROJECT", help="The project.")],
 ) -> None:
     """List a project's imports and exports, each newest first, and how far they are."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("name", "state", "progress", "began", "last heard of"):
-        table.add_column(column)
+    nothing = True
     with connect(context) as cairn:
         for one in cairn.imports.list(name):
-            progress = (
-                f"{one.created_items:,} written, {one.unchanged_items:,} there, {one.failed_items:,} refused"
-            )
+            nothing = False
             state = ImportState.Name(one.state).removeprefix("IMPORT_STATE_").lower()
-            table.add_row(escape(one.name), state, progress, _when(one.create_time), _when(one.update_time))
+            counts = f"{one.created_items:,} written, {one.unchanged_items:,} there already, {one.failed_items:,} refused"
+            say(_line(one.name, state, counts, one.update_time))
         for export in cairn.exports.list(name):
-            progress = f"{export.exported_labels:,} of {export.total_labels:,} labels"
+            nothing = False
             state = ExportState.Name(export.state).removeprefix("EXPORT_STATE_").lower()
-            ended = _when(export.end_time) if export.HasField("end_time") else ""
-            table.add_row(escape(export.name), state, progress, _when(export.create_time), ended)
-    out.print(table if table.row_count else "Nothing was imported or exported yet. Try: cairn import --help")
+            counts = f"{export.exported_labels:,} of {export.total_labels:,} labels"
+            say(
+                _line(
+                    export.name,
+                    state,
+                    counts,
+                    export.end_time if export.HasField("end_time") else export.create_time,
+                )
+            )
+    if nothing:
+        say("Nothing was imported or exported yet. Try: cairn import --help")
 
 
 def cancel(
@@ -61,5 +65,6 @@ def cancel(
     say(f"Cancelled [bold]{escape(last_part(name))}[/]: {left}.")
 
 
-def _when(moment: Timestamp) -> str:
-    return moment.ToDatetime().strftime("%Y-%m-%d %H:%M:%S")
+def _line(name: str, state: str, counts: str, moment: Timestamp) -> str:
+    when = moment.ToDatetime().strftime("%Y-%m-%d %H:%M:%S")
+    return f"[bold]{escape(name)}[/] {state}: {counts} [dim]{when}[/]"
