@@ -5,7 +5,6 @@ import random
 from collections import Counter
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from cairn.annotation.v1 import annotation_store_pb2 as store
@@ -14,8 +13,9 @@ from cairn.label.v1.label_schema_pb2 import LabelSchema, Question, TextQuestion
 from cairn_client import AsyncCairn
 from cairn_client.names import item_key
 from cairn_client.tokens import Issuer
+from cairn_kit.database import Database
 from cairn_kit.embedded import EmbeddedPostgres
-from cairn_kit.testing import eventually
+from cairn_kit.testing import announced, eventually
 from cairn_stack import PrivateStack
 from cairn_stack.catalog import SERVICES
 from cairn_stack.home import Home
@@ -67,11 +67,16 @@ async def told_of(stack: PrivateStack) -> list[str]:
     """The items of every ItemsImported in the outbox, which republish would send again: all that was ever told."""
     home = Home(stack.home)
     where = dsn(EmbeddedPostgres(home.postgres), SUPERUSER, passwords(home, [])[SUPERUSER], DATABASE)
-    database = await asyncpg.connect(where)
+    database = Database(where, "annotation_store", pool_min=0)
+    await database.open()
     try:
-        rows = await database.fetch(
-            "SELECT body FROM annotation_store.outbox WHERE event_type LIKE '%ItemsImported'"
-        )
+        events = await announced(database)
     finally:
         await database.close()
-    return [item.name for row in rows for item in ItemsImported.FromString(row["body"]).items]
+    imported = ItemsImported.DESCRIPTOR.full_name
+    return [
+        item.name
+        for event in events
+        if event.type == imported
+        for item in ItemsImported.FromString(event.body).items
+    ]
