@@ -11,6 +11,8 @@ import obstore
 from obstore.store import LocalStore, ObjectStore, from_url
 
 CHUNK_BYTES = 1 << 20
+_LARGE_CHUNK_BYTES = 8 << 20
+"""Of what nobody waits for: every chunk is a turn of this process and of storage's threads."""
 
 
 class StorageUnusable(Exception):
@@ -54,19 +56,21 @@ class Storage:
         except FileNotFoundError:
             return None
 
-    async def read(self, path: str, size: int, offset: int = 0) -> AsyncIterator[bytes]:
-        """An object's bytes from `offset` to `size`, in chunks of 1 MiB. Raises FileNotFoundError."""
+    async def read(
+        self, path: str, size: int, offset: int = 0, chunk_bytes: int = CHUNK_BYTES
+    ) -> AsyncIterator[bytes]:
+        """An object's bytes from `offset` to `size`, in chunks. Raises FileNotFoundError."""
         while offset < size:
-            end = min(offset + CHUNK_BYTES, size)
+            end = min(offset + chunk_bytes, size)
             yield bytes(await obstore.get_range_async(self._store, path, start=offset, end=end))
             offset = end
 
     async def read_whole(self, path: str) -> AsyncIterator[bytes]:
-        """All bytes of an object, in chunks of 1 MiB. Raises FileNotFoundError."""
+        """All bytes of an object, in chunks of 8 MiB. Raises FileNotFoundError."""
         size = await self.size(path)
         if size is None:
             raise FileNotFoundError(path)
-        async for chunk in self.read(path, size):
+        async for chunk in self.read(path, size, chunk_bytes=_LARGE_CHUNK_BYTES):
             yield chunk
 
     async def delete(self, *paths: str) -> None:
