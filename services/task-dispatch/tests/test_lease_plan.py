@@ -11,7 +11,8 @@ import pytest
 from cairn_task_dispatch.domain.gold import draw_gold
 from cairn_task_dispatch.domain.names import new_lease_id
 from cairn_task_dispatch.handlers.handing_out import ScanMemory
-from cairn_task_dispatch.store import SQL, ScanStart
+from cairn_task_dispatch.store import ScanStart
+from cairn_task_dispatch.store.granting import SQL
 
 ITEMS = 6_000
 

@@ -1,0 +1,65 @@
+-- name: upsert_projects
+INSERT INTO project AS p
+SELECT DISTINCT ON (tenant, project)
+       tenant, project, revision, min_answers, gold_share, make_interval(secs => lease_seconds),
+       reviews_disputes, required_skill, archived
+FROM unnest($1::text[], $2::text[], $3::bigint[], $4::int[], $5::float8[], $6::float8[], $7::bool[], $8::text[],
+            $9::bool[])
+  AS e(tenant, project, revision, min_answers, gold_share, lease_seconds, reviews_disputes, required_skill, archived)
+ORDER BY tenant, project, revision DESC
+ON CONFLICT (tenant, project) DO UPDATE
+SET revision = excluded.revision, min_answers = excluded.min_answers, gold_share = excluded.gold_share,
+    lease_duration = excluded.lease_duration, reviews_disputes = excluded.reviews_disputes,
+    required_skill = excluded.required_skill, archived = excluded.archived
+WHERE p.revision < excluded.revision
+
+-- name: projects
+SELECT tenant, project, revision, min_answers, gold_share, extract(epoch FROM lease_duration)::float8 AS lease_seconds,
+       reviews_disputes, required_skill, archived
+FROM project
+JOIN unnest($1::text[], $2::text[]) AS k(tenant, project) USING (tenant, project)
+
+-- Decisions about the items of one project are taken one transaction after the other: a batch of events locks items
+-- in several steps, and two such batches would wait for each other. Answers and leases do not wait here.
+-- name: lock_projects
+SELECT pg_advisory_xact_lock(key)
+FROM (
+  SELECT DISTINCT hashtextextended(tenant || '/' || project, 1) AS key
+  FROM unnest($1::text[], $2::text[]) AS k(tenant, project)
+  ORDER BY key
+) AS keys
+
+-- name: ensure_items
+INSERT INTO item (tenant, project, item)
+SELECT DISTINCT tenant, project, item
+FROM unnest($1::text[], $2::text[], $3::text[]) AS k(tenant, project, item)
+ORDER BY tenant, project, item
+ON CONFLICT DO NOTHING
+
+-- name: lock_items
+SELECT i.*
+FROM item i
+JOIN unnest($1::text[], $2::text[], $3::text[]) AS k(tenant, project, item) USING (tenant, project, item)
+ORDER BY i.tenant, i.project, i.item
+FOR NO KEY UPDATE OF i
+
+-- name: items
+SELECT i.*
+FROM item i
+JOIN unnest($3::text[]) AS k(item) USING (item)
+WHERE i.tenant = $1 AND i.project = $2
+
+-- name: save_items
+UPDATE item i
+SET imported = e.imported, gold = e.gold, route = e.route, route_revision = e.route_revision, priority = e.priority,
+    decision = e.decision, decision_revision = e.decision_revision, answers_wanted = e.answers_wanted,
+    skill = e.skill, settled = e.settled, wished = e.wished, cancelled_at = e.cancelled_at,
+    review_cancelled_at = e.review_cancelled_at, cancel_reason = e.cancel_reason, reviews_wished = e.reviews_wished,
+    review_priority = e.review_priority
+FROM unnest($1::text[], $2::text[], $3::text[], $4::bool[], $5::bool[], $6::text[], $7::bigint[], $8::float8[],
+            $9::text[], $10::bigint[], $11::int[], $12::text[], $13::bool[], $14::int[], $15::bigint[],
+            $16::bigint[], $17::text[], $18::int[], $19::float8[])
+  AS e(tenant, project, item, imported, gold, route, route_revision, priority, decision, decision_revision,
+       answers_wanted, skill, settled, wished, cancelled_at, review_cancelled_at, cancel_reason, reviews_wished,
+       review_priority)
+WHERE i.tenant = e.tenant AND i.project = e.project AND i.item = e.item

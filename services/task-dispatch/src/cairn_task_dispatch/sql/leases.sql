@@ -1,0 +1,74 @@
+-- name: extend_leases
+UPDATE lease l
+SET expires_at = greatest(l.expires_at, now() + make_interval(secs => e.seconds)),
+    check_at = greatest(l.expires_at, now() + make_interval(secs => e.seconds)) + make_interval(secs => e.grace)
+FROM unnest($1::text[], $2::text[], $3::uuid[], $4::float8[], $5::float8[]) AS e(tenant, project, lease, seconds, grace)
+WHERE l.tenant = e.tenant AND l.project = e.project AND l.lease = e.lease AND l.state = 'LIVE' AND l.expires_at > now()
+RETURNING l.*, true AS live_now
+
+-- name: leases
+SELECT l.*, l.state = 'LIVE' AND l.expires_at > now() AS live_now
+FROM lease l
+JOIN unnest($1::text[], $2::text[], $3::uuid[]) AS k(tenant, project, lease) USING (tenant, project, lease)
+
+-- Leases of the same labeler on the same item, or for reviews on the same task, that rule these out or follow them.
+-- name: siblings
+SELECT l.*, l.state = 'LIVE' AND l.expires_at > now() AS live_now
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::uuid[], $7::uuid[])
+  AS k(tenant, project, labeler, item, kind, task, lease)
+JOIN lease l ON l.tenant = k.tenant AND l.project = k.project AND l.labeler = k.labeler AND l.item = k.item
+  AND l.kind <> 'REVIEW' AND l.state IN ('LIVE', 'ANSWERED', 'SKIPPED', 'ANSWERED_LATE')
+WHERE k.kind <> 'REVIEW' AND l.lease <> k.lease
+UNION ALL
+SELECT l.*, l.state = 'LIVE' AND l.expires_at > now() AS live_now
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::uuid[], $7::uuid[])
+  AS k(tenant, project, labeler, item, kind, task, lease)
+JOIN lease l ON l.tenant = k.tenant AND l.project = k.project AND l.labeler = k.labeler AND l.task = k.task
+  AND l.kind = 'REVIEW' AND l.state IN ('LIVE', 'ANSWERED', 'SKIPPED', 'ANSWERED_LATE')
+WHERE k.kind = 'REVIEW' AND l.lease <> k.lease
+
+-- name: change_leases
+UPDATE lease l
+SET state = c.state, reason = c.reason, ended_at = coalesce(l.ended_at, now())
+FROM unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[])
+  AS c(tenant, project, lease, was, state, reason)
+WHERE l.tenant = c.tenant AND l.project = c.project AND l.lease = c.lease AND l.state = c.was
+RETURNING l.*, false AS live_now
+
+-- The task's row is locked, so that whether it is closed stands still.
+-- name: free_slots
+UPDATE slot s
+SET state = CASE t.state WHEN 'CLOSED' THEN 'WITHDRAWN' ELSE 'OPEN' END
+FROM unnest($1::text[], $2::text[], $3::uuid[], $4::int[]) AS f(tenant, project, task, number)
+JOIN task t USING (tenant, project, task)
+WHERE s.tenant = f.tenant AND s.project = f.project AND s.task = f.task AND s.number = f.number AND s.state = 'LEASED'
+
+-- name: answer_slots
+UPDATE slot s
+SET state = 'ANSWERED'
+FROM unnest($1::text[], $2::text[], $3::uuid[], $4::int[]) AS f(tenant, project, task, number)
+WHERE s.tenant = f.tenant AND s.project = f.project AND s.task = f.task AND s.number = f.number AND s.state = 'LEASED'
+
+-- name: fill_tasks
+UPDATE task t
+SET state = 'FILLED'
+FROM (SELECT DISTINCT * FROM unnest($1::text[], $2::text[], $3::uuid[]) AS f(tenant, project, task)) AS f
+WHERE t.tenant = f.tenant AND t.project = f.project AND t.task = f.task AND t.state = 'OPEN' AND t.kind <> 'GOLD'
+  AND NOT EXISTS (
+    SELECT FROM slot s
+    WHERE s.tenant = t.tenant AND s.project = t.project AND s.task = t.task AND s.state <> 'ANSWERED')
+
+-- Whoever takes a lease here asks about it; if that fails, it is due again $2 seconds later.
+-- name: take_due_leases
+UPDATE lease l
+SET check_at = now() + make_interval(secs => $2)
+FROM (
+  SELECT d.tenant, d.project, d.lease
+  FROM lease d
+  WHERE d.state = 'LIVE' AND d.check_at <= now()
+  ORDER BY d.check_at
+  LIMIT $1
+  FOR UPDATE OF d SKIP LOCKED
+) AS due
+WHERE l.tenant = due.tenant AND l.project = due.project AND l.lease = due.lease
+RETURNING l.*, false AS live_now
