@@ -29,6 +29,7 @@ from cairn_kit.ids import uuid7
 from cairn_kit.testing import announced
 from cairn_kit.testing.fixtures import *  # noqa: F403
 from cairn_kit.testing.servers import fresh_database
+from cairn_task_dispatch.config import PLAN_CACHE_MODE
 from cairn_task_dispatch.domain.leases import Claim
 from cairn_task_dispatch.domain.names import parse_item
 from cairn_task_dispatch.handlers.claiming import Claiming
@@ -368,7 +369,7 @@ async def desk() -> AsyncIterator[Desk]:
     """A desk on empty tables."""
     if not _dsns:
         _dsns.append(await fresh_database("task-dispatch", MIGRATIONS))
-    database = Database(_dsns[0], "task_dispatch", pool_min=0, pool_max=20)
+    database = Database(_dsns[0], "task_dispatch", pool_min=0, pool_max=20, plan_cache_mode=PLAN_CACHE_MODE)
     await database.open()
     await database.execute("TRUNCATE project, item, task, slot, lease, labeler, outbox, request")
     yield Desk(database)

@@ -226,6 +226,7 @@ class Chassis(Generic[S]):
             pool_max=settings.pool_max,
             acquire_timeout=settings.acquire_timeout,
             statement_timeout=settings.statement_timeout,
+            plan_cache_mode=settings.plan_cache_mode,
         )
         try:
             await database.open()

@@ -15,6 +15,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from cairn_kit.database.pool import PlanCacheMode
+
 _PREFIX = "CAIRN_"
 _ADDRESS = re.compile(r"^(\[[0-9a-fA-F:]+\]|[^:\s/]+):\d{1,5}$")
 
@@ -56,6 +58,8 @@ class ChassisSettings(BaseSettings):
     pool_max: int = Field(default=10, ge=1)
     acquire_timeout: float = Field(default=5.0, gt=0)
     statement_timeout: float = Field(default=30.0, gt=0)
+    plan_cache_mode: PlanCacheMode = "auto"
+    """PostgreSQL's setting of that name, for all of this service's statements."""
     nats_url: str = "nats://127.0.0.1:4222"
     nats_token: SecretStr | None = None
     nats_user: str | None = None

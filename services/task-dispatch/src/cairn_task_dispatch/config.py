@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from cairn_kit.database import PlanCacheMode
 from cairn_kit.settings import ChassisSettings
 
 _STORE_COMMITS_WITHIN = 10.0
 """Seconds that annotation-store gives a submission from its first statement to its commit."""
+PLAN_CACHE_MODE: PlanCacheMode = "force_generic_plan"
+"""Statements are planned once, for a project as they are on average.
+
+Planned for the project at hand, one that is too new for the planner's statistics is taken for a single row, which may be
+found by any index: each lease then reads the whole project. And planning a lease takes longer than finding it."""
 
 
 class DispatchSettings(ChassisSettings):
     """What task-dispatch may be told from outside, besides what every service is told."""
 
     service_name: str = "task-dispatch"
+    plan_cache_mode: PlanCacheMode = PLAN_CACHE_MODE
 
     expiry_grace: float = Field(default=20.0, gt=_STORE_COMMITS_WITHIN)
     """Seconds after a lease's end before annotation-store is asked about it.

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import asyncpg
 
@@ -68,7 +68,13 @@ async def connect(dsn: str, schema: str, *, statement_timeout: float = 30.0, tim
     return await _reach(dsn, timeout=timeout, server_settings=_session_settings(schema, statement_timeout))
 
 
-def _session_settings(schema: str, statement_timeout: float) -> dict[str, str]:
+PlanCacheMode = Literal["auto", "force_generic_plan", "force_custom_plan"]
+"""Whether a statement is planned once for all its values, or anew for each; `auto` leaves it to PostgreSQL."""
+
+
+def _session_settings(
+    schema: str, statement_timeout: float, plan_cache_mode: PlanCacheMode = "auto"
+) -> dict[str, str]:
     milliseconds = round(statement_timeout * 1000)
     return {
         "search_path": schema,
@@ -77,6 +83,7 @@ def _session_settings(schema: str, statement_timeout: float) -> dict[str, str]:
         # An open transaction that does nothing holds locks against everybody.
         "idle_in_transaction_session_timeout": str(2 * milliseconds),
         "timezone": "UTC",
+        "plan_cache_mode": plan_cache_mode,
     }
 
 
@@ -92,6 +99,7 @@ class Database:
         pool_max: int = 10,
         acquire_timeout: float = 5.0,
         statement_timeout: float = 30.0,
+        plan_cache_mode: PlanCacheMode = "auto",
     ) -> None:
         self.schema = schema
         self.announced: Callable[[Sequence[Any]], object] = _nothing
@@ -108,7 +116,7 @@ class Database:
             # The server's statement_timeout comes first; this one is for a server that says nothing at all.
             command_timeout=statement_timeout + 5.0,
             max_inactive_connection_lifetime=300.0,
-            server_settings=_session_settings(schema, statement_timeout),
+            server_settings=_session_settings(schema, statement_timeout, plan_cache_mode),
             reset=_keep_nothing,
         )
 

@@ -174,7 +174,7 @@ class Hearings:
         for event, item, hearing in facts:
             heard.setdefault(ItemRef(event.tenant, event.project, item), []).append(hearing)
         if heard:
-            await settle(tx, self._store, heard)
+            await settle(tx, self._store, known, heard)
 
 
 def policy_of(project: store_pb.Project) -> ProjectPolicy:

@@ -21,15 +21,19 @@ Hearing = Callable[[ItemFacts], ItemFacts]
 """What a fact does to what is known of an item."""
 
 
-async def settle(tx: Transaction, store: DispatchStore, heard: Mapping[ItemRef, Sequence[Hearing]]) -> None:
-    """Take in facts about items, and open, grow and close their tasks accordingly. The projects must be known."""
+async def settle(
+    tx: Transaction,
+    store: DispatchStore,
+    policies: Mapping[ProjectRef, ProjectPolicy],
+    heard: Mapping[ItemRef, Sequence[Hearing]],
+) -> None:
+    """Take in facts about items, and open, grow and close their tasks as their projects' policies say."""
     before = await store.lock_items(tx, heard)
     facts = {ref: _after(before[ref], hearings) for ref, hearings in heard.items()}
     changed = {ref: fact for ref, fact in facts.items() if fact != before[ref]}
     if not changed:
         return
     await store.save_items(tx, changed)
-    policies = await store.projects(tx, {ProjectRef(ref.tenant, ref.project) for ref in changed})
     tasks: dict[tuple[ItemRef, TaskKind], Task] = {}
     for task in await store.lock_tasks_of_items(tx, changed):
         if not task.audit:

@@ -20,7 +20,7 @@ from cairn_kit.rpc import once, page_size, read_page_token, write_page_token
 from cairn_task_dispatch.domain.names import item_name, parse_item, parse_project, parse_task, task_not_found
 from cairn_task_dispatch.domain.states import TaskKind, TaskState
 from cairn_task_dispatch.domain.tasks import ItemRef, Step, Task, step_towards
-from cairn_task_dispatch.domain.wishes import ItemFacts, Open
+from cairn_task_dispatch.domain.wishes import ItemFacts, Open, ProjectPolicy
 from cairn_task_dispatch.handlers.announcing import announce_steps
 from cairn_task_dispatch.handlers.projects import Projects, project_not_found
 from cairn_task_dispatch.handlers.settling import Hearing, settle
@@ -74,10 +74,11 @@ class Tasks:
         async def work(tx: Transaction) -> pb.CreateTasksResponse:
             async def effect() -> pb.CreateTasksResponse:
                 ref = ProjectRef(tenant, project)
-                if ref not in await self._store.projects(tx, [ref]):
+                policies = await self._store.projects(tx, [ref])
+                if ref not in policies:
                     raise project_not_found(project)
                 outcomes: dict[int, Task | CairnError] = dict(refused)
-                outcomes |= await self._fulfil(tx, tenant, project, wishes)
+                outcomes |= await self._fulfil(tx, tenant, project, policies, wishes)
                 return pb.CreateTasksResponse(
                     results=[
                         _task_result(outcomes[index], shows_gold=shows_gold)
@@ -90,7 +91,12 @@ class Tasks:
         return await self._projects.knowing(tenant, project, lambda: self._database.retrying(work))
 
     async def _fulfil(
-        self, tx: Transaction, tenant: str, project: str, wishes: Mapping[int, TaskWish]
+        self,
+        tx: Transaction,
+        tenant: str,
+        project: str,
+        policies: Mapping[ProjectRef, ProjectPolicy],
+        wishes: Mapping[int, TaskWish],
     ) -> dict[int, Task | CairnError]:
         known = await self._store.items(tx, tenant, project, {wish.item for wish in wishes.values()})
         outcomes: dict[int, Task | CairnError] = {}
@@ -109,7 +115,7 @@ class Tasks:
             else:
                 heard.setdefault(ref, []).append(_wished(wish))
         if heard:
-            await settle(tx, self._store, heard)
+            await settle(tx, self._store, policies, heard)
         if audits:
             await self._review_for_audits(tx, audits)
         return outcomes | await self._found(
@@ -176,7 +182,10 @@ class Tasks:
     async def _cancel(self, tx: Transaction, task: Task, reason: str) -> None:
         if not task.audit:
             kind = task.kind
-            await settle(tx, self._store, {task.ref: [lambda facts: facts.with_cancelled(kind, reason)]})
+            policies = await self._store.projects(tx, [ProjectRef(task.ref.tenant, task.ref.project)])
+            await settle(
+                tx, self._store, policies, {task.ref: [lambda facts: facts.with_cancelled(kind, reason)]}
+            )
             return
         step = Step(
             task.ref, task.kind, task.audit, task.task, TaskState.CLOSED, reason, task.priority, task.skill,

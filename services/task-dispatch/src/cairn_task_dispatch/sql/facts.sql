@@ -19,8 +19,9 @@ SELECT tenant, project, revision, min_answers, gold_share, extract(epoch FROM le
 FROM project
 JOIN unnest($1::text[], $2::text[]) AS k(tenant, project) USING (tenant, project)
 
--- Decisions about the items of one project are taken one transaction after the other: a batch of events locks items
--- in several steps, and two such batches would wait for each other. Answers and leases do not wait here.
+-- Decisions about the items of one project are taken one transaction after the other: a batch of events reads and writes
+-- items in several steps, and two such batches would wait for each other. So items need no locks of their own. Answers
+-- and leases do not wait here.
 -- name: lock_projects
 SELECT pg_advisory_xact_lock(key)
 FROM (
@@ -29,19 +30,10 @@ FROM (
   ORDER BY key
 ) AS keys
 
--- name: ensure_items
-INSERT INTO item (tenant, project, item)
-SELECT DISTINCT tenant, project, item
-FROM unnest($1::text[], $2::text[], $3::text[]) AS k(tenant, project, item)
-ORDER BY tenant, project, item
-ON CONFLICT DO NOTHING
-
--- name: lock_items
+-- name: known_items
 SELECT i.*
 FROM item i
 JOIN unnest($1::text[], $2::text[], $3::text[]) AS k(tenant, project, item) USING (tenant, project, item)
-ORDER BY i.tenant, i.project, i.item
-FOR NO KEY UPDATE OF i
 
 -- name: items
 SELECT i.*
@@ -50,16 +42,17 @@ JOIN unnest($3::text[]) AS k(item) USING (item)
 WHERE i.tenant = $1 AND i.project = $2
 
 -- name: save_items
-UPDATE item i
-SET imported = e.imported, gold = e.gold, route = e.route, route_revision = e.route_revision, priority = e.priority,
-    decision = e.decision, decision_revision = e.decision_revision, answers_wanted = e.answers_wanted,
-    skill = e.skill, settled = e.settled, wished = e.wished, cancelled_at = e.cancelled_at,
-    review_cancelled_at = e.review_cancelled_at, cancel_reason = e.cancel_reason, reviews_wished = e.reviews_wished,
-    review_priority = e.review_priority
+INSERT INTO item (tenant, project, item, imported, gold, route, route_revision, priority, decision, decision_revision,
+                  answers_wanted, skill, settled, wished, cancelled_at, review_cancelled_at, cancel_reason,
+                  reviews_wished, review_priority)
+SELECT *
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bool[], $5::bool[], $6::text[], $7::bigint[], $8::float8[],
             $9::text[], $10::bigint[], $11::int[], $12::text[], $13::bool[], $14::int[], $15::bigint[],
             $16::bigint[], $17::text[], $18::int[], $19::float8[])
-  AS e(tenant, project, item, imported, gold, route, route_revision, priority, decision, decision_revision,
-       answers_wanted, skill, settled, wished, cancelled_at, review_cancelled_at, cancel_reason, reviews_wished,
-       review_priority)
-WHERE i.tenant = e.tenant AND i.project = e.project AND i.item = e.item
+ON CONFLICT (tenant, project, item) DO UPDATE
+SET imported = excluded.imported, gold = excluded.gold, route = excluded.route,
+    route_revision = excluded.route_revision, priority = excluded.priority, decision = excluded.decision,
+    decision_revision = excluded.decision_revision, answers_wanted = excluded.answers_wanted, skill = excluded.skill,
+    settled = excluded.settled, wished = excluded.wished, cancelled_at = excluded.cancelled_at,
+    review_cancelled_at = excluded.review_cancelled_at, cancel_reason = excluded.cancel_reason,
+    reviews_wished = excluded.reviews_wished, review_priority = excluded.review_priority

@@ -23,35 +23,43 @@ LEFT JOIN labeler l ON l.tenant = a.tenant AND l.labeler = a.labeler
 -- of the labelers $5 who had to do with its item before. A slot counts only when it is the first open one of its task: a
 -- labeler gets a task once, and whoever asks meanwhile gets other tasks instead of waiting.
 -- name: lock_front
-SELECT front.*, ARRAY(
-  -- Two parts: each has an index of its own.
-  SELECT l.labeler
-  FROM lease l
-  WHERE l.tenant = $1 AND l.project = $2 AND l.labeler = ANY ($5::text[]) AND l.item = front.item AND l.kind <> 'REVIEW'
-    AND l.state IN ('LIVE', 'ANSWERED', 'SKIPPED', 'ANSWERED_LATE')
-  UNION ALL
-  SELECT l.labeler
-  FROM lease l
-  WHERE l.tenant = $1 AND l.project = $2 AND l.labeler = ANY ($5::text[]) AND l.item = front.item AND l.kind <> 'REVIEW'
-    AND l.state IN ('RELEASED', 'EXPIRED')) AS seen_by
-FROM (
+WITH front AS MATERIALIZED (
   SELECT found.*
   FROM unnest($3::text[]) AS able(skill)
   CROSS JOIN LATERAL (
     SELECT s.task, s.number, s.item, s.skill, s.urgency, s.place
     FROM slot s
     WHERE s.tenant = $1 AND s.project = $2 AND s.kind = 'LABEL' AND s.skill = able.skill AND s.state = 'OPEN'
-      AND NOT EXISTS (
-        SELECT FROM slot lower
-        WHERE lower.tenant = $1 AND lower.project = $2 AND lower.task = s.task AND lower.number < s.number
-          AND lower.state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN'))
+      AND s.number = (
+        SELECT first.number
+        FROM slot first
+        WHERE first.tenant = $1 AND first.project = $2 AND first.task = s.task
+          AND first.state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN')
+        ORDER BY first.number
+        LIMIT 1)
     ORDER BY s.urgency, s.place, s.number
     LIMIT $4
     FOR UPDATE OF s SKIP LOCKED
   ) AS found
   ORDER BY found.urgency, found.place
   LIMIT $4
-) AS front
+),
+-- All who ask and all items at once: one walk along each index, not one for each pair. Two parts, for there are two.
+seen AS MATERIALIZED (
+  SELECT l.labeler, l.item
+  FROM lease l
+  WHERE l.tenant = $1 AND l.project = $2 AND l.labeler = ANY ($5::text[])
+    AND l.item = ANY (ARRAY(SELECT front.item FROM front)) AND l.kind <> 'REVIEW'
+    AND l.state IN ('LIVE', 'ANSWERED', 'SKIPPED', 'ANSWERED_LATE')
+  UNION ALL
+  SELECT l.labeler, l.item
+  FROM lease l
+  WHERE l.tenant = $1 AND l.project = $2 AND l.labeler = ANY ($5::text[])
+    AND l.item = ANY (ARRAY(SELECT front.item FROM front)) AND l.kind <> 'REVIEW'
+    AND l.state IN ('RELEASED', 'EXPIRED')
+)
+SELECT front.*, ARRAY(SELECT seen.labeler FROM seen WHERE seen.item = front.item) AS seen_by
+FROM front
 ORDER BY front.urgency, front.place
 
 -- The same for one labeler, gold among the tasks, from any place in the queue on: choose, take, grant, in one statement.
@@ -81,10 +89,13 @@ WITH candidate AS MATERIALIZED (
           SELECT FROM lease l
           WHERE l.tenant = $1 AND l.project = $2 AND l.labeler = $3 AND l.item = s.item AND l.kind <> 'REVIEW'
             AND l.state IN ('RELEASED', 'EXPIRED'))
-        AND NOT EXISTS (
-          SELECT FROM slot lower
-          WHERE lower.tenant = $1 AND lower.project = $2 AND lower.task = s.task AND lower.number < s.number
-            AND lower.state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN'))
+        AND s.number = (
+          SELECT first.number
+          FROM slot first
+          WHERE first.tenant = $1 AND first.project = $2 AND first.task = s.task
+            AND first.state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN')
+          ORDER BY first.number
+          LIMIT 1)
       ORDER BY s.urgency, s.place, s.number
       LIMIT $5
       FOR UPDATE OF s SKIP LOCKED
@@ -218,10 +229,13 @@ WITH candidate AS MATERIALIZED (
       SELECT FROM lease l
       WHERE l.tenant = $1 AND l.project = $2 AND l.labeler = $3 AND l.task = s.task AND l.kind = 'REVIEW'
         AND l.state IN ('LIVE', 'ANSWERED', 'SKIPPED', 'ANSWERED_LATE'))
-    AND NOT EXISTS (
-      SELECT FROM slot lower
-      WHERE lower.tenant = $1 AND lower.project = $2 AND lower.task = s.task AND lower.number < s.number
-        AND lower.state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN'))
+    AND s.number = (
+      SELECT first.number
+      FROM slot first
+      WHERE first.tenant = $1 AND first.project = $2 AND first.task = s.task
+        AND first.state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN')
+      ORDER BY first.number
+      LIMIT 1)
   ORDER BY s.urgency, s.place, s.number
   LIMIT $4
   FOR UPDATE OF s SKIP LOCKED

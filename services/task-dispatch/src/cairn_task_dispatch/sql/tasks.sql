@@ -71,22 +71,22 @@ CROSS JOIN LATERAL generate_series(have + 1, want) AS number
 -- name: task
 SELECT * FROM task WHERE tenant = $1 AND project = $2 AND task = $3
 
--- Most urgent first within a state; $5.. is the last row of the page before ('' on the first page).
+-- Most urgent first within a state: from the state $4 down to $3, behind the row ($4, $5, $6).
 -- name: list_tasks
 SELECT *
 FROM task
-WHERE tenant = $1 AND project = $2 AND state IN ('OPEN', 'FILLED', 'CLOSED') AND ($3 = '' OR state = $3) AND $4 = ''
-  AND ($5 = '' OR (state <= $5 AND (state < $5 OR priority < $6 OR (priority = $6 AND place > $7))))
+WHERE tenant = $1 AND project = $2 AND state IN ('OPEN', 'FILLED', 'CLOSED') AND state >= $3 AND state <= $4
+  AND (state < $4 OR priority < $5 OR (priority = $5 AND place > $6))
 ORDER BY state DESC, priority DESC, place
-LIMIT $8
+LIMIT $7
 
 -- name: list_tasks_of_item
 SELECT *
 FROM task
-WHERE tenant = $1 AND project = $2 AND ($3 = '' OR state = $3) AND item = $4
-  AND ($5 = '' OR (state <= $5 AND (state < $5 OR priority < $6 OR (priority = $6 AND place > $7))))
+WHERE tenant = $1 AND project = $2 AND item = $8 AND state >= $3 AND state <= $4
+  AND (state < $4 OR priority < $5 OR (priority = $5 AND place > $6))
 ORDER BY state DESC, priority DESC, place
-LIMIT $8
+LIMIT $7
 
 -- name: queue
 SELECT now() AS as_of,

@@ -1,7 +1,7 @@
 """The only callers of SQL: rows in, rows out, as domain values. Every method is one statement over arrays.
 
 Statements that lock say so in their name. Locks are taken in one order everywhere: labelers and projects (advisory),
-items, tasks, slots, leases; within each by key. LeaseTasks and ClaimItems take no task locks and skip locked slots, so
+tasks, slots, leases; within each by key. LeaseTasks and ClaimItems take no task locks and skip locked slots, so
 they never wait for an event's handler.
 """
 

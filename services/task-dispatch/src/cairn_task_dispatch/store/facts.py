@@ -29,15 +29,15 @@ class FactStore:
         return {ProjectRef(row["tenant"], row["project"]): policy_of(row) for row in rows}
 
     async def lock_items(self, tx: Reader, refs: Collection[ItemRef]) -> dict[ItemRef, ItemFacts]:
-        """The facts of these items, locked; items that are new here are made.
+        """The facts of these items, which nobody else decides about until the end of the transaction.
 
-        Their projects are locked too, against other decisions until the end of the transaction.
+        So their projects are locked. Of an item that is new here nothing is known.
         """
         projects = {(r.tenant, r.project) for r in refs}
         await tx.fetch(SQL.lock_projects, *columns(projects, 2))
         keys = columns({(r.tenant, r.project, r.item) for r in refs}, 3)
-        await tx.execute(SQL.ensure_items, *keys)
-        return {item_ref(row): _facts(row) for row in await tx.fetch(SQL.lock_items, *keys)}
+        known = {item_ref(row): _facts(row) for row in await tx.fetch(SQL.known_items, *keys)}
+        return {ref: known.get(ref, ItemFacts()) for ref in refs}
 
     async def items(
         self, tx: Reader, tenant: str, project: str, items: Iterable[str]
@@ -47,7 +47,7 @@ class FactStore:
         return {row["item"]: _facts(row) for row in rows}
 
     async def save_items(self, tx: Reader, facts: Mapping[ItemRef, ItemFacts]) -> None:
-        """Write the facts of locked items."""
+        """Write the facts of locked items, new or known."""
         rows = [
             (
                 ref.tenant, ref.project, ref.item, f.imported, f.gold, f.route.value, f.route_revision, f.priority,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,7 @@ from cairn_task_dispatch.domain.tasks import ItemRef, Step, Task
 from cairn_task_dispatch.store.rows import Reader, columns, item_ref
 
 SQL = Queries.load("cairn_task_dispatch", "sql/tasks.sql")
+_BEFORE_EVERY_STATE = "~"  # states are listed from the last letter to the first
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +118,13 @@ class TaskStore:
         limit: int,
     ) -> list[Task]:
         """Tasks with their counts, most urgent first within a state, after a row's (state, priority, place)."""
-        last = after or ("", 0.0, 0)
-        statement = SQL.list_tasks_of_item if item else SQL.list_tasks
-        rows = await tx.fetch(statement, tenant, project, state, item, *last, limit)
+        # The statements name no optional condition: a plan is made once, for all calls.
+        last = after or (state or _BEFORE_EVERY_STATE, math.inf, 0)
+        rows = (
+            await tx.fetch(SQL.list_tasks_of_item, tenant, project, state, *last, limit, item)
+            if item
+            else await tx.fetch(SQL.list_tasks, tenant, project, state, *last, limit)
+        )
         return await self._with_counts(tx, rows)
 
     async def queue(self, tx: Reader, tenant: str, project: str) -> QueueCounts:
