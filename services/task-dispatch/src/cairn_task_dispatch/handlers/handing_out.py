@@ -12,7 +12,7 @@ from itertools import islice
 from cairn.dispatch.v1 import task_dispatch_pb2 as pb
 from cairn_kit.database import Database, Transaction
 from cairn_kit.errors import CairnError
-from cairn_kit.rpc import Coalescer, Submitted, once_many
+from cairn_kit.rpc import Coalescer, Submitted
 from cairn_task_dispatch.domain.gold import GoldDraw, draw_gold
 from cairn_task_dispatch.domain.handing_out import Want, hand_out
 from cairn_task_dispatch.domain.leases import Claim, Grant, Lease, suspended
@@ -22,6 +22,7 @@ from cairn_task_dispatch.domain.wishes import ProjectPolicy
 from cairn_task_dispatch.handlers.announcing import announce_granted
 from cairn_task_dispatch.handlers.lease_terms import LeaseTerms, must_be_open, wished_duration
 from cairn_task_dispatch.handlers.projects import Projects, project_not_found
+from cairn_task_dispatch.handlers.together import answer_together
 from cairn_task_dispatch.store import (
     Asker,
     DispatchStore,
@@ -39,12 +40,17 @@ class ScanMemory:
     """How far a labeler's last long search for work went.
 
     Whoever has answered much of what is still open has all of it before them, each time anew. A search that was long
-    is therefore not repeated from the beginning for a few seconds; meanwhile more urgent new work waits, for this
-    labeler alone. Only a hint: a search that finds too little begins anew at the front.
+    is therefore not repeated from the beginning for some time: a few seconds, or twenty times as long as it took, so
+    that whoever has answered a million items does not have the database search all the time. Meanwhile more urgent new
+    work waits, for this labeler alone. Only a hint: a search that finds too little begins anew at the front.
     """
 
     _LONG = 0.02  # seconds; a lease that steps over nothing takes a tenth of it
-    _REMEMBERED = 5.0  # seconds for which urgent new work may wait
+    _REMEMBERED = 5.0  # seconds for which urgent new work may wait, at least
+    _RESTS = 20.0  # times the search itself
+    _LONGEST = (
+        120.0  # seconds; a search that takes more than 5 % of it is rather repeated than new work forgotten
+    )
     _MOST = 10_000  # labelers
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -60,7 +66,8 @@ class ScanMemory:
         """Remember how far a search went, if it was long and began at the front; or move on from there."""
         _, until = self._starts.pop(key, (start, 0.0))
         if start == ScanStart():
-            until = self._clock() + self._REMEMBERED if seconds >= self._LONG else 0.0
+            rest = min(max(self._REMEMBERED, self._RESTS * seconds), self._LONGEST)
+            until = self._clock() + rest if seconds >= self._LONG else 0.0
         if until > self._clock():
             self._starts[key] = (reached, until)
             if len(self._starts) > self._MOST:
@@ -73,6 +80,10 @@ class _Ask:
 
     asker: Asker
     request: pb.LeaseTasksRequest
+
+    @property
+    def tenant(self) -> str:
+        return self.asker.tenant
 
     @property
     def project(self) -> ProjectRef:
@@ -122,19 +133,7 @@ class HandingOut:
         return await self._projects.knowing(tenant, project, lambda: self._coalescer.submit(ask))
 
     async def _flush(self, batch: Sequence[Submitted[_Ask]]) -> Sequence[pb.LeaseTasksResponse | Exception]:
-        asks = [submitted.request for submitted in batch]
-        requests = [
-            (submitted.caller or ask.asker.tenant, ask.request)
-            for submitted, ask in zip(batch, asks, strict=True)
-        ]
-
-        async def work(tx: Transaction) -> list[pb.LeaseTasksResponse | Exception]:
-            async def effect(fresh: Sequence[int]) -> list[pb.LeaseTasksResponse | Exception]:
-                return await self._lease(tx, [asks[i] for i in fresh])
-
-            return await once_many(tx, requests, pb.LeaseTasksResponse, effect)
-
-        return await self._database.retrying(work)
+        return await answer_together(self._database, batch, pb.LeaseTasksResponse, self._lease)
 
     async def _lease(self, tx: Transaction, asks: Sequence[_Ask]) -> list[pb.LeaseTasksResponse | Exception]:
         await self._store.lock_labelers(tx, {ask.asker for ask in asks})

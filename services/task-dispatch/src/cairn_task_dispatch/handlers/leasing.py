@@ -11,12 +11,13 @@ from google.protobuf.duration_pb2 import Duration
 from cairn.dispatch.v1 import task_dispatch_pb2 as pb
 from cairn_kit.database import Database, Transaction
 from cairn_kit.errors import CairnError, NotFound
-from cairn_kit.rpc import Coalescer, Submitted, once_many
+from cairn_kit.rpc import Coalescer, Submitted
 from cairn_task_dispatch.domain.leases import Lease, lease_not_live
 from cairn_task_dispatch.domain.names import LeaseId, TaskId, lease_not_found, parse_lease
 from cairn_task_dispatch.domain.states import LeaseState
 from cairn_task_dispatch.handlers.answering import close_leases
 from cairn_task_dispatch.handlers.lease_terms import LeaseTerms, wished_duration
+from cairn_task_dispatch.handlers.together import answer_together
 from cairn_task_dispatch.messages import lease_message
 from cairn_task_dispatch.store import DispatchStore, LeaseChange, ProjectRef
 
@@ -94,19 +95,10 @@ class Leasing:
     async def _flush(
         self, change: _Change, batch: Sequence[Submitted[_Ask]]
     ) -> Sequence[pb.Lease | Exception]:
-        asks = [submitted.request for submitted in batch]
-        requests = [(s.caller or a.tenant, a.request) for s, a in zip(batch, asks, strict=True)]
-
-        async def work(tx: Transaction) -> list[pb.Lease | Exception]:
-            async def effect(fresh: Sequence[int]) -> list[pb.Lease | Exception]:
-                return await self._change(tx, change, [asks[i] for i in fresh])
-
-            return await once_many(tx, requests, pb.Lease, effect)
-
-        return await self._database.retrying(work)
+        return await answer_together(self._database, batch, pb.Lease, partial(self._change, change))
 
     async def _change(
-        self, tx: Transaction, change: _Change, asks: Sequence[_Ask]
+        self, change: _Change, tx: Transaction, asks: Sequence[_Ask]
     ) -> list[pb.Lease | Exception]:
         leases = await self._store.leases(tx, {ask.lease for ask in asks})
         found: dict[int, tuple[_Ask, Lease]] = {}
