@@ -6,16 +6,15 @@ every answer of it has become a label, so that what the services do behind the c
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 
 from tests.benchmarks.rows import Row, Rows
-from tests.benchmarks.volume.load import Measured, drive, until
+from tests.benchmarks.volume.load import Measured, drive, each, until
 from tests.benchmarks.volume.machine import processor_seconds
 from tests.benchmarks.volume.targets import (
     CairnProject,
@@ -68,20 +67,11 @@ class _Turn:
 def rows(full: bool) -> Rows:
     """Yield rates, latencies and processor time. ``full``: turns of twenty seconds instead of five."""
     seconds = 20.0 if full else 5.0
-    for found in _each(_measure(seconds, (4 if full else 1))):
+    for found in each(_measure(seconds, (4 if full else 1))):
         yield from found
 
 
-def _each(found: AsyncIterator[list[Row]]) -> Iterator[list[Row]]:
-    with asyncio.Runner() as runner:
-        while True:
-            try:
-                yield runner.run(anext(found))
-            except StopAsyncIteration:
-                return
-
-
-async def _measure(seconds: float, size: int) -> AsyncIterator[list[Row]]:
+async def _measure(seconds: float, size: int) -> AsyncGenerator[list[Row], None]:
     with tempfile.TemporaryDirectory() as folder:
         async with (
             cairn_running(Path(folder)) as cairn,

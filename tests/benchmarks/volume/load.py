@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from time import perf_counter
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 
 class Target(Protocol):
@@ -66,6 +68,16 @@ async def drive(target: Target, callers: int, tasks: int, seconds: float, rate: 
 
     await asyncio.gather(*(call(caller) for caller in range(callers)))
     return Measured(done, perf_counter() - began, turns)
+
+
+def each(found: AsyncGenerator[T, None]) -> Iterator[T]:
+    """Yield what is found as it comes, on a loop that lives as long."""
+    with asyncio.Runner() as runner:
+        while True:
+            try:
+                yield runner.run(anext(found))
+            except StopAsyncIteration:
+                return
 
 
 async def until(look: Callable[[], Awaitable[int]], expected: int, every: float, patience: float) -> None:
