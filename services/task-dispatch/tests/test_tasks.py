@@ -304,7 +304,7 @@ async def test_announcements_of_many_tasks_stay_below_the_size_of_an_event(desk)
     sizes = await desk.database.fetch(
         "SELECT octet_length(body) AS size FROM outbox WHERE tenant = $1", desk.tenant
     )
-    assert len(sizes) > 3
+    assert len(sizes) >= 3
     assert max(row["size"] for row in sizes) <= 256 * 1024
     queue = await desk.queue()
     assert (queue.open_tasks, queue.open_slots, queue.live_leases) == (2000, 4000, 0)
