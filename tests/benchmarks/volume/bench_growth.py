@@ -35,7 +35,7 @@ _BESIDE, _BESIDE_TASKS = 100, 50
 _MOST_GROWTH = 1.3
 _ROUNDS, _CALLS = 5, 60
 _CALLERS = 16
-_SPREAD = "(n * 7919 % 1000) / 1000.0"
+_SPREAD = "(n::bigint * 7919 % 1000) / 1000.0"
 """Priorities as a model gives them: all different."""
 _SKILLS = 40
 _LARGE = "large"
