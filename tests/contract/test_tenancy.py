@@ -19,7 +19,10 @@ KIT_EXCEPTIONS = {
     "relay_state": "one row: which stream the service has published to",
     "migration": "which migrations the schema has",
 }
-EXCEPTIONS = {"audit": {"ledger_key": "public keys, one of which signs every tenant's checkpoints"}}
+EXCEPTIONS = {
+    "audit": {"ledger_key": "public keys, one of which signs every tenant's checkpoints"},
+    "consensus": {"share": "sixteen rows: since when which part of all projects has its keeper"},
+}
 
 FIRST_IN_KEY = """
 SELECT table_.relname AS name, attribute.attname AS first

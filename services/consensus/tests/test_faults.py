@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -18,8 +19,10 @@ from cairn_consensus.config import ConsensusSettings
 from cairn_consensus.handlers import Handlers
 from cairn_consensus.mask_blobs import MaskBlobs
 from cairn_consensus.omitted_answers import OmittedAnswers
+from cairn_consensus.shares import Shares
 from cairn_consensus.store import ConsensusStore
 from cairn_kit.events import Event
+from cairn_kit.shares import SHARES, Lines
 from cairn_kit.testing import RunningService, World, eventually
 
 ITEMS, LABELERS, EACH = 40, 12, 4
@@ -98,31 +101,37 @@ async def test_every_label_is_announced_once_for_each_revision(
     assert len(revisions) == len(set(revisions))
 
 
-async def test_a_failed_transaction_leaves_no_trace_in_memory(
-    world: World, words: Any, consensus: RunningService[ConsensusSettings]
-) -> None:
-    peers = consensus.chassis.peers
-    store = peers.stub(AnnotationStoreServiceStub, "annotation-store")
-    handlers = Handlers(
-        consensus.database, ConsensusStore(), OmittedAnswers(store), MaskBlobs(store), consensus.settings
-    )
-    await world.publish(words.created())
-    await eventually(lambda: consensus.database.fetchval("SELECT count(*) FROM project"), 1)
-    heard = await world.listen(AnnotationSubmitted)
-    await world.publish(words.answer("a", "ann", "wren"))
-    [event] = await heard.count(1)
-    await eventually(lambda: consensus.database.fetchval("SELECT count(*) FROM vote"), 1)
-    await consensus.database.execute("DELETE FROM vote")
+async def test_a_failed_transaction_leaves_no_trace_in_memory(world: World, run: Any, words: Any) -> None:
+    async with run() as service:
+        heard = await world.listen(AnnotationSubmitted)
+        await world.publish(words.created(), words.answer("a", "ann", "wren"))
+        [event] = await heard.count(1)
+        await eventually(lambda: service.database.fetchval("SELECT count(*) FROM vote"), 1)
+    async with SERVICE.open(await world.settings(SERVICE)) as chassis:
+        store = chassis.peers.stub(AnnotationStoreServiceStub, "annotation-store")
+        shares = Shares(chassis.database, ConsensusStore(), Lines(chassis.bus, "consensus"))
+        handlers = Handlers(
+            chassis.database,
+            ConsensusStore(),
+            OmittedAnswers(store),
+            MaskBlobs(store),
+            shares,
+            chassis.settings,
+        )
+        keeping = asyncio.create_task(shares.run())
+        await eventually(lambda: len(shares.kept), SHARES)
+        await chassis.database.execute("DELETE FROM vote")
 
-    async def fail_at_the_end() -> None:
-        async with consensus.database.transaction() as tx:
-            await handlers.on_annotations(tx, [event])
-            raise ZeroDivisionError
+        async def fail_at_the_end() -> None:
+            async with chassis.database.transaction() as tx:
+                await handlers.on_annotations(tx, [event])
+                raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
-        await fail_at_the_end()
+        with pytest.raises(ZeroDivisionError):
+            await fail_at_the_end()
 
-    assert await handlers.posteriors("acme", "birds", "species", ["a"]) == []
+        assert await handlers.posteriors("acme", "birds", "species", ["a"]) == []
+        keeping.cancel()
 
 
 async def test_an_answer_that_names_a_new_class_waits_for_the_schema_that_has_it(

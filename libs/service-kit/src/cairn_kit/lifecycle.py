@@ -34,6 +34,7 @@ from cairn_kit.rpc.clients import Peers
 from cairn_kit.rpc.gate import Gate
 from cairn_kit.rpc.server import RpcServer, StartError
 from cairn_kit.settings import ChassisSettings
+from cairn_kit.shares import EventsForKeepers
 from cairn_kit.telemetry.logs import get_logger
 from cairn_kit.telemetry.metrics import Metrics
 from cairn_kit.telemetry.tracing import configure_tracing
@@ -67,6 +68,7 @@ class Chassis(Generic[S]):
         self._subscriptions: list[Subscription] = []
         self._overheard: dict[str, list[Callable[[str, str], object]]] = {}
         self._in_order = True
+        self._keepers: EventsForKeepers | None = None
         self._consumer: Consumer | None = None
         self._database_up = False
         self._stop = asyncio.Event()
@@ -85,10 +87,20 @@ class Chassis(Generic[S]):
         """Answer a gRPC service. `elements`: method -> the repeated field whose bad elements the handler answers."""
         self._rpc.add(servicer, add_to_server, elements or {})
 
-    def consume(self, subscriptions: Sequence[Subscription], *, in_order: bool = True) -> None:
-        """Handle these events. With `in_order=False` a batch is grouped by type, in the order of `subscriptions`."""
+    def consume(
+        self,
+        subscriptions: Sequence[Subscription],
+        *,
+        in_order: bool = True,
+        keepers: EventsForKeepers | None = None,
+    ) -> None:
+        """Handle these events. With `in_order=False` a batch is grouped by type, in the order of `subscriptions`.
+
+        `keepers` takes what is of another replica's projects there.
+        """
         self._subscriptions += subscriptions
         self._in_order = in_order
+        self._keepers = keepers
 
     def overhear(self, kinds: Sequence[type[Message]], told: Callable[[str, str], object]) -> None:
         """Call `told(tenant, project)` after each commit of this process that announced an event of these kinds."""
@@ -297,6 +309,7 @@ class Chassis(Generic[S]):
             in_order=self._in_order,
             retention_days=settings.event_retention_days,
             replicas=settings.stream_replicas,
+            keepers=self._keepers,
         )
         return asyncio.create_task(self._consumer.run(), name="consumer")
 

@@ -11,31 +11,33 @@ from cairn_consensus.handlers import Handlers
 from cairn_consensus.mask_blobs import MaskBlobs
 from cairn_consensus.omitted_answers import OmittedAnswers
 from cairn_consensus.rpc import ConsensusRpc
+from cairn_consensus.shares import Shares
 from cairn_consensus.store import ConsensusStore
 from cairn_consensus.subscriptions import subscriptions
 from cairn_kit.lifecycle import Chassis, Service
+from cairn_kit.shares import EventsForKeepers, KeeperCalls, Lines
 
 
 async def wire(chassis: Chassis[ConsensusSettings]) -> None:
     """Put the parts together."""
-    # What a project's votes say is kept in memory by one process at a time; another waits here, not yet ready.
-    lock = await chassis.enter(chassis.database.exclusively("state"))
-
-    async def stop_when_superseded() -> None:
-        await lock.lost.wait()
-        chassis.stop()
-
     annotations = chassis.peers.stub(AnnotationStoreServiceStub, "annotation-store")
+    # What a project's votes say is kept in memory by one replica: events and calls are taken there.
+    lines = Lines(chassis.bus, chassis.settings.service_name)
+    store = ConsensusStore()
+    shares = Shares(chassis.database, store, lines)
     handlers = Handlers(
         chassis.database,
-        ConsensusStore(),
+        store,
         OmittedAnswers(annotations),
         MaskBlobs(annotations),
+        shares,
         chassis.settings,
     )
-    chassis.spawn("hold the state's lock", stop_when_superseded)
-    chassis.serve(ConsensusRpc(handlers), add_ConsensusServiceServicer_to_server)
-    chassis.consume(subscriptions(handlers))
+    calls = await chassis.enter(KeeperCalls(lines))
+    chassis.serve(ConsensusRpc(handlers, calls), add_ConsensusServiceServicer_to_server)
+    chassis.consume(subscriptions(handlers), keepers=EventsForKeepers(lines))
+    chassis.spawn("keep shares", shares.run)
+    chassis.metrics.shares_kept.set_function(lambda: len(shares.kept))
 
 
 SERVICE = Service(ConsensusSettings, wire, migrations=files("cairn_consensus") / "sql" / "migrations")

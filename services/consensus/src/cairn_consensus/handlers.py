@@ -35,6 +35,7 @@ from cairn_consensus.domain.items import Announcement, Reached, State, Vote
 from cairn_consensus.domain.project_state import ProjectState, pack
 from cairn_consensus.mask_blobs import MaskBlobs, Said, seen
 from cairn_consensus.omitted_answers import OmittedAnswers
+from cairn_consensus.shares import Shares
 from cairn_consensus.states import States
 from cairn_consensus.store import (
     ConsensusStore,
@@ -49,6 +50,7 @@ from cairn_kit.database import Database, Transaction
 from cairn_kit.errors import FailedPrecondition, NotFound, to_status
 from cairn_kit.events import Event, NotYet, Received, announce
 from cairn_kit.rpc import once
+from cairn_kit.shares import Elsewhere
 
 M = TypeVar("M", ItemsImported, AnnotationSubmitted, ItemsScored, ItemsRouted, LabelCorrected)
 T = TypeVar("T")
@@ -66,15 +68,18 @@ class Handlers:
         store: ConsensusStore,
         omitted_answers: OmittedAnswers,
         mask_blobs: MaskBlobs,
+        shares: Shares,
         settings: ConsensusSettings,
     ) -> None:
         self._database = database
         self._store = store
         self._omitted_answers = omitted_answers
         self._mask_blobs = mask_blobs
+        self._shares = shares
         self._settings = settings
         self._computing = Computing(store, settings.statement_timeout)
-        self._states = States(store, self._computing)
+        self._states = States(store, self._computing, shares)
+        shares.ended = self._states.forget
 
     # --- events
 
@@ -270,6 +275,10 @@ class Handlers:
         unknown = [event for key in keys if key not in known for event in groups[key]]
         if unknown:
             raise NotYet("the project is not known yet", *unknown)
+        kept = await self._shares.claim(tx, keys)
+        elsewhere = [event for key in keys if key not in kept for event in groups[key]]
+        if elsewhere:
+            raise Elsewhere("another replica keeps the project", *elsewhere)
         return [(key, known[key], groups[key]) for key in keys]
 
     async def _learn(

@@ -1,5 +1,5 @@
 """Projects' states in memory: loaded when first needed, held by one transaction at a time, dropped when one that changed
-them fails."""
+them fails or another replica has kept them meanwhile."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from cairn.annotation.v1.annotation_store_pb2 import Project
 from cairn_consensus.computing import Computing
 from cairn_consensus.domain.ids import ItemKey
 from cairn_consensus.domain.project_state import ProjectState, unpack
+from cairn_consensus.shares import Shares
 from cairn_consensus.store import ConsensusStore, Everything, ProjectKey
 from cairn_kit.database import Transaction
 
@@ -16,33 +17,43 @@ from cairn_kit.database import Transaction
 class States:
     """Who holds which project's state."""
 
-    def __init__(self, store: ConsensusStore, computing: Computing) -> None:
+    def __init__(self, store: ConsensusStore, computing: Computing, shares: Shares) -> None:
         self._store = store
         self._computing = computing
-        self._states: dict[ProjectKey, ProjectState] = {}
+        self._shares = shares
+        self._states: dict[ProjectKey, tuple[int, ProjectState]] = {}
         self._locks: dict[ProjectKey, asyncio.Lock] = {}
         self._holder: dict[ProjectKey, Transaction] = {}
         self._changing: set[ProjectKey] = set()
 
     async def hold(self, tx: Transaction, key: ProjectKey, project: Project) -> ProjectState:
-        """The project's state, to be changed by this transaction alone until it ends."""
+        """The project's state, to be changed by this transaction alone until it ends. Raises Elsewhere."""
         state = await self.read(tx, key, project)
         self._changing.add(key)
         return state
 
     async def read(self, tx: Transaction, key: ProjectKey, project: Project) -> ProjectState:
-        """The project's state, changed by nobody until this transaction ends."""
+        """The project's state, changed by nobody until this transaction ends.
+
+        Raises Elsewhere when this replica does not keep the project's share.
+        """
+        epoch = await self._shares.epoch(tx, key)
         if self._holder.get(key) is not tx:
             await self._computing.turn(tx, self._locks.setdefault(key, asyncio.Lock()))
             self._holder[key] = tx
             tx.after_commit(lambda: self._let_go(key))
             tx.on_rollback(lambda: self._undo(key))
-        state = self._states.get(key)
-        if state is None or state.project.schema_version < project.schema_version:
+        of, state = self._states.get(key, (epoch, None))
+        if state is None or of != epoch or state.project.schema_version < project.schema_version:
             kept = await self._store.everything(tx, key)
-            state = self._states[key] = await self._computing.result(tx, lambda: rebuild(project, kept))
+            state = await self._computing.result(tx, lambda: rebuild(project, kept))
+            self._states[key] = epoch, state
         state.adopt(project)
         return state
+
+    def forget(self, share: int) -> None:
+        """Drop what is known of a share's projects: they are another replica's now."""
+        self._states = {key: state for key, state in self._states.items() if key.share != share}
 
     def _let_go(self, key: ProjectKey) -> None:
         self._changing.discard(key)

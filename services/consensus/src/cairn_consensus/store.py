@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
@@ -13,6 +13,7 @@ from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
 from cairn_consensus.domain.items import State, Vote
 from cairn_kit.database import Database, Queries, Transaction
 from cairn_kit.database.transaction import Record
+from cairn_kit.shares import share_of
 
 SQL = Queries.load("cairn_consensus", "sql/queries.sql")
 
@@ -38,6 +39,11 @@ class ProjectKey:
     def columns(self) -> tuple[str, str]:
         """The key as every statement takes it."""
         return self.tenant, self.project
+
+    @property
+    def share(self) -> int:
+        """The share that the project falls into."""
+        return share_of(self.tenant, self.project)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,16 @@ class ConsensusStore:
     async def stay(self, tx: Transaction) -> None:
         """Show that the transaction is in use."""
         await tx.execute(SQL.stay)
+
+    async def begin_share(self, rows: Rows, share: int) -> int | None:
+        """Begin to keep a share; its new epoch, or None while the keeper before still works on it."""
+        epoch: int | None = await rows.fetchval(SQL.begin_share, share)
+        return epoch
+
+    async def hold_shares(self, tx: Transaction, epochs: Mapping[int, int]) -> set[int]:
+        """Those of the shares whose epoch is still this one; nobody else begins to keep them before the end."""
+        rows = await tx.fetch(SQL.hold_shares, list(epochs), list(epochs.values()))
+        return {row["share"] for row in rows}
 
     async def upsert_projects(
         self, tx: Transaction, projects: Sequence[tuple[ProjectKey, int, Project]]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 import asyncpg
 
+from cairn_kit.database.locks import SHORT_OF_PATIENCE, Locks, locks_on
 from cairn_kit.database.transaction import Isolation, Record, Transaction, begin
 
 T = TypeVar("T")
@@ -35,14 +37,6 @@ _TRIES = 5
 _LOCK_POLL = 0.25
 
 
-class ExclusiveLock:
-    """A session advisory lock that is held while its connection lives."""
-
-    def __init__(self) -> None:
-        self.lost = asyncio.Event()
-        """Set when the connection died: someone else may hold the lock now."""
-
-
 async def _keep_nothing(_: object) -> None:
     """A connection goes back to the pool as it is.
 
@@ -63,9 +57,17 @@ async def _reach(*arguments: Any, **options: Any) -> Any:
         raise ConnectionRefusedError(error.errno, "PostgreSQL is not listening") from error
 
 
-async def connect(dsn: str, schema: str, *, statement_timeout: float = 30.0, timeout: float = 10.0) -> Any:
-    """One connection outside any pool, in the schema, with the same time-outs."""
-    return await _reach(dsn, timeout=timeout, server_settings=_session_settings(schema, statement_timeout))
+async def connect(
+    dsn: str,
+    schema: str,
+    *,
+    statement_timeout: float = 30.0,
+    timeout: float = 10.0,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> Any:
+    """One connection outside any pool, in the schema, with the same time-outs and perhaps more of its own settings."""
+    session = {**_session_settings(schema, statement_timeout), **settings}
+    return await _reach(dsn, timeout=timeout, server_settings=session)
 
 
 PlanCacheMode = Literal["auto", "force_generic_plan", "force_custom_plan"]
@@ -180,24 +182,22 @@ class Database:
         return tag
 
     @asynccontextmanager
-    async def exclusively(self, name: str) -> AsyncIterator[ExclusiveLock]:
+    async def locks(self) -> AsyncIterator[Locks]:
+        """Session advisory locks, on a connection of their own: they last until the block ends or that dies."""
+        connection = await connect(
+            self._dsn, self.schema, statement_timeout=self._statement_timeout, settings=SHORT_OF_PATIENCE
+        )
+        async with locks_on(connection, self.schema) as locks:
+            yield locks
+
+    @asynccontextmanager
+    async def exclusively(self, name: str) -> AsyncIterator[Locks]:
         """Wait for the advisory lock of this name and hold it, on a connection of its own.
 
-        When that connection dies the lock is free for others: watch `lock.lost`.
+        When that connection dies the lock is free for others: watch `lost`.
         """
-        connection = await connect(self._dsn, self.schema, statement_timeout=self._statement_timeout)
-        lock = ExclusiveLock()
-        connection.add_termination_listener(lambda _: lock.lost.set())
-        try:
-            key = f"{self.schema}:{name}"
-            while not await connection.fetchval(  # noqa: ASYNC110 - another process holds it: nothing here can tell
-                "SELECT pg_try_advisory_lock(hashtextextended($1, 0))", key
-            ):
+        async with self.locks() as locks:
+            while not await locks.take(name):  # noqa: ASYNC110 - nothing here can tell when it is free
                 # Waiting inside PostgreSQL would hold a snapshot open.
                 await asyncio.sleep(_LOCK_POLL)
-            yield lock
-        finally:
-            with suppress(*OUTAGES):
-                async with asyncio.timeout(2):
-                    await connection.close()
-            connection.terminate()
+            yield locks

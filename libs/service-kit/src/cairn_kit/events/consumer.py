@@ -32,6 +32,7 @@ from cairn_kit.events.envelope import Received
 from cairn_kit.events.pull import ConsumerMissing, Pull
 from cairn_kit.events.subscription import NotYet, Subscription
 from cairn_kit.events.topology import ACK_WAIT, ensure_consumer, ensure_stream
+from cairn_kit.shares import Elsewhere, EventsForKeepers
 from cairn_kit.telemetry.logs import get_logger
 from cairn_kit.telemetry.metrics import Metrics
 
@@ -89,6 +90,7 @@ class Consumer:
         in_order: bool = True,
         retention_days: float = 7.0,
         replicas: int = 1,
+        keepers: EventsForKeepers | None = None,
     ) -> None:
         self._database = database
         self._bus = bus
@@ -100,7 +102,7 @@ class Consumer:
         self._in_order = in_order
         self._retention_days = retention_days
         self._replicas = replicas
-        self._pull = Pull(bus, name, batch)
+        self._pull = Pull(bus, name, batch, keepers)
         self._most_events = batch
         self._held: dict[int, Msg] = {}
         self._failing: set[UUID] = set()
@@ -213,7 +215,7 @@ class Consumer:
                 early = {event.id for event in not_yet.events} & {d.event.id for d in part}
                 early = early or {d.event.id for d in part}  # it named none of those it was given
                 rest = [d for d in part if d.event.id not in early]
-                await self._put_off([d for d in part if d.event.id in early], not_yet.why)
+                await self._put_off([d for d in part if d.event.id in early], not_yet)
                 if rest:
                     todo.appendleft(rest)
             except HandlerFailed as failed:
@@ -306,11 +308,11 @@ class Consumer:
             else:
                 await message.nak(delay=parcel.again * random.uniform(0.8, 1.2))
 
-    async def _put_off(self, part: Sequence[Delivery], why: str) -> None:
-        now = datetime.now(UTC)
+    async def _put_off(self, part: Sequence[Delivery], not_yet: NotYet) -> None:
+        now, why = datetime.now(UTC), not_yet.why
         for delivery in part:
             age = (now - delivery.event.time).total_seconds()
-            if age > _NOT_YET_LONGEST:
+            if age > _NOT_YET_LONGEST and not isinstance(not_yet, Elsewhere):
                 await self._give_up(delivery, Reason.NOT_YET_TOO_LONG, why)
             else:
                 self._metrics.not_yet.labels(delivery.event.type).inc()

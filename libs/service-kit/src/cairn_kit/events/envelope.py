@@ -231,6 +231,14 @@ def _member(
     )
 
 
+def project_of(headers: Mapping[str, str] | None) -> tuple[str, str] | None:
+    """The tenant and the project that an event says it is of; None where it says no such thing."""
+    tenant, project = (headers or {}).get(_TENANT), (headers or {}).get(_PROJECT)
+    if tenant is None or project is None:
+        return None
+    return tenant, "" if project == NO_PROJECT else project
+
+
 def receive(subject: str, headers: Mapping[str, str] | None, body: bytes) -> Received[Any]:
     """Read the envelope; raises Undecodable when an attribute is missing or malformed."""
     carried = headers or {}

@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections import deque
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
@@ -18,6 +19,9 @@ from nats.errors import Error as NatsError
 from cairn_kit.events.bus import Bus
 from cairn_kit.events.topology import STREAM
 from cairn_kit.pace import Pace
+
+if TYPE_CHECKING:
+    from cairn_kit.shares import EventsForKeepers
 
 _EXPIRES = 30.0
 _HEARTBEAT = 3.0
@@ -31,9 +35,12 @@ class ConsumerMissing(Exception):
 
 
 class Pull:
-    """The messages of one durable consumer, a few hundred at a time."""
+    """The messages of one durable consumer, a few hundred at a time.
 
-    def __init__(self, bus: Bus, durable: str, batch: int) -> None:
+    With `keepers`, what comes for another replica is sent on to it as soon as it comes, whatever is being done here.
+    """
+
+    def __init__(self, bus: Bus, durable: str, batch: int, keepers: EventsForKeepers | None = None) -> None:
         self._bus = bus
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{durable}"
         self._batch = batch
@@ -48,6 +55,9 @@ class Pull:
         self._pace = Pace()
         self._missing = ""
         self._interrupted = False
+        self._keepers = keepers
+        if keepers is not None:
+            keepers.bind(self._take, self._arrived.set)
         self.waiting = 0
         """Messages at the server behind the last one that came."""
 
@@ -108,6 +118,8 @@ class Pull:
             self._subscription = await self._bus.client.subscribe(
                 f"{self._inbox}.*", cb=self._on_message, pending_msgs_limit=-1, pending_bytes_limit=-1
             )
+        if self._keepers is not None and not self._keepers.wanted:
+            return
         lost = self._generation != self._bus.generation or loop.time() - self._heard_at > _SILENCE
         if (self._wanted > 0 and not lost) or len(self._messages) >= self._batch:
             return
@@ -131,11 +143,15 @@ class Pull:
         )
         if status is None:
             self._wanted -= 1
-            self._messages.append(message)
-            self._arrived.set()
+            if self._keepers is None or not await self._keepers.sent_on(message):
+                self._take(message)
         elif status != "100" and message.subject.rpartition(".")[2] == str(self._requests):
             self._wanted = 0  # the standing request has ended: 408 in time, everything else for a reason
             description = (message.headers or {}).get("Description", "")
             if status in ("404", "503") or "Deleted" in description:
                 self._missing = f"{status} {description}".strip()
             self._arrived.set()
+
+    def _take(self, message: Msg) -> None:
+        self._messages.append(message)
+        self._arrived.set()

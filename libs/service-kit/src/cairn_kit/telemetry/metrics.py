@@ -52,6 +52,11 @@ class Metrics:
         self.dead_letters = Counter(
             "cairn_dead_letters", "Events given up, by reason.", ["reason"], registry=own
         )
+        self.shares_kept = Gauge(
+            "cairn_shares_kept",
+            "Of the sixteen shares of all projects, those that this replica keeps; where projects are shared out.",
+            registry=own,
+        )
         self.background_failures = Counter(
             "cairn_background_failures", "Background jobs that raised.", ["job"], registry=own
         )

@@ -2,6 +2,17 @@
 -- To the server a session that says nothing is idle, whatever is computed for it.
 SELECT
 
+-- name: begin_share
+-- Skipped while a transaction of the keeper before is still under way.
+UPDATE share SET epoch = epoch + 1
+WHERE share = (SELECT share FROM share WHERE share = $1 FOR UPDATE SKIP LOCKED)
+RETURNING epoch
+
+-- name: hold_shares
+SELECT share FROM share JOIN unnest($1::smallint[], $2::bigint[]) AS mine (share, epoch) USING (share, epoch)
+ORDER BY share
+FOR SHARE OF share
+
 -- name: upsert_projects
 INSERT INTO project (tenant, project, revision, body)
 SELECT DISTINCT ON (tenant, project) * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[]) AS heard (tenant, project, revision, body)

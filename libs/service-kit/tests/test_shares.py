@@ -1,0 +1,211 @@
+"""What concerns a project reaches the replica that keeps its share, and comes back when nobody does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+from google.protobuf.wrappers_pb2 import StringValue
+
+from cairn.events.v1 import annotation_store_events_pb2 as events_pb2
+from cairn_kit.auth import acting_for
+from cairn_kit.errors import FailedPrecondition, Internal, Unavailable
+from cairn_kit.events import Event, Subscription
+from cairn_kit.events.bus import Bus, BusAddress
+from cairn_kit.events.pull import Pull
+from cairn_kit.events.topology import ensure_consumer
+from cairn_kit.rpc.deadline import set_deadline
+from cairn_kit.shares import SHARES, Elsewhere, EventsForKeepers, KeeperCalls, Lines, calls, share_of
+from cairn_kit.testing import World, eventually
+
+PROJECTS = [f"birds-{n}" for n in range(40)]
+DURABLE = "sample"
+
+
+@asynccontextmanager
+async def replica(world: World) -> AsyncIterator[Lines]:
+    """A replica's own connection to the bus, and its lines."""
+    bus = Bus(BusAddress(world.bus.url, token=world.bus.token), DURABLE)
+    await bus.open()
+    try:
+        yield Lines(bus, DURABLE)
+    finally:
+        await bus.close()
+
+
+@pytest.fixture
+async def two(world: World) -> AsyncIterator[tuple[Lines, Lines]]:
+    await world.connection()
+    async with AsyncExitStack() as stack:
+        yield (
+            await stack.enter_async_context(replica(world)),
+            await stack.enter_async_context(replica(world)),
+        )
+
+
+async def begin(lines: Lines, shares: Iterable[int]) -> None:
+    for share in shares:
+        await lines.begin(share)
+    await lines.bus.client.flush()
+
+
+# --- events
+
+
+def event(project: str) -> Event:
+    return Event(events_pb2.ProjectCreated(), tenant="acme", project=project, resource=f"projects/{project}")
+
+
+async def handle(pull: Pull, taken: list[str]) -> None:
+    """Take what comes, for ever, and acknowledge it."""
+    while True:
+        for message in await pull.next(1.0):
+            taken.append(message.subject.split(".")[3])
+            await message.ack()
+
+
+@asynccontextmanager
+async def taking(world: World, *replicas: Lines) -> AsyncIterator[list[list[str]]]:
+    """Replicas that share one durable consumer; the projects whose events each of them has taken."""
+    js = (await world.connection()).jetstream
+    await ensure_consumer(js, DURABLE, [Subscription.everything(handle)])
+    pulls = [Pull(lines.bus, DURABLE, 10, EventsForKeepers(lines)) for lines in replicas]
+    taken: list[list[str]] = [[] for _ in pulls]
+    tasks = [asyncio.create_task(handle(*pair)) for pair in zip(pulls, taken, strict=True)]
+    try:
+        yield taken
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def unsettled(world: World) -> int:
+    info = await (await world.connection()).jetstream.consumer_info("CAIRN", DURABLE)
+    return int(info.num_pending + info.num_ack_pending)
+
+
+async def test_each_event_is_taken_and_acknowledged_by_its_keeper(
+    world: World, two: tuple[Lines, Lines]
+) -> None:
+    async with taking(world, *two) as taken:
+        await begin(two[0], range(4))
+        await begin(two[1], range(4, SHARES))
+        await world.publish(*(event(project) for project in PROJECTS))
+        await eventually(lambda: unsettled(world), 0)
+        assert sorted(taken[0]) == sorted(p for p in PROJECTS if share_of("acme", p) < 4)
+        assert sorted(taken[1]) == sorted(p for p in PROJECTS if share_of("acme", p) >= 4)
+
+
+async def test_events_of_a_share_that_nobody_keeps_come_to_whoever_begins_to(
+    world: World, two: tuple[Lines, Lines]
+) -> None:
+    kept = {share_of("acme", project) for project in PROJECTS[:20]}
+    async with taking(world, *two) as taken:
+        await begin(two[0], kept)
+        await world.publish(*(event(project) for project in PROJECTS))
+        await eventually(lambda: len(taken[0]), sum(share_of("acme", p) in kept for p in PROJECTS))
+        await begin(two[1], set(range(SHARES)) - kept)
+        await eventually(lambda: unsettled(world), 0)
+        assert sorted(taken[0] + taken[1]) == sorted(PROJECTS)
+
+
+async def test_what_is_no_event_is_taken_by_whoever_gets_it(world: World, two: tuple[Lines, Lines]) -> None:
+    async with taking(world, *two) as taken:
+        await begin(two[0], [0])
+        await world.publish_raw([("cairn.v1.acme.birds.stray.stray", {}, b"?")])
+        await eventually(lambda: taken[0], ["birds"])
+
+
+# --- calls
+
+Answer = Callable[[str, StringValue], Awaitable[StringValue]]
+
+
+async def echo(tenant: str, request: StringValue) -> StringValue:
+    return StringValue(value=f"{tenant}:{request.value}")
+
+
+def replica_answering(lines: Lines, answer: Answer = echo) -> Answer:
+    return KeeperCalls(lines).answer(StringValue, StringValue, answer)
+
+
+async def ask(call: Answer, said: str = "wren", *, left: float = 20.0) -> str:
+    """What a call about the project birds answers, within the time that its caller has left."""
+    set_deadline(left)
+    with acting_for("acme"):
+        return (await call("birds", StringValue(value=said))).value
+
+
+@pytest.mark.parametrize("said", ["", "wren", "wren" * 400_000], ids=["nothing", "a word", "much"])
+async def test_the_answer_is_the_same_whoever_is_asked(two: tuple[Lines, Lines], said: str) -> None:
+    async def repeat(tenant: str, request: StringValue) -> StringValue:
+        return StringValue(value=f"{tenant}:{said}")
+
+    replicas = [replica_answering(lines, repeat) for lines in two]
+    await begin(two[1], range(SHARES))
+    assert [await ask(replica) for replica in replicas] == [f"acme:{said}"] * 2
+
+
+async def test_a_refusal_reaches_the_asker_as_it_was_raised(two: tuple[Lines, Lines]) -> None:
+    async def refuse(tenant: str, request: StringValue) -> StringValue:
+        raise FailedPrecondition("VOTES_NOT_IN", "Not all are in.", heard="3")
+
+    asked, _ = replica_answering(two[0]), replica_answering(two[1], refuse)
+    await begin(two[1], range(SHARES))
+    with pytest.raises(FailedPrecondition) as refused:
+        await ask(asked)
+    assert (refused.value.reason, refused.value.metadata) == ("VOTES_NOT_IN", {"heard": "3"})
+
+
+async def test_a_defect_of_the_keeper_is_told_without_its_insides(two: tuple[Lines, Lines]) -> None:
+    async def fail(tenant: str, request: StringValue) -> StringValue:
+        raise ZeroDivisionError("secret")
+
+    asked, _ = replica_answering(two[0]), replica_answering(two[1], fail)
+    await begin(two[1], range(SHARES))
+    with pytest.raises(Internal, match="unexpected") as refused:
+        await ask(asked)
+    assert "secret" not in str(refused.value)
+
+
+async def test_a_keeper_that_falls_silent_is_passed_over_for_the_next(
+    world: World, two: tuple[Lines, Lines], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "_SILENCE", 0.3)
+    asked, reached = replica_answering(two[0]), asyncio.Event()
+
+    async def die(tenant: str, request: StringValue) -> StringValue:
+        await two[1].bus.close()
+        reached.set()
+        return await echo(tenant, request)
+
+    replica_answering(two[1], die)
+    await begin(two[1], range(SHARES))
+    answer = asyncio.create_task(ask(asked))
+    await reached.wait()
+    async with replica(world) as next_keeper:
+        replica_answering(next_keeper)
+        await begin(next_keeper, range(SHARES))
+        assert await answer == "acme:wren"
+
+
+async def test_a_share_that_is_handed_over_in_the_middle_is_asked_for_again(two: tuple[Lines, Lines]) -> None:
+    async def hand_over(tenant: str, request: StringValue) -> StringValue:
+        share = share_of("acme", "birds")
+        await two[1].end(share)
+        await begin(two[0], [share])
+        raise Elsewhere("it was superseded")
+
+    asked, _ = replica_answering(two[0]), replica_answering(two[1], hand_over)
+    await begin(two[1], range(SHARES))
+    assert await ask(asked) == "acme:wren"
+
+
+async def test_whoever_asks_where_nobody_keeps_is_told_before_time_is_up(two: tuple[Lines, Lines]) -> None:
+    with pytest.raises(Unavailable) as refused:
+        await ask(replica_answering(two[0]), left=1.0)
+    assert refused.value.reason == "PROJECT_NOT_KEPT"
+    assert refused.value.retry_after
