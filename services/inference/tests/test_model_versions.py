@@ -76,6 +76,25 @@ async def test_a_run_that_lost_its_process_is_begun_again(
         assert await service.database.fetchval("SELECT attempts FROM training_run WHERE run = $1", run) == 2
 
 
+async def test_an_attempt_that_another_process_has_superseded_makes_no_version(
+    world: World, crowd: Crowd, blobs: Blobs, settings: dict[str, Any]
+) -> None:
+    """A process that lost the trainer's lock may not have heard of it yet; its successor begins the run again."""
+    items = texts(200)
+    async with world.run(SERVICE, **settings) as service:
+        await world.publish(created(), *imported(items))
+        await eventually(
+            lambda: service.database.fetchval("SELECT count(*) = 200 FROM item WHERE feature_state = 1")
+        )
+        await world.publish(*labeled(items))
+        superseded = "UPDATE training_run SET attempts = 2 WHERE state = 2 AND attempts = 1 RETURNING run"
+        await eventually(lambda: service.database.fetchval(superseded))
+        ended = await world.listen(TrainingRunFinished)
+        await ended.count(1, timeout=60)
+        assert await service.database.fetchval("SELECT attempts FROM training_run") == 3
+        assert await service.database.fetchval("SELECT count(*) FROM model_version") == 1
+
+
 # --- model versions from outside
 
 

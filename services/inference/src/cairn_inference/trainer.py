@@ -1,7 +1,8 @@
 """Training runs: asked for when labels have grown, done in a process of their own, one at a time.
 
 A run is a row with a state. Whoever holds the trainer's lock begins the oldest run that has not ended; one that is
-RUNNING then has lost its process, and is begun again. The training process dies with its parent.
+RUNNING then has lost its process, and is begun again, as one more attempt: whoever is at an earlier one, and did not hear
+that the lock was lost, can neither finish nor fail the run. The training process dies with its parent.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class RunFailed(Exception):
 
 
 class RunCancelled(Exception):
-    """The run was cancelled while it was under way."""
+    """The run was cancelled while it was under way, or is somebody else's by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +191,7 @@ class Trainer:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._limits.deadline
         while not (await asyncio.wait({answer}, timeout=_LOOK_EVERY))[0]:
-            current = await self._store.run(self._database, run.tenant, run.project, run.id)
-            if current is None or current.state.ended:
+            if not _is_still(run, await self._store.run(self._database, run.tenant, run.project, run.id)):
                 raise RunCancelled
             if loop.time() > deadline:
                 raise RunFailed(
@@ -243,7 +243,7 @@ class Trainer:
         async with self._database.transaction() as tx:
             project = await self._store.project_for_update(tx, run.tenant, run.project)
             current = await self._store.run_for_update(tx, run.tenant, run.project, run.id)
-            if project is None or current is None or current.state.ended:
+            if project is None or not _is_still(run, current):
                 raise RunCancelled
             version = await self._store.insert_version(tx, run.tenant, run.project, made)
             await self._store.insert_out_of_fold(
@@ -258,9 +258,14 @@ class Trainer:
     async def _fail(self, run: Run, failure: RunFailed) -> None:
         async with self._database.transaction() as tx:
             current = await self._store.run_for_update(tx, run.tenant, run.project, run.id)
-            if current is not None and not current.state.ended:
+            if _is_still(run, current):
                 ended = await self._store.end_run(tx, run, RunState.FAILED, error=failure.error)
                 self._announcer.run_ended(tx, ended)
+
+
+def _is_still(run: Run, current: Run | None) -> bool:
+    """Whether the run is still under way, in the same attempt."""
+    return current is not None and not current.state.ended and current.attempts == run.attempts
 
 
 def _request(project: Project, spec: str, rows: TrainingRows) -> TrainingRequest:

@@ -26,14 +26,25 @@ class Worker:
         self._woken.set()
 
     async def run(self) -> None:
-        """Work until the lock is lost; the chassis begins again. Errors of a step end the run, too."""
+        """Work until the lock is lost, which breaks a step off, or a step fails; the chassis begins again."""
         async with self._database.exclusively(self._name) as lock:
-            while not lock.lost.is_set():
-                self._woken.clear()
-                done = 0
-                for step in self._steps:
-                    done += await step()
-                if not done:
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(_IDLE):
-                            await self._woken.wait()
+            working, lost = asyncio.create_task(self._work()), asyncio.create_task(lock.lost.wait())
+            try:
+                await asyncio.wait([working, lost], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                lost.cancel()
+                working.cancel()
+                await asyncio.wait([working])
+            if not working.cancelled():
+                working.result()  # it ends by an error alone
+
+    async def _work(self) -> None:
+        while True:
+            self._woken.clear()
+            done = 0
+            for step in self._steps:
+                done += await step()
+            if not done:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_IDLE):
+                        await self._woken.wait()
