@@ -30,6 +30,7 @@ from cairn_client import (
     Unavailable,
 )
 from cairn_client.errors import FieldViolation, Problem
+from cairn_kit.testing import eventually
 
 QUICK = Patience(call=2.0, attempt=1.0, first_delay=0.01, longest_delay=0.02)
 
@@ -181,6 +182,29 @@ async def test_a_service_that_is_away_for_a_moment_is_asked_again(served: Served
     assert set(servicer.tokens) == {"Bearer secret"}
 
 
+async def test_calls_are_spread_over_replicas_and_go_to_the_others_when_one_ends() -> None:
+    servicers, servers = (Store(), Store()), (grpc.aio.server(), grpc.aio.server())
+    for servicer, server in zip(servicers, servers, strict=True):
+        add_AnnotationStoreServiceServicer_to_server(servicer, server)
+    ports = [server.add_insecure_port("127.0.0.1:0") for server in servers]
+    for server in servers:
+        await server.start()
+    both = ",".join(f"127.0.0.1:{port}" for port in ports)
+    async with AsyncCairn(profile=Profile.at(both), token="secret", patience=QUICK) as client:
+
+        async def all_have_been_called() -> bool:
+            await client.projects.get("p")
+            return all(servicer.calls for servicer in servicers)
+
+        await eventually(all_have_been_called, True)
+        await servers[0].stop(0)
+        before = len(servicers[1].calls)
+        for _ in range(10):
+            await client.projects.get("p")
+        assert len(servicers[1].calls) == before + 10
+    await servers[1].stop(0)
+
+
 async def test_a_write_is_repeated_under_the_same_request_id(served: Served) -> None:
     servicer, client = served
     servicer.failures = [(grpc.StatusCode.UNAVAILABLE, None)]
@@ -243,6 +267,7 @@ async def test_the_delay_that_the_server_asks_for_is_kept(served: Served) -> Non
 
 async def test_patience_ends_and_the_error_says_where_it_called(served: Served) -> None:
     servicer, client = served
+    await client.projects.get("p")  # the line is up: its making takes from the patience, too
     servicer.failures = [(grpc.StatusCode.UNAVAILABLE, None)] * 10_000
     client.transport.patience = Patience(call=0.2, attempt=0.1, first_delay=0.01, longest_delay=0.02)
 

@@ -207,3 +207,24 @@ def test_it_ends_when_its_owner_is_gone(used: Stack) -> None:
     os.waitpid(owner, 0)
     assert isinstance(up.supervisor, ProcessId)
     assert api.wait_for(lambda: not used.status().running, 20)
+
+
+def test_replicas_run_side_by_side_and_are_restarted_in_turn(used: Stack) -> None:
+    before = used.up(replicas=2)
+    names = {"consensus", "consensus-2", "audit", "audit-2"}
+    assert set(before.addresses) == names
+    both = f"{before.addresses['consensus']},{before.addresses['consensus-2']}"
+    assert api.profile(used.home)["services"]["consensus"] == both
+
+    api.restart_in_turn(used.home)
+
+    after = used.status()
+    assert after.addresses == before.addresses
+    assert not {after.pid(name) for name in names} & {before.pid(name) for name in names}
+    for name in names:
+        assert f"{name.removesuffix('-2')} drained" in used.log(name)
+
+
+def test_fewer_than_one_replica_is_refused(stack: Stack) -> None:
+    with pytest.raises(StackError, match="one at least"):
+        stack.up(replicas=0)

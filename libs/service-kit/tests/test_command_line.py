@@ -119,6 +119,10 @@ async def test_it_migrates_serves_tells_where_and_stops_when_told(world: World, 
     [
         ({"CAIRN_POSTGRES_DSN": None}, "The settings are wrong. CAIRN_POSTGRES_DSN: is missing."),
         ({"CAIRN_LISTEN": "nowhere"}, "CAIRN_LISTEN: 'nowhere' is not host:port"),
+        (
+            {"CAIRN_PEERS__AUDIT": "a:1,b:2"},
+            "'a:1,b:2' is neither host:port nor, for several replicas, ip:port",
+        ),
         ({"CAIRN_POSTGRES_DSN": "postgresql://x@127.0.0.1:1/x"}, "PostgreSQL cannot be used: "),
         ({"CAIRN_NATS_URL": "nats://127.0.0.1:1"}, "NATS cannot be reached at nats://127.0.0.1:1"),
         ({"CAIRN_NATS_TOKEN": "wrong"}, "Authorization Violation"),

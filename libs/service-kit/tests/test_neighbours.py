@@ -98,6 +98,15 @@ async def test_a_neighbour_that_is_away_for_a_moment_is_asked_again(
     assert len(neighbour.calls) == 3
 
 
+async def test_a_neighbour_may_have_several_addresses_of_which_one_answers(
+    world: World, neighbour: Neighbour, relaying: Any
+) -> None:
+    world.peers["annotation-store"] = f"127.0.0.1:1,{world.peers['annotation-store']}"
+    async with world.run(relaying) as service:
+        assert await service.stub(api_grpc.TaskDispatchServiceStub).GetTask(get("birds"))
+    assert len(neighbour.calls) == 1
+
+
 async def test_what_a_neighbour_refuses_reaches_the_caller_with_its_reason(
     world: World, neighbour: Neighbour, relaying: Any
 ) -> None:

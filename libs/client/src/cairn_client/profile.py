@@ -28,7 +28,9 @@ class Service(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Addresses (`host:port`) of the services and what is needed to speak to them.
+    """Addresses of the services and what is needed to speak to them.
+
+    An address is `host:port`, a name with an address for each replica among them, or `ip:port,ip:port`: one a replica.
 
     `issuer_key` is a private JWK with which this user mints own tokens: a local stack's. Elsewhere give a
     token.

@@ -38,6 +38,8 @@ T = TypeVar("T")
 Metadata = tuple[tuple[str, str], ...]
 
 _CHANNEL_OPTIONS = (
+    # Calls are spread over all replicas, and go to the others when one is away.
+    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
     # A service that was restarted should be met again within a second, not after gRPC's two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
@@ -185,10 +187,11 @@ class Transport:
         return channel
 
     def _open(self, address: str) -> grpc.aio.Channel:
+        target = f"ipv4:{address}" if "," in address else address
         if not self.profile.tls:
-            return grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+            return grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
         return grpc.aio.secure_channel(
-            address, grpc.ssl_channel_credentials(_roots(self.profile.ca_file)), options=_CHANNEL_OPTIONS
+            target, grpc.ssl_channel_credentials(_roots(self.profile.ca_file)), options=_CHANNEL_OPTIONS
         )
 
     async def close(self) -> None:

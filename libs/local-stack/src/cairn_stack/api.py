@@ -48,6 +48,7 @@ def up(
     trace_ratio: float = 1.0,
     environment: Mapping[str, str] | None = None,
     services: Sequence[ServiceSpec] = SERVICES,
+    replicas: int = 1,
     owner: int | None = None,
     timeout: float = 120.0,
     progress: Callable[[str], None] | None = None,
@@ -56,14 +57,15 @@ def up(
 
     `ports` pins `nats` or a service (its gRPC port); others are chosen once and kept. `durable=False`
     switches fsync off. `trace_ratio` is the share of calls whose spans are kept (0: none). `environment` is
-    added to that of each service. `owner`: a pid; the stack ends when that process is gone. `progress` is
+    added to that of each service. `replicas` of each service run on one database and bus; the first is called
+    as the service is, the second `<service>-2`. `owner`: a pid; the stack ends when that process is gone. `progress` is
     called with each new stage. A service that is not installed is a problem in the status, not an error.
     Raises StackError when PostgreSQL, NATS or a service cannot start; in the last case the rest stays up.
     """
     place = _home(home)
     watched = ProcessId.of(owner) if owner is not None else None
     options = Options(
-        dict(ports or {}), durable, trace_ratio, dict(environment or {}), tuple(services), watched
+        dict(ports or {}), durable, trace_ratio, dict(environment or {}), tuple(services), watched, replicas
     )
     child = None
     if not _supervisor(place):
@@ -127,7 +129,7 @@ def logs(
     Names are the services', `postgres`, `nats` and `supervisor`. Raises StackError for another name.
     """
     place = _home(home)
-    names = ["supervisor", "postgres", "nats", *(spec.name for spec in Options.read(place).services)]
+    names = ["supervisor", "postgres", "nats", *Options.read(place).processes]
     if name is not None and name not in names:
         raise StackError(f"There is no log of {name}; there are {', '.join(names)}.")
     chosen = {each: place.log(each) for each in ([name] if name else names)}
@@ -161,14 +163,34 @@ def profile(home: Path | None = None) -> dict[str, Any]:
 
 def kill(name: str, home: Path | None = None) -> int:
     """SIGKILL one process by its name, as the kernel would when memory is short; its pid. It comes back."""
-    try:
-        process = status(home).process(name).process
-    except KeyError as error:
-        raise StackError(str(error.args[0])) from error
-    if process is None or not process.send(signal.SIGKILL):
-        raise StackError(f"{name} does not run.")
+    process = _running(name, home)
+    process.send(signal.SIGKILL)
     wait_for(lambda: not process.alive, timeout=10)
     return process.pid
+
+
+def restart(*names: str, home: Path | None = None, timeout: float = 120.0) -> None:
+    """Have processes of services drain and end, as a rolling update does; returns when the next ones are ready.
+
+    Raises StackError when there is no such process, or when a next one is not ready in time.
+    """
+    before = {name: _running(name, home) for name in names}
+    for process in before.values():
+        process.send(signal.SIGTERM)
+
+    def others_are_ready() -> bool:
+        now = {name: status(home).process(name) for name in names}
+        return all(p.state is ProcessState.READY and p.process != before[name] for name, p in now.items())
+
+    if not wait_for(others_are_ready, timeout, every=0.1):
+        raise StackError(_not_ready(status(home), timeout, _home(home)))
+
+
+def restart_in_turn(home: Path | None = None, *, timeout: float = 120.0) -> None:
+    """Restart everything but the servers: of each service one replica after the other, as a rolling update does."""
+    options = Options.read(_home(home))
+    for number in range(1, options.replicas + 1):
+        restart(*(spec.replica(number) for spec in options.services), home=home, timeout=timeout)
 
 
 def restart_postgres(home: Path | None = None) -> None:
@@ -238,6 +260,16 @@ def remove(home: Path | None = None) -> None:
     }
     for folder in elsewhere | {place.root}:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _running(name: str, home: Path | None) -> ProcessId:
+    try:
+        process = status(home).process(name).process
+    except KeyError as error:
+        raise StackError(str(error.args[0])) from error
+    if process is None:
+        raise StackError(f"{name} does not run.")
+    return process
 
 
 def _home(home: Path | None) -> Home:
@@ -360,6 +392,8 @@ __all__ = [
     "profile",
     "remove",
     "republish",
+    "restart",
+    "restart_in_turn",
     "restart_nats",
     "restart_postgres",
     "run_in_services",

@@ -36,6 +36,10 @@ class ServiceSpec:
         except ModuleNotFoundError:
             return False
 
+    def replica(self, number: int) -> str:
+        """What its first, second, ... process is called: `consensus`, `consensus-2`, ..."""
+        return self.name if number == 1 else f"{self.name}-{number}"
+
     def migrations(self) -> Traversable | None:
         """Its migration files, where every service's floor plan has them; None for a program without."""
         folder = files(self.module) / "sql" / "migrations"

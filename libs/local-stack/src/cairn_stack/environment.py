@@ -32,27 +32,33 @@ def nats_of(home: Home, options: Options, port: int | None = None) -> EmbeddedNa
     return nats
 
 
-def addresses(ports: Ports) -> dict[str, str]:
-    """Where each service serves gRPC."""
-    return {name: f"{_HOST}:{port}" for name, port in ports.grpc.items()}
+def addresses(options: Options, ports: Ports) -> dict[str, str]:
+    """Where each service serves gRPC: the addresses of all its processes, with commas between."""
+    found: dict[str, list[str]] = {}
+    for name, (spec, _) in options.processes.items():
+        found.setdefault(spec.name, []).append(f"{_HOST}:{ports.grpc[name]}")
+    return {service: ",".join(of_each) for service, of_each in found.items()}
 
 
-def environment_of(spec: ServiceSpec, home: Home, options: Options, ports: Ports) -> dict[str, str]:
-    """The whole environment of one service: ours, what `up` added, and the stack's own on top."""
+def environment_of(
+    spec: ServiceSpec, home: Home, options: Options, ports: Ports, number: int = 1
+) -> dict[str, str]:
+    """The whole environment of one replica of a service: ours, what `up` added, and the stack's own on top."""
     from cairn_kit.auth.keys import KeyRing  # half a second of imports that the first steps do without
 
     postgres, nats = postgres_of(home, options), nats_of(home, options)
     keys = KeyRing(home.keys)
+    process = spec.replica(number)
     threads = str(max(1, (os.cpu_count() or 2) // 2))  # five services share the machine
     named = {
         "blobs": home.blobs.as_uri(),
         "keys": str(home.keys),
-        "work": str(home.work),
+        "work": str(home.work if number == 1 else home.work / str(number)),
         "sampling_key": (home.keys / SAMPLING_KEY).read_text(),
     }
     peers = {
         f"CAIRN_PEERS__{name.replace('-', '_').upper()}": address
-        for name, address in addresses(ports).items()
+        for name, address in addresses(options, ports).items()
         if name != spec.name
     }
     return {
@@ -65,22 +71,22 @@ def environment_of(spec: ServiceSpec, home: Home, options: Options, ports: Ports
         **peers,
         "PYTHONUNBUFFERED": "1",
         "CAIRN_SERVICE_NAME": spec.name,
-        "CAIRN_LISTEN": f"{_HOST}:{ports.grpc[spec.name]}",
-        "CAIRN_HTTP_LISTEN": f"{_HOST}:{ports.http[spec.name]}",
+        "CAIRN_LISTEN": f"{_HOST}:{ports.grpc[process]}",
+        "CAIRN_HTTP_LISTEN": f"{_HOST}:{ports.http[process]}",
         "CAIRN_POSTGRES_DSN": dsn(postgres, spec.schema, passwords(home, [spec.schema])[spec.schema]),
         "CAIRN_NATS_URL": nats.url,
         "CAIRN_NATS_TOKEN": nats.token,
         "CAIRN_JWKS_FILE": str(keys.jwks_file),
         "CAIRN_SERVICE_KEY_FILE": str(keys.private_key_file(spec.name)),
         **(
-            {"CAIRN_SPANS_FILE": str(home.spans(spec.name)), "CAIRN_TRACE_RATIO": str(options.trace_ratio)}
+            {"CAIRN_SPANS_FILE": str(home.spans(process)), "CAIRN_TRACE_RATIO": str(options.trace_ratio)}
             if options.trace_ratio
             else {}
         ),
     }
 
 
-def write_profile(home: Home, ports: Ports) -> None:
+def write_profile(home: Home, options: Options, ports: Ports) -> None:
     """Write what a client needs (0600): addresses, the key that signs people's tokens, the tenant."""
     from cairn_kit.auth.keys import KeyRing  # as above
 
@@ -91,7 +97,7 @@ def write_profile(home: Home, ports: Ports) -> None:
             "version": 1,
             "home": str(home.root),
             "tenant": TENANT,
-            "services": addresses(ports),
+            "services": addresses(options, ports),
             "health": {name: f"{_HOST}:{port}" for name, port in ports.http.items()},
             "issuer_key_file": str(ring.private_key_file(ring.USERS)),
             "jwks_file": str(ring.jwks_file),

@@ -17,8 +17,9 @@ from cairn_stack.processes import ProcessId
 class Options:
     """How a stack is to run.
 
-    `ports` pins ports by name (`nats`, or a service: its gRPC port); instead of a pinned one no other is ever
-    chosen. `environment` is added to that of every service. `owner`: the stack ends when it is gone.
+    `ports` pins ports by name (`nats`, or a service's process: its gRPC port); instead of a pinned one no other is
+    ever chosen. `environment` is added to that of every service, of which there are `replicas` processes each.
+    `owner`: the stack ends when it is gone.
     """
 
     ports: Mapping[str, int] = field(default_factory=dict)
@@ -27,9 +28,12 @@ class Options:
     environment: Mapping[str, str] = field(default_factory=dict)
     services: tuple[ServiceSpec, ...] = SERVICES
     owner: ProcessId | None = None
+    replicas: int = 1
 
     def __post_init__(self) -> None:
-        known = {"nats", *(spec.name for spec in self.services)}
+        if self.replicas < 1:
+            raise StackError(f"There can be no {self.replicas} of each service; one at least.")
+        known = {"nats", *self.processes}
         for name, port in self.ports.items():
             if name not in known:
                 raise StackError(
@@ -37,6 +41,15 @@ class Options:
                 )
             if not 0 < port < 65536:
                 raise StackError(f"{port} is not a port; {name} needs one from 1 to 65535.")
+
+    @property
+    def processes(self) -> dict[str, tuple[ServiceSpec, int]]:
+        """Every process of a service by its name: which service, and the number of the replica from 1."""
+        return {
+            spec.replica(number): (spec, number)
+            for number in range(1, self.replicas + 1)
+            for spec in self.services
+        }
 
     def write(self, home: Home) -> None:
         """Keep them in the stack's folder, for the supervisor."""

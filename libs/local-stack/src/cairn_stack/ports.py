@@ -22,7 +22,7 @@ _TRIES = 200
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """`grpc` and `http` by service; `nats` is the client port."""
+    """`grpc` and `http` by the name of a service's process; `nats` is the client port."""
 
     nats: int
     grpc: Mapping[str, int]
@@ -36,7 +36,7 @@ class Ports:
         """
         kept = read_json(home.ports)
         taken: set[int] = set()
-        services = [spec.name for spec in options.services]
+        services = list(options.processes)
         wanted = {"nats": kept.get("nats")}
         wanted |= {f"grpc/{name}": kept.get("grpc", {}).get(name) for name in services}
         wanted |= {f"http/{name}": kept.get("http", {}).get(name) for name in services}

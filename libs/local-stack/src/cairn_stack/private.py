@@ -31,6 +31,7 @@ class PrivateStack:
         trace_ratio: float = 1.0,
         environment: Mapping[str, str] | None = None,
         services: Sequence[ServiceSpec] = SERVICES,
+        replicas: int = 1,
         timeout: float = 120.0,
         progress: Callable[[str], None] | None = None,
     ) -> None:
@@ -42,6 +43,7 @@ class PrivateStack:
             "trace_ratio": trace_ratio,
             "environment": environment,
             "services": services,
+            "replicas": replicas,
             "timeout": timeout,
             "progress": progress,
         }
@@ -78,6 +80,14 @@ class PrivateStack:
     def kill(self, name: str) -> int:
         """See `api.kill`."""
         return api.kill(name, self.home)
+
+    def restart(self, *names: str, timeout: float = 120.0) -> None:
+        """See `api.restart`."""
+        api.restart(*names, home=self.home, timeout=timeout)
+
+    def restart_in_turn(self, timeout: float = 120.0) -> None:
+        """See `api.restart_in_turn`."""
+        api.restart_in_turn(self.home, timeout=timeout)
 
     def restart_postgres(self) -> None:
         """See `api.restart_postgres`."""

@@ -1,4 +1,4 @@
-"""One service as a process: started, watched, started again."""
+"""One replica of a service as a process: started, watched, started again."""
 
 from __future__ import annotations
 
@@ -31,12 +31,19 @@ _SOON, _NOW_AND_THEN = 0.03, 1.0  # how often to ask for readiness: while starti
 
 
 class ServiceProcess:
-    """Keeps one service alive. `keep` runs until cancelled; `changed` is called when `status` has changed."""
+    """Keeps one replica of a service alive. `keep` runs until cancelled; `changed` is called when `status` has changed."""
 
     def __init__(
-        self, spec: ServiceSpec, home: Home, options: Options, ports: Ports, changed: Callable[[], None]
+        self,
+        spec: ServiceSpec,
+        number: int,
+        home: Home,
+        options: Options,
+        ports: Ports,
+        changed: Callable[[], None],
     ) -> None:
         self.spec = spec
+        self._number, self._name = number, spec.replica(number)
         self._home, self._options, self._ports = home, options, ports
         self._changed = changed
         self._child: asyncio.subprocess.Process | None = None
@@ -44,10 +51,10 @@ class ServiceProcess:
         self._log_start = 0
         self._ready_since: float | None = None
         self.status = ProcessStatus(
-            spec.name,
+            self._name,
             ProcessState.STARTING if spec.installed else ProcessState.MISSING,
-            address=f"127.0.0.1:{ports.grpc[spec.name]}",
-            http=f"127.0.0.1:{ports.http[spec.name]}",
+            address=f"127.0.0.1:{ports.grpc[self._name]}",
+            http=f"127.0.0.1:{ports.http[self._name]}",
             problem="" if spec.installed else f"{spec.name} is missing: {spec.module} is not installed here.",
         )
 
@@ -66,7 +73,7 @@ class ServiceProcess:
             if not migrated and code == 0:
                 migrated = True
             else:
-                words = last_words(self._home.log(self.spec.name), self._log_start)
+                words = last_words(self._home.log(self._name), self._log_start)
                 await self._rest(_how_it_ended(code), doing, words)
 
     async def stop(self) -> None:
@@ -87,7 +94,7 @@ class ServiceProcess:
             return await self._ended(await self._spawn("migrate"))
         # The same as `python -m <module> migrate`, without a second of imports for each service. The stream,
         # which that also applies, is made by the first service that finds none.
-        environment = environment_of(self.spec, self._home, self._options, self._ports)
+        environment = environment_of(self.spec, self._home, self._options, self._ports, self._number)
         await migrate(environment["CAIRN_POSTGRES_DSN"], self.spec.schema, folder)
         return 0
 
@@ -106,7 +113,7 @@ class ServiceProcess:
             self._child = child = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-m", self.spec.module, *arguments),
-                env=environment_of(self.spec, self._home, self._options, self._ports),
+                env=environment_of(self.spec, self._home, self._options, self._ports, self._number),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -119,7 +126,7 @@ class ServiceProcess:
         return child
 
     def _open_log(self) -> IO[bytes]:
-        return self._home.log(self.spec.name).open("ab")
+        return self._home.log(self._name).open("ab")
 
     async def _ended(self, child: asyncio.subprocess.Process) -> int:
         code = await child.wait()
@@ -130,13 +137,13 @@ class ServiceProcess:
         ready_for = None if self._ready_since is None else time.monotonic() - self._ready_since
         delay = self._lives.ended(ready_for)
         if means_full_disk(words):
-            problem = f"{self.spec.name} {how} because the disk is full ({words}). Free some space."
+            problem = f"{self._name} {how} because the disk is full ({words}). Free some space."
         elif self._lives.looping:
             problem = (
-                f"{self.spec.name} cannot start: it {how} while {doing}, "
+                f"{self._name} cannot start: it {how} while {doing}, "
                 f"{self._lives.never_ready_in_a_row} times in a row"
                 + (f", saying: {words}" if words else " and said nothing")
-                + f" -- the whole story is in {self._home.log(self.spec.name)}"
+                + f" -- the whole story is in {self._home.log(self._name)}"
             )
         else:
             problem = ""

@@ -119,9 +119,12 @@ class Supervisor:
         ports = Ports.choose(home, options)
         self._say("starting PostgreSQL and NATS")
         await self._start_servers(ports)
-        write_profile(home, ports)
+        write_profile(home, options, ports)
         self._say("applying migrations and starting the services")
-        self._services = [ServiceProcess(spec, home, options, ports, self._save) for spec in options.services]
+        self._services = [
+            ServiceProcess(spec, number, home, options, ports, self._save)
+            for spec, number in options.processes.values()
+        ]
         self._state = StackState.DEGRADED
         self._keeping += [asyncio.create_task(service.keep()) for service in self._services]
         self._save()
@@ -171,7 +174,7 @@ class Supervisor:
 
     async def _look_around(self, end: asyncio.Event) -> None:
         logs = [self._home.log(name) for name in ("postgres", "nats", "supervisor")]
-        logs += [self._home.log(spec.name) for spec in self._options.services]
+        logs += [self._home.log(name) for name in self._options.processes]
         while True:
             self._shortage = shortage(self._disks(), TO_RUN)
             for log in logs:

@@ -18,7 +18,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from cairn_kit.database.pool import PlanCacheMode
 
 _PREFIX = "CAIRN_"
-_ADDRESS = re.compile(r"^(\[[0-9a-fA-F:]+\]|[^:\s/]+):\d{1,5}$")
+_ADDRESS = re.compile(r"^(\[[0-9a-fA-F:]+\]|[^:,\s/]+):\d{1,5}$")
+_REPLICAS = re.compile(r"^\d+(\.\d+){3}:\d{1,5}(,\d+(\.\d+){3}:\d{1,5})+$")
 
 
 def _address(text: str) -> str:
@@ -27,7 +28,14 @@ def _address(text: str) -> str:
     return text
 
 
+def _peer(text: str) -> str:
+    if not _ADDRESS.match(text) and not _REPLICAS.match(text):
+        raise ValueError(f"{text!r} is neither host:port nor, for several replicas, ip:port,ip:port")
+    return text
+
+
 Address = Annotated[str, AfterValidator(_address)]
+Peer = Annotated[str, AfterValidator(_peer)]
 
 
 class ChassisSettings(BaseSettings):
@@ -66,7 +74,9 @@ class ChassisSettings(BaseSettings):
     nats_password: SecretStr | None = None
     nats_credentials: Path | None = None
     stream_replicas: int = Field(default=1, ge=1, le=5)
-    peers: dict[str, Address] = Field(default_factory=dict)
+    peers: dict[str, Peer] = Field(default_factory=dict)
+    """Where the other services are: `host:port`, where the name may have an address for each replica, or
+    `ip:port,ip:port`, one a replica. Calls are spread over all."""
     peers_ca: Path | None = None
     """The authority that signed the other services' certificates; without it calls to them are plaintext."""
 

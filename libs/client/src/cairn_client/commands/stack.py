@@ -28,14 +28,19 @@ def stack_module() -> Any:
         ) from None
 
 
-def up(context: typer.Context) -> None:
+def up(
+    context: typer.Context,
+    replicas: Annotated[
+        int, typer.Option("--replicas", min=1, help="How many of each service, on one database and bus.")
+    ] = 1,
+) -> None:
     """Start Cairn on this machine: PostgreSQL, NATS and the five services.
 
     Waits until all are ready. Data live in `~/.cairn` (or `--home`, or CAIRN_HOME) and survive a restart.
     """
     with err.status("Starting") as spinner:
         status = stack_module().api.up(
-            where(context).home, progress=lambda text: spinner.update(escape(text))
+            where(context).home, replicas=replicas, progress=lambda text: spinner.update(escape(text))
         )
     _show(status)
     say("Try: [bold]cairn demo[/], or [bold]cairn project create --help[/]")

@@ -95,7 +95,7 @@ class Peers:
             ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 2_000),
         ]
-        target = f"dns:///{address}"
+        target = f"ipv4:{address}" if "," in address else f"dns:///{address}"
         if self._certificate_authority is None:
             return grpc.aio.insecure_channel(target, options=options)
         roots = grpc.ssl_channel_credentials(self._certificate_authority.read_bytes())
