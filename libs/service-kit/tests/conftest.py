@@ -20,6 +20,7 @@ from cairn_kit.events import Event, NotYet, Received, Subscription, announce
 from cairn_kit.lifecycle import Chassis, Service
 from cairn_kit.rpc import bad_elements, once, page_size, read_page_token, write_page_token
 from cairn_kit.settings import ChassisSettings
+from cairn_kit.shares import Elsewhere
 from cairn_kit.testing.fixtures import *  # noqa: F403
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -38,6 +39,7 @@ class Sample:
 
     fail_on: set[str] = field(default_factory=set)
     not_yet: set[str] = field(default_factory=set)
+    elsewhere: set[str] = field(default_factory=set)
     in_order: bool = True
     watch_for_ever: bool = False
     batches: list[list[str]] = field(default_factory=list)
@@ -76,6 +78,8 @@ class Sample:
         early = [event for event in events if event.resource in self.not_yet]
         if early:
             raise NotYet("unknown", *early)
+        if kept_elsewhere := [event for event in events if event.resource in self.elsewhere]:
+            raise Elsewhere("another replica keeps it", *kept_elsewhere)
         await tx.execute("SELECT unnest($1::text[])", [event.message.item for event in events])
         for event in events:
             await tx.execute(INSERT, event.tenant, event.resource, event.id)

@@ -261,6 +261,24 @@ async def test_how_old_the_events_in_hand_are_is_a_metric_and_nothing_once_all_a
         await eventually(lag._value.get, 0.0)
 
 
+async def test_an_event_that_another_replica_is_to_handle_waits_however_old_it_is(
+    world: World, sample: Any, make_annotation: Any
+) -> None:
+    sample.elsewhere = {"moved"}
+    old = HEADERS | {"ce-time": "2020-01-01T00:00:00+00:00", "ce-subject": "moved"}
+    subject = "cairn.v1.acme.birds.annotation.annotation-submitted"
+    async with world.run(sample.service) as service:
+        await world.connection()
+        await world.publish_raw([(subject, old, make_annotation("moved").message.SerializeToString())])
+        await world.publish(make_annotation("here"))
+        await eventually(lambda: effects(service), ["here"])
+
+        sample.elsewhere = set()
+
+        await eventually(lambda: effects(service), ["here", "moved"])
+        assert await list_dead_letters(service.database) == []
+
+
 async def test_killing_the_bus_loses_nothing(world: World, sample: Any, make_annotation: Any) -> None:
     async with world.run(sample.service) as service:
         await world.publish(*(make_annotation(f"before-{n}") for n in range(20)))

@@ -310,13 +310,15 @@ class Consumer:
 
     async def _put_off(self, part: Sequence[Delivery], not_yet: NotYet) -> None:
         now, why = datetime.now(UTC), not_yet.why
+        # What another replica keeps is understood, however old it is, and has but to be taken there.
+        elsewhere = isinstance(not_yet, Elsewhere)
         for delivery in part:
             age = (now - delivery.event.time).total_seconds()
-            if age > _NOT_YET_LONGEST and not isinstance(not_yet, Elsewhere):
+            if age > _NOT_YET_LONGEST and not elsewhere:
                 await self._give_up(delivery, Reason.NOT_YET_TOO_LONG, why)
             else:
                 self._metrics.not_yet.labels(delivery.event.type).inc()
-                await self._again(delivery, _NOT_YET_DELAYS)
+                await self._again(delivery, _NOT_YET_DELAYS, 1 if elsewhere else None)
         _log.debug("consumer.not_yet", why=why, events=len(part))
 
     async def _failed(self, delivery: Delivery, error: BaseException) -> None:

@@ -145,6 +145,8 @@ class Pull:
             self._wanted -= 1
             if self._keepers is None or not await self._keepers.sent_on(message):
                 self._take(message)
+            elif self._wanted <= 0:
+                self._arrived.set()  # all that was asked for has come: whoever waits is to ask for more
         elif status != "100" and message.subject.rpartition(".")[2] == str(self._requests):
             self._wanted = 0  # the standing request has ended: 408 in time, everything else for a reason
             description = (message.headers or {}).get("Description", "")
