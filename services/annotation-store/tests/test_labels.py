@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
+from cairn.annotation.v1.annotation_store_pb2_grpc import AnnotationStoreServiceStub
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb
 from cairn.events.v1 import audit_events_pb2 as audit_pb
 from cairn.label.v1 import label_schema_pb2 as schema_pb
 from cairn.label.v1 import label_value_pb2 as v
+from cairn_annotation_store.__main__ import SERVICE
 from cairn_annotation_store.store import LabelStore
 from cairn_kit.testing import eventually
 
@@ -283,6 +285,22 @@ async def test_who_may_be_measured_by_gold_sees_none_of_its_labels(birds: Any, t
     again = Watcher(birds, stub=reviewer)  # this one begins with what stands
     await eventually(again.names, {("a", 1), ("c", 1), ("d", 2)})
     await again.stop()
+
+
+async def test_watchers_of_every_replica_see_what_any_of_them_wrote(ready: Any) -> None:
+    own = ready.running.settings
+    async with ready.world.run(SERVICE, blob_url=own.blob_url, watch_poll_seconds=0.2) as other:
+        watchers = [Watcher(ready), Watcher(ready, stub=other.stub(AnnotationStoreServiceStub))]
+        keys = [f"a{n:04}" for n in range(3)]
+        for revision in range(
+            1, 6
+        ):  # one after the other, so that both replicas have their share of the events
+            bird = ("owl", "wren")[revision % 2]
+            await ready.world.publish(*(ready.consensus(key, bird, revision=revision) for key in keys))
+            for watcher in watchers:
+                await eventually(lambda w=watcher, r=revision: {(key, r) for key in keys} <= w.names())
+        for watcher in watchers:
+            await watcher.stop()
 
 
 async def test_a_watcher_never_misses_a_label_that_was_written_early_and_committed_late(ready: Any) -> None:
