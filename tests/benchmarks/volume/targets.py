@@ -113,11 +113,21 @@ class CairnProject:
 
     async def cycle(self, caller: int, tasks: int) -> int:
         """Lease so many tasks as this caller, answer them, and return how many there were."""
+        tokens = await self.lease(caller, tasks)
+        await self.submit(tokens)
+        return _never_none(len(tokens))
+
+    async def lease(self, caller: int, tasks: int) -> list[str]:
+        """Lease so many tasks as this caller; return the leases' tokens."""
         request = dispatch.LeaseTasksRequest(
             parent=self.name, labeler=f"labelers/l{caller}", max_tasks=tasks, request_id=uuid.uuid4().hex
         )
         leased = await self._cairn.dispatch.LeaseTasks(request, metadata=self._cairn.auth, timeout=_DEADLINE)
-        answers = answers_to([lease.token for lease in leased.leases])
+        return [lease.token for lease in leased.leases]
+
+    async def submit(self, tokens: Sequence[str]) -> None:
+        """Answer leases: one by the single call, several by one call."""
+        answers = answers_to(tokens)
         if len(answers) == 1:
             await self._cairn.store.SubmitAnnotation(answers[0], metadata=self._cairn.auth, timeout=_DEADLINE)
         elif answers:
@@ -127,7 +137,6 @@ class CairnProject:
                 timeout=_DEADLINE,
             )
             _all_kept(kept)
-        return _never_none(len(answers))
 
     async def labeled(self) -> int:
         """Return how many items have their label."""
