@@ -351,6 +351,32 @@ async def test_calls_gather_behind_one_that_runs_but_not_behind_one_that_takes_l
     assert await first == 1
 
 
+async def test_calls_gather_for_longer_where_flushes_take_longer() -> None:
+    batches: list[list[int]] = []
+    hold = asyncio.Event()
+
+    async def flush(batch: Any) -> list[int]:
+        batches.append([submitted.request for submitted in batch])
+        if batch[0].request < 0:
+            await hold.wait()
+        else:
+            await asyncio.sleep(0.02)  # what a flush takes here: the time itself is what is measured
+        return [submitted.request for submitted in batch]
+
+    coalescer: Coalescer[int, int] = Coalescer(flush, patience=0.0)
+    for number in range(30):
+        await coalescer.submit(number)
+    first = asyncio.create_task(coalescer.submit(-1))
+    await eventually(lambda: batches[-1], [-1])
+    began = asyncio.get_running_loop().time()
+    assert await coalescer.submit(99) == 99, "it is not waited for without end"
+    assert asyncio.get_running_loop().time() - began >= 0.04, (
+        "but for about three flushes, one of which is its own"
+    )
+    hold.set()
+    assert await first == -1
+
+
 async def test_a_coalesced_call_says_as_others_do_that_the_database_is_away() -> None:
     async def flush(batch: Any) -> Any:
         raise asyncpg.ConnectionDoesNotExistError("the connection was closed")

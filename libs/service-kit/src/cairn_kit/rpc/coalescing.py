@@ -20,6 +20,9 @@ from cairn_kit.auth.caller import Caller, caller
 from cairn_kit.database.pool import OUTAGES
 from cairn_kit.errors import CairnError, Unauthenticated, Unavailable
 
+_SLOW = 3.0  # times what a flush takes, from which on one is waited for no longer
+_NEWEST = 0.1  # the share of the last flush in what a flush is taken to take
+
 Q = TypeVar("Q")
 R = TypeVar("R")
 
@@ -38,7 +41,8 @@ class Coalescer(Generic[Q, R]):
 
     `flush(batch)` returns one result or exception for each request, in order; if it raises, each call of the
     batch gets that error. Each takes at most `max_batch` calls. Another begins beside those that run, `parallel` in
-    all, when as many calls have gathered, or the last one has run for `patience` seconds.
+    all, when as many calls have gathered, or the last one has run for `patience` seconds and three times as long as they
+    do: on a machine that is busy, or slow, calls gather for longer.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Coalescer(Generic[Q, R]):
         self._parallel = parallel
         self._patience = patience
         self._began = 0.0
+        self._typical = 0.0
         self._waiting: list[tuple[Submitted[Q], asyncio.Future[R]]] = []
         self._running: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -84,7 +89,8 @@ class Coalescer(Generic[Q, R]):
             self._go()
         elif self._timer is None:
             # Calls that came in the same turn of the loop go together.
-            when = self._began + self._patience if self._running else loop.time()
+            patience = max(self._patience, _SLOW * self._typical)
+            when = self._began + patience if self._running else loop.time()
             self._timer = loop.call_at(when, self._go)
 
     def _go(self) -> None:
@@ -109,6 +115,7 @@ class Coalescer(Generic[Q, R]):
         if not live:
             return
         attach(live[0][0].cause)  # the task's own context ends with it
+        began = asyncio.get_running_loop().time()
         try:
             results = await self._flush([submitted for submitted, _ in live])
         except BaseException as error:
@@ -118,6 +125,7 @@ class Coalescer(Generic[Q, R]):
             if not isinstance(error, Exception):
                 raise
             return
+        self._typical += _NEWEST * (asyncio.get_running_loop().time() - began - self._typical)
         for (_, future), result in zip(live, results, strict=True):
             if future.done():
                 continue
