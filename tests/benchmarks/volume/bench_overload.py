@@ -25,7 +25,8 @@ _WARM, _PEAK_SECONDS, _CALM = 4.0, 8.0, 10
 _LONGEST_WAIT = 5.0  # what services are set to by default
 _LABELERS = 1_000
 _SHORTEST_SLEEP = 0.002  # seconds; a shorter one is not kept anyhow
-_REFUSED = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
+# CANCELLED is what gRPC's core says of calls that wait for a server to take them up; the SDK repeats all three.
+_REFUSED = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 T = TypeVar("T")
 
 
