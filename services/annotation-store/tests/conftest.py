@@ -201,13 +201,14 @@ async def birds(world: World, overrides: dict[str, Any]) -> AsyncIterator[Birds]
 
 @pytest.fixture
 def tools() -> Any:
-    """What tests share besides the store: `refused`, `choice_schema`, `chose`, `as_consumers_read`, `jsonl`."""
+    """What tests share besides the store: `refused`, `choice_schema`, `chose`, `as_consumers_read`, `birds`, `jsonl`."""
 
     class Tools:
         refused = staticmethod(refused)
         choice_schema = staticmethod(choice_schema)
         chose = staticmethod(chose)
         as_consumers_read = staticmethod(as_consumers_read)
+        birds = Birds
 
         @staticmethod
         def jsonl(body: bytes) -> list[dict[str, Any]]:

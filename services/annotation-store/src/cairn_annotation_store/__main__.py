@@ -6,6 +6,7 @@ from importlib.resources import files
 
 from cairn_annotation_store.config import AnnotationStoreSettings
 from cairn_annotation_store.handlers.blobs import BlobHandlers
+from cairn_annotation_store.handlers.deleting import DeletionHandlers, deletions_of
 from cairn_annotation_store.handlers.export_worker import ExportWorker
 from cairn_annotation_store.handlers.exports import ExportHandlers
 from cairn_annotation_store.handlers.imports import ImportHandlers
@@ -26,6 +27,7 @@ from cairn_annotation_store.store import (
     LabelStore,
     ProjectStore,
 )
+from cairn_annotation_store.store.deleting import DeletingStore
 from cairn_annotation_store.subscriptions import subscriptions
 from cairn_kit.lifecycle import Chassis, Service
 from cairn_kit.rpc.server import StartError
@@ -33,6 +35,8 @@ from cairn_kit.wakes import Wakes
 
 _EXPORTS_EVERY = 2.0
 _RECOUNT_EVERY = 2.0
+_DELETE_EVERY = 1.0
+_LOOK_FOR_FILES_EVERY = 3600.0
 
 
 async def wire(chassis: Chassis[AnnotationStoreSettings]) -> None:
@@ -59,10 +63,12 @@ async def wire(chassis: Chassis[AnnotationStoreSettings]) -> None:
         page=settings.export_page,
         claim_seconds=settings.export_claim_seconds,
     )
+    deletions = deletions_of(database, storage)
     poll = settings.watch_poll_seconds
     chassis.serve(
         AnnotationStoreRpc(
             projects=ProjectHandlers(database, projects, wakes, poll),
+            deleting=DeletionHandlers(database, projects, DeletingStore(), deletions, wakes),
             imports=ImportHandlers(database, projects, imports, items, labeling),
             submissions=submissions,
             streams=AnnotationStreams(submissions, chassis.tracer),
@@ -77,6 +83,8 @@ async def wire(chassis: Chassis[AnnotationStoreSettings]) -> None:
     chassis.consume(subscriptions(labeling))
     exporting.wake_worker = chassis.background("write exports", worker.work, every=_EXPORTS_EVERY).wake
     chassis.background("recount items", labeling.recount, every=_RECOUNT_EVERY)
+    deletions.wake = chassis.background("delete projects", deletions.work, every=_DELETE_EVERY).wake
+    chassis.background("look for files", deletions.look_again, every=_LOOK_FOR_FILES_EVERY)
 
 
 SERVICE = Service(

@@ -10,6 +10,7 @@ import grpc
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.annotation.v1 import annotation_store_pb2_grpc as api
 from cairn_annotation_store.handlers.blobs import BlobHandlers
+from cairn_annotation_store.handlers.deleting import DeletionHandlers
 from cairn_annotation_store.handlers.exports import ExportHandlers
 from cairn_annotation_store.handlers.imports import ImportHandlers
 from cairn_annotation_store.handlers.projects import ProjectHandlers
@@ -34,6 +35,7 @@ class AnnotationStoreRpc(api.AnnotationStoreServiceServicer):
         self,
         *,
         projects: ProjectHandlers,
+        deleting: DeletionHandlers,
         imports: ImportHandlers,
         submissions: SubmissionHandlers,
         streams: AnnotationStreams,
@@ -43,6 +45,7 @@ class AnnotationStoreRpc(api.AnnotationStoreServiceServicer):
         exports: ExportHandlers,
     ) -> None:
         self._projects = projects
+        self._deleting = deleting
         self._imports = imports
         self._submissions = submissions
         self._streams = streams
@@ -69,6 +72,9 @@ class AnnotationStoreRpc(api.AnnotationStoreServiceServicer):
 
     async def ArchiveProject(self, request: pb.ArchiveProjectRequest, context: Context) -> pb.Project:
         return await self._projects.archive(caller(), request)
+
+    async def DeleteProject(self, request: pb.DeleteProjectRequest, context: Context) -> pb.Project:
+        return await self._deleting.delete(caller(), request)
 
     async def GetProjectProgress(
         self, request: pb.GetProjectProgressRequest, context: Context

@@ -81,6 +81,25 @@ class Storage:
             except FileNotFoundError:
                 continue
 
+    async def delete_below(self, folder: str, most: int) -> int:
+        """Remove at most so many of the objects below a folder; returns how many there were."""
+        paths: list[str] = []
+        async for found in obstore.list(self._store, prefix=folder, chunk_size=most):
+            paths += [one["path"] for one in found]
+            if len(paths) >= most:
+                break
+        try:
+            if paths:
+                await obstore.delete_async(self._store, paths[:most])
+        except FileNotFoundError:  # somebody else removes them, too
+            await self.delete(*paths[:most])
+        return len(paths[:most])
+
+
+def folders_of(tenant: str, project: str) -> tuple[str, str]:
+    """Where everything of a project is."""
+    return f"blobs/{tenant}/{project}/", f"exports/{tenant}/{project}/"
+
 
 def blob_path(tenant: str, project: str, sha256: str) -> str:
     """Where a blob is. Tenants share no object, so that deleting or reading one can never touch another's."""

@@ -13,7 +13,7 @@ from cairn.events.v1 import annotation_store_events_pb2 as events_pb
 from cairn.label.v1 import label_value_pb2 as value_pb
 from cairn_annotation_store.domain.items import NewItem
 from cairn_annotation_store.domain.labels import LabelRevision
-from cairn_annotation_store.store import AnnotationRow, ExportRow, ImportRow, Progress, ProjectRow
+from cairn_annotation_store.store import AnnotationRow, Deletion, ExportRow, ImportRow, Progress, ProjectRow
 from cairn_kit.errors import CairnError, to_status
 
 EXPORT_MEDIA_TYPES = {
@@ -40,7 +40,7 @@ def etag(revision: int) -> str:
     return f'"{revision:x}"'
 
 
-def project_message(row: ProjectRow) -> pb.Project:
+def project_message(row: ProjectRow, deletion: Deletion | None = None) -> pb.Project:
     """A project, whole."""
     message = pb.Project()
     message.CopyFrom(row.body)
@@ -51,6 +51,15 @@ def project_message(row: ProjectRow) -> pb.Project:
     message.revision = row.revision
     message.create_time.CopyFrom(timestamp(row.created_at))
     message.update_time.CopyFrom(timestamp(row.updated_at))
+    if deletion is not None:
+        message.state = pb.PROJECT_STATE_DELETING
+        message.deletion.CopyFrom(
+            pb.ProjectDeletion(
+                request_time=timestamp(deletion.requested_at),
+                deleted_rows=deletion.deleted,
+                total_rows=deletion.total,
+            )
+        )
     return message
 
 

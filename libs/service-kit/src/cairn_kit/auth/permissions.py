@@ -161,6 +161,7 @@ PERMISSIONS: Mapping[str, Rule] = {
         ListProjects=(_P.READ_PROJECTS, IN_HANDLER),
         UpdateProject=(_P.WRITE_PROJECTS, "project.name"),
         ArchiveProject=(_P.WRITE_PROJECTS, "name"),
+        DeleteProject=(_P.WRITE_PROJECTS, "name"),
         GetProjectProgress=(
             _P.READ_ANNOTATIONS,
             "name",

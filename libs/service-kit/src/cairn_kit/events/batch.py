@@ -16,7 +16,10 @@ from cairn_kit.events.subscription import NotYet, Subscription
 from cairn_kit.telemetry.tracing import TRACEPARENT, context_of, is_dropped
 
 _REMEMBER = """
-INSERT INTO inbox (consumer, event_id) SELECT $1, unnest($2::uuid[]) ON CONFLICT DO NOTHING RETURNING event_id
+WITH fresh AS (
+  INSERT INTO inbox (consumer, event_id) SELECT $1, unnest($2::uuid[]) ON CONFLICT DO NOTHING RETURNING event_id)
+SELECT event_id, EXISTS (SELECT FROM deleted_project d WHERE d.tenant = e.tenant AND d.project = e.project) AS too_late
+FROM fresh JOIN unnest($2::uuid[], $3::text[], $4::text[]) AS e (event_id, tenant, project) USING (event_id)
 """
 _FORGIVE = "DELETE FROM delivery_failure WHERE consumer = $1 AND event_id = ANY($2::uuid[])"
 
@@ -30,12 +33,21 @@ class HandlerFailed(Exception):
 
 
 async def remember(tx: Transaction, consumer: str, events: Sequence[Received[Any]]) -> list[Received[Any]]:
-    """Put the events into the inbox; those that were not there before.
+    """Put the events into the inbox; those that were not there before, those of deleted projects marked.
 
     Ids go in ascending: two replicas with overlapping batches must not wait for each other.
     """
-    rows = await tx.fetch(_REMEMBER, consumer, sorted(event.id for event in events))
-    fresh = {row["event_id"] for row in rows}
+    ordered = sorted(events, key=lambda event: event.id)
+    rows = await tx.fetch(
+        _REMEMBER,
+        consumer,
+        [event.id for event in ordered],
+        [event.tenant for event in ordered],
+        [event.project for event in ordered],
+    )
+    fresh = {row["event_id"]: row["too_late"] for row in rows}
+    for event in events:
+        event.too_late = fresh.get(event.id, False)
     return [event for event in events if event.id in fresh]
 
 
@@ -51,6 +63,7 @@ def calls(
 
     The subscriptions to everything come first, with the whole batch. Then, in order: each run of consecutive events
     of one type; or, when order across types does not matter: each type whole, in the order of the subscriptions.
+    What tells of a deleted project reaches none of these: there is nothing left that it could change.
     """
     typed = []
     for subscription in subscriptions:
@@ -58,6 +71,7 @@ def calls(
             yield subscription, events
         else:
             typed.append(subscription)
+    events = [event for event in events if not event.too_late]
     if in_order:
         for type_name, run in groupby(events, key=lambda event: event.type):
             same = list(run)

@@ -117,6 +117,8 @@ class Received(Generic[M_co]):
     body: bytes
     decoded: Message | None = None
     trace: Context | None = field(default=None, repr=False)
+    too_late: bool = False
+    """Whether its project was deleted here before it came."""
 
     @property
     def message(self) -> M_co:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from opentelemetry.context import Context
 
@@ -21,8 +22,10 @@ SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[],
 """
 
 
-def announce(tx: Transaction, *events: Event, cause: Received[Any] | Context | None = None) -> None:
+def announce(tx: Transaction, *events: Event, cause: Received[Any] | Context | None = None) -> list[UUID]:
     """Put events down; they are written by one statement at commit and published right after it, like ones together.
+
+    Returns their ids.
 
     `cause` says whose trace they continue: the received event or the context that caused them; by default the
     current span. Raises EventTooLarge, or ValueError for ids that fit no subject.
@@ -31,7 +34,8 @@ def announce(tx: Transaction, *events: Event, cause: Received[Any] | Context | N
         tx.before_commit(_write)
     context = cause.context() if isinstance(cause, Received) else cause
     trace, now = traceparent(context), datetime.now(UTC)
-    for event in events:
+    ids = [uuid7() for _ in events]
+    for event_id, event in zip(ids, events, strict=True):
         descriptor = event.message.DESCRIPTOR
         body = event.message.SerializeToString()
         if len(body) > LARGEST_BODY:
@@ -40,7 +44,7 @@ def announce(tx: Transaction, *events: Event, cause: Received[Any] | Context | N
             )
         tx.pending_events.append(
             Stored(
-                id=uuid7(),
+                id=event_id,
                 type=descriptor.full_name,
                 nats_subject=subject_of(descriptor.name, event.tenant, event.project),
                 tenant=event.tenant,
@@ -52,6 +56,7 @@ def announce(tx: Transaction, *events: Event, cause: Received[Any] | Context | N
                 body=body,
             )
         )
+    return ids
 
 
 async def _write(tx: Transaction) -> None:

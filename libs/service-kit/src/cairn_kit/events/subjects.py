@@ -15,6 +15,7 @@ AGGREGATES: Mapping[str, str] = {
     # annotation-store
     "ProjectCreated": "project",
     "ProjectUpdated": "project",
+    "ProjectDeleted": "project",
     "ItemsImported": "import",
     "ImportFinished": "import",
     "ImportCancelled": "import",

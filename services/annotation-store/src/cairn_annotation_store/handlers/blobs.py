@@ -59,9 +59,16 @@ class BlobHandlers:
             if blob.sha256 not in there:
                 file.seek(0)
                 # Storage first: a row without bytes would be a lie, bytes without a row are only litter.
-                await self._storage.put(blob_path(who.tenant, project, blob.sha256), file)
+                path = blob_path(who.tenant, project, blob.sha256)
+                await self._storage.put(path, file)
                 async with self._database.transaction() as tx:
-                    await self._items.insert_blob(tx, who.tenant, project, blob)
+                    there_now = await self._projects.in_use(tx, [(who.tenant, project)])
+                    gone = (who.tenant, project) not in there_now
+                    if not gone:
+                        await self._items.insert_blob(tx, who.tenant, project, blob)
+                if gone:  # deleted while the bytes came: whoever deletes its files may have passed
+                    await self._storage.delete(path)
+                    found(None, "project", header.parent)
                 there = await self._items.blobs(self._database, who.tenant, project, [blob.sha256])
         kept = there[blob.sha256]
         return pb.Blob(
@@ -78,6 +85,7 @@ class BlobHandlers:
             await self._check_lease(who, request.lease_token, project, sha256)
         there = await self._items.blobs(self._database, who.tenant, project, [sha256])
         blob = found(there.get(sha256), "blob", request.name)
+        found(await self._projects.get(self._database, who.tenant, project), "project", f"projects/{project}")
         path = blob_path(who.tenant, project, sha256)
         try:
             async for chunk in self._storage.read(path, blob.size_bytes):

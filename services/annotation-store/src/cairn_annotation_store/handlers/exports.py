@@ -42,9 +42,10 @@ class ExportHandlers:
     async def create(self, who: Caller, request: pb.CreateExportRequest) -> pb.Export:
         """Ask for an export."""
         project = parsed(project_id, request.parent, "parent")
-        found(await self._projects.get(self._database, who.tenant, project), "project", request.parent)
 
         async def effect() -> pb.Export:
+            there = await self._projects.in_use(tx, [(who.tenant, project)])
+            found(there.get((who.tenant, project)), "project", request.parent)
             with_annotations = request.include_annotations and request.format == pb.EXPORT_FORMAT_JSONL
             row = await self._exports.insert(
                 tx,
@@ -122,7 +123,9 @@ class ExportHandlers:
 
     async def _get(self, who: Caller, name: str) -> ExportRow:
         project, export = _ids(name)
-        return found(await self._exports.get(self._database, who.tenant, project, export), "export", name)
+        row = found(await self._exports.get(self._database, who.tenant, project, export), "export", name)
+        found(await self._projects.get(self._database, who.tenant, project), "project", f"projects/{project}")
+        return row
 
 
 def _ids(name: str) -> tuple[str, UUID]:

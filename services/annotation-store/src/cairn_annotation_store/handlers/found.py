@@ -9,8 +9,9 @@ from uuid import UUID
 from cairn_annotation_store.domain.labels import Source
 from cairn_annotation_store.domain.names import BadName
 from cairn_annotation_store.store import ProjectRow
+from cairn_annotation_store.wire import etag
 from cairn_kit.auth import Caller, Permission
-from cairn_kit.errors import FailedPrecondition, InvalidArgument, NotFound, Violation
+from cairn_kit.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Violation
 
 T = TypeVar("T")
 
@@ -38,6 +39,13 @@ def active(project: ProjectRow | None, name: str) -> ProjectRow:
             "PROJECT_ARCHIVED", f"{name} is archived and takes nothing new.", resource=name
         )
     return row
+
+
+def check_etag(given: str, row: ProjectRow) -> None:
+    """Raises Aborted ETAG_MISMATCH unless the caller has seen this revision, or does not care."""
+    if given and given != etag(row.revision):
+        name = f"projects/{row.project}"
+        raise Aborted("ETAG_MISMATCH", f"{name} has changed since it was read; read it again.", resource=name)
 
 
 def hidden_source(who: Caller) -> int:

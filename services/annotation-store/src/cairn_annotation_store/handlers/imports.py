@@ -130,6 +130,7 @@ class ImportHandlers:
         failures = await self._imports.failures(
             self._database, who.tenant, project, import_id, _FAILURES_KEPT
         )
+        found(await self._projects.get(self._database, who.tenant, project), "project", f"projects/{project}")
         return import_message(row, failures)
 
     async def list(self, who: Caller, request: pb.ListImportsRequest) -> pb.ListImportsResponse:

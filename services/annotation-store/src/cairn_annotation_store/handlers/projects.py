@@ -11,13 +11,13 @@ from cairn.events.v1 import annotation_store_events_pb2 as events_pb
 from cairn_annotation_store.domain.names import project_id
 from cairn_annotation_store.domain.policies import check_project, may_change_completeness, settled
 from cairn_annotation_store.domain.schema_change import check_change
-from cairn_annotation_store.handlers.found import active, found, parsed
+from cairn_annotation_store.handlers.found import active, check_etag, found, parsed
 from cairn_annotation_store.handlers.pages import page_of
 from cairn_annotation_store.store import Progress, ProjectRow, ProjectStore
-from cairn_annotation_store.wire import etag, progress_message, project_message
+from cairn_annotation_store.wire import progress_message, project_message
 from cairn_kit.auth import Caller, Permission
 from cairn_kit.database import Database, Transaction
-from cairn_kit.errors import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, Violation
+from cairn_kit.errors import AlreadyExists, FailedPrecondition, InvalidArgument, Violation
 from cairn_kit.events import Event, announce
 from cairn_kit.rpc import once, page_size, read_page_token, write_page_token
 from cairn_kit.wakes import Wakes, rung
@@ -40,6 +40,11 @@ class ProjectHandlers:
         _refuse(check_project(body))
 
         async def effect() -> pb.Project:
+            if await self._projects.deletion(tx, who.tenant, request.project_id) is not None:
+                name = f"projects/{request.project_id}"
+                raise AlreadyExists(
+                    "PROJECT_DELETED", f"{name} was deleted; its id is never given again.", resource=name
+                )
             row = await self._projects.insert(tx, who.tenant, request.project_id, body)
             if row is None:
                 there = await self._projects.get(tx, who.tenant, request.project_id)
@@ -55,16 +60,24 @@ class ProjectHandlers:
             return await once(tx, who.tenant, request, pb.Project, effect)
 
     async def get(self, who: Caller, name: str) -> pb.Project:
-        """A project."""
-        row = await self._projects.get(self._database, who.tenant, parsed(project_id, name, "name"))
-        return project_message(found(row, "project", name))
+        """A project, also one that is being deleted."""
+        project = parsed(project_id, name, "name")
+        row = found(
+            await self._projects.get_even_if_deleting(self._database, who.tenant, project), "project", name
+        )
+        deletion = (
+            await self._projects.deletion(self._database, who.tenant, project) if row.archived else None
+        )
+        return project_message(row, deletion)
 
     async def list(self, who: Caller, request: pb.ListProjectsRequest) -> pb.ListProjectsResponse:
         """A page of the projects that the caller may see."""
         size = page_size(request.page_size, default=50)
         (after,) = read_page_token(request) or ("",)
         rows = await self._projects.list_after(self._database, who.tenant, after, size + 1, who.projects)
-        projects = page_of((project_message(row) for row in rows), size)
+        archived = [row.project for row in rows if row.archived]
+        deletions = await self._projects.deletions(self._database, who.tenant, archived)
+        projects = page_of((project_message(row, deletions.get(row.project)) for row in rows), size)
         last = rows[len(projects) - 1] if len(projects) < len(rows) else None
         return pb.ListProjectsResponse(
             projects=projects, next_page_token=write_page_token(request, last.project) if last else ""
@@ -78,7 +91,7 @@ class ProjectHandlers:
 
         async def effect() -> pb.Project:
             row = active(await self._projects.get_to_change(tx, who.tenant, project), name)
-            _check_etag(request.project.etag, row)
+            check_etag(request.project.etag, row)
             body = pb.Project()
             body.CopyFrom(row.body)
             mask.MergeMessage(request.project, body, replace_message_field=True, replace_repeated_field=True)
@@ -101,7 +114,7 @@ class ProjectHandlers:
             row = found(await self._projects.get_to_change(tx, who.tenant, project), "project", request.name)
             if row.archived:
                 return project_message(row)
-            _check_etag(request.etag, row)
+            check_etag(request.etag, row)
             return await self._write(tx, row, row.body, archived=True)
 
         async with self._database.transaction() as tx:
@@ -125,6 +138,7 @@ class ProjectHandlers:
                 sent = counts.counts()
                 yield progress_message(project, counts)
             await rung(bell, self._poll_seconds)
+            found(await self._projects.get(self._database, who.tenant, project), "project", name)
 
     async def _counts(self, who: Caller, project: str) -> Progress:
         counts = await self._projects.progress(self._database, who.tenant, project)
@@ -175,12 +189,6 @@ def _refuse(violations: Sequence[Violation]) -> None:
     if violations:
         first = violations[0]
         raise InvalidArgument("PROJECT_INVALID", f"{first.field}: {first.description}", violations=violations)
-
-
-def _check_etag(given: str, row: ProjectRow) -> None:
-    if given and given != etag(row.revision):
-        name = f"projects/{row.project}"
-        raise Aborted("ETAG_MISMATCH", f"{name} has changed since it was read; read it again.", resource=name)
 
 
 def _checked_mask(mask: FieldMask) -> FieldMask:

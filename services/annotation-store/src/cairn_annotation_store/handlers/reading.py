@@ -56,6 +56,7 @@ class ReadingHandlers:
         key = parsed(ItemName.parse, name, "name")
         there = await self._items.get(self._database, who.tenant, key.project, [key.item])
         row = found(there.get(key.item), "item", name)
+        await self._project(who, f"projects/{key.project}")
         return item_message(key.project, row.body, row.created_at, with_gold=who.may(Permission.READ_GOLD))
 
     async def items(self, who: Caller, request: pb.ListItemsRequest) -> pb.ListItemsResponse:
@@ -83,6 +84,11 @@ class ReadingHandlers:
                 results.append(error)
         keys = {(c.tenant, c.project, c.item) for c in results if isinstance(c, LeaseClaims)}
         rows = await self._items.of_leases(self._database, keys) if keys else {}
+        projects = {
+            project: known
+            for project in sorted({key[1] for key in rows})
+            if (known := await self._projects.get(self._database, who.tenant, project)) is not None
+        }
         response = pb.GetLeasedItemsResponse()
         for result in results:
             shown = response.items.add()
@@ -90,18 +96,13 @@ class ReadingHandlers:
                 shown.error.CopyFrom(to_status(result))
                 continue
             row = rows.get((result.tenant, result.project, result.item))
-            if row is None:
+            if row is None or result.project not in projects:
                 name = f"projects/{result.project}/items/{result.item}"
                 missing = NotFound("ITEM_NOT_FOUND", f"There is no {name}.", resource=name)
                 shown.error.CopyFrom(to_status(missing))
             else:
                 shown.item.CopyFrom(item_message(result.project, row.body, row.created_at, with_gold=False))
-        for project in sorted({key[1] for key in rows}):
-            known = found(
-                await self._projects.get(self._database, who.tenant, project),
-                "project",
-                f"projects/{project}",
-            )
+        for project, known in projects.items():
             response.projects.add(
                 project=f"projects/{project}", schema=known.body.schema, schema_version=known.schema_version
             )
@@ -113,7 +114,9 @@ class ReadingHandlers:
         row = await self._annotations.get(
             self._database, who.tenant, key.project, key.item, as_uuid(key.annotation, "annotation", name)
         )
-        return annotation_message(found(row, "annotation", name), with_gold=who.may(Permission.READ_GOLD))
+        kept = found(row, "annotation", name)
+        await self._project(who, f"projects/{key.project}")
+        return annotation_message(kept, with_gold=who.may(Permission.READ_GOLD))
 
     async def annotations(
         self, who: Caller, request: pb.ListAnnotationsRequest
@@ -159,6 +162,7 @@ class ReadingHandlers:
             self._database, _label_key(who, key), key.revision, hidden=hidden_source(who)
         )
         there = found(row, "label", name)
+        await self._project(who, f"projects/{key.project}")
         return label_message(there.label, there.created_at)
 
     async def labels(self, who: Caller, request: pb.ListLabelsRequest) -> pb.ListLabelsResponse:
@@ -169,6 +173,7 @@ class ReadingHandlers:
             key = parsed(ItemName.parse, request.parent, "parent")
             there = await self._items.get(self._database, who.tenant, key.project, [key.item])
             found(there.get(key.item), "item", request.parent)
+            await self._project(who, f"projects/{key.project}")
             rows = await self._labels.list_of_item(
                 self._database,
                 who.tenant,
@@ -209,6 +214,7 @@ class ReadingHandlers:
         )
         if not rows and before == _BEYOND_REVISIONS:
             raise NotFound("LABEL_NOT_FOUND", f"There is no {request.name}.", resource=request.name)
+        await self._project(who, f"projects/{key.project}")
         labels = page_of(_messages(rows), size)
         more = len(labels) < len(rows)
         return pb.ListLabelRevisionsResponse(
@@ -216,6 +222,7 @@ class ReadingHandlers:
         )
 
     async def _project(self, who: Caller, name: str) -> ProjectId:
+        """The project's id; raises NotFound when there is none, or none any more: what is in it may still be there."""
         project = parsed(project_id, name, "parent")
         found(await self._projects.get(self._database, who.tenant, project), "project", name)
         return project

@@ -110,6 +110,9 @@ class WatchHandlers:
                 yield _message((), place)
             else:
                 await rung(bell, self._poll_seconds)
+                found(
+                    await self._projects.get(self._database, who.tenant, project), "project", request.parent
+                )
 
     async def _next(self, who: Caller, place: _Place) -> list[LabelRow]:
         # What is hidden is not even passed over: a resume token names the last label read.

@@ -1,4 +1,5 @@
--- Projects, what of their schema is in use, their progress, and the items to recount.
+-- Projects, what of their schema is in use, their progress, and the items to recount. A project that is being deleted is
+-- there for those alone who tell how far that has come.
 
 -- name: insert_project
 INSERT INTO project (tenant, project, revision, schema_version, body)
@@ -7,10 +8,26 @@ ON CONFLICT DO NOTHING
 RETURNING *
 
 -- name: project
+SELECT * FROM project p WHERE tenant = $1 AND project = $2
+  AND NOT EXISTS (SELECT FROM deleted_project d WHERE d.tenant = p.tenant AND d.project = p.project)
+
+-- name: project_even_if_deleting
 SELECT * FROM project WHERE tenant = $1 AND project = $2
 
--- name: project_to_change
+-- name: project_to_delete
 SELECT * FROM project WHERE tenant = $1 AND project = $2 FOR NO KEY UPDATE
+
+-- name: deletions
+-- Rows of later revisions of labels are not counted before they are found.
+SELECT d.project, d.requested_at, d.deleted,
+       greatest(d.deleted, (SELECT sum(p.items + p.annotations + p.labels)::bigint FROM progress p
+                            WHERE p.tenant = d.tenant AND p.project = d.project)) AS total
+FROM deleted_project d WHERE d.tenant = $1 AND d.project = ANY ($2::text[])
+
+-- name: project_to_change
+SELECT * FROM project p WHERE tenant = $1 AND project = $2
+  AND NOT EXISTS (SELECT FROM deleted_project d WHERE d.tenant = p.tenant AND d.project = p.project)
+FOR NO KEY UPDATE
 
 -- name: projects_in_use
 -- Share-locked, so that no schema changes and no project is archived until the caller's transaction ends.
@@ -19,6 +36,7 @@ SELECT p.tenant, p.project, p.revision, p.schema_version, p.archived, p.created_
        CASE WHEN p.revision = k.revision THEN NULL ELSE p.body END AS body
 FROM project p JOIN unnest($1::text[], $2::text[], $3::bigint[]) AS k (tenant, project, revision)
      ON p.tenant = k.tenant AND p.project = k.project
+WHERE NOT EXISTS (SELECT FROM deleted_project d WHERE d.tenant = p.tenant AND d.project = p.project)
 ORDER BY p.tenant, p.project
 FOR SHARE OF p
 

@@ -5,11 +5,12 @@ from cairn_annotation_store.store.exports import ExportRow, ExportStore
 from cairn_annotation_store.store.imports import ImportRow, ImportStore
 from cairn_annotation_store.store.items import ItemRow, ItemStore
 from cairn_annotation_store.store.labels import LabelRow, LabelStore
-from cairn_annotation_store.store.projects import Progress, ProjectRow, ProjectStore
+from cairn_annotation_store.store.projects import Deletion, Progress, ProjectRow, ProjectStore
 
 __all__ = [
     "AnnotationRow",
     "AnnotationStore",
+    "Deletion",
     "ExportRow",
     "ExportStore",
     "ImportRow",

@@ -74,6 +74,15 @@ class Progress:
         return replace(self, items=self.items - self.gold_items, gold_items=0, label_annotations=0)
 
 
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """How far the deletion of a project has come: rows deleted, and rows in all as far as they are counted."""
+
+    requested_at: datetime
+    deleted: int
+    total: int
+
+
 class ProjectStore:
     """Reads and writes projects; remembers the schemas it has compiled, by revision."""
 
@@ -88,9 +97,30 @@ class ProjectStore:
         return None if row is None else self._read(row)
 
     async def get(self, reader: Reader, tenant: str, project: str) -> ProjectRow | None:
-        """A project, or None."""
+        """A project, or None; also when it is being deleted."""
         row = await reader.fetchrow(SQL.project, tenant, project)
         return None if row is None else self._read(row)
+
+    async def get_even_if_deleting(self, reader: Reader, tenant: str, project: str) -> ProjectRow | None:
+        """A project as long as its row is there, or None."""
+        row = await reader.fetchrow(SQL.project_even_if_deleting, tenant, project)
+        return None if row is None else self._read(row)
+
+    async def get_to_delete(self, tx: Transaction, tenant: str, project: str) -> ProjectRow | None:
+        """The same, locked until the transaction ends."""
+        row = await tx.fetchrow(SQL.project_to_delete, tenant, project)
+        return None if row is None else self._read(row)
+
+    async def deletion(self, reader: Reader, tenant: str, project: str) -> Deletion | None:
+        """How far a project's deletion has come, or None when nobody asked for it; there is one for good afterwards."""
+        return (await self.deletions(reader, tenant, [project])).get(project)
+
+    async def deletions(self, reader: Reader, tenant: str, projects: Collection[str]) -> dict[str, Deletion]:
+        """The same of several projects, by their ids."""
+        if not projects:
+            return {}
+        rows = await reader.fetch(SQL.deletions, tenant, list(projects))
+        return {row["project"]: Deletion(row["requested_at"], row["deleted"], row["total"]) for row in rows}
 
     async def get_to_change(self, tx: Transaction, tenant: str, project: str) -> ProjectRow | None:
         """A project, locked until the transaction ends, or None."""

@@ -43,6 +43,8 @@ class _ProjectStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ProjectS
     """Takes items and annotations."""
     PROJECT_STATE_ARCHIVED: _ProjectState.ValueType  # 2
     """Closed; readable."""
+    PROJECT_STATE_DELETING: _ProjectState.ValueType  # 3
+    """Being deleted; nothing of it is readable but the project itself."""
 
 class ProjectState(_ProjectState, metaclass=_ProjectStateEnumTypeWrapper):
     """Whether a project takes new work."""
@@ -53,6 +55,8 @@ PROJECT_STATE_ACTIVE: ProjectState.ValueType  # 1
 """Takes items and annotations."""
 PROJECT_STATE_ARCHIVED: ProjectState.ValueType  # 2
 """Closed; readable."""
+PROJECT_STATE_DELETING: ProjectState.ValueType  # 3
+"""Being deleted; nothing of it is readable but the project itself."""
 Global___ProjectState: _TypeAlias = ProjectState  # noqa: Y015
 
 class _StopRule:
@@ -332,6 +336,7 @@ class Project(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    DELETION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`projects/{project}`."""
     display_name: _builtins.str
@@ -366,6 +371,10 @@ class Project(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """Output only."""
 
+    @_builtins.property
+    def deletion(self) -> Global___ProjectDeletion:
+        """Output only. How far its deletion has come; absent unless `PROJECT_STATE_DELETING`."""
+
     def __init__(
         self,
         *,
@@ -380,14 +389,47 @@ class Project(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         revision: _builtins.int = ...,
+        deletion: Global___ProjectDeletion | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "quality", b"quality", "routing", b"routing", "schema", b"schema", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deletion", b"deletion", "quality", b"quality", "routing", b"routing", "schema", b"schema", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "etag", b"etag", "name", b"name", "quality", b"quality", "revision", b"revision", "routing", b"routing", "schema", b"schema", "schema_version", b"schema_version", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deletion", b"deletion", "display_name", b"display_name", "etag", b"etag", "name", b"name", "quality", b"quality", "revision", b"revision", "routing", b"routing", "schema", b"schema", "schema_version", b"schema_version", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Project: _TypeAlias = Project  # noqa: Y015
+
+@_typing.final
+class ProjectDeletion(_message.Message):
+    """How far the deletion of a project has come here, in annotation-store; the other services delete theirs beside it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_TIME_FIELD_NUMBER: _builtins.int
+    DELETED_ROWS_FIELD_NUMBER: _builtins.int
+    TOTAL_ROWS_FIELD_NUMBER: _builtins.int
+    deleted_rows: _builtins.int
+    """Rows deleted so far."""
+    total_rows: _builtins.int
+    """Rows in all, as far as they are counted: items, annotations and labels, and what more was found on the way."""
+    @_builtins.property
+    def request_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked for."""
+
+    def __init__(
+        self,
+        *,
+        request_time: _timestamp_pb2.Timestamp | None = ...,
+        deleted_rows: _builtins.int = ...,
+        total_rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request_time", b"request_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_rows", b"deleted_rows", "request_time", b"request_time", "total_rows", b"total_rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProjectDeletion: _TypeAlias = ProjectDeletion  # noqa: Y015
 
 @_typing.final
 class QualityPolicy(_message.Message):
@@ -1392,6 +1434,36 @@ class ArchiveProjectRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ArchiveProjectRequest: _TypeAlias = ArchiveProjectRequest  # noqa: Y015
+
+@_typing.final
+class DeleteProjectRequest(_message.Message):
+    """Request of DeleteProject."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`projects/{project}`."""
+    etag: _builtins.str
+    """The etag last read; empty deletes whatever it is."""
+    request_id: _builtins.str
+    """Makes the call safe to repeat."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteProjectRequest: _TypeAlias = DeleteProjectRequest  # noqa: Y015
 
 @_typing.final
 class GetProjectProgressRequest(_message.Message):

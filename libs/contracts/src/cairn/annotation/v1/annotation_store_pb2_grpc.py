@@ -60,6 +60,11 @@ class AnnotationStoreServiceStub:
                 request_serializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.ArchiveProjectRequest.SerializeToString,
                 response_deserializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.Project.FromString,
                 _registered_method=True)
+        self.DeleteProject = channel.unary_unary(
+                '/cairn.annotation.v1.AnnotationStoreService/DeleteProject',
+                request_serializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.DeleteProjectRequest.SerializeToString,
+                response_deserializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.Project.FromString,
+                _registered_method=True)
         self.GetProjectProgress = channel.unary_unary(
                 '/cairn.annotation.v1.AnnotationStoreService/GetProjectProgress',
                 request_serializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.GetProjectProgressRequest.SerializeToString,
@@ -197,7 +202,9 @@ class AnnotationStoreServiceServicer:
     """
 
     def CreateProject(self, request, context):
-        """Creates a project. `ALREADY_EXISTS` when the id is taken by a different project.
+        """Creates a project. `ALREADY_EXISTS` when the id is taken by a different project (`PROJECT_EXISTS`), or was one's
+        that is deleted (`PROJECT_DELETED`): such an id is never given again, so that no late event, token or ledger entry
+        can mean the wrong project.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -228,6 +235,19 @@ class AnnotationStoreServiceServicer:
 
     def ArchiveProject(self, request, context):
         """Closes a project to new items and annotations; what it holds stays readable.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteProject(self, request, context):
+        """Deletes an archived project with all that any service holds of it: items, annotations, labels, files, tasks, votes,
+        models, audits, and what the ledger's entries say; see SECURITY.md for what is left, and until when. It cannot be
+        undone. Long work, done in the background: the answer is the project as `PROJECT_STATE_DELETING`, `GetProject` and
+        `ListProjects` tell in `deletion` how far it has come, and `NOT_FOUND` that it is done. To all other methods the
+        project is gone at once (`NOT_FOUND`). One that is being deleted stays as it is.
+        `FAILED_PRECONDITION` (`PROJECT_NOT_ARCHIVED`) while it may still be worked on; `ABORTED` (`ETAG_MISMATCH`) when it
+        has changed since it was read.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -464,6 +484,11 @@ def add_AnnotationStoreServiceServicer_to_server(servicer, server):
             'ArchiveProject': grpc.unary_unary_rpc_method_handler(
                     servicer.ArchiveProject,
                     request_deserializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.ArchiveProjectRequest.FromString,
+                    response_serializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.Project.SerializeToString,
+            ),
+            'DeleteProject': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteProject,
+                    request_deserializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.DeleteProjectRequest.FromString,
                     response_serializer=cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.Project.SerializeToString,
             ),
             'GetProjectProgress': grpc.unary_unary_rpc_method_handler(
@@ -732,6 +757,33 @@ class AnnotationStoreService:
             target,
             '/cairn.annotation.v1.AnnotationStoreService/ArchiveProject',
             cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.ArchiveProjectRequest.SerializeToString,
+            cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.Project.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteProject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cairn.annotation.v1.AnnotationStoreService/DeleteProject',
+            cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.DeleteProjectRequest.SerializeToString,
             cairn_dot_annotation_dot_v1_dot_annotation__store__pb2.Project.FromString,
             options,
             channel_credentials,

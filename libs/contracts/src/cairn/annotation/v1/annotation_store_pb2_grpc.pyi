@@ -40,7 +40,10 @@ class AnnotationStoreServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AnnotationStoreServiceAsyncStub: ...
     CreateProject: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.CreateProjectRequest, _annotation_store_pb2.Project]
-    """Creates a project. `ALREADY_EXISTS` when the id is taken by a different project."""
+    """Creates a project. `ALREADY_EXISTS` when the id is taken by a different project (`PROJECT_EXISTS`), or was one's
+    that is deleted (`PROJECT_DELETED`): such an id is never given again, so that no late event, token or ledger entry
+    can mean the wrong project.
+    """
     GetProject: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.GetProjectRequest, _annotation_store_pb2.Project]
     """Returns a project. `NOT_FOUND` when there is none of that name."""
     ListProjects: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.ListProjectsRequest, _annotation_store_pb2.ListProjectsResponse]
@@ -52,6 +55,15 @@ class AnnotationStoreServiceStub:
     """
     ArchiveProject: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.ArchiveProjectRequest, _annotation_store_pb2.Project]
     """Closes a project to new items and annotations; what it holds stays readable."""
+    DeleteProject: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.DeleteProjectRequest, _annotation_store_pb2.Project]
+    """Deletes an archived project with all that any service holds of it: items, annotations, labels, files, tasks, votes,
+    models, audits, and what the ledger's entries say; see SECURITY.md for what is left, and until when. It cannot be
+    undone. Long work, done in the background: the answer is the project as `PROJECT_STATE_DELETING`, `GetProject` and
+    `ListProjects` tell in `deletion` how far it has come, and `NOT_FOUND` that it is done. To all other methods the
+    project is gone at once (`NOT_FOUND`). One that is being deleted stays as it is.
+    `FAILED_PRECONDITION` (`PROJECT_NOT_ARCHIVED`) while it may still be worked on; `ABORTED` (`ETAG_MISMATCH`) when it
+    has changed since it was read.
+    """
     GetProjectProgress: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.GetProjectProgressRequest, _annotation_store_pb2.ProjectProgress]
     """Counts of what a project holds, now."""
     WatchProjectProgress: _grpc.UnaryStreamMultiCallable[_annotation_store_pb2.WatchProjectProgressRequest, _annotation_store_pb2.ProjectProgress]
@@ -143,7 +155,10 @@ class AnnotationStoreServiceAsyncStub(AnnotationStoreServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateProject: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.CreateProjectRequest, _annotation_store_pb2.Project]  # type: ignore[assignment]
-    """Creates a project. `ALREADY_EXISTS` when the id is taken by a different project."""
+    """Creates a project. `ALREADY_EXISTS` when the id is taken by a different project (`PROJECT_EXISTS`), or was one's
+    that is deleted (`PROJECT_DELETED`): such an id is never given again, so that no late event, token or ledger entry
+    can mean the wrong project.
+    """
     GetProject: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.GetProjectRequest, _annotation_store_pb2.Project]  # type: ignore[assignment]
     """Returns a project. `NOT_FOUND` when there is none of that name."""
     ListProjects: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.ListProjectsRequest, _annotation_store_pb2.ListProjectsResponse]  # type: ignore[assignment]
@@ -155,6 +170,15 @@ class AnnotationStoreServiceAsyncStub(AnnotationStoreServiceStub):
     """
     ArchiveProject: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.ArchiveProjectRequest, _annotation_store_pb2.Project]  # type: ignore[assignment]
     """Closes a project to new items and annotations; what it holds stays readable."""
+    DeleteProject: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.DeleteProjectRequest, _annotation_store_pb2.Project]  # type: ignore[assignment]
+    """Deletes an archived project with all that any service holds of it: items, annotations, labels, files, tasks, votes,
+    models, audits, and what the ledger's entries say; see SECURITY.md for what is left, and until when. It cannot be
+    undone. Long work, done in the background: the answer is the project as `PROJECT_STATE_DELETING`, `GetProject` and
+    `ListProjects` tell in `deletion` how far it has come, and `NOT_FOUND` that it is done. To all other methods the
+    project is gone at once (`NOT_FOUND`). One that is being deleted stays as it is.
+    `FAILED_PRECONDITION` (`PROJECT_NOT_ARCHIVED`) while it may still be worked on; `ABORTED` (`ETAG_MISMATCH`) when it
+    has changed since it was read.
+    """
     GetProjectProgress: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.GetProjectProgressRequest, _annotation_store_pb2.ProjectProgress]  # type: ignore[assignment]
     """Counts of what a project holds, now."""
     WatchProjectProgress: _aio.UnaryStreamMultiCallable[_annotation_store_pb2.WatchProjectProgressRequest, _annotation_store_pb2.ProjectProgress]  # type: ignore[assignment]
@@ -249,7 +273,10 @@ class AnnotationStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _annotation_store_pb2.CreateProjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_annotation_store_pb2.Project, _abc.Awaitable[_annotation_store_pb2.Project]]:
-        """Creates a project. `ALREADY_EXISTS` when the id is taken by a different project."""
+        """Creates a project. `ALREADY_EXISTS` when the id is taken by a different project (`PROJECT_EXISTS`), or was one's
+        that is deleted (`PROJECT_DELETED`): such an id is never given again, so that no late event, token or ledger entry
+        can mean the wrong project.
+        """
 
     @_abc_1.abstractmethod
     def GetProject(
@@ -285,6 +312,21 @@ class AnnotationStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_annotation_store_pb2.Project, _abc.Awaitable[_annotation_store_pb2.Project]]:
         """Closes a project to new items and annotations; what it holds stays readable."""
+
+    @_abc_1.abstractmethod
+    def DeleteProject(
+        self,
+        request: _annotation_store_pb2.DeleteProjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_annotation_store_pb2.Project, _abc.Awaitable[_annotation_store_pb2.Project]]:
+        """Deletes an archived project with all that any service holds of it: items, annotations, labels, files, tasks, votes,
+        models, audits, and what the ledger's entries say; see SECURITY.md for what is left, and until when. It cannot be
+        undone. Long work, done in the background: the answer is the project as `PROJECT_STATE_DELETING`, `GetProject` and
+        `ListProjects` tell in `deletion` how far it has come, and `NOT_FOUND` that it is done. To all other methods the
+        project is gone at once (`NOT_FOUND`). One that is being deleted stays as it is.
+        `FAILED_PRECONDITION` (`PROJECT_NOT_ARCHIVED`) while it may still be worked on; `ABORTED` (`ETAG_MISMATCH`) when it
+        has changed since it was read.
+        """
 
     @_abc_1.abstractmethod
     def GetProjectProgress(

@@ -114,26 +114,62 @@ class LedgerEntry(_message.Message):
     INDEX_FIELD_NUMBER: _builtins.int
     RECORD_FIELD_NUMBER: _builtins.int
     LEAF_HASH_FIELD_NUMBER: _builtins.int
+    ERASURE_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Its place, from 0."""
     record: _builtins.bytes
-    """The exact bytes that are hashed: a serialized `LedgerRecord`."""
+    """The exact bytes that are hashed: a serialized `LedgerRecord`. Empty where `erasure` says so."""
     leaf_hash: _builtins.bytes
-    """Its leaf hash: SHA-256 of 0x00 and the record."""
+    """Its leaf hash: SHA-256 of 0x00 and the record, or of what the record was before it was erased."""
+    @_builtins.property
+    def erasure(self) -> Global___LedgerErasure:
+        """Present when the content was erased with its project. What stays, its place and hash, proves that something was
+        said here, and when in the order of things, and that it was not changed; what it was, nobody can tell any more.
+        """
+
     def __init__(
         self,
         *,
         index: _builtins.int = ...,
         record: _builtins.bytes = ...,
         leaf_hash: _builtins.bytes = ...,
+        erasure: Global___LedgerErasure | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["erasure", b"erasure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "leaf_hash", b"leaf_hash", "record", b"record"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erasure", b"erasure", "index", b"index", "leaf_hash", b"leaf_hash", "record", b"record"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LedgerEntry: _TypeAlias = LedgerEntry  # noqa: Y015
+
+@_typing.final
+class LedgerErasure(_message.Message):
+    """That an entry's content was erased."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.str
+    """Id of the `ProjectDeleted` for which it was erased: itself an entry of the same ledger, which never is."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When it was erased."""
+
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LedgerErasure: _TypeAlias = LedgerErasure  # noqa: Y015
 
 @_typing.final
 class LedgerRecord(_message.Message):
@@ -686,12 +722,17 @@ class VerifyLedgerResponse(_message.Message):
     ENTRIES_FIELD_NUMBER: _builtins.int
     CHECKPOINTS_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
+    ERASED_ENTRIES_FIELD_NUMBER: _builtins.int
     intact: _builtins.bool
     """Whether every entry, hash and signature is as it must be."""
     entries: _builtins.int
     """Entries that were checked."""
     checkpoints: _builtins.int
     """Signed heads that were checked."""
+    erased_entries: _builtins.int
+    """Of the entries, those whose content was erased with a deleted project: their places and hashes are as they were
+    signed, what they said nobody can check any more.
+    """
     @_builtins.property
     def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What is wrong, the first 100."""
@@ -703,10 +744,11 @@ class VerifyLedgerResponse(_message.Message):
         entries: _builtins.int = ...,
         checkpoints: _builtins.int = ...,
         problems: _abc.Iterable[_builtins.str] | None = ...,
+        erased_entries: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoints", b"checkpoints", "entries", b"entries", "intact", b"intact", "problems", b"problems"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoints", b"checkpoints", "entries", b"entries", "erased_entries", b"erased_entries", "intact", b"intact", "problems", b"problems"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from cairn.annotation.v1 import annotation_store_pb2 as cairn_dot_annotation_dot_v1_dot_annotation__store__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-cairn/events/v1/annotation_store_events.proto\x12\x0f\x63\x61irn.events.v1\x1a*cairn/annotation/v1/annotation_store.proto\"?\n\x0eProjectCreated\x12-\n\x07project\x18\x01 \x01(\x0b\x32\x1c.cairn.annotation.v1.Project\"?\n\x0eProjectUpdated\x12-\n\x07project\x18\x01 \x01(\x0b\x32\x1c.cairn.annotation.v1.Project\"Z\n\rItemsImported\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0e\n\x06import\x18\x02 \x01(\t\x12(\n\x05items\x18\x03 \x03(\x0b\x32\x19.cairn.annotation.v1.Item\"=\n\x0eImportFinished\x12+\n\x06import\x18\x01 \x01(\x0b\x32\x1b.cairn.annotation.v1.Import\">\n\x0fImportCancelled\x12+\n\x06import\x18\x01 \x01(\x0b\x32\x1b.cairn.annotation.v1.Import\"\x80\x01\n\x13\x41nnotationSubmitted\x12\x33\n\nannotation\x18\x01 \x01(\x0b\x32\x1f.cairn.annotation.v1.Annotation\x12\x0c\n\x04item\x18\x02 \x01(\t\x12\r\n\x05\x61udit\x18\x03 \x01(\t\x12\x17\n\x0f\x61nswers_omitted\x18\x04 \x01(\x08\"\x8a\x01\n\x0eLabelFinalized\x12)\n\x05label\x18\x01 \x01(\x0b\x32\x1a.cairn.annotation.v1.Label\x12\x0c\n\x04item\x18\x02 \x01(\t\x12\x10\n\x08question\x18\x03 \x01(\t\x12\x15\n\ritem_complete\x18\x04 \x01(\x08\x12\x16\n\x0e\x61nswer_omitted\x18\x05 \x01(\x08\"=\n\x0e\x45xportFinished\x12+\n\x06\x65xport\x18\x01 \x01(\x0b\x32\x1b.cairn.annotation.v1.Exportb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-cairn/events/v1/annotation_store_events.proto\x12\x0f\x63\x61irn.events.v1\x1a*cairn/annotation/v1/annotation_store.proto\"?\n\x0eProjectCreated\x12-\n\x07project\x18\x01 \x01(\x0b\x32\x1c.cairn.annotation.v1.Project\"?\n\x0eProjectUpdated\x12-\n\x07project\x18\x01 \x01(\x0b\x32\x1c.cairn.annotation.v1.Project\"5\n\x0eProjectDeleted\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x12\n\ndeleted_by\x18\x02 \x01(\t\"Z\n\rItemsImported\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0e\n\x06import\x18\x02 \x01(\t\x12(\n\x05items\x18\x03 \x03(\x0b\x32\x19.cairn.annotation.v1.Item\"=\n\x0eImportFinished\x12+\n\x06import\x18\x01 \x01(\x0b\x32\x1b.cairn.annotation.v1.Import\">\n\x0fImportCancelled\x12+\n\x06import\x18\x01 \x01(\x0b\x32\x1b.cairn.annotation.v1.Import\"\x80\x01\n\x13\x41nnotationSubmitted\x12\x33\n\nannotation\x18\x01 \x01(\x0b\x32\x1f.cairn.annotation.v1.Annotation\x12\x0c\n\x04item\x18\x02 \x01(\t\x12\r\n\x05\x61udit\x18\x03 \x01(\t\x12\x17\n\x0f\x61nswers_omitted\x18\x04 \x01(\x08\"\x8a\x01\n\x0eLabelFinalized\x12)\n\x05label\x18\x01 \x01(\x0b\x32\x1a.cairn.annotation.v1.Label\x12\x0c\n\x04item\x18\x02 \x01(\t\x12\x10\n\x08question\x18\x03 \x01(\t\x12\x15\n\ritem_complete\x18\x04 \x01(\x08\x12\x16\n\x0e\x61nswer_omitted\x18\x05 \x01(\x08\"=\n\x0e\x45xportFinished\x12+\n\x06\x65xport\x18\x01 \x01(\x0b\x32\x1b.cairn.annotation.v1.Exportb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,16 +36,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROJECTCREATED']._serialized_end=173
   _globals['_PROJECTUPDATED']._serialized_start=175
   _globals['_PROJECTUPDATED']._serialized_end=238
-  _globals['_ITEMSIMPORTED']._serialized_start=240
-  _globals['_ITEMSIMPORTED']._serialized_end=330
-  _globals['_IMPORTFINISHED']._serialized_start=332
-  _globals['_IMPORTFINISHED']._serialized_end=393
-  _globals['_IMPORTCANCELLED']._serialized_start=395
-  _globals['_IMPORTCANCELLED']._serialized_end=457
-  _globals['_ANNOTATIONSUBMITTED']._serialized_start=460
-  _globals['_ANNOTATIONSUBMITTED']._serialized_end=588
-  _globals['_LABELFINALIZED']._serialized_start=591
-  _globals['_LABELFINALIZED']._serialized_end=729
-  _globals['_EXPORTFINISHED']._serialized_start=731
-  _globals['_EXPORTFINISHED']._serialized_end=792
+  _globals['_PROJECTDELETED']._serialized_start=240
+  _globals['_PROJECTDELETED']._serialized_end=293
+  _globals['_ITEMSIMPORTED']._serialized_start=295
+  _globals['_ITEMSIMPORTED']._serialized_end=385
+  _globals['_IMPORTFINISHED']._serialized_start=387
+  _globals['_IMPORTFINISHED']._serialized_end=448
+  _globals['_IMPORTCANCELLED']._serialized_start=450
+  _globals['_IMPORTCANCELLED']._serialized_end=512
+  _globals['_ANNOTATIONSUBMITTED']._serialized_start=515
+  _globals['_ANNOTATIONSUBMITTED']._serialized_end=643
+  _globals['_LABELFINALIZED']._serialized_start=646
+  _globals['_LABELFINALIZED']._serialized_end=784
+  _globals['_EXPORTFINISHED']._serialized_start=786
+  _globals['_EXPORTFINISHED']._serialized_end=847
 # @@protoc_insertion_point(module_scope)

@@ -68,6 +68,34 @@ class ProjectUpdated(_message.Message):
 Global___ProjectUpdated: _TypeAlias = ProjectUpdated  # noqa: Y015
 
 @_typing.final
+class ProjectDeleted(_message.Message):
+    """A project is to be deleted: whoever hears of it deletes what they hold of the project. It is the project's last event;
+    others of it that come later tell of what is gone.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: _builtins.int
+    DELETED_BY_FIELD_NUMBER: _builtins.int
+    project: _builtins.str
+    """`projects/{project}`."""
+    deleted_by: _builtins.str
+    """Who asked for it: the token's subject."""
+    def __init__(
+        self,
+        *,
+        project: _builtins.str = ...,
+        deleted_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_by", b"deleted_by", "project", b"project"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProjectDeleted: _TypeAlias = ProjectDeleted  # noqa: Y015
+
+@_typing.final
 class ItemsImported(_message.Message):
     """Items were written."""
 
