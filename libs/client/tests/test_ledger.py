@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from cairn.audit.v1.audit_pb2 import LedgerEntry, LedgerRecord
+from cairn.audit.v1.audit_pb2 import LedgerEntry, LedgerErasure, LedgerRecord
 from cairn_client.ledger import (
     CheckpointError,
     LedgerError,
@@ -250,3 +250,56 @@ def test_a_length_that_cannot_be_is_damage_not_a_large_read() -> None:
         list(read_entries(io.BytesIO(b"\xff\xff\xff\xff\x7f" + b"x" * 100)))
     with pytest.raises(LedgerError, match="damaged"):
         list(read_entries(io.BytesIO(b"\xff" * 10)))
+
+
+# --- what was erased with a deleted project
+
+
+def deletion(index: int) -> LedgerEntry:
+    record = LedgerRecord(
+        event_id="deletion", event_type="cairn.events.v1.ProjectDeleted", tenant="acme", project="birds"
+    ).SerializeToString()
+    return LedgerEntry(index=index, record=record, leaf_hash=leaf_hash(record))
+
+
+def erased(kept: LedgerEntry, event_id: str = "deletion") -> LedgerEntry:
+    return LedgerEntry(index=kept.index, leaf_hash=kept.leaf_hash, erasure=LedgerErasure(event_id=event_id))
+
+
+def test_of_erased_entries_the_place_is_proven_and_it_is_said_how_many(ledger: list[LedgerEntry]) -> None:
+    ledger.append(deletion(11))
+    note = checkpoint(ledger)
+    ledger[3:6] = [erased(one) for one in ledger[3:6]]
+    file = io.BytesIO()
+    write_entries(file, ledger)
+    file.seek(0)
+    verified = verify_file(file, note, KEY)
+    assert (verified.entries, verified.erased) == (12, 3)
+
+
+def test_an_erased_entry_with_another_hash_does_not_have_the_root(ledger: list[LedgerEntry]) -> None:
+    ledger.append(deletion(11))
+    note = checkpoint(ledger)
+    ledger[3] = erased(entry(3, "something else"))
+    with pytest.raises(LedgerError, match="the root of the first 12 is wrong"):
+        verify_entries(ledger, note, KEY)
+
+
+@pytest.mark.parametrize("event_id", ["event-2", "deletion"])
+def test_nothing_is_erased_but_by_a_deletion_in_the_same_ledger(
+    ledger: list[LedgerEntry], event_id: str
+) -> None:
+    note = checkpoint(ledger)
+    ledger[3] = erased(ledger[3], event_id)
+    with pytest.raises(LedgerError, match="no deletion of a project") as error:
+        verify_entries(ledger, note, KEY)
+    assert error.value.index == 3
+
+
+def test_what_says_to_be_erased_and_has_content_is_refused(ledger: list[LedgerEntry]) -> None:
+    ledger.append(deletion(11))
+    note = checkpoint(ledger)
+    ledger[3].erasure.event_id = "deletion"
+    with pytest.raises(LedgerError, match="says to be erased") as error:
+        verify_entries(ledger, note, KEY)
+    assert error.value.index == 3

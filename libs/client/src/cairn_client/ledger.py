@@ -25,6 +25,7 @@ from google.protobuf.message import DecodeError
 from cairn.audit.v1.audit_pb2 import LedgerEntry, LedgerRecord
 
 _ED25519 = 1
+_DELETION = "cairn.events.v1.ProjectDeleted"
 _SIGNATURE_MARK = "\u2014 "
 _LARGEST_ENTRY = 16 * 1024 * 1024
 """A length above this is damage, not an entry: events are below 256 KiB."""
@@ -97,11 +98,16 @@ class SignedHead:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What has been shown: these many entries, in this order, with these bytes, and no others."""
+    """What has been shown: these many entries, in this order, with these bytes, and no others.
+
+    Of `erased` of them the bytes are gone, with their deleted projects: shown is that something stood in each of these
+    places, unchanged until it was erased, and not what it was.
+    """
 
     origin: str
     entries: int
     root: bytes
+    erased: int = 0
 
 
 # --- checkpoints
@@ -291,7 +297,8 @@ def verify_entries(
     Raises LedgerError, with the first wrong index where it can be told: each entry must have its place and the
     hash of its bytes; and the tree must have the root of each checkpoint at its size, so that with more
     checkpoints a change that was covered up can be told more narrowly. Entries after the last checkpoint are
-    refused: nobody signed them.
+    refused: nobody signed them. The content of an entry may have been erased, for a `ProjectDeleted` that must be among
+    the entries: its hash then proves the place alone, and `Verified.erased` says of how many.
     """
     heads = sorted(
         {open_checkpoint(note, keys) for note in ([notes] if isinstance(notes, str) else notes)},
@@ -301,17 +308,54 @@ def verify_entries(
         raise CheckpointError("no checkpoint was given")
     newest, tree, sound = heads[-1], TreeHasher(), 0
     waiting = list(heads)
+    erasures = _Erasures()
     for entry in entries:
         sound = _settle(waiting, tree, sound)
-        _check_entry(entry, tree.size, newest)
-        tree.add(leaf_hash(entry.record))
+        _check_place(entry, tree.size, newest)
+        if entry.HasField("erasure"):
+            erasures.add(entry)
+        else:
+            erasures.hear_of(_checked_record(entry, newest))
+        tree.add(entry.leaf_hash)
     if tree.size < newest.size:
         raise LedgerError(
             f"the ledger is cut off: the checkpoint has {newest.size} entries, here are {tree.size}",
             tree.size,
         )
     _settle(waiting, tree, sound)
-    return Verified(newest.origin, tree.size, newest.root)
+    return Verified(newest.origin, tree.size, newest.root, erasures.checked())
+
+
+class _Erasures:
+    """Entries without content, and the deletions that may have erased them."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, int] = {}
+        self._deletions: set[str] = set()
+        self._count = 0
+
+    def add(self, entry: LedgerEntry) -> None:
+        """An entry that says to be erased."""
+        if entry.record or len(entry.leaf_hash) != 32:
+            raise LedgerError(f"entry {entry.index} says to be erased, and is not", entry.index)
+        self._count += 1
+        self._first.setdefault(entry.erasure.event_id, entry.index)
+
+    def hear_of(self, record: LedgerRecord) -> None:
+        """An entry that may tell of a deletion."""
+        if record.event_type == _DELETION:
+            self._deletions.add(record.event_id)
+
+    def checked(self) -> int:
+        """How many were erased; raises LedgerError for one that no deletion erased."""
+        for event_id, place in self._first.items():
+            if event_id not in self._deletions:
+                raise LedgerError(
+                    f"entry {place} was erased for the event {event_id}, which is no deletion of a project among these "
+                    "entries; if it came after them, check against a newer checkpoint",
+                    place,
+                )
+        return self._count
 
 
 def _settle(waiting: list[SignedHead], tree: TreeHasher, sound: int) -> int:
@@ -329,19 +373,26 @@ def _settle(waiting: list[SignedHead], tree: TreeHasher, sound: int) -> int:
     return sound
 
 
-def _check_entry(entry: LedgerEntry, place: int, newest: SignedHead) -> None:
+def _check_place(entry: LedgerEntry, place: int, newest: SignedHead) -> None:
     if entry.index != place:
         raise LedgerError(f"entry {place} is missing or moved: entry {entry.index} is in its place", place)
     if place >= newest.size:
         raise LedgerError(f"entry {place} is beyond the {newest.size} entries that were signed", place)
+
+
+def _checked_record(entry: LedgerEntry, newest: SignedHead) -> LedgerRecord:
+    place = entry.index
     if entry.leaf_hash != leaf_hash(entry.record):
         raise LedgerError(f"entry {place} was changed: its bytes do not have its hash", place)
     try:
-        tenant = LedgerRecord.FromString(entry.record).tenant
+        record = LedgerRecord.FromString(entry.record)
     except DecodeError:
         raise LedgerError(f"entry {place} is no ledger record", place) from None
-    if newest.origin != f"cairn/{tenant}":
-        raise LedgerError(f"entry {place} is of the tenant {tenant!r}, in the ledger {newest.origin}", place)
+    if newest.origin != f"cairn/{record.tenant}":
+        raise LedgerError(
+            f"entry {place} is of the tenant {record.tenant!r}, in the ledger {newest.origin}", place
+        )
+    return record
 
 
 # --- ledger files

@@ -16,10 +16,10 @@ from cairn_audit.domain.checkpoint import Head, LedgerPublicKey, LedgerSigner, S
 from cairn_audit.domain.fsck import FoundDamage, LedgerCheck
 from cairn_audit.domain.merkle import Hash, LeafRange
 from cairn_audit.domain.names import Tenant
-from cairn_audit.domain.records import Entry, LedgerLeaf, is_news
+from cairn_audit.domain.records import Entry, LedgerLeaf, is_news, mark_of, of_project
 from cairn_audit.messages import checkpoint_message
 from cairn_audit.store import LedgerSize, LedgerStore, Rows
-from cairn_kit.database import Database, Transaction
+from cairn_kit.database import Database, Deleted, DeletedProject, Transaction
 from cairn_kit.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, Violation
 from cairn_kit.events import Event, Received, announce
 from cairn_kit.telemetry import get_logger
@@ -30,6 +30,9 @@ SIGNING = "sign checkpoints"
 _CHUNK_ENTRIES = 200
 _CHUNK_BYTES = 1024 * 1024
 """A streamed message stays well below the 4 MiB that gRPC clients accept by default."""
+
+_LOOKED_AT = 4
+"""Entries looked at for each row that a chunk may delete: most are other projects', and looking is cheap."""
 
 _log = get_logger(__name__)
 
@@ -50,6 +53,25 @@ class Consistency:
     first: int
     second: int
     path: tuple[Hash, ...]
+
+
+class ErasedEntries:
+    """A project's entries in the ledger, as a part of what is deleted: what they say goes, their hashes stay."""
+
+    def __init__(self, store: LedgerStore) -> None:
+        self._store = store
+
+    async def delete(self, tx: Transaction, which: DeletedProject, after: str, most: int) -> Deleted:
+        """Erase those among the next entries of the tenant."""
+        start = int(after or 0)
+        end = min(start + _LOOKED_AT * most, (await self._store.size(tx, which.tenant)).size)
+        if start >= end:
+            return Deleted(0, None)
+        mark = mark_of(which.project)
+        found = await self._store.entries_that_may_be_of(tx, which.tenant, start, end, mark)
+        places = of_project(found, which.project)
+        await self._store.erase(tx, which.tenant, places, which.event_id)
+        return Deleted(len(places), str(end))
 
 
 class Ledger:
@@ -242,7 +264,7 @@ def _leaf(event: Received[Message]) -> LedgerLeaf:
         project=event.project,
         data=event.body,
     ).SerializeToString(deterministic=True)
-    return LedgerLeaf(event.id, record, merkle.leaf_hash(record), is_news(event.type))
+    return LedgerLeaf(event.id, record, merkle.leaf_hash(record), event.project, is_news(event.type))
 
 
 def _signed_event(tenant: Tenant, signed: SignedHead) -> Event:

@@ -85,7 +85,11 @@ def checkpoint_message(signed: SignedHead) -> Checkpoint:
 
 def entry_message(entry: Entry) -> LedgerEntry:
     """An entry of the ledger."""
-    return LedgerEntry(index=entry.index, record=entry.record, leaf_hash=entry.leaf_hash)
+    message = LedgerEntry(index=entry.index, record=entry.record, leaf_hash=entry.leaf_hash)
+    if entry.erasure is not None:
+        message.erasure.event_id = str(entry.erasure.event_id)
+        message.erasure.time.FromDatetime(entry.erasure.time)
+    return message
 
 
 def key_message(key: LedgerPublicKey, origin: str) -> LedgerKey:

@@ -36,7 +36,9 @@ class OmittedAnswers:
 
         Raises NotYet with the reviews whose answers cannot be had now.
         """
-        without: list[Received[Any]] = [event for event in events if _lacks_answers(event.decoded)]
+        without: list[Received[Any]] = [
+            event for event in events if _lacks_answers(event.decoded) and not event.too_late
+        ]
         whole = await ask(
             "annotation-store, which keeps the answers,",
             [

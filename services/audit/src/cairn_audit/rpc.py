@@ -78,6 +78,7 @@ class AuditRpc(AuditServiceServicer):
             entries=found.entries,
             checkpoints=found.checkpoints,
             problems=found.problems,
+            erased_entries=found.erased,
         )
 
     async def GetLedgerKeys(self, request: pb.GetLedgerKeysRequest, context: Any) -> pb.GetLedgerKeysResponse:

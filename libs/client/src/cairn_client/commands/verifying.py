@@ -57,6 +57,11 @@ def verify(
         f"[green bold]Intact[/]: {verified.entries:,} entries of {escape(verified.origin)},"
         f" root {verified.root.hex()[:16]}…, as signed."
     )
+    if verified.erased:
+        say(
+            f"[yellow]Erased[/]: {verified.erased:,} of them, with deleted projects: their places are proven,"
+            " what they said nobody can check any more."
+        )
 
 
 def _online(cairn: Cairn, key: str | None, save: Path | None) -> ledger.Verified:

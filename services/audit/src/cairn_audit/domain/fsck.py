@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from cairn_audit.domain import merkle
 from cairn_audit.domain.checkpoint import LedgerPublicKey, SignedHead, note_defect
 from cairn_audit.domain.merkle import Hash, NodeId
-from cairn_audit.domain.records import Entry, record_defect
+from cairn_audit.domain.records import Entry, is_deletion, record_defect
 
 _MOST_PROBLEMS = 100
 
@@ -20,6 +21,8 @@ class FoundDamage:
 
     entries: int
     checkpoints: int
+    erased: int
+    """Of the entries, those whose place is proven and whose content is gone."""
     problems: tuple[str, ...]
 
     @property
@@ -45,6 +48,8 @@ class LedgerCheck:
         self._place = 0
         self._frontier: tuple[Hash, ...] = ()
         self._problems: list[str] = []
+        self._deletions: set[UUID] = set()
+        self._erased: Counter[UUID] = Counter()
         for signed in checkpoints:
             defect = note_defect(signed.head, signed.note, keys)
             if defect is not None:
@@ -66,12 +71,7 @@ class LedgerCheck:
             if entry.index != self._place:
                 self._tell(f"entry {self._place} is missing")
                 self._place = entry.index
-            hashed = merkle.leaf_hash(entry.record)
-            if hashed != entry.leaf_hash:
-                self._tell(f"entry {entry.index} was changed: its bytes do not have its hash")
-            defect = record_defect(entry, self._tenant)
-            if defect is not None:
-                self._tell(f"entry {entry.index}: {defect}")
+            hashed = self._leaf(entry)
             growth = merkle.grow(self._entries, self._frontier, [hashed])
             for node, expected in growth.nodes:
                 if nodes.get(node) != expected:
@@ -79,6 +79,23 @@ class LedgerCheck:
                     self._tell(f"node {node.place} of level {node.level} {how}")
             self._frontier, self._entries, self._place = growth.frontier, growth.size, entry.index + 1
             self._settle()
+
+    def _leaf(self, entry: Entry) -> Hash:
+        """The hash that the entry's bytes have; where they were erased, the one they had, which the roots then prove."""
+        if entry.erasure is not None:
+            self._erased[entry.erasure.event_id] += 1
+            if entry.record:
+                self._tell(f"entry {entry.index}: it is said to be erased, and is not")
+            return entry.leaf_hash
+        hashed = merkle.leaf_hash(entry.record)
+        if hashed != entry.leaf_hash:
+            self._tell(f"entry {entry.index} was changed: its bytes do not have its hash")
+        defect = record_defect(entry, self._tenant)
+        if defect is not None:
+            self._tell(f"entry {entry.index}: {defect}")
+        elif is_deletion(entry.record):
+            self._deletions.add(entry.event_id)
+        return hashed
 
     def finish(self, kept_nodes: int) -> FoundDamage:
         """What was found, once every entry was added."""
@@ -89,7 +106,11 @@ class LedgerCheck:
             self._tell(f"the ledger has {kept_nodes} nodes, not {expected}")
         for size in sorted(self._signed):
             self._tell(f"checkpoint {size}: the ledger is cut off after {self._entries} entries")
-        return FoundDamage(self._entries, self._checkpoints, tuple(self._problems))
+        for event_id in sorted(self._erased.keys() - self._deletions):
+            self._tell(
+                f"{self._erased[event_id]} entries were erased for the event {event_id}, which deleted no project"
+            )
+        return FoundDamage(self._entries, self._checkpoints, self._erased.total(), tuple(self._problems))
 
     def _settle(self) -> None:
         """Compare with what was signed at this size."""

@@ -13,9 +13,12 @@ SELECT size, news_size FROM ledger_head WHERE tenant = $1
 SELECT event_id FROM ledger_entry WHERE tenant = $1 AND event_id = ANY($2::uuid[])
 
 -- name: append_entries
-INSERT INTO ledger_entry (tenant, index, event_id, record, leaf_hash)
-SELECT $1, $2::bigint + place - 1, event_id, record, leaf_hash
-FROM unnest($3::uuid[], $4::bytea[], $5::bytea[]) WITH ORDINALITY AS added (event_id, record, leaf_hash, place)
+-- Of a project that is deleted already only the hash is kept.
+INSERT INTO ledger_entry (tenant, index, event_id, record, leaf_hash, erased_for, erased_at)
+SELECT $1, $2::bigint + place - 1, added.event_id, CASE WHEN d.event_id IS NULL THEN record ELSE '' END, leaf_hash,
+       d.event_id, CASE WHEN d.event_id IS NULL THEN NULL ELSE now() END
+FROM unnest($3::uuid[], $4::bytea[], $5::bytea[], $6::text[]) WITH ORDINALITY AS added (event_id, record, leaf_hash, project, place)
+LEFT JOIN deleted_project d ON d.tenant = $1 AND d.project = added.project AND d.event_id <> added.event_id
 
 -- name: append_nodes
 INSERT INTO ledger_node (tenant, level, index, hash) SELECT $1, * FROM unnest($2::smallint[], $3::bigint[], $4::bytea[])
@@ -30,11 +33,21 @@ UNION ALL
 SELECT 0, index, leaf_hash FROM ledger_entry WHERE tenant = $1 AND index = ANY($4::bigint[])
 
 -- name: entries
-SELECT index, event_id, record, leaf_hash FROM ledger_entry
+SELECT index, event_id, record, leaf_hash, erased_for, erased_at FROM ledger_entry
 WHERE tenant = $1 AND index >= $2 AND index < $3 ORDER BY index LIMIT $4
 
 -- name: entry_of_event
-SELECT index, event_id, record, leaf_hash FROM ledger_entry WHERE tenant = $1 AND event_id = $2
+SELECT index, event_id, record, leaf_hash, erased_for, erased_at FROM ledger_entry WHERE tenant = $1 AND event_id = $2
+
+-- name: entries_that_may_be_of
+-- Of the next so many entries those whose bytes hold $4: whose they are is read from the record.
+SELECT index, event_id, record, leaf_hash, erased_for, erased_at FROM ledger_entry
+WHERE tenant = $1 AND index >= $2 AND index < $3 AND position($4::bytea IN record) > 0
+ORDER BY index
+
+-- name: erase_entries
+UPDATE ledger_entry SET record = '', erased_for = $3, erased_at = now()
+WHERE tenant = $1 AND index = ANY ($2::bigint[]) AND erased_for IS NULL AND event_id <> $3
 
 -- name: nodes_between
 SELECT node.level, node.index, node.hash

@@ -9,7 +9,7 @@ from uuid import UUID
 from cairn_audit.domain.checkpoint import Head, LedgerPublicKey, SignedHead, origin_of
 from cairn_audit.domain.merkle import Hash, NodeId
 from cairn_audit.domain.names import Tenant
-from cairn_audit.domain.records import Entry, LedgerLeaf
+from cairn_audit.domain.records import Entry, Erasure, LedgerLeaf
 from cairn_kit.database import Database, Queries, Transaction
 from cairn_kit.database.transaction import Record
 
@@ -54,7 +54,7 @@ class LedgerStore:
         leaves: Sequence[LedgerLeaf],
         nodes: Sequence[tuple[NodeId, Hash]],
     ) -> None:
-        """Write entries from `start` on, and the nodes that they complete."""
+        """Write entries from `start` on, and the nodes that they complete; of deleted projects the hashes alone."""
         await tx.execute(
             SQL.append_entries,
             tenant,
@@ -62,6 +62,7 @@ class LedgerStore:
             [leaf.event_id for leaf in leaves],
             [leaf.record for leaf in leaves],
             [leaf.leaf_hash for leaf in leaves],
+            [leaf.project for leaf in leaves],
         )
         await tx.execute(
             SQL.append_nodes,
@@ -93,6 +94,16 @@ class LedgerStore:
         """The entry of an event."""
         row = await rows.fetchrow(SQL.entry_of_event, tenant, event_id)
         return _entry(row) if row else None
+
+    async def entries_that_may_be_of(
+        self, tx: Transaction, tenant: str, start: int, end: int, mark: bytes
+    ) -> list[Entry]:
+        """Entries of [start, end) whose record has these bytes somewhere."""
+        return [_entry(row) for row in await tx.fetch(SQL.entries_that_may_be_of, tenant, start, end, mark)]
+
+    async def erase(self, tx: Transaction, tenant: str, places: Sequence[int], event_id: UUID) -> None:
+        """Erase what entries say, for this ProjectDeleted; what was erased, and the event itself, stay as they are."""
+        await tx.execute(SQL.erase_entries, tenant, places, event_id)
 
     async def nodes_between(
         self, rows: Rows, tenant: str, ranges: Sequence[tuple[int, int, int]]
@@ -145,7 +156,8 @@ def _ledger_size(row: Record | None) -> LedgerSize:
 
 
 def _entry(row: Record) -> Entry:
-    return Entry(row["index"], row["event_id"], row["record"], Hash(row["leaf_hash"]))
+    erasure = None if row["erased_for"] is None else Erasure(row["erased_for"], row["erased_at"])
+    return Entry(row["index"], row["event_id"], row["record"], Hash(row["leaf_hash"]), erasure)
 
 
 def _signed_head(tenant: str, row: Record) -> SignedHead:
