@@ -33,6 +33,7 @@ from cairn_task_dispatch.config import PLAN_CACHE_MODE
 from cairn_task_dispatch.domain.leases import Claim
 from cairn_task_dispatch.domain.names import parse_item
 from cairn_task_dispatch.handlers.claiming import Claiming
+from cairn_task_dispatch.handlers.deleting import deletions_of
 from cairn_task_dispatch.handlers.expiry import Expiry
 from cairn_task_dispatch.handlers.handing_out import HandingOut
 from cairn_task_dispatch.handlers.hearing import Hearings
@@ -169,7 +170,7 @@ class Desk:
         self.leasing = Leasing(database, self.store, terms)
         self.tasks = Tasks(database, self.store, projects)
         self.expiry = Expiry(database, self.store, self.answered, batch=100, retry=5.0)
-        self._handlers = {s.type: s.handler for s in subscriptions(self.hearings)}
+        self._handlers = {s.type: s.handler for s in subscriptions(self.hearings, deletions_of(database))}
 
     def _sign(self, claims: LeaseClaims) -> str:
         self.signed.append(claims)

@@ -7,6 +7,7 @@ from importlib.resources import files
 from cairn.annotation.v1.annotation_store_pb2_grpc import AnnotationStoreServiceStub
 from cairn.consensus.v1.consensus_pb2_grpc import add_ConsensusServiceServicer_to_server
 from cairn_consensus.config import ConsensusSettings
+from cairn_consensus.deleting import deletions_of
 from cairn_consensus.handlers import Handlers
 from cairn_consensus.mask_blobs import MaskBlobs
 from cairn_consensus.omitted_answers import OmittedAnswers
@@ -35,9 +36,12 @@ async def wire(chassis: Chassis[ConsensusSettings]) -> None:
     )
     calls = await chassis.enter(KeeperCalls(lines))
     chassis.serve(ConsensusRpc(handlers, calls), add_ConsensusServiceServicer_to_server)
-    chassis.consume(subscriptions(handlers), keepers=EventsForKeepers(lines))
+    deletions = deletions_of(chassis.database)
+    chassis.consume(subscriptions(handlers, deletions), keepers=EventsForKeepers(lines))
     chassis.spawn("keep shares", shares.run)
     chassis.metrics.shares_kept.set_function(lambda: len(shares.kept))
+    deletions.wake = chassis.background("delete projects", deletions.work, every=1.0).wake
+    chassis.background("forget deleted projects", handlers.forget_deleted, every=1.0)
 
 
 SERVICE = Service(ConsensusSettings, wire, migrations=files("cairn_consensus") / "sql" / "migrations")

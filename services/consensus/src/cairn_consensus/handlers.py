@@ -81,6 +81,11 @@ class Handlers:
         self._states = States(store, self._computing, shares)
         shares.ended = self._states.forget
 
+    async def forget_deleted(self) -> None:
+        """Forget the states of deleted projects that this replica has in memory: a periodic job."""
+        for key in await self._store.deleted_among(self._database, self._states.known):
+            self._states.drop(key)
+
     # --- events
 
     async def on_projects(

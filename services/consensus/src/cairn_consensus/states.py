@@ -55,6 +55,15 @@ class States:
         """Drop what is known of a share's projects: they are another replica's now."""
         self._states = {key: state for key, state in self._states.items() if key.share != share}
 
+    @property
+    def known(self) -> list[ProjectKey]:
+        """The projects whose states are in memory."""
+        return list(self._states)
+
+    def drop(self, key: ProjectKey) -> None:
+        """Drop what is known of one project: it is deleted."""
+        self._states.pop(key, None)
+
     def _let_go(self, key: ProjectKey) -> None:
         self._changing.discard(key)
         del self._holder[key]

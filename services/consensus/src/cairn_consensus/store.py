@@ -150,6 +150,13 @@ class ConsensusStore:
         found = await rows.fetch(SQL.known_projects, [k.tenant for k in keys], [k.project for k in keys])
         return {ProjectKey(row["tenant"], row["project"]): Project.FromString(row["body"]) for row in found}
 
+    async def deleted_among(self, rows: Rows, keys: Sequence[ProjectKey]) -> list[ProjectKey]:
+        """Those of the projects that are deleted."""
+        if not keys:
+            return []
+        found = await rows.fetch(SQL.deleted_projects, [k.tenant for k in keys], [k.project for k in keys])
+        return [ProjectKey(row["tenant"], row["project"]) for row in found]
+
     async def insert_annotations(
         self, tx: Transaction, key: ProjectKey, annotations: Sequence[Annotation]
     ) -> int:

@@ -9,6 +9,7 @@ from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceStub
 from cairn.dispatch.v1.task_dispatch_pb2_grpc import TaskDispatchServiceStub
 from cairn.inference.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
 from cairn_inference.config import InferenceSettings, forbid_network
+from cairn_inference.deleting import deletions_of
 from cairn_inference.featurising import Extractors, Featuriser
 from cairn_inference.handlers import Handlers
 from cairn_inference.model_store import ModelStore
@@ -62,7 +63,10 @@ async def wire(chassis: Chassis[InferenceSettings]) -> None:
 
     handlers.wake = wake
     chassis.serve(InferenceRpc(database, store, handlers, predictor), add_InferenceServiceServicer_to_server)
-    chassis.consume(subscriptions(handlers), in_order=False)
+    deletions = deletions_of(database, store, models)
+    chassis.consume(subscriptions(handlers, deletions), in_order=False)
+    deletions.wake = chassis.background("delete projects", deletions.work, every=1.0).wake
+    chassis.background("look for files", deletions.look_again, every=3600.0)
     chassis.spawn("score and route", routing.run)
     chassis.spawn("train", training.run)
 

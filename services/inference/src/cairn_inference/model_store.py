@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -46,6 +47,22 @@ class ModelStore:
             raise ModelFileDamaged(f"The model file {digest} of projects/{project} is damaged.")
         return data
 
+    async def delete_of(self, tenant: str, project: str, most: int) -> int:
+        """Delete at most so many files of a project; returns how many there were."""
+        paths: list[str] = []
+        async for found in obstore.list(self._store, prefix=_folder(tenant, project), chunk_size=most):
+            paths += [one["path"] for one in found]
+            if len(paths) >= most:
+                break
+        for path in paths[:most]:
+            with suppress(FileNotFoundError):
+                await obstore.delete_async(self._store, path)
+        return len(paths[:most])
+
+
+def _folder(tenant: str, project: str) -> str:
+    return f"models/{tenant}/{project}/"
+
 
 def _path(tenant: str, project: str, digest: str) -> str:
-    return f"models/{tenant}/{project}/{digest}.onnx"
+    return f"{_folder(tenant, project)}{digest}.onnx"

@@ -77,6 +77,7 @@ class InferenceRpc(InferenceServiceServicer):
         version = await self._store.version(self._database, caller().tenant, project, model, number)
         if version is None:
             raise _no_version(request.name)
+        await self._project(self._database, project)
         return version_message(version)
 
     async def ListModelVersions(
@@ -147,6 +148,7 @@ class InferenceRpc(InferenceServiceServicer):
         run = await self._store.run(self._database, caller().tenant, project, run_id)
         if run is None:
             raise NotFound("TRAINING_RUN_NOT_FOUND", f"There is no {request.name}.", resource=request.name)
+        await self._project(self._database, project)
         return run_message(run)
 
     async def ListTrainingRuns(

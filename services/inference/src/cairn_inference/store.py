@@ -82,6 +82,10 @@ class InferenceStore:
         row = await tx.fetchrow(SQL.project_for_update, tenant, project)
         return None if row is None else project_of(row)
 
+    async def close_project(self, tx: Transaction, tenant: str, project: str) -> None:
+        """End all work in a project that is to be deleted."""
+        await tx.execute(SQL.close_project, tenant, project)
+
     async def withdraw_threshold(self, tx: Transaction, tenant: str, project: str) -> None:
         """No threshold is in force until a round passes."""
         await tx.execute(SQL.withdraw_threshold, tenant, project)

@@ -12,6 +12,7 @@ from cairn_kit.rpc.server import StartError
 from cairn_kit.wakes import Wakes
 from cairn_task_dispatch.config import DispatchSettings
 from cairn_task_dispatch.handlers.claiming import Claiming
+from cairn_task_dispatch.handlers.deleting import deletions_of
 from cairn_task_dispatch.handlers.expiry import Expiry
 from cairn_task_dispatch.handlers.handing_out import HandingOut
 from cairn_task_dispatch.handlers.hearing import Hearings
@@ -46,10 +47,12 @@ async def wire(chassis: Chassis[DispatchSettings]) -> None:
         api.add_TaskDispatchServiceServicer_to_server,
         elements={"ClaimItems": "claims", "CreateTasks": "wishes"},
     )
-    chassis.consume(subscriptions(Hearings(store)), in_order=False)
+    deletions = deletions_of(database)
+    chassis.consume(subscriptions(Hearings(store), deletions), in_order=False)
     chassis.overhear([TasksOpened, LeasesEnded], opened.ring)
     expiry = Expiry(database, store, annotations, batch=settings.expiry_batch, retry=settings.expiry_retry)
     chassis.background("expire leases", expiry.expire, every=settings.expiry_every)
+    deletions.wake = chassis.background("delete projects", deletions.work, every=1.0).wake
     chassis.background("refresh statistics", lambda: store.refresh_statistics(database), every=1.0)
 
 

@@ -11,15 +11,17 @@ from cairn.events.v1.annotation_store_events_pb2 import (
     ItemsImported,
     LabelFinalized,
     ProjectCreated,
+    ProjectDeleted,
     ProjectUpdated,
 )
 from cairn.events.v1.consensus_events_pb2 import AnswersWanted, ConsensusDisputed, ConsensusReached
 from cairn.events.v1.inference_events_pb2 import ItemsRouted
+from cairn_kit.database import ProjectDeletions
 from cairn_kit.events import Subscription
 from cairn_task_dispatch.handlers.hearing import Hearings
 
 
-def subscriptions(hearings: Hearings) -> list[Subscription]:
+def subscriptions(hearings: Hearings, deletions: ProjectDeletions) -> list[Subscription]:
     """What task-dispatch listens to."""
     return [
         Subscription(ProjectCreated, hearings.on_projects_created),
@@ -31,4 +33,5 @@ def subscriptions(hearings: Hearings) -> list[Subscription]:
         Subscription(ConsensusDisputed, hearings.on_consensus_disputed),
         Subscription(LabelFinalized, hearings.on_labels_finalized),
         Subscription(AnnotationSubmitted, hearings.on_annotations),
+        Subscription(ProjectDeleted, deletions.on_projects_deleted),
     ]

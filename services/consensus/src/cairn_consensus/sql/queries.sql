@@ -26,6 +26,9 @@ SELECT body FROM project WHERE tenant = $1 AND project = $2
 -- name: known_projects
 SELECT tenant, project, body FROM project JOIN unnest($1::text[], $2::text[]) AS wanted (tenant, project) USING (tenant, project)
 
+-- name: deleted_projects
+SELECT tenant, project FROM deleted_project JOIN unnest($1::text[], $2::text[]) AS wanted (tenant, project) USING (tenant, project)
+
 -- name: insert_annotations
 INSERT INTO annotation (tenant, project, annotation, kind)
 SELECT $1, $2, * FROM unnest($3::text[], $4::smallint[])

@@ -20,12 +20,22 @@ FOR NO KEY UPDATE
 SELECT p.*, t.score AS threshold_score, t.created_at AS threshold_at, t.coverage AS threshold_coverage
 FROM project p LEFT JOIN threshold t ON (t.tenant, t.project, t.threshold) = (p.tenant, p.project, p.threshold)
 WHERE (p.tenant, p.project) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+    AND NOT EXISTS (SELECT FROM deleted_project d WHERE (d.tenant, d.project) = (p.tenant, p.project))
 
 -- name: project_for_update
 SELECT p.*, t.score AS threshold_score, t.created_at AS threshold_at, t.coverage AS threshold_coverage
 FROM project p LEFT JOIN threshold t ON (t.tenant, t.project, t.threshold) = (p.tenant, p.project, p.threshold)
 WHERE p.tenant = $1 AND p.project = $2
+    AND NOT EXISTS (SELECT FROM deleted_project d WHERE (d.tenant, d.project) = (p.tenant, p.project))
 FOR UPDATE OF p
+
+-- name: close_project
+-- It is to be deleted: nothing of it is featurised, scored, routed or trained any more.
+WITH runs AS (
+    UPDATE training_run SET state = 5, ended_at = now() WHERE tenant = $1 AND project = $2 AND state IN (1, 2)
+)
+UPDATE project SET question = '', unroutable = 'The project is deleted.', threshold = NULL, labels_changed = false
+WHERE tenant = $1 AND project = $2
 
 -- name: withdraw_threshold
 -- The next round counts as one on fresh evidence.
@@ -270,6 +280,7 @@ WHERE i.tenant = $1 AND i.project = $2 AND i.item = r.item
 SELECT tenant, project, item, hint, route_revision
 FROM item
 WHERE route = 0 AND (created_at < now() - make_interval(secs => $1) OR feature_state = 2)
+    AND NOT EXISTS (SELECT FROM deleted_project d WHERE (d.tenant, d.project) = (item.tenant, item.project))
 ORDER BY created_at
 LIMIT $2
 FOR UPDATE SKIP LOCKED

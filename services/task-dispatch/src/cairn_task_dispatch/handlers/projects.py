@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 import grpc
 
-from cairn.annotation.v1.annotation_store_pb2 import GetProjectRequest, Project
+from cairn.annotation.v1.annotation_store_pb2 import PROJECT_STATE_DELETING, GetProjectRequest, Project
 from cairn_kit.auth import acting_for
 from cairn_kit.database import Database
 from cairn_kit.errors import NotFound, from_rpc_error
@@ -52,6 +52,8 @@ class Projects:
         except grpc.aio.AioRpcError as refused:
             error = from_rpc_error(refused)
             raise (unknown if isinstance(error, NotFound) else error) from None
+        if found.state == PROJECT_STATE_DELETING:
+            raise unknown
         async with self._database.transaction() as tx:
             await self._store.save_projects(tx, {ProjectRef(tenant, project): policy_of(found)})
 
