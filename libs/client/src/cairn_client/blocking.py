@@ -172,6 +172,7 @@ class Projects(_Blocking[AsyncProjects]):
     list = iterating(AsyncProjects.list)
     update = blocking(AsyncProjects.update)
     archive = blocking(AsyncProjects.archive)
+    delete = blocking(AsyncProjects.delete)
     progress = blocking(AsyncProjects.progress)
     watch = iterating(AsyncProjects.watch)
     conclude = blocking(AsyncProjects.conclude)

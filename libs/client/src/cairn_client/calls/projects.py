@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from cairn_client.calls.labelers import Labelers
 from cairn_client.calls.labels import LabelCalls
 from cairn_client.calls.room import Calls
 from cairn_client.calls.work import WorkCalls
-from cairn_client.errors import FailedPrecondition
+from cairn_client.errors import FailedPrecondition, NotFound
 from cairn_client.names import last_part, project_name, question_of
 from cairn_client.schema import ProjectSpec, spec_from
 from cairn_client.transport import new_request_id
@@ -86,6 +86,32 @@ class Projects(Calls):
         """Close a project to new items and annotations."""
         request = store.ArchiveProjectRequest(name=project_name(project), request_id=new_request_id())
         return await self._transport.call(self._transport.store.ArchiveProject, request)
+
+    async def delete(
+        self,
+        project: str,
+        *,
+        wait: bool = False,
+        progress: Callable[[store.ProjectDeletion], None] | None = None,
+    ) -> store.Project:
+        """Delete an archived project with all that any service holds of it; it cannot be undone.
+
+        Returns when that has begun; with `wait`, when annotation-store has nothing of it left. Until then `progress` is
+        called with how far it has come. Raises FailedPrecondition (`PROJECT_NOT_ARCHIVED`), NotFound.
+        """
+        request = store.DeleteProjectRequest(name=project_name(project), request_id=new_request_id())
+        begun = await self._transport.call(self._transport.store.DeleteProject, request)
+        delay = _FIRST_LOOK
+        while wait:
+            try:
+                now = await self.get(project)
+            except NotFound:
+                break
+            if progress is not None:
+                progress(now.deletion)
+            await asyncio.sleep(delay)
+            delay = min(_SLOWEST_LOOK, delay * 1.5)
+        return begun
 
     async def progress(self, project: str) -> store.ProjectProgress:
         """Counts of what a project holds, now."""

@@ -13,7 +13,12 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from cairn.annotation.v1.annotation_store_pb2 import Project, ProjectProgress, ProjectState
+from cairn.annotation.v1.annotation_store_pb2 import (
+    Project,
+    ProjectDeletion,
+    ProjectProgress,
+    ProjectState,
+)
 from cairn_client.commands.connection import connect, where
 from cairn_client.commands.screen import RichScreen, err, out, say, tell
 from cairn_client.errors import CairnError, InputError
@@ -24,7 +29,7 @@ from cairn_client.tables import placed_records, read_csv
 from cairn_client.tokens import Issuer
 from cairn_client.words import counted, quoted, shortened
 
-project = typer.Typer(help="Create, list, show and conclude projects.", no_args_is_help=True)
+project = typer.Typer(help="Create, list, show, conclude, archive and delete projects.", no_args_is_help=True)
 
 _SHOWN_FAILURES = 10
 
@@ -121,6 +126,40 @@ def conclude(
         )
     if len(concluded.undecided) > _SHOWN_FAILURES:
         tell(f"... and {len(concluded.undecided) - _SHOWN_FAILURES:,} more.")
+
+
+@project.command()
+def archive(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The project.")],
+) -> None:
+    """Close a project to new items and answers; what it holds stays readable."""
+    with connect(context) as cairn:
+        cairn.projects.archive(name)
+    say(f"Archived {escape(name)}.")
+
+
+@project.command()
+def delete(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The project; archived before.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask: there is no way back.")] = False,
+) -> None:
+    """Delete an archived project: its items, answers, labels, files, models and audits, for good.
+
+    In the ledger its entries keep their places and hashes, and lose what they say. What was announced goes with the
+    retention of events, at the latest after two weeks. Interrupting this command stops nothing.
+    """
+    if not yes:
+        typer.confirm(f"Delete {name!r} and everything in it, for good?", abort=True, err=True)
+    with connect(context) as cairn, RichScreen() as screen:
+        screen.stage(f"Deleting {name}")
+
+        def show(now: ProjectDeletion) -> None:
+            screen.advance(now.deleted_rows, f"of {now.total_rows:,}")
+
+        cairn.projects.delete(name, wait=True, progress=show)
+    say(f"Deleted {escape(name)}.")
 
 
 def progress_table(progress: ProjectProgress) -> Table:
