@@ -162,6 +162,8 @@ class ProjectDeletions:
         self._files = files
         self._parts: list[Part] = [_DeadLetters(), *parts]
         self._most = FIRST_CHUNK
+        self._sized_for: object = None
+        """Whose part the chunks have their size from: another's rows may take ten times as long."""
         self.wake: Callable[[], None] = _nobody
         """Called when a deletion begins; the wiring lets it wake the worker."""
 
@@ -221,6 +223,8 @@ class ProjectDeletions:
     async def _delete(self, tx: Transaction, which: DeletedProject, place: int, after: str) -> None:
         """Delete the next chunk, of the first part that has something."""
         while place < len(self._parts):
+            if self._sized_for != (which, place):
+                self._sized_for, self._most = (which, place), FIRST_CHUNK
             done = await self._parts[place].delete(tx, which, after, self._most)
             place, after = (place + 1, "") if done.last is None else (place, done.last)
             if done.count or after:
