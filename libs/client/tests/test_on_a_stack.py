@@ -1,5 +1,6 @@
 """The client against all five services, on a private stack: what a newcomer does, from end to end."""
 
+import asyncio
 import json
 import os
 import pty
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -20,16 +21,20 @@ from cairn.annotation.v1 import annotation_store_pb2 as store
 from cairn.annotation.v1.annotation_store_pb2_grpc import AnnotationStoreServiceStub
 from cairn_client import (
     Abstain,
+    AlreadyExists,
     Cairn,
     FailedPrecondition,
     InvalidArgument,
     NewItem,
+    NotFound,
     Service,
     item_key,
     to_arrow,
     to_pandas,
 )
 from cairn_client.demo.digits import png
+from cairn_client.names import last_part
+from cairn_kit.testing import eventually
 from cairn_stack.testing import shared_stack
 
 pytestmark = pytest.mark.timeout(400)
@@ -137,6 +142,48 @@ def test_imports_and_exports_are_seen_and_cancelled(cairn: Cairn, home: Path, tm
     assert "Cancelled second: 0 items" in run(home, "cancel", "projects/moves/imports/second").stdout
     assert "running" not in run(home, "transfers", "moves").stdout
     assert "neither an import nor an export" in run(home, "cancel", "moves", code=1).stderr
+
+
+def test_a_deleted_project_is_gone_from_every_service_and_history_still_verifies(
+    home: Path, cairn: Cairn
+) -> None:
+    cairn.projects.create(
+        "gone", {"questions": [{"id": "ok", "choice": ["no", "yes"]}], "quality": {"min_answers": 1}}
+    )
+    cairn.import_items("gone", [NewItem("a", text="a secret of quetzals")])
+    [job] = cairn.lease("gone", 1, labeler="ann", wait=60)
+    cairn.submit(job, {"ok": "yes"})
+    cairn.projects.conclude("gone")
+    refused = run(home, "project", "delete", "gone", "--yes", code=1)
+    assert "archive it first" in refused.stdout + refused.stderr
+
+    run(home, "project", "archive", "gone")
+    assert "Deleted gone" in run(home, "project", "delete", "gone", "--yes").stdout
+    assert "gone" not in [last_part(one.name) for one in cairn.projects.list()]
+
+    def is_unknown(look: Callable[[], object]) -> bool:
+        try:
+            look()
+        except NotFound:
+            return True
+        return False
+
+    def says_nothing() -> bool:
+        return not any(b"quetzals" in entry.record for entry in cairn.ledger.entries())
+
+    for look in (
+        lambda: cairn.queue("gone"),
+        lambda: cairn.models.routing("gone"),
+        lambda: list(cairn.labelers.reliabilities("gone")),
+        lambda: cairn.audits.create("gone"),
+    ):
+        asyncio.run(eventually(lambda look=look: is_unknown(look), timeout=60))  # type: ignore[misc]
+    asyncio.run(eventually(says_nothing, timeout=60))
+    verified = run(home, "verify").stdout
+    assert "Intact" in verified
+    assert "Erased" in verified
+    with pytest.raises(AlreadyExists):
+        cairn.projects.create("gone", {"questions": [{"id": "ok", "choice": ["no", "yes"]}]})
 
 
 def recording(folder: Path) -> Path:
