@@ -204,6 +204,8 @@ async def test_to_all_but_who_asks_how_far_it_is_the_project_is_gone_at_once(
             lambda: stub.ListLabelRevisions(pb.ListLabelRevisionsRequest(name=label)),
             lambda: stub.GetImport(pb.GetImportRequest(name=f"{PROJECT}/imports/first")),
             lambda: stub.GetExport(pb.GetExportRequest(name=export.name)),
+            lambda: stub.CancelExport(pb.CancelExportRequest(name=export.name)),
+            lambda: stub.ListImports(pb.ListImportsRequest(parent=PROJECT)),
             lambda: stub.CreateExport(pb.CreateExportRequest(parent=PROJECT, format=pb.EXPORT_FORMAT_JSONL)),
             lambda: anext(aiter(stub.DownloadExport(pb.DownloadExportRequest(name=export.name)))),
             lambda: anext(aiter(stub.DownloadBlob(pb.DownloadBlobRequest(name=blob.name)))),

@@ -87,6 +87,7 @@ class ExportHandlers:
             row = found(
                 await self._exports.get_to_change(tx, who.tenant, project, export), "export", request.name
             )
+            found(await self._projects.get(tx, who.tenant, project), "project", f"projects/{project}")
             if row.ended_at is not None:
                 state = pb.ExportState.Name(pb.ExportState.ValueType(row.state)).removeprefix("EXPORT_STATE_")
                 raise FailedPrecondition(

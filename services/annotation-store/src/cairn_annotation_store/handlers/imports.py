@@ -111,6 +111,7 @@ class ImportHandlers:
             row = found(
                 await self._imports.get_to_change(tx, who.tenant, project, import_id), "import", request.name
             )
+            found(await self._projects.get(tx, who.tenant, project), "project", f"projects/{project}")
             if row.finished and not row.cancelled:
                 raise _finished(request.name)
             if not row.cancelled:
