@@ -17,13 +17,11 @@ import asyncpg
 
 from cairn.annotation.v1 import annotation_store_pb2 as store
 from tests.benchmarks.rows import Row, Rows
-from tests.benchmarks.volume.load import until
 from tests.benchmarks.volume.machine import resident_mb
 from tests.benchmarks.volume.targets import CairnStack, admin_dsn, cairn_running, parts_of_an_import
 
 _ROUNDS = 5
 _ITEMS, _LABELS = 20_000, 4_000
-_A_CALL = 200
 _LEAST = 0.2
 _PATIENCE = 600.0
 _LARGE = 1_000_000
@@ -171,33 +169,15 @@ async def _next_offset(cairn: CairnStack, project: str) -> int:
 
 
 async def _exports(cairn: CairnStack, database: asyncpg.Connection, labels: int) -> list[tuple[float, float]]:
-    project = await cairn.project(labels)
-    answered = 0
-    while answered < labels:
-        answered += await project.cycle(0, min(_A_CALL, labels - answered))
-    await until(project.labeled, labels, every=0.2, patience=_PATIENCE)
+    project = await cairn.labeled_project(labels)
     pairs = []
     for _ in range(_ROUNDS):
         began = perf_counter()
-        size = await _exported(cairn, project.name)
+        size = await project.exported()
         ours = perf_counter() - began
         assert size, "an export of labels has bytes"
         pairs.append((ours, await _copied_out(database, project.name)))
     return pairs
-
-
-async def _exported(cairn: CairnStack, project: str) -> int:
-    """Export, and read it to the end; return how many bytes there were."""
-    request = store.CreateExportRequest(parent=project, format=store.EXPORT_FORMAT_JSONL)
-    made = await cairn.store.CreateExport(request, metadata=cairn.auth)
-
-    async def state() -> int:
-        found = await cairn.store.GetExport(store.GetExportRequest(name=made.name), metadata=cairn.auth)
-        return int(found.state)
-
-    await until(state, store.EXPORT_STATE_FINISHED, every=0.02, patience=_PATIENCE)
-    parts = cairn.store.DownloadExport(store.DownloadExportRequest(name=made.name), metadata=cairn.auth)
-    return sum([len(part.chunk) async for part in parts])
 
 
 async def _copied_out(database: asyncpg.Connection, project: str) -> float:

@@ -36,6 +36,7 @@ QUESTION, CLASSES = "sentiment", ("negative", "positive")
 SERVICES = ("annotation-store", "task-dispatch", "consensus", "inference", "audit")
 SERVERS = ("postgres", "nats")
 _CHUNK = 1_000
+_A_CALL = 200
 _DEADLINE, _PATIENCE = 60.0, 600.0
 _ANSWER = Answer(question=QUESTION, choice=CLASSES[1])
 
@@ -69,6 +70,15 @@ class CairnStack:
         await self.store.ImportItems(parts_of_an_import(name, items), metadata=self.auth)
         await self.routed(name, items)
         return CairnProject(self, name)
+
+    async def labeled_project(self, items: int) -> CairnProject:
+        """Make a project whose items have an answer and a label each."""
+        project = await self.project(items)
+        answered = 0
+        while answered < items:
+            answered += await project.cycle(0, min(_A_CALL, items - answered))
+        await until(project.labeled, items, every=0.2, patience=_PATIENCE)
+        return project
 
     async def empty_project(self, answers: int = 1) -> str:
         """Make a project whose items will want so many answers each; return its name."""
@@ -146,6 +156,22 @@ class CairnProject:
         )
         return int(progress.labeled_items)
 
+    async def exported(self, *, annotations: bool = False) -> int:
+        """Export the labels as JSON lines and read them to the end; return how many bytes there were."""
+        calls, auth = self._cairn.store, self._cairn.auth
+        request = store.CreateExportRequest(
+            parent=self.name, format=store.EXPORT_FORMAT_JSONL, include_annotations=annotations
+        )
+        made = await calls.CreateExport(request, metadata=auth)
+
+        async def state() -> int:
+            found = await calls.GetExport(store.GetExportRequest(name=made.name), metadata=auth)
+            return int(found.state)
+
+        await until(state, store.EXPORT_STATE_FINISHED, every=0.02, patience=_PATIENCE)
+        parts = calls.DownloadExport(store.DownloadExportRequest(name=made.name), metadata=auth)
+        return sum([len(part.chunk) async for part in parts])
+
 
 class StraightLine:
     """The other side of the comparison."""
@@ -208,7 +234,7 @@ async def straight_line_running(cairn: CairnStack, tasks: int) -> AsyncIterator[
     await admin.close()
     where = admin_dsn(cairn, database)
     await straight_line.prepare(where, tasks)
-    address = f"127.0.0.1:{_free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     settings = {"dsn": where, "nats": nats.url, "token": nats.token, "address": address}
     server = await asyncio.create_subprocess_exec(
         sys.executable, "-m", straight_line.__name__, stdin=PIPE, stdout=PIPE
@@ -270,7 +296,8 @@ def _never_none(tasks: int) -> int:
     return tasks
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
