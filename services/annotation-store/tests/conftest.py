@@ -21,7 +21,7 @@ from cairn_annotation_store.__main__ import SERVICE
 from cairn_kit.auth import LeaseClaims
 from cairn_kit.errors import CairnError, from_rpc_error
 from cairn_kit.events import Event, Received, Subscription
-from cairn_kit.events.delivery import Reader
+from cairn_kit.events.delivery import Delivery, Parcel, Reader, fault_of
 from cairn_kit.testing import World
 from cairn_kit.testing.fixtures import *  # noqa: F403
 
@@ -176,14 +176,17 @@ async def refused(*reasons: str) -> AsyncIterator[list[CairnError]]:
 
 
 def as_consumers_read(event: Received[Any]) -> Any:
-    """The event's message, through the door that it must pass to get to any consumer's handler."""
+    """The event's message, through the door that it must pass to get to any consumer's handler, and within its rules."""
 
     async def unused(*_: object) -> None:
         """Only its decoder is wanted."""
 
     reader = Reader([Subscription(type(event.message), unused)])
     on_the_bus = Msg(_client=None, subject=event.subject, data=event.body, headers=dict(event.headers))
-    return reader.read(on_the_bus).event.message
+    [delivery] = reader.read(Parcel(on_the_bus))
+    assert isinstance(delivery, Delivery)
+    assert fault_of(delivery.event) is None
+    return delivery.event.message
 
 
 @pytest.fixture
