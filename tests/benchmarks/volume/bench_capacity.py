@@ -18,7 +18,7 @@ from cairn_kit.events.topology import STREAM
 from cairn_stack.home import Home
 from tests.benchmarks.rows import Row, Rows
 from tests.benchmarks.volume.load import drive, until
-from tests.benchmarks.volume.machine import processor_seconds
+from tests.benchmarks.volume.machine import processor_seconds, resident_mb
 from tests.benchmarks.volume.targets import (
     SERVERS,
     SERVICES,
@@ -42,9 +42,10 @@ SELECT (SELECT wal_bytes FROM pg_stat_wal)::float8 AS wal,
 
 @dataclass(frozen=True, slots=True)
 class _Used:
-    """What was used so far: processor seconds by process; bytes of log, tables and stream; commits."""
+    """What was used so far: processor seconds by process, PostgreSQL's by service; bytes of log, tables, stream; commits."""
 
     processor: dict[str, float]
+    backends: dict[str, float]
     wal: float
     disk: float
     commits: float
@@ -71,7 +72,13 @@ async def _measure(seconds: float) -> list[Row]:
                     before = await _used(cairn, database, bus)
                     labels = await _labels(project, callers, tasks, seconds)
                     found += _rows(name, before, await _used(cairn, database, bus), labels)
-                return found
+                held = {name: cairn.stack.pid(name) for name in SERVICES}
+                labeled = await project.labeled()
+                return found + [
+                    Row(f"memory of {name} after {labeled:,} labels", "MB", resident_mb(pid))
+                    for name, pid in held.items()
+                    if pid is not None
+                ]
             finally:
                 await database.close()
                 await bus.close()
@@ -92,11 +99,22 @@ async def _used(cairn: CairnStack, database: asyncpg.Connection, bus: Bus) -> _U
     pids = {name: cairn.stack.pid(name) for name in (*SERVICES, *SERVERS)}
     return _Used(
         {name: processor_seconds([pid]) for name, pid in pids.items() if pid is not None},
+        await _backends(database),
         row["wal"],
         row["disk"],
         row["commits"],
         float(stream.state.bytes),
     )
+
+
+async def _backends(database: asyncpg.Connection) -> dict[str, float]:
+    """Processor seconds of PostgreSQL's processes by the service that they work for."""
+    used = dict.fromkeys(SERVICES, 0.0)
+    for row in await database.fetch("SELECT pid, usename FROM pg_stat_activity WHERE usename IS NOT NULL"):
+        name = row["usename"].replace("_", "-")
+        if name in used:
+            used[name] += processor_seconds([row["pid"]])
+    return used
 
 
 def _rows(name: str, before: _Used, after: _Used, labels: int) -> list[Row]:
@@ -106,6 +124,14 @@ def _rows(name: str, before: _Used, after: _Used, labels: int) -> list[Row]:
         *(
             Row(f"{what}: processor time of {process}", "ms", 1e3 * spent[process] / labels)
             for process in spent
+        ),
+        *(
+            Row(
+                f"{what}: of PostgreSQL's for {service}",
+                "ms",
+                1e3 * (after.backends[service] - used) / labels,
+            )
+            for service, used in before.backends.items()
         ),
         Row(f"{what}: processor time in all", "ms", 1e3 * sum(spent.values()) / labels),
         Row(f"{what}: write-ahead log", "KB", (after.wal - before.wal) / labels / 1e3),
