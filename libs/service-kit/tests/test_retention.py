@@ -127,7 +127,7 @@ async def test_what_was_kept_before_there_were_days_is_kept_on(
         ):
             await connection.executemany(f"INSERT INTO {table} VALUES {values}", [(one,) for one in ids])
         monkeypatch.setattr(migrations, "read_migrations", lambda _: everything)
-        assert await migrate(dsn, "before") == ["kit/0005_partitions_by_day.sql"]
+        assert (await migrate(dsn, "before"))[0] == "kit/0005_partitions_by_day.sql"
         for table in ("outbox", "inbox"):
             rows = await connection.fetch(f"SELECT event_id FROM {table} ORDER BY 1")
             assert [row["event_id"] for row in rows] == ids

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from google.protobuf.field_mask_pb2 import FieldMask
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb
@@ -144,33 +143,31 @@ async def test_what_was_examined_ahead_is_examined_again_under_a_schema_that_cha
     birds: Any, tools: Any
 ) -> None:
     project = await birds.create()
+    body = pb.Project(schema=tools.choice_schema("robin", "wren"), quality=project.quality)
     held, freed = asyncio.Event(), asyncio.Event()
 
-    async def hold() -> None:
+    async def change() -> None:
+        """Take a class from the schema, and be about to say so until told to."""
         async with birds.database.transaction() as tx:
-            await tx.execute("SELECT FROM import FOR UPDATE")
+            await tx.execute(
+                "UPDATE project SET body = $1, revision = revision + 1, schema_version = schema_version + 1",
+                body.SerializeToString(),
+            )
             held.set()
             await freed.wait()
 
     sender = Sender(birds)
     await eventually(lambda: birds.database.fetchval("SELECT count(*) FROM import"), 1)
-    holding = asyncio.ensure_future(hold())
+    changing = asyncio.ensure_future(change())
     await held.wait()
-    # given a chunk that waits to be written, one behind it, and then a schema that loses a class
+    # given a chunk that waits to be written until the schema has changed, and one behind it
     sender.send(
         chunk(0, "a"), chunk(1, pb.Item(key="g", text="x", gold_answers=[tools.chose("owl")]), last=True)
     )
     await _waiting_for_a_lock(birds, 1)
-    project.schema.CopyFrom(tools.choice_schema("robin", "wren"))
-    changing = asyncio.ensure_future(
-        birds.stub.UpdateProject(
-            pb.UpdateProjectRequest(project=project, update_mask=FieldMask(paths=["schema"]))
-        )
-    )
-    await _waiting_for_a_lock(birds, 2)
-    # when all of them go on
+    # when both go on
     freed.set()
-    await asyncio.gather(holding, changing)
+    await changing
     sender.end()
     done = await sender.call
     # then the item is refused whose answer the new schema does not know
