@@ -60,15 +60,17 @@ WHERE t.tenant = f.tenant AND t.project = f.project AND t.task = f.task AND t.st
 
 -- Whoever takes a lease here asks about it; if that fails, it is due again $2 seconds later.
 -- name: take_due_leases
-UPDATE lease l
-SET check_at = now() + make_interval(secs => $2)
-FROM (
+WITH due AS MATERIALIZED (
+  -- Once: as a part of the join it would be looked up again for each of its rows, with the limit for each time anew.
   SELECT d.tenant, d.project, d.lease
   FROM lease d
   WHERE d.state = 'LIVE' AND d.check_at <= now()
   ORDER BY d.check_at
   LIMIT $1
   FOR UPDATE OF d SKIP LOCKED
-) AS due
+)
+UPDATE lease l
+SET check_at = now() + make_interval(secs => $2)
+FROM due
 WHERE l.tenant = due.tenant AND l.project = due.project AND l.lease = due.lease
 RETURNING l.*, false AS live_now
