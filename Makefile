@@ -92,11 +92,11 @@ format: setup ## Format Python and protos
 	@$(BIN)/buf format -w protos
 
 .PHONY: bench
-bench: setup ## Measure volume beside a straight line on the same machine, in minutes: make bench ARGS="--only cycle"
+bench: setup ## Measure volume beside a straight line on the same machine; minutes for each: make bench ARGS="--only cycle"
 	@PYTHONPATH=. $(BIN)/python -m tests.benchmarks.volume $(ARGS)
 
 .PHONY: bench-full
-bench-full: setup ## The same with larger projects and for longer: an hour
+bench-full: setup ## The same with larger projects and for longer: an hour for some of them
 	@PYTHONPATH=. $(BIN)/python -m tests.benchmarks.volume --full $(ARGS)
 
 .PHONY: replay

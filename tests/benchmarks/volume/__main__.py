@@ -1,7 +1,7 @@
 """`make bench`: what Cairn does at volume, each number beside a reference that is measured in the same run.
 
 Every module `bench_*.py` here has a function ``rows(full)``; ``--only`` names some of them (`--only cycle`). ``--full``
-takes an hour and measures larger projects for longer.
+measures larger projects for longer, some of them for an hour. All modules one after the other take that long without it.
 """
 
 import sys

@@ -28,7 +28,8 @@ from cairn_kit.telemetry.tracing import context_of, is_dropped
 
 _log = get_logger(__name__)
 _FEWEST, _MOST = 16, 500  # rows at once
-_BYTES = 8 * 1024 * 1024  # in hand at once: rows of an import have 200 KiB each, those of a label half a KiB
+_BYTES = 8 * 1024 * 1024
+"""Aimed at, by the size of the last rows: those of an import have 200 KiB each, those of a label half a KiB."""
 _SWEEP = 1.0  # seconds; finds what a crashed or cancelled process left behind
 _LOOK_AT_STREAM = 10.0
 _SLOWEST_RETRY = 2.0
