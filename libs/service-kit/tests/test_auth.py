@@ -247,3 +247,20 @@ def test_an_expired_lease_is_told_apart_from_a_forged_one(ring: KeyRing, verifie
         verifier.verify_lease(token)
     assert caught.value.reason == "LEASE_TOKEN_EXPIRED"
     assert verifier.verify_lease(token, allow_expired=True) == late
+
+
+def test_a_lease_that_is_remembered_expires_and_goes_with_its_key(
+    ring: KeyRing, verifier: Verifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = Signer(ring.service_key("task-dispatch"), "task-dispatch").sign_lease(LEASE)
+    assert verifier.verify_lease(token) == verifier.verify_lease(token) == LEASE
+    now, up = time.time(), time.monotonic()
+    monkeypatch.setattr(time, "time", lambda: now + 2 * 86400)
+    with pytest.raises(FailedPrecondition) as caught:
+        verifier.verify_lease(token)
+    assert caught.value.reason == "LEASE_TOKEN_EXPIRED"
+    write_key_set(ring.jwks_file, [ring.service_key("consensus")])
+    monkeypatch.setattr(time, "monotonic", lambda: up + 60)
+    with pytest.raises(PermissionDenied) as refused:
+        verifier.verify_lease(token, allow_expired=True)
+    assert refused.value.reason == "LEASE_TOKEN_INVALID"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import status_pb2
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
@@ -15,6 +14,7 @@ from cairn_annotation_store.domain.items import NewItem
 from cairn_annotation_store.domain.labels import LabelRevision
 from cairn_annotation_store.store import AnnotationRow, Deletion, ExportRow, ImportRow, Progress, ProjectRow
 from cairn_kit.errors import CairnError, to_status
+from cairn_kit.times import timestamp
 
 EXPORT_MEDIA_TYPES = {
     pb.EXPORT_FORMAT_JSONL: "application/x-ndjson",
@@ -26,13 +26,6 @@ _EVENT_BYTES = 200 * 1024
 
 _ITEM_FRAMING = 16
 """Tags and lengths of an item, its name and its time."""
-
-
-def timestamp(moment: datetime) -> Timestamp:
-    """A point in time as the API tells it."""
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp
 
 
 def etag(revision: int) -> str:

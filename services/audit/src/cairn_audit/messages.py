@@ -21,6 +21,7 @@ from cairn_audit.domain.judging import Judgement
 from cairn_audit.domain.records import Entry
 from cairn_audit.domain.verdict import AuditPhase, StratumCount, error_of, in_words
 from cairn_audit.store import AuditRow, FindingRow
+from cairn_kit.times import timestamp
 
 _STATES = {
     AuditPhase.REVIEWING: AUDIT_STATE_REVIEWING,
@@ -53,9 +54,9 @@ def audit_message(audit: AuditRow, strata: list[StratumCount]) -> Audit:
         error_high=error.high,
         verdict=in_words(audit.phase, strata, error, audit.max_error, audit.confidence),
     )
-    message.create_time.FromDatetime(audit.create_time)
+    message.create_time.CopyFrom(timestamp(audit.create_time))
     if audit.end_time is not None:
-        message.end_time.FromDatetime(audit.end_time)
+        message.end_time.CopyFrom(timestamp(audit.end_time))
     return message
 
 
@@ -70,7 +71,7 @@ def finding_message(audit: AuditRow, row: FindingRow) -> Finding:
         reviewer=row.reviewer,
         annotation=row.annotation,
     )
-    message.create_time.FromDatetime(row.create_time)
+    message.create_time.CopyFrom(timestamp(row.create_time))
     return message
 
 
@@ -79,7 +80,7 @@ def checkpoint_message(signed: SignedHead) -> Checkpoint:
     message = Checkpoint(
         origin=signed.head.origin, size=signed.head.size, root_hash=signed.head.root, note=signed.note
     )
-    message.create_time.FromDatetime(signed.create_time)
+    message.create_time.CopyFrom(timestamp(signed.create_time))
     return message
 
 
@@ -88,7 +89,7 @@ def entry_message(entry: Entry) -> LedgerEntry:
     message = LedgerEntry(index=entry.index, record=entry.record, leaf_hash=entry.leaf_hash)
     if entry.erasure is not None:
         message.erasure.event_id = str(entry.erasure.event_id)
-        message.erasure.time.FromDatetime(entry.erasure.time)
+        message.erasure.time.CopyFrom(timestamp(entry.erasure.time))
     return message
 
 

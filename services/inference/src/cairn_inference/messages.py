@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
 from typing import TypeVar
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
 
 from cairn.annotation.v1.annotation_store_pb2 import (
@@ -30,6 +28,7 @@ from cairn_inference.domain.features import Content
 from cairn_inference.domain.names import item_name, project_name, run_name, version_name
 from cairn_inference.domain.routing import Route, Stop
 from cairn_inference.records import ItemCounts, Policy, Project, Run, RunState, Threshold, Version
+from cairn_kit.times import timestamp
 
 T = TypeVar("T")
 
@@ -195,7 +194,7 @@ def version_message(version: Version) -> api.ModelVersion:
         features=made.features,
         class_ids=made.class_ids,
         training_labels=made.training_labels,
-        create_time=_timestamp(version.created_at),
+        create_time=timestamp(version.created_at),
     )
     if made.training_run:
         message.training_run = run_name(version.project, made.training_run)
@@ -218,7 +217,7 @@ def run_message(run: Run) -> api.TrainingRun:
         name=run_name(run.project, run.id),
         state=api.TrainingRunState.ValueType(int(run.state)),
         labels=run.labels,
-        create_time=_timestamp(run.created_at),
+        create_time=timestamp(run.created_at),
     )
     if run.model is not None and run.version is not None:
         message.model_version = version_name(run.project, run.model, run.version)
@@ -228,7 +227,7 @@ def run_message(run: Run) -> api.TrainingRun:
         status.details.add().Pack(info)
         message.error.CopyFrom(status)
     if run.ended_at is not None:
-        message.end_time.CopyFrom(_timestamp(run.ended_at))
+        message.end_time.CopyFrom(timestamp(run.ended_at))
     return message
 
 
@@ -247,7 +246,7 @@ def threshold_message(project: str, threshold: Threshold) -> api.Threshold:
         error_upper_bound=found.error_upper_bound,
         coverage=found.coverage,
         model_version=version_name(project, found.model, found.model_version),
-        create_time=_timestamp(threshold.created_at),
+        create_time=timestamp(threshold.created_at),
     )
 
 
@@ -272,9 +271,3 @@ def _routing_state(project: Project) -> api.RoutingState.ValueType:
     if project.stop is not Stop.NONE:
         return api.ROUTING_STATE_STOPPED
     return api.ROUTING_STATE_LEARNING if project.threshold is None else api.ROUTING_STATE_AUTO
-
-
-def _timestamp(moment: datetime) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cairn.dispatch.v1 import task_dispatch_pb2 as pb
+from cairn_kit.times import timestamp
 from cairn_task_dispatch.domain.leases import Lease
 from cairn_task_dispatch.domain.names import item_name, lease_name, project_name, task_name
 from cairn_task_dispatch.domain.states import LeaseState, TaskKind, TaskState
@@ -35,7 +36,7 @@ STATE_FILTERS = {number: state.value for state, number in _TASK_STATES.items()} 
 def task_message(task: Task, *, shows_gold: bool) -> pb.Task:
     """A task; gold passes for a label task unless the reader may see which items are gold."""
     kind = TaskKind.LABEL if task.kind is TaskKind.GOLD and not shows_gold else task.kind
-    message = pb.Task(
+    return pb.Task(
         name=task_name(task.ref.project, task.task),
         item=item_name(task.ref.project, task.ref.item),
         kind=_KINDS[kind],
@@ -47,24 +48,22 @@ def task_message(task: Task, *, shows_gold: bool) -> pb.Task:
         required_skill=task.skill,
         close_reason=task.close_reason,
         audit=task.audit,
+        create_time=timestamp(task.created_at),
     )
-    message.create_time.FromDatetime(task.created_at)
-    return message
 
 
 def lease_message(lease: Lease, token: str = "") -> pb.Lease:
     """A lease; gold passes for a label."""
-    message = pb.Lease(
+    return pb.Lease(
         name=lease_name(lease.project, lease.task, lease.lease),
         item=item_name(lease.project, lease.item),
         labeler=lease.labeler,
         state=_LEASE_STATES[lease.state],
         kind=pb.TASK_KIND_REVIEW if lease.kind is TaskKind.REVIEW else pb.TASK_KIND_LABEL,
         token=token,
+        expire_time=timestamp(lease.expires_at),
+        create_time=timestamp(lease.created_at),
     )
-    message.expire_time.FromDatetime(lease.expires_at)
-    message.create_time.FromDatetime(lease.created_at)
-    return message
 
 
 def labeler_message(labeler: LabelerRow) -> pb.Labeler:
@@ -79,7 +78,7 @@ def labeler_message(labeler: LabelerRow) -> pb.Labeler:
 
 def queue_message(project: str, counts: QueueCounts) -> pb.Queue:
     """The counts of a project."""
-    message = pb.Queue(
+    return pb.Queue(
         project=project_name(project),
         open_tasks=counts.open_tasks,
         filled_tasks=counts.filled_tasks,
@@ -87,6 +86,5 @@ def queue_message(project: str, counts: QueueCounts) -> pb.Queue:
         open_slots=counts.open_slots,
         live_leases=counts.live_leases,
         open_reviews=counts.open_reviews,
+        as_of=timestamp(counts.as_of),
     )
-    message.as_of.FromDatetime(counts.as_of)
-    return message

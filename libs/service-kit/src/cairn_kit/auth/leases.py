@@ -10,19 +10,23 @@ import json
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
-from dataclasses import asdict, dataclass
+from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cairn_kit.auth.keys import PrivateKey, PublicKeys
+from cairn_kit.auth.keys import PrivateKey, PublicKeys, VerifyingKey
 from cairn_kit.errors import FailedPrecondition, PermissionDenied
 
 LEASE_TYPE = "cairn-lease+jwt"
 LEASE_AUDIENCE = "annotation-store"
 LEASE_ISSUER_KEY = "service-task-dispatch-"
 LEEWAY = 5.0
+_REMEMBERED = 10_000
+"""Tokens, of some 1.5 KB with what they say. Most come twice: for the item, and with the answer."""
+
 Kind = Literal["LABEL", "GOLD", "REVIEW"]
 
 
@@ -43,9 +47,6 @@ class LeaseClaims:
     """`projects/{project}/audits/{audit}` for a review that an audit asked for."""
 
 
-_NAMES = {"lease": "jti", "labeler": "sub", "expires_at": "exp"}
-
-
 class LeaseSigner:
     """Signs leases with task-dispatch's key."""
 
@@ -55,22 +56,35 @@ class LeaseSigner:
             raise TypeError("lease tokens need an Ed25519 private key")
         self._private = private
         header = {"alg": "Ed25519", "kid": key.kid, "typ": LEASE_TYPE}
-        self._header = _encode(json.dumps(header, separators=(",", ":")).encode())
+        self._header = _encode(_json(header).encode())
 
     def sign(self, claims: LeaseClaims) -> str:
         """The token."""
-        body: dict[str, Any] = {_NAMES.get(name, name): value for name, value in asdict(claims).items()}
-        body["aud"] = LEASE_AUDIENCE
-        payload = _encode(json.dumps(body, separators=(",", ":")).encode())
-        signed = self._header + b"." + payload
+        body = {
+            "tenant": claims.tenant,
+            "project": claims.project,
+            "item": claims.item,
+            "task": claims.task,
+            "jti": claims.lease,
+            "sub": claims.labeler,
+            "kind": claims.kind,
+            "exp": claims.expires_at,
+            "audit": claims.audit,
+            "aud": LEASE_AUDIENCE,
+        }
+        signed = self._header + b"." + _encode(_json(body).encode())
         return (signed + b"." + _encode(self._private.sign(signed))).decode()
 
 
 class LeaseVerifier:
-    """Checks leases against the published keys: only a key of task-dispatch will do."""
+    """Checks leases against the published keys: only a key of task-dispatch will do. Remembers those that passed."""
 
     def __init__(self, keys: PublicKeys) -> None:
         self._keys = keys
+        self._generation = keys.generation
+        self._passed: OrderedDict[str, LeaseClaims] = OrderedDict()
+        self._key_of: dict[bytes, VerifyingKey] = {}
+        """By the header of tokens that were genuine: it is the same in all that one key signs."""
 
     def verify(self, token: str, *, allow_expired: bool = False, now: float | None = None) -> LeaseClaims:
         """The claims of a genuine token.
@@ -78,25 +92,16 @@ class LeaseVerifier:
         Raises PermissionDenied LEASE_TOKEN_INVALID when it is not genuine, and FailedPrecondition
         LEASE_TOKEN_EXPIRED when its time is over, unless `allow_expired` (a late answer is kept, marked late).
         """
-        try:
-            header, payload, signature = token.encode("ascii").split(b".")
-            said = json.loads(_decode(header))
-            if said.get("alg") != "Ed25519" or said.get("typ") != LEASE_TYPE or "crit" in said:
-                raise ValueError("not a lease token")
-            kid = str(said["kid"])
-            key = self._keys.get(kid)
-            if key is None or not kid.startswith(LEASE_ISSUER_KEY):
-                raise ValueError("not a key of task-dispatch")
-            key.raw.verify(_decode(signature), header + b"." + payload)
-            body: dict[str, Any] = json.loads(_decode(payload))
-            if body.pop("aud") != LEASE_AUDIENCE:
-                raise ValueError("for another audience")
-            names = {there: here for here, there in _NAMES.items()}
-            claims = LeaseClaims(**{names.get(name, name): value for name, value in body.items()})
-        except (ValueError, LookupError, TypeError, AttributeError, Base64Error, InvalidSignature):
-            raise PermissionDenied(
-                "LEASE_TOKEN_INVALID", "The lease token is not one that task-dispatch signed."
-            ) from None
+        self._keys.refresh()
+        if self._generation != self._keys.generation:  # a key may have been withdrawn
+            self._passed.clear()
+            self._key_of.clear()
+            self._generation = self._keys.generation
+        claims = self._passed.get(token)
+        if claims is None:
+            claims = self._passed[token] = self._check(token)
+            if len(self._passed) > _REMEMBERED:
+                self._passed.popitem(last=False)
         if not allow_expired and claims.expires_at + LEEWAY < (time.time() if now is None else now):
             raise FailedPrecondition(
                 "LEASE_TOKEN_EXPIRED",
@@ -104,6 +109,48 @@ class LeaseVerifier:
                 resource=f"projects/{claims.project}/tasks/{claims.task}/leases/{claims.lease}",
             )
         return claims
+
+    def _check(self, token: str) -> LeaseClaims:
+        try:
+            header, payload, signature = token.encode("ascii").split(b".")
+            key = self._key_of.get(header) or self._named_by(header)
+            key.raw.verify(_decode(signature), header + b"." + payload)
+            claims = _claims_of(json.loads(_decode(payload).decode()))
+        except (ValueError, LookupError, TypeError, AttributeError, Base64Error, InvalidSignature):
+            raise PermissionDenied(
+                "LEASE_TOKEN_INVALID", "The lease token is not one that task-dispatch signed."
+            ) from None
+        self._key_of[header] = key
+        return claims
+
+    def _named_by(self, header: bytes) -> VerifyingKey:
+        said = json.loads(_decode(header))
+        if said.get("alg") != "Ed25519" or said.get("typ") != LEASE_TYPE or "crit" in said:
+            raise ValueError("not a lease token")
+        kid = str(said["kid"])
+        key = self._keys.get(kid)
+        if key is None or not kid.startswith(LEASE_ISSUER_KEY):
+            raise ValueError("not a key of task-dispatch")
+        return key
+
+
+def _claims_of(body: dict[str, Any]) -> LeaseClaims:
+    if body["aud"] != LEASE_AUDIENCE:
+        raise ValueError("for another audience")
+    return LeaseClaims(
+        tenant=body["tenant"],
+        project=body["project"],
+        item=body["item"],
+        task=body["task"],
+        lease=body["jti"],
+        labeler=body["sub"],
+        kind=body["kind"],
+        expires_at=body["exp"],
+        audit=body.get("audit", ""),
+    )
+
+
+_json = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps makes one for each call
 
 
 def _encode(raw: bytes) -> bytes:
