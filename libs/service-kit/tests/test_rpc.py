@@ -304,6 +304,19 @@ async def test_calls_that_arrive_together_are_flushed_together_and_fail_alone() 
     assert Submitted.__slots__
 
 
+async def test_calls_go_together_up_to_what_they_ask_for_in_all() -> None:
+    batches: list[list[int]] = []
+
+    async def flush(batch: Any) -> list[int]:
+        batches.append([submitted.request for submitted in batch])
+        return [submitted.request for submitted in batch]
+
+    coalescer: Coalescer[int, int] = Coalescer(flush, max_batch=10, parallel=1, weigh=lambda size: size)
+    sizes = [4, 6, 1, 50, 3, 3, 3, 3]
+    assert await asyncio.gather(*(coalescer.submit(size) for size in sizes)) == sizes
+    assert batches == [[4, 6], [1], [50], [3, 3, 3], [3]]
+
+
 async def test_a_batch_that_fails_fails_each_of_its_calls_and_nobody_elses() -> None:
     async def flush(batch: Any) -> list[int]:
         if any(submitted.request == 13 for submitted in batch):

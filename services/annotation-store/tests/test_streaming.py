@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -227,10 +227,7 @@ class Bench:
         self.held: list[tuple[Any, asyncio.Future[Any]]] = []
         self.sent: list[pb.StreamAnnotationsResponse] = []
 
-    def admit(self, who: Any, request: pb.SubmitAnnotationRequest) -> pb.SubmitAnnotationRequest:
-        return request
-
-    async def keep(self, batch: list[Any]) -> list[pb.Annotation]:
+    async def submit_many(self, who: Any, batch: Sequence[Any], bad: Any) -> list[pb.Annotation]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.held.append((batch, future))
         await future

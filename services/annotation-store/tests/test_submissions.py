@@ -51,6 +51,16 @@ async def test_a_request_id_makes_submitting_safe_to_repeat(ready: Any, tools: A
         await ready.submit(token, tools.chose("owl"), request_id="r")
 
 
+async def test_a_request_id_is_its_labelers_own(ready: Any, tools: Any) -> None:
+    # given two who count their requests alike, and send them at once
+    ann, bob = (ready.as_(subject=labeler, roles=["labeler"]) for labeler in ("ann", "bob"))
+    kept = await asyncio.gather(
+        ready.submit(ready.lease("a0000"), tools.chose("wren"), stub=ann, request_id="1"),
+        ready.submit(ready.lease("a0001", "bob"), tools.chose("owl"), stub=bob, request_id="1"),
+    )
+    assert [annotation.labeler for annotation in kept] == ["labelers/ann", "labelers/bob"]
+
+
 async def test_many_submit_the_same_lease_at_once_and_one_is_kept(ready: Any, tools: Any) -> None:
     token = ready.lease("a0000")
     answers = await asyncio.gather(

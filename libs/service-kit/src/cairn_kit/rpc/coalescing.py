@@ -27,6 +27,10 @@ Q = TypeVar("Q")
 R = TypeVar("R")
 
 
+def _one(_: object) -> int:
+    return 1
+
+
 @dataclass(frozen=True, slots=True)
 class Submitted(Generic[Q]):
     """One call's request with whose it is and the trace that it belongs to (for `announce(cause=...)`)."""
@@ -40,7 +44,8 @@ class Coalescer(Generic[Q, R]):
     """Gathers concurrent calls of one kind into batches.
 
     `flush(batch)` returns one result or exception for each request, in order; if it raises, each call of the
-    batch gets that error. Each takes at most `max_batch` calls. Another begins beside those that run, `parallel` in
+    batch gets that error. Each takes at most `max_batch` calls; or calls that together weigh as much, where `weigh` tells
+    how much each one asks for, and one that weighs more goes alone. Another begins beside those that run, `parallel` in
     all, when as many calls have gathered, or the last one has run for `patience` seconds and three times as long as they
     do: on a machine that is busy, or slow, calls gather for longer.
     """
@@ -52,11 +57,15 @@ class Coalescer(Generic[Q, R]):
         max_batch: int = 64,
         parallel: int = 2,
         patience: float = 0.02,
+        weigh: Callable[[Q], int] = _one,
     ) -> None:
         self._flush = flush
         self._max_batch = max_batch
         self._parallel = parallel
         self._patience = patience
+        self._weigh = weigh
+        self._weight = 0
+        """Of all that wait."""
         self._began = 0.0
         self._typical = 0.0
         self._waiting: list[tuple[Submitted[Q], asyncio.Future[R]]] = []
@@ -71,6 +80,7 @@ class Coalescer(Generic[Q, R]):
             who = None
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((Submitted(request, who, get_current()), future))
+        self._weight += self._weigh(request)
         self._consider()
         return await future
 
@@ -85,7 +95,7 @@ class Coalescer(Generic[Q, R]):
         if not self._waiting or len(self._running) >= self._parallel:
             return  # a flush that ends will take what has gathered
         loop = asyncio.get_running_loop()
-        if len(self._waiting) >= self._max_batch:
+        if self._weight >= self._max_batch:
             self._go()
         elif self._timer is None:
             # Calls that came in the same turn of the loop go together.
@@ -98,13 +108,25 @@ class Coalescer(Generic[Q, R]):
             self._timer.cancel()
             self._timer = None
         if self._waiting and len(self._running) < self._parallel:
-            batch, self._waiting = self._waiting[: self._max_batch], self._waiting[self._max_batch :]
+            batch = self._take()
             loop = asyncio.get_running_loop()
             self._began = loop.time()
             task = loop.create_task(self._run(batch), context=_nobody())
             self._running.add(task)
             task.add_done_callback(self._ended)
             self._consider()
+
+    def _take(self) -> list[tuple[Submitted[Q], asyncio.Future[R]]]:
+        """The first of those that wait, as many as one flush takes."""
+        taken = weight = 0
+        for submitted, _ in self._waiting:
+            added = self._weigh(submitted.request)
+            if taken and weight + added > self._max_batch:
+                break
+            taken, weight = taken + 1, weight + added
+        batch, self._waiting = self._waiting[:taken], self._waiting[taken:]
+        self._weight -= weight
+        return batch
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

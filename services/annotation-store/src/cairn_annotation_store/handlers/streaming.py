@@ -10,11 +10,10 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind, Tracer, get_current_span
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
-from cairn_annotation_store.handlers.submissions import Submission, SubmissionHandlers
+from cairn_annotation_store.handlers.submissions import SubmissionHandlers
 from cairn_annotation_store.wire import submission_result
 from cairn_kit.auth import Caller
 from cairn_kit.errors import CairnError, InvalidArgument
-from cairn_kit.rpc import Coalescer, Submitted
 
 Send = Callable[[pb.StreamAnnotationsResponse], Awaitable[None]]
 """Sends a message to the caller; returns when there is room for another."""
@@ -23,11 +22,6 @@ LIMITS = pb.AnnotationStreamLimits(submissions=1_000, bytes=4 * 1024 * 1024)
 """What one stream may have unfinished: a second's work, so that no stream waits long behind another, and memory for
 hundreds of streams."""
 _SPAN = "AnnotationStoreService/StreamAnnotations message"
-_AT_ONCE = 256
-"""Submissions of all streams in one transaction, far from the seconds that it may take."""
-
-_BREATHER = 50
-"""Lease tokens checked before other calls get a turn on the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +69,6 @@ class AnnotationStreams:
     def __init__(self, submissions: SubmissionHandlers, tracer: Tracer) -> None:
         self._submissions = submissions
         self._tracer = tracer
-        # Not with single calls: a person's answer should not wait behind a machine's thousands.
-        self._coalescer: Coalescer[Submission, pb.Annotation] = Coalescer(self._flush, max_batch=_AT_ONCE)
 
     async def take_in(self, who: Caller, messages: AsyncIterator[Numbered], send: Send) -> None:
         """A whole stream: returns when the caller has closed its side and all is acknowledged.
@@ -107,30 +99,14 @@ class AnnotationStreams:
 
     async def _kept(self, who: Caller, numbered: Numbered) -> pb.AnnotationAcknowledgement:
         message = numbered.message
-        results: dict[int, pb.Annotation | CairnError] = dict(numbered.bad)
-        admitted: dict[int, Submission] = {}
-        for i, request in enumerate(message.requests):
-            if i not in results:
-                try:
-                    admitted[i] = self._submissions.admit(who, request)
-                except CairnError as error:
-                    results[i] = error
-            if i % _BREATHER == _BREATHER - 1:
-                await asyncio.sleep(0)
-        kept = await asyncio.gather(
-            *(self._coalescer.submit(submission) for submission in admitted.values()), return_exceptions=True
-        )
-        for i, result in zip(admitted, kept, strict=True):
-            if not isinstance(result, pb.Annotation | CairnError):
-                raise result
-            results[i] = result
+        results: Sequence[pb.Annotation | CairnError]
+        try:
+            results = await self._submissions.submit_many(who, message.requests, numbered.bad)
+        except CairnError as error:  # nothing could be kept: that is said of each, and the stream goes on
+            results = [numbered.bad.get(i, error) for i in range(len(message.requests))]
         return pb.AnnotationAcknowledgement(
-            sequence=message.sequence,
-            results=[_without_answers(results[i]) for i in range(len(message.requests))],
+            sequence=message.sequence, results=[_without_answers(result) for result in results]
         )
-
-    async def _flush(self, batch: Sequence[Submitted[Submission]]) -> Sequence[pb.Annotation | Exception]:
-        return await self._submissions.keep([submitted.request for submitted in batch])
 
 
 async def _acknowledge(finished: asyncio.Queue[_Finished], room: _Room, send: Send) -> None:

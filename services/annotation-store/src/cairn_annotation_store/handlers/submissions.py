@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 from opentelemetry.context import Context, get_current
 
@@ -53,6 +54,12 @@ task-dispatch, which asks for it once after the lease's end (`expiry_grace`, abo
 sees it at its commit: one that is in time must not come to light after its slot was given to somebody else (P2). It is
 a thousand times what a submission takes, and whoever is refused may send it again."""
 
+_AT_ONCE = 256
+"""Submissions in one transaction, far from the seconds that it may take; a call or message with more goes by itself."""
+
+_BREATHER = 50
+"""Lease tokens checked before other calls get a turn on the event loop."""
+
 _LATEST_EXPIRY = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 _KINDS = {
     "LABEL": pb.ANNOTATION_KIND_LABEL,
@@ -65,6 +72,7 @@ _KINDS = {
 class Submission:
     """A submission whose lease is genuine and the caller's own to use."""
 
+    who: Caller
     request: pb.SubmitAnnotationRequest
     claims: LeaseClaims
     cause: Context
@@ -104,7 +112,7 @@ class LeaseGate:
 
 
 class SubmissionHandlers:
-    """Keeps annotations. Calls that arrive together are committed together."""
+    """Keeps annotations. Calls and messages of streams that arrive together are committed together."""
 
     def __init__(
         self,
@@ -121,11 +129,15 @@ class SubmissionHandlers:
         self._annotations = annotations
         self._wakes = wakes
         self._gate = gate
-        self._coalescer: Coalescer[Submission, pb.Annotation] = Coalescer(self._flush, parallel=3)
+        self._single: Coalescer[Submission, pb.Annotation] = Coalescer(self._keep_single, parallel=3)
+        # By themselves: a person's answer should not wait behind a machine's thousands.
+        self._many: Coalescer[Sequence[Submission], list[pb.Annotation | CairnError]] = Coalescer(
+            self._keep_all, max_batch=_AT_ONCE, parallel=3, weigh=len
+        )
 
     async def submit(self, who: Caller, request: pb.SubmitAnnotationRequest) -> pb.Annotation:
         """Keep one annotation."""
-        return await self._coalescer.submit(self.admit(who, request))
+        return await self._single.submit(self.admit(who, request))
 
     async def submit_many(
         self,
@@ -143,8 +155,11 @@ class SubmissionHandlers:
                 admitted[i] = self.admit(who, request)
             except CairnError as error:
                 results[i] = error
-        kept = await self.keep(list(admitted.values())) if admitted else []
-        results.update(zip(admitted, kept, strict=True))
+            if i % _BREATHER == _BREATHER - 1:
+                await asyncio.sleep(0)
+        if admitted:
+            kept = await self._many.submit(list(admitted.values()))
+            results.update(zip(admitted, kept, strict=True))
         return [results[i] for i in range(len(requests))]
 
     def admit(self, who: Caller, request: pb.SubmitAnnotationRequest) -> Submission:
@@ -156,12 +171,20 @@ class SubmissionHandlers:
             raise InvalidArgument(
                 "ANSWERS_TOO_LARGE", told[0].upper() + told[1:], violations=[Violation("answers", told)]
             )
-        return Submission(request, claims, get_current())
+        return Submission(who, request, claims, get_current())
 
-    async def _flush(self, batch: Sequence[Submitted[Submission]]) -> Sequence[pb.Annotation | Exception]:
-        return await self.keep([submitted.request for submitted in batch])
+    async def _keep_single(
+        self, calls: Sequence[Submitted[Submission]]
+    ) -> Sequence[pb.Annotation | CairnError]:
+        return await self._keep([call.request for call in calls])
 
-    async def keep(self, batch: Sequence[Submission]) -> list[pb.Annotation | CairnError]:
+    async def _keep_all(
+        self, calls: Sequence[Submitted[Sequence[Submission]]]
+    ) -> list[list[pb.Annotation | CairnError]]:
+        kept = iter(await self._keep([submission for call in calls for submission in call.request]))
+        return [list(islice(kept, len(call.request))) for call in calls]
+
+    async def _keep(self, batch: Sequence[Submission]) -> list[pb.Annotation | CairnError]:
         """Keep what was admitted, all in one transaction, each for itself. Raises Unavailable when time is out."""
 
         async def work(tx: Transaction) -> list[pb.Annotation | Exception]:
@@ -170,7 +193,7 @@ class SubmissionHandlers:
             async def effect(fresh: Sequence[int]) -> Sequence[pb.Annotation | Exception]:
                 return await self._keep_fresh(tx, [batch[i] for i in fresh])
 
-            requests = [(submission.claims.tenant, submission.request) for submission in batch]
+            requests = [(submission.who, submission.request) for submission in batch]
             return await once_many(tx, requests, pb.Annotation, effect)
 
         try:
