@@ -13,6 +13,7 @@ from cairn.events.v1.event_batch_pb2 import BatchedEvent, EventBatch
 from cairn_kit.events import announce
 from cairn_kit.events.dead_letters import list_dead_letters, request_replay
 from cairn_kit.events.envelope import BATCH, LARGEST_BODY, Stored, batched, receive_all
+from cairn_kit.events.relay import republish
 from cairn_kit.ids import uuid7
 from cairn_kit.telemetry.tracing import context_of
 from cairn_kit.testing import World, announced, eventually
@@ -80,6 +81,12 @@ async def test_a_bad_event_among_others_is_given_up_alone_and_can_be_replayed(
         await request_replay(service.database)
         await eventually(lambda: effects(service), ["a", "b", "poison"])
         assert await dead_letters(service) == []
+
+        # All of it is sent again, and nothing more happens.
+        await republish(service.database)
+        async with service.database.transaction() as tx:
+            announce(tx, make_annotation("last"))
+        await eventually(lambda: effects(service), ["a", "b", "poison", "last"])
 
 
 async def test_an_event_that_is_too_early_has_its_message_come_again_and_the_others_act_once(

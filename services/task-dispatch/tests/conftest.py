@@ -25,6 +25,7 @@ from cairn.label.v1 import label_value_pb2 as label_pb
 from cairn_kit.auth import LeaseClaims
 from cairn_kit.database import Database
 from cairn_kit.events import Received
+from cairn_kit.events.envelope import Place
 from cairn_kit.ids import uuid7
 from cairn_kit.testing import announced
 from cairn_kit.testing.fixtures import *  # noqa: F403
@@ -179,8 +180,9 @@ class Desk:
     # --- hearing
 
     def received(self, message: Message) -> Received[Any]:
+        event_id = uuid7()
         return Received(
-            id=uuid7(),
+            id=event_id,
             type=message.DESCRIPTOR.full_name,
             source="/services/test",
             tenant=self.tenant,
@@ -191,6 +193,7 @@ class Desk:
             subject="",
             headers={},
             body=b"",
+            place=Place(event_id),
             decoded=message,
         )
 

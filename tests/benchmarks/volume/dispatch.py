@@ -29,6 +29,7 @@ from cairn.events.v1 import inference_events_pb2 as inference_events
 from cairn_kit.database import Database, migrate, provision
 from cairn_kit.embedded import EmbeddedPostgres
 from cairn_kit.events import Received
+from cairn_kit.events.envelope import Place
 from cairn_kit.ids import uuid7
 from cairn_task_dispatch.config import PLAN_CACHE_MODE
 from cairn_task_dispatch.handlers.expiry import Expiry
@@ -256,8 +257,9 @@ def reached(item: str) -> Message:
 
 
 def _received(project: str, message: Message) -> Received[Any]:
+    event_id = uuid7()
     return Received(
-        id=uuid7(),
+        id=event_id,
         type=message.DESCRIPTOR.full_name,
         source="/services/bench",
         tenant=TENANT,
@@ -268,6 +270,7 @@ def _received(project: str, message: Message) -> Received[Any]:
         subject="",
         headers={},
         body=b"",
+        place=Place(event_id),
         decoded=message,
     )
 

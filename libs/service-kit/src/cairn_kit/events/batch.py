@@ -15,12 +15,6 @@ from cairn_kit.events.envelope import Received
 from cairn_kit.events.subscription import NotYet, Subscription
 from cairn_kit.telemetry.tracing import TRACEPARENT, context_of, is_dropped
 
-_REMEMBER = """
-WITH fresh AS (
-  INSERT INTO inbox (consumer, event_id) SELECT $1, unnest($2::uuid[]) ON CONFLICT DO NOTHING RETURNING event_id)
-SELECT event_id, EXISTS (SELECT FROM deleted_project d WHERE d.tenant = e.tenant AND d.project = e.project) AS too_late
-FROM fresh JOIN unnest($2::uuid[], $3::text[], $4::text[]) AS e (event_id, tenant, project) USING (event_id)
-"""
 _FORGIVE = "DELETE FROM delivery_failure WHERE consumer = $1 AND event_id = ANY($2::uuid[])"
 
 
@@ -30,25 +24,6 @@ class HandlerFailed(Exception):
     def __init__(self, events: Sequence[Received[Any]]) -> None:
         super().__init__()
         self.events = events
-
-
-async def remember(tx: Transaction, consumer: str, events: Sequence[Received[Any]]) -> list[Received[Any]]:
-    """Put the events into the inbox; those that were not there before, those of deleted projects marked.
-
-    Ids go in ascending: two replicas with overlapping batches must not wait for each other.
-    """
-    ordered = sorted(events, key=lambda event: event.id)
-    rows = await tx.fetch(
-        _REMEMBER,
-        consumer,
-        [event.id for event in ordered],
-        [event.tenant for event in ordered],
-        [event.project for event in ordered],
-    )
-    fresh = {row["event_id"]: row["too_late"] for row in rows}
-    for event in events:
-        event.too_late = fresh.get(event.id, False)
-    return [event for event in events if event.id in fresh]
 
 
 async def forgive(tx: Transaction, consumer: str, event_ids: list[UUID]) -> None:

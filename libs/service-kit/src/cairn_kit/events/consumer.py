@@ -24,11 +24,12 @@ from opentelemetry.trace import Tracer
 
 from cairn_kit.database.pool import CONFLICTS, OUTAGES, Database
 from cairn_kit.errors import Unavailable
-from cairn_kit.events.batch import HandlerFailed, Spans, forgive, handle, remember
+from cairn_kit.events.batch import HandlerFailed, Spans, forgive, handle
 from cairn_kit.events.bus import Bus, BusError
 from cairn_kit.events.dead_letters import DeadLetter, Reason, bury, exhume, storable, take_replays
 from cairn_kit.events.delivery import Delivery, Parcel, Reader, Refused, fault_of
 from cairn_kit.events.envelope import Received
+from cairn_kit.events.inbox import remember
 from cairn_kit.events.pull import ConsumerMissing, Pull
 from cairn_kit.events.subscription import NotYet, Subscription
 from cairn_kit.events.topology import ACK_WAIT, ensure_consumer, ensure_stream

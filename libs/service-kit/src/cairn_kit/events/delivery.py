@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from cairn_kit.events.dead_letters import DeadLetter, Reason
-from cairn_kit.events.envelope import Received, Undecodable, receive, receive_all
+from cairn_kit.events.envelope import PLACE, Received, Undecodable, receive, receive_all
 from cairn_kit.events.subscription import Subscription
 from cairn_kit.rpc.validation import invalid
 
@@ -46,7 +46,8 @@ class Delivery:
     def dead(self, reason: Reason, error: str) -> DeadLetter:
         """The event as a dead letter."""
         event = self.event
-        return DeadLetter(event.id, event.type, event.subject, event.headers, event.body, reason, error)
+        headers = event.headers if event.place.of == 1 else {**event.headers, PLACE: str(event.place)}
+        return DeadLetter(event.id, event.type, event.subject, headers, event.body, reason, error)
 
 
 class Refused(Exception):

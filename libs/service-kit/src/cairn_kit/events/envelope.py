@@ -9,7 +9,7 @@ from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 from uuid import UUID
 
 from google.protobuf.message import DecodeError, Message
@@ -27,6 +27,8 @@ _MOST_TOGETHER = 500
 _BESIDE_BODY = 128  # bytes: the id, the traceparent and the rest of what a batch says of an event
 _ID, _TYPE, _SOURCE, _SUBJECT, _TIME = "ce-id", "ce-type", "ce-source", "ce-subject", "ce-time"
 _TENANT, _PROJECT, _REVISION = "cairn-tenant", "cairn-project", "cairn-revision"
+PLACE = "cairn-place"
+"""Of an event that is kept by itself, but came in a batch: its place there."""
 _ATTRIBUTES = (_ID, _TYPE, _SOURCE, _SUBJECT, _TIME, _TENANT, _PROJECT, _REVISION)
 
 
@@ -100,6 +102,17 @@ class Stored:
         return headers
 
 
+class Place(NamedTuple):
+    """Where an event stands: in which message, by the id that this has on the bus, and the how many-th of how many."""
+
+    message: UUID
+    number: int = 0
+    of: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.message}/{self.number}/{self.of}"
+
+
 @dataclass(slots=True, eq=False)
 class Received(Generic[M_co]):
     """An event that has arrived, decoded. With `Subscription.everything` alone `message` is not decoded: use `body`."""
@@ -115,6 +128,7 @@ class Received(Generic[M_co]):
     subject: str
     headers: Mapping[str, str]
     body: bytes
+    place: Place
     decoded: Message | None = None
     trace: Context | None = field(default=None, repr=False)
     too_late: bool = False
@@ -198,11 +212,15 @@ def receive_all(
     if not batch.events:
         raise Undecodable("a batch without events")
     shared = dict(message.headers)
-    return [_member(message, shared, batch.type, event) for event in batch.events]
+    of = len(batch.events)
+    return [
+        _member(message, shared, batch.type, event, Place(message.id, number, of))
+        for number, event in enumerate(batch.events)
+    ]
 
 
 def _member(
-    message: Received[Any], shared: dict[str, str], type_name: str, event: BatchedEvent
+    message: Received[Any], shared: dict[str, str], type_name: str, event: BatchedEvent, place: Place
 ) -> Received[Any] | Undecodable:
     """What differs is the event's own; what is the same was read with the message."""
     own = {
@@ -230,6 +248,7 @@ def _member(
         subject=message.subject,
         headers=ChainMap(own, shared),
         body=event.data,
+        place=place,
     )
 
 
@@ -248,10 +267,11 @@ def receive(subject: str, headers: Mapping[str, str] | None, body: bytes) -> Rec
         if "\0" in subject or any("\0" in carried[name] for name in _ATTRIBUTES):
             raise ValueError("NUL cannot be kept")
         project, time = carried[_PROJECT], datetime.fromisoformat(carried[_TIME])
+        event_id = UUID(carried[_ID])
         if time.tzinfo is None:
             raise ValueError(f"{_TIME} has no time zone")
         return Received(
-            id=UUID(carried[_ID]),
+            id=event_id,
             type=carried[_TYPE],
             source=carried[_SOURCE],
             tenant=carried[_TENANT],
@@ -262,8 +282,17 @@ def receive(subject: str, headers: Mapping[str, str] | None, body: bytes) -> Rec
             subject=subject,
             headers=carried,
             body=body,
+            place=_place(carried[PLACE]) if PLACE in carried else Place(event_id),
         )
     except KeyError as missing:
         raise Undecodable(f"the header {missing} is missing") from None
     except ValueError as error:
         raise Undecodable(f"a header is malformed: {error}") from None
+
+
+def _place(text: str) -> Place:
+    message, number, of = text.split("/")
+    place = Place(UUID(message), int(number), int(of))
+    if not 0 <= place.number < place.of:
+        raise ValueError(f"{PLACE} is {text}")
+    return place
