@@ -55,6 +55,9 @@ from cairn_kit.shares import Elsewhere
 M = TypeVar("M", ItemsImported, AnnotationSubmitted, ItemsScored, ItemsRouted, LabelCorrected)
 T = TypeVar("T")
 
+Judge = Callable[[Sequence[ItemKey]], list[Announcement]]
+"""What a project's state says of items, by one of its ways to judge them."""
+
 _AT_ONCE = 1000
 """Items announced and written in one go: between two of them others have their turn."""
 
@@ -144,9 +147,9 @@ class Handlers:
                 if (vote.item, vote.question, vote.labeler) in fresh:
                     fresh.remove((vote.item, vote.question, vote.labeler))
                     state.vote(vote)
-            await self._decide(tx, key, state, touched, state.judge, causes)
+            await self._decide(tx, key, state, touched, state.judge_each, causes)
             if state.is_due(self._settings.refit_growth, self._settings.refit_min_votes):
-                await self._refit(tx, key, state, state.judge_again, cause=group[-1])
+                await self._refit(tx, key, state, state.judge_each_again, cause=group[-1])
 
     async def on_items_scored(self, tx: Transaction, events: Sequence[Received[ItemsScored]]) -> None:
         """A model's answers: votes of one more labeler."""
@@ -169,7 +172,7 @@ class Handlers:
                     if one.item in newer:
                         state.score(one.item, one.question, one.model, one.probabilities, one.class_ids)
                 await self._decide(
-                    tx, key, state, [i for i in sorted(newer) if i in state.items], state.judge
+                    tx, key, state, [i for i in sorted(newer) if i in state.items], state.judge_each
                 )
 
     async def on_items_routed(self, tx: Transaction, events: Sequence[Received[ItemsRouted]]) -> None:
@@ -185,7 +188,7 @@ class Handlers:
             for item, auto in newer.items():
                 state.item(item).auto = auto
             back = sorted(item for item, auto in newer.items() if not auto and state.items[item].annotations)
-            await self._decide(tx, key, state, back, state.judge)
+            await self._decide(tx, key, state, back, state.judge_each)
 
     # --- calls
 
@@ -218,7 +221,7 @@ class Handlers:
 
             async def effect() -> RefitProjectResponse:
                 state = await self._states.hold(tx, key, await self._project(tx, key))
-                said = await self._refit(tx, key, state, state.judge_again)
+                said = await self._refit(tx, key, state, state.judge_each_again)
                 return RefitProjectResponse(refit=state.refits, votes=state.votes, changed_items=len(said))
 
             return await once(tx, tenant, request, RefitProjectResponse, effect)
@@ -238,7 +241,7 @@ class Handlers:
                         heard=str(heard),
                     )
                 await self._states.hold(tx, key, state.project)  # until here it was only looked at
-                said = await self._refit(tx, key, state, state.conclude, evidence=True)
+                said = await self._refit(tx, key, state, state.conclude_each)
                 await self._save_items(tx, key, state, sorted(state.items))
                 return ConcludeProjectResponse(
                     refit=state.refits,
@@ -309,18 +312,16 @@ class Handlers:
         tx: Transaction,
         key: ProjectKey,
         state: ProjectState,
-        judge: Callable[[ItemKey], Announcement | None],
+        judge: Judge,
         cause: Received[Any] | None = None,
-        *,
-        evidence: bool = False,
     ) -> list[Announcement]:
-        """Fit everything, keep the fit, and say what changed by it; ``evidence``: most items will be decided."""
+        """Fit everything, keep the fit, and say what changed by it."""
 
         def fit() -> tuple[bytes, bytes, int]:
             return pack(state.refit()), state.digest(), state.labelers()
 
         fitted, digest, labelers = await self._computing.result(tx, fit)
-        said = await self._decide(tx, key, state, sorted(state.items), judge, evidence=evidence)
+        said = await self._decide(tx, key, state, sorted(state.items), judge)
         await self._store.save_refit(
             tx,
             key,
@@ -349,19 +350,13 @@ class Handlers:
         key: ProjectKey,
         state: ProjectState,
         items: Sequence[ItemKey],
-        judge: Callable[[ItemKey], Announcement | None],
+        judge: Judge,
         causes: Mapping[ItemKey, Received[Any]] | None = None,
-        *,
-        evidence: bool = True,
     ) -> list[Announcement]:
-        """Judge items, keep what was decided, and announce it; ``evidence``: most of them will be decided."""
+        """Judge items, keep what was decided, and announce it."""
 
         def judged() -> list[Announcement]:
-            said = []
-            for part in _parts(items):
-                state.look_at(part, evidence=evidence)
-                said += [found for item in part if (found := judge(item)) is not None]
-            return said
+            return [said for part in _parts(items) for said in judge(part)]
 
         said = await self._computing.result(tx, judged)
         for part in _parts(said):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -70,6 +71,11 @@ class StopPolicy:
                 f"min_answers is {self.min_answers} and max_answers {self.max_answers}; expected 1 <= min <= max"
             )
 
+    @property
+    def asked_in_any_case(self) -> int:
+        """The answers that are asked for whatever they say."""
+        return self.max_answers if self.fixed else self.min_answers
+
 
 @dataclass(frozen=True, slots=True)
 class StopDecision:
@@ -100,13 +106,23 @@ def decide(
     given = whole_number("answers", answers)
     check_instance("policy", policy, StopPolicy, "a StopPolicy")
     _check_outlook(correlation, information)
+    return decide_unchecked(chances, given, policy, correlation=correlation, information=information)
+
+
+def decide_unchecked(
+    chances: Floats,
+    given: int,
+    policy: StopPolicy,
+    *,
+    correlation: float,
+    information: float = _TYPICAL_INFORMATION,
+) -> StopDecision:
+    """Decide as `decide` does, for a caller who has made the posterior itself: to check it takes as long as to decide."""
     confidence = float(chances.max())
+    if given < policy.asked_in_any_case:
+        return StopDecision(Verdict.ASK, policy.asked_in_any_case, None, confidence, 0.0)
     if policy.fixed:
-        if given >= policy.max_answers:
-            return StopDecision(Verdict.DONE, given, StopReason.ALL_ANSWERS_IN, confidence, 0.0)
-        return StopDecision(Verdict.ASK, policy.max_answers, None, confidence, 0.0)
-    if given < policy.min_answers:
-        return StopDecision(Verdict.ASK, policy.min_answers, None, confidence, 0.0)
+        return StopDecision(Verdict.DONE, given, StopReason.ALL_ANSWERS_IN, confidence, 0.0)
     if confidence >= policy.target_confidence:
         return StopDecision(Verdict.DONE, given, StopReason.TARGET_REACHED, confidence, 0.0)
     if given >= policy.max_answers:
@@ -138,12 +154,18 @@ def _gain(posterior: Floats, answers: int, correlation: float, information: floa
     first, second = _leaders(posterior)
     p = min(first / (first + second), 1.0 - 1e-9)
     odds = math.log(p / (1.0 - p))
-    ahead = np.array([_information(answers + m, correlation, information) for m in _LOOK_AHEAD])
-    added = (ahead - _information(answers, correlation, information))[:, None]
-    spread = np.sqrt(added) * _NODES
-    if_right, if_wrong = _leads(odds + added / 2.0 + spread), _leads(odds - added / 2.0 + spread)
+    half, spread = _moves(answers, correlation, information)
+    if_right, if_wrong = _leads(odds + half + spread), _leads(odds - half + spread)
     gain = (first + second) * ((p * if_right + (1.0 - p) * if_wrong) @ _WEIGHTS - p)
     return float(max(0.0, (gain / _LOOK_AHEAD).max()))
+
+
+@lru_cache(maxsize=4096)
+def _moves(answers: int, correlation: float, information: float) -> tuple[Floats, Floats]:
+    """Return how log-odds move with the answers ahead: half the variance ``(ahead, 1)``, the spread ``(ahead, nodes)``."""
+    ahead = np.array([_information(answers + m, correlation, information) for m in _LOOK_AHEAD])
+    added = (ahead - _information(answers, correlation, information))[:, None]
+    return added / 2.0, np.sqrt(added) * _NODES
 
 
 def _leaders(posterior: Floats) -> tuple[float, float]:

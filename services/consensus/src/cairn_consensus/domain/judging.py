@@ -84,8 +84,12 @@ def judge_question(
         return Judged(
             Verdict.DISPUTED, dispute=DISPUTE_REASON_BROKEN_ITEM if broken else DISPUTE_REASON_CANNOT_TELL
         )
+    if answers < policy.asked_in_any_case:
+        return Judged(Verdict.ASK, policy.asked_in_any_case)
     if not question.joins(key):
-        return _judge_unjoined(question, key, answers, policy)
+        return _judge_unjoined(question, key)
+    if policy.fixed:
+        return Judged(Verdict.DONE)
     said = question.stop(key, answers, policy)
     if said.verdict is Verdict.ASK:
         return Judged(Verdict.ASK, said.answers_wanted)
@@ -134,10 +138,7 @@ def decision(
     )
 
 
-def _judge_unjoined(question: QuestionState, key: ItemKey, answers: int, policy: StopPolicy) -> Judged:
-    wanted = policy.max_answers if policy.fixed else policy.min_answers
-    if answers < wanted:
-        return Judged(Verdict.ASK, wanted)
+def _judge_unjoined(question: QuestionState, key: ItemKey) -> Judged:
     if question.leading(key) is not None:
         return Judged(Verdict.DONE)
     return Judged(Verdict.DISPUTED, dispute=DISPUTE_REASON_KIND_NOT_AGGREGATED)

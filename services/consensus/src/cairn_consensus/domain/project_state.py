@@ -130,6 +130,21 @@ class ProjectState:
 
     # --- what is to be done
 
+    def judge_each(self, items: Sequence[ItemKey]) -> list[Announcement]:
+        """What must be said of these items now."""
+        self.look_at([key for key in items if self._may_be_decided(self.items[key])], evidence=True)
+        return [said for key in items if (said := self.judge(key)) is not None]
+
+    def judge_each_again(self, items: Sequence[ItemKey]) -> list[Announcement]:
+        """What must be said of these items after a refit: of few of them anything."""
+        self.look_at([key for key in items if self._may_be_decided(self.items[key])], evidence=False)
+        return [said for key in items if (said := self.judge_again(key)) is not None]
+
+    def conclude_each(self, items: Sequence[ItemKey]) -> list[Announcement]:
+        """The last word on these items."""
+        self.look_at(items, evidence=True)
+        return [said for key in items if (said := self.conclude(key)) is not None]
+
     def look_at(self, items: Sequence[ItemKey], *, evidence: bool) -> None:
         """Hear which items are judged next; ``evidence``: most of them will be decided."""
         for question in self.questions.values():
@@ -263,6 +278,11 @@ class ProjectState:
         return len({labeler for item in self.items.values() for labeler in item.annotations.values()})
 
     # --- inside
+
+    def _may_be_decided(self, item: Item) -> bool:
+        """Whether what the answers say matters already; of how many there are it is asked in any case."""
+        fewest = min((policy.asked_in_any_case for policy in self._policies.values()), default=0)
+        return len(item.annotations) >= fewest or item.state is State.DECIDED
 
     def _asked(self, item: Item) -> set[QuestionId]:
         """The questions that an item must have a label for: those always required, and those that somebody answered."""

@@ -16,7 +16,7 @@ from cairn_consensus.domain.kinds.question_state import FittedState, Leading, Pa
 from cairn_truth import ChosenSet, LiveChoices, LiveClasses, StopDecision, StopPolicy, Weighed
 from cairn_truth.classes import choices
 from cairn_truth.classes.blocks import ALGORITHM, VERSION
-from cairn_truth.routing.stop_rule import decide
+from cairn_truth.routing.stop_rule import decide_unchecked
 
 _SHOWN = 0.001
 """Classes less probable than this are left out of a posterior."""
@@ -36,6 +36,7 @@ class ChoiceState(FittedState):
         super().__init__(question)
         self.class_ids = [one.id for one in question.choice.classes]
         self._place = {class_id: place for place, class_id in enumerate(self.class_ids)}
+        self._answers = [Answer(question=self.id, choice=class_id) for class_id in self.class_ids]
         self._live: LiveClasses = LiveClasses(len(self.class_ids), is_model=is_model)
         self._model_vote: dict[ItemKey, LabelerName] = {}
         self._posteriors: dict[ItemKey, NDArray[np.float64]] = {}
@@ -94,10 +95,12 @@ class ChoiceState(FittedState):
             return None
         posterior = self._posterior(item)
         best = int(posterior.argmax())
-        return Leading(Answer(question=self.id, choice=self.class_ids[best]), float(posterior[best]))
+        return Leading(self._answers[best], float(posterior[best]))
 
     def stop(self, item: ItemKey, answers: int, policy: StopPolicy) -> StopDecision:
-        return decide(self._posterior(item), answers, policy, correlation=self._live.model.correlation)
+        return decide_unchecked(
+            self._posterior(item), answers, policy, correlation=self._live.model.correlation
+        )
 
     def parts(self, item: ItemKey) -> list[Part]:
         lead = int(self._posterior(item).argmax())
