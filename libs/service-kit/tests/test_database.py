@@ -241,3 +241,27 @@ async def test_many_requests_committed_together_are_each_answered_once(database:
     assert again[0] == first[0]
     assert [type(result) for result in again] == [api.Task, NotFound, api.Task, api.Task]
     assert ran == ["a", "bad", "bad", "c", "d"], "an error is not remembered: the request may come again"
+
+
+async def test_an_effect_that_repeats_itself_needs_no_answer_kept_but_its_ids_are(
+    database: Database,
+) -> None:
+    ran: list[str] = []
+
+    async def run(request_id: str, reason: str) -> Any:
+        request = api.CancelTaskRequest(name="projects/p/tasks/1", reason=reason, request_id=request_id)
+
+        async def effect(_: Any) -> list[api.Task | Exception]:
+            ran.append(reason)
+            return [NotFound("TASK_NOT_FOUND", "no") if reason == "bad" else api.Task(close_reason=reason)]
+
+        async with database.transaction() as tx:
+            [result] = await once_many(tx, [("acme", request)], api.Task, effect, repeatable=True)
+            return result
+
+    assert await run("1", "a") == await run("1", "a") == api.Task(close_reason="a")
+    assert isinstance(await run("1", "other"), InvalidArgument)
+    assert isinstance(await run("2", "bad"), NotFound)
+    assert isinstance(await run("2", "c"), api.Task), "an error is not remembered"
+    assert ran == ["a", "a", "bad", "c"]
+    assert await database.fetchval("SELECT count(*) FROM request WHERE response IS NOT NULL") == 0

@@ -74,6 +74,8 @@ async def once_many(
     requests: Sequence[tuple[Caller | str, Message]],
     response: type[R],
     effect: Callable[[Sequence[int]], Awaitable[Sequence[R | Exception]]],
+    *,
+    repeatable: bool = False,
 ) -> list[R | Exception]:
     """The same for many requests that are committed together: (caller or tenant, request) pairs of one method.
 
@@ -82,6 +84,9 @@ async def once_many(
 
     `effect` gets the indices of those not answered before and returns a response or an error for each of them.
     An error is not remembered: its request may come again.
+
+    ``repeatable``: the effect itself gives the first answer again, by a key of its own. Then no answer is kept beside the
+    id, which half of the cost of remembering it is, and `effect` gets also those that were answered before.
     """
     if not requests:
         return []
@@ -103,18 +108,19 @@ async def once_many(
             else:
                 results[index] = _reused(request_id)
     answered = await _claim(tx, method, first, digests) if first else {}
-    for key, kept in answered.items():
+    for key, (digest, body) in answered.items():
         index = first[key]
-        digest, body = kept
-        results[index] = (
-            response.FromString(body) if digest == digests[index] and body is not None else _reused(key[1])
-        )
+        if digest != digests[index]:
+            results[index] = _reused(key[1])
+        elif body is not None:
+            results[index] = response.FromString(body)
     twins = {index for index, _ in doubles}
     fresh = [index for index in range(len(requests)) if results[index] is None and index not in twins]
     if fresh:
         for index, result in zip(fresh, await effect(fresh), strict=True):
             results[index] = result
-        await _keep(tx, method, {i: key for key, i in first.items() if i in set(fresh)}, results)
+        claimed = {i: key for key, i in first.items() if key not in answered}
+        await _keep(tx, method, claimed, results, answers=not repeatable)
     for index, earlier in doubles:
         results[index] = results[earlier]
     return [result for result in results if result is not None]
@@ -135,13 +141,18 @@ async def _claim(
 
 
 async def _keep(
-    tx: Transaction, method: str, keys: dict[int, _Key], results: Sequence[Message | Exception | None]
+    tx: Transaction,
+    method: str,
+    keys: dict[int, _Key],
+    results: Sequence[Message | Exception | None],
+    *,
+    answers: bool,
 ) -> None:
     good = {i: key for i, key in keys.items() if isinstance(results[i], Message)}
     bad = [key for i, key in keys.items() if i not in good]
-    if good:
-        answers = [m.SerializeToString() for i in good if isinstance(m := results[i], Message)]
-        await tx.execute(_KEEP, *_columns(method, list(good.values())), answers)
+    if good and answers:
+        bodies = [m.SerializeToString() for i in good if isinstance(m := results[i], Message)]
+        await tx.execute(_KEEP, *_columns(method, list(good.values())), bodies)
     if bad:
         await tx.execute(_FORGET, *_columns(method, bad))
 

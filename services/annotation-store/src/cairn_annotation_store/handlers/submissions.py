@@ -194,7 +194,8 @@ class SubmissionHandlers:
                 return await self._keep_fresh(tx, [batch[i] for i in fresh])
 
             requests = [(submission.who, submission.request) for submission in batch]
-            return await once_many(tx, requests, pb.Annotation, effect)
+            # A lease has one answer, whatever the id that it came with: no need to keep it twice.
+            return await once_many(tx, requests, pb.Annotation, effect, repeatable=True)
 
         try:
             # The server's own limit is for when this process stands still.
