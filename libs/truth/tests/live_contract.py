@@ -23,6 +23,7 @@ def check_live_state(new: Callable[[], LiveAnswers[Any, Any, Any]], answers: Ans
     joined = whole.fit(answers)
     _in_another_order_it_is_the_same(new, answers, whole)
     _restored_it_goes_on_alike(new, answers, whole)
+    _it_fits_to_what_there_was_whatever_comes_in_meanwhile(new, answers, whole)
     _restored_to_nothing_it_knows_nothing(new, answers)
     _a_state_of_another_kind_is_refused(new, answers)
     _an_answer_replaces_the_labelers_own(new, answers)
@@ -49,6 +50,31 @@ def _in_another_order_it_is_the_same(new: Callable[[], Any], answers: Answers, w
     other.refit()
     assert other.digest() == whole.digest()
     assert {i: repr(other.posterior(i)) for i in answers} == {i: repr(whole.posterior(i)) for i in answers}
+
+
+def _it_fits_to_what_there_was_whatever_comes_in_meanwhile(
+    new: Callable[[], Any], answers: Answers, whole: Any
+) -> None:
+    first, *others = sorted(answers)
+    if not others:
+        return  # with one item there is nothing to fit to before it
+    state, expected = new(), new()
+    for item in others:
+        for who, what in answers[item].items():
+            state.add(item, who, what)
+            expected.add(item, who, what)
+    expected.refit()
+    fitting = state.fitting()
+    for who, what in answers[first].items():
+        state.add(first, who, what)
+        state.add(others[0], f"{who}, later", what)
+        state.know(others[0], what)
+        state.withdraw(others[-1], who)
+    learnt = fitting()
+    assert (state.refits, state.digest()) == (0, new().digest())
+    state.adopt(learnt)
+    assert (state.refits, state.refit_votes, state.digest()) == (1, expected.votes, expected.digest())
+    assert state.posterior(first).confidence > 0.0
 
 
 def _restored_it_goes_on_alike(new: Callable[[], Any], answers: Answers, whole: Any) -> None:

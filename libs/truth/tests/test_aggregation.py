@@ -247,6 +247,30 @@ def test_vote_by_vote_comes_to_the_same_as_all_at_once(votes: list[tuple[int, in
         assert live.posterior(f"i{item}") == pytest.approx(fit.posterior[item], abs=1e-6)
 
 
+def test_a_fit_is_to_the_votes_of_when_it_was_begun(crowd: Any) -> None:
+    votes = crowd.votes
+    triples = [
+        (f"i{i}", f"l{who}", int(c))
+        for i, who, c in zip(votes.item, votes.labeler, votes.choice, strict=True)
+    ]
+    half = len(triples) // 2
+    live, expected = LiveClasses(3), LiveClasses(3)
+    for triple in triples[:half]:
+        live.add(*triple)
+        expected.add(*triple)
+    expected.refit()
+    fitting = live.fitting()
+    for triple in triples[half:]:
+        live.add(*triple)
+    live.know("i0", 2)
+    live.withdraw(*triples[0][:2])
+    learnt = fitting()
+    assert live.digest() == LiveClasses(3).digest()
+    live.adopt(learnt)
+    assert (live.refits, live.refit_votes, live.digest()) == (1, half, expected.digest())
+    assert live.posteriors(sorted(live.items())).sum() == pytest.approx(len(live.items()))
+
+
 def test_a_saved_state_weighs_every_vote_as_before(crowd: Any) -> None:
     live, votes = LiveClasses(3), crowd.votes
     triples = [

@@ -9,7 +9,7 @@ import pytest
 
 from cairn.consensus.v1.consensus_pb2 import ListReliabilitiesRequest, RefitProjectRequest
 from cairn.events.v1.annotation_store_events_pb2 import ProjectDeleted
-from cairn_consensus import handlers
+from cairn_consensus import __main__ as wiring
 from cairn_consensus.states import States
 from cairn_consensus.store import ProjectKey
 from cairn_kit.errors import from_rpc_error
@@ -41,7 +41,7 @@ def states(monkeypatch: pytest.MonkeyPatch) -> list[States]:
             super().__init__(*parts)
             found.append(self)
 
-    monkeypatch.setattr(handlers, "States", Watched)
+    monkeypatch.setattr(wiring, "States", Watched)
     return found
 
 

@@ -15,11 +15,15 @@ from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceStub
 from cairn.events.v1.annotation_store_events_pb2 import AnnotationSubmitted
 from cairn.events.v1.consensus_events_pb2 import ConsensusReached, ReliabilitiesRefitted
 from cairn_consensus.__main__ import SERVICE
+from cairn_consensus.computing import Computing
 from cairn_consensus.config import ConsensusSettings
+from cairn_consensus.deciding import Deciding
 from cairn_consensus.handlers import Handlers
 from cairn_consensus.mask_blobs import MaskBlobs
 from cairn_consensus.omitted_answers import OmittedAnswers
+from cairn_consensus.refits import Refits
 from cairn_consensus.shares import Shares
+from cairn_consensus.states import States
 from cairn_consensus.store import ConsensusStore
 from cairn_kit.events import Event
 from cairn_kit.shares import SHARES, Lines
@@ -81,6 +85,7 @@ async def test_a_restarted_process_goes_on_as_if_it_had_never_died(
     async with run() as service:
         await world.publish(words.created(), *events[:half])
         await eventually(lambda: votes(service), half)
+        await eventually(lambda: service.database.fetchval("SELECT count(*) FROM refitting"), 0)
         before = await everything(service.stub(ConsensusServiceStub), words)
     async with run() as service:
         api = service.stub(ConsensusServiceStub)
@@ -109,14 +114,21 @@ async def test_a_failed_transaction_leaves_no_trace_in_memory(world: World, run:
         await eventually(lambda: service.database.fetchval("SELECT count(*) FROM vote"), 1)
     async with SERVICE.open(await world.settings(SERVICE)) as chassis:
         store = chassis.peers.stub(AnnotationStoreServiceStub, "annotation-store")
-        shares = Shares(chassis.database, ConsensusStore(), Lines(chassis.bus, "consensus"))
+        kept, database, settings = ConsensusStore(), chassis.database, chassis.settings
+        shares = Shares(database, kept, Lines(chassis.bus, "consensus"))
+        computing = Computing(kept, settings.statement_timeout)
+        states, deciding = States(kept, computing, shares), Deciding(kept, computing)
+        refits = Refits(database, kept, states, shares, deciding, computing, settings)
         handlers = Handlers(
-            chassis.database,
-            ConsensusStore(),
+            database,
+            kept,
             OmittedAnswers(store),
             MaskBlobs(store),
             shares,
-            chassis.settings,
+            states,
+            computing,
+            deciding,
+            refits,
         )
         keeping = asyncio.create_task(shares.run())
         await eventually(lambda: len(shares.kept), SHARES)

@@ -11,7 +11,7 @@ import pytest
 from cairn.consensus.v1 import consensus_pb2 as pb
 from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceStub
 from cairn.events.v1.consensus_events_pb2 import ConsensusReached
-from cairn_consensus import handlers, states
+from cairn_consensus import deciding, states
 from cairn_consensus.domain.project_state import ProjectState
 from cairn_kit.testing import World, eventually
 
@@ -40,7 +40,7 @@ class Slowed:
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(states, "rebuild"), (ProjectState, "refit"), (ProjectState, "judge_again")]
+    ("owner", "name"), [(states, "rebuild"), (ProjectState, "fitting"), (ProjectState, "judge_again")]
 )
 async def test_a_transaction_outlasts_its_computing_and_so_does_one_that_waits_for_it(
     world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
@@ -75,7 +75,7 @@ async def outlasting(service: Any) -> bool:
 async def test_what_is_written_in_several_goes_is_written_whole(
     world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handlers, "_AT_ONCE", 2)
+    monkeypatch.setattr(deciding, "AT_ONCE", 2)
     said = await world.listen(ConsensusReached)
     async with run() as service:
         api = service.stub(ConsensusServiceStub)

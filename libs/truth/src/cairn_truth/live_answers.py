@@ -12,7 +12,7 @@ import io
 import json
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -69,6 +69,8 @@ A = TypeVar("A")
 """An answer."""
 J = TypeVar("J", bound=Joined)
 """Answers joined."""
+F = TypeVar("F")
+"""What a fit learns."""
 R = TypeVar("R")
 """What is known of a labeler."""
 T = TypeVar("T")
@@ -152,6 +154,14 @@ def unpacked(array: NDArray[Any]) -> list[Any]:
     """Return the names in `packed`."""
     names: list[Any] = json.loads(array.tobytes())
     return names
+
+
+class Learnt(NamedTuple, Generic[F]):
+    """What was learnt of labelers from so many answers, before it is taken into use."""
+
+    labelers: tuple[str, ...]
+    fitted: F
+    votes: int
 
 
 class LiveAnswers(ABC, Generic[A, J, R]):
@@ -267,11 +277,19 @@ class LiveAnswers(ABC, Generic[A, J, R]):
 
     def refit(self) -> None:
         """Fit everybody's reliability to all answers; what follows no longer depends on their order of arrival."""
-        names, labelers = sorted(self._answers), tuple(sorted(self._counts))
+        self.adopt(self.fitting()())
+
+    def fitting(self) -> Callable[[], Learnt[Mapping[str, Floats]]]:
+        """Return a function that fits to the answers of now, whatever comes in while it runs, wherever that is."""
+        names, labelers, votes = sorted(self._answers), tuple(sorted(self._counts)), self.votes
         answered = [Answered(name, self._votes_on(name), self._gold.get(name)) for name in names]
-        self._adopt(labelers, self._learn(answered, labelers))
+        return lambda: Learnt(labelers, self._learn(answered, labelers), votes)
+
+    def adopt(self, learnt: Learnt[Mapping[str, Floats]]) -> None:
+        """Take what `fitting` learnt into use, and go on: answers that came since are weighed by it, too."""
+        self._adopt(learnt.labelers, learnt.fitted)
         self.refits += 1
-        self.refit_votes = self.votes
+        self.refit_votes = learnt.votes
 
     def fit(
         self, answers: Mapping[str, Mapping[str, A]], gold: Mapping[str, A] | None = None

@@ -6,13 +6,17 @@ from importlib.resources import files
 
 from cairn.annotation.v1.annotation_store_pb2_grpc import AnnotationStoreServiceStub
 from cairn.consensus.v1.consensus_pb2_grpc import add_ConsensusServiceServicer_to_server
+from cairn_consensus.computing import Computing
 from cairn_consensus.config import ConsensusSettings
+from cairn_consensus.deciding import Deciding
 from cairn_consensus.deleting import deletions_of
 from cairn_consensus.handlers import Handlers
 from cairn_consensus.mask_blobs import MaskBlobs
 from cairn_consensus.omitted_answers import OmittedAnswers
+from cairn_consensus.refits import Refits
 from cairn_consensus.rpc import ConsensusRpc
 from cairn_consensus.shares import Shares
+from cairn_consensus.states import States
 from cairn_consensus.store import ConsensusStore
 from cairn_consensus.subscriptions import subscriptions
 from cairn_kit.lifecycle import Chassis, Service
@@ -26,13 +30,21 @@ async def wire(chassis: Chassis[ConsensusSettings]) -> None:
     lines = Lines(chassis.bus, chassis.settings.service_name)
     store = ConsensusStore()
     shares = Shares(chassis.database, store, lines)
+    computing = Computing(store, chassis.settings.statement_timeout)
+    states = States(store, computing, shares)
+    shares.ended = states.forget
+    deciding = Deciding(store, computing)
+    refits = Refits(chassis.database, store, states, shares, deciding, computing, chassis.settings)
     handlers = Handlers(
         chassis.database,
         store,
         OmittedAnswers(annotations),
         MaskBlobs(annotations),
         shares,
-        chassis.settings,
+        states,
+        computing,
+        deciding,
+        refits,
     )
     calls = await chassis.enter(KeeperCalls(lines))
     chassis.serve(ConsensusRpc(handlers, calls), add_ConsensusServiceServicer_to_server)
@@ -41,6 +53,7 @@ async def wire(chassis: Chassis[ConsensusSettings]) -> None:
     chassis.spawn("keep shares", shares.run)
     chassis.metrics.shares_kept.set_function(lambda: len(shares.kept))
     deletions.wake = chassis.background("delete projects", deletions.work, every=1.0).wake
+    refits.wake = chassis.background("refit projects", refits.work, every=1.0).wake
     chassis.background("forget deleted projects", handlers.forget_deleted, every=1.0)
 
 

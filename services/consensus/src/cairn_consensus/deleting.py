@@ -15,6 +15,7 @@ ROWS = (
     Rows("decision", "item", "question"),
     Rows("annotation", "annotation"),
     Rows("refit", "project"),
+    Rows("refitting", "project"),
 )
 
 

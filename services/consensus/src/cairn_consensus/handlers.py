@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -24,23 +24,20 @@ from cairn.events.v1.annotation_store_events_pb2 import (
     ProjectUpdated,
 )
 from cairn.events.v1.audit_events_pb2 import LabelCorrected
-from cairn.events.v1.consensus_events_pb2 import ReliabilitiesRefitted
 from cairn.events.v1.inference_events_pb2 import ROUTE_AUTO, ItemsRouted, ItemsScored
 from cairn.label.v1.label_value_pb2 import Answer
-from cairn_consensus.announcing import announce_all
 from cairn_consensus.computing import Computing
-from cairn_consensus.config import ConsensusSettings
+from cairn_consensus.deciding import Deciding
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
-from cairn_consensus.domain.items import Announcement, Reached, State, Vote
-from cairn_consensus.domain.project_state import ProjectState, pack
+from cairn_consensus.domain.items import Reached, State, Vote
+from cairn_consensus.domain.project_state import ProjectState
 from cairn_consensus.mask_blobs import MaskBlobs, Said, seen
 from cairn_consensus.omitted_answers import OmittedAnswers
+from cairn_consensus.refits import Refits
 from cairn_consensus.shares import Shares
 from cairn_consensus.states import States
 from cairn_consensus.store import (
     ConsensusStore,
-    DecisionRow,
-    ItemRow,
     ProjectKey,
     ScoreRow,
     TruthRank,
@@ -48,18 +45,12 @@ from cairn_consensus.store import (
 )
 from cairn_kit.database import Database, Transaction
 from cairn_kit.errors import FailedPrecondition, NotFound, to_status
-from cairn_kit.events import Event, NotYet, Received, announce
+from cairn_kit.events import NotYet, Received
 from cairn_kit.rpc import once
 from cairn_kit.shares import Elsewhere
 
 M = TypeVar("M", ItemsImported, AnnotationSubmitted, ItemsScored, ItemsRouted, LabelCorrected)
 T = TypeVar("T")
-
-Judge = Callable[[Sequence[ItemKey]], list[Announcement]]
-"""What a project's state says of items, by one of its ways to judge them."""
-
-_AT_ONCE = 1000
-"""Items announced and written in one go: between two of them others have their turn."""
 
 
 class Handlers:
@@ -72,17 +63,20 @@ class Handlers:
         omitted_answers: OmittedAnswers,
         mask_blobs: MaskBlobs,
         shares: Shares,
-        settings: ConsensusSettings,
+        states: States,
+        computing: Computing,
+        deciding: Deciding,
+        refits: Refits,
     ) -> None:
         self._database = database
         self._store = store
         self._omitted_answers = omitted_answers
         self._mask_blobs = mask_blobs
         self._shares = shares
-        self._settings = settings
-        self._computing = Computing(store, settings.statement_timeout)
-        self._states = States(store, self._computing, shares)
-        shares.ended = self._states.forget
+        self._states = states
+        self._computing = computing
+        self._deciding = deciding
+        self._refits = refits
 
     async def forget_deleted(self) -> None:
         """Forget the states of deleted projects that this replica has in memory: a periodic job."""
@@ -147,9 +141,8 @@ class Handlers:
                 if (vote.item, vote.question, vote.labeler) in fresh:
                     fresh.remove((vote.item, vote.question, vote.labeler))
                     state.vote(vote)
-            await self._decide(tx, key, state, touched, state.judge_each, causes)
-            if state.is_due(self._settings.refit_growth, self._settings.refit_min_votes):
-                await self._refit(tx, key, state, state.judge_each_again, cause=group[-1])
+            await self._deciding.decide(tx, key, state, touched, state.judge_each, causes)
+            await self._refits.ask_if_due(tx, key, state)
 
     async def on_items_scored(self, tx: Transaction, events: Sequence[Received[ItemsScored]]) -> None:
         """A model's answers: votes of one more labeler."""
@@ -171,7 +164,7 @@ class Handlers:
                 for one in scores:
                     if one.item in newer:
                         state.score(one.item, one.question, one.model, one.probabilities, one.class_ids)
-                await self._decide(
+                await self._deciding.decide(
                     tx, key, state, [i for i in sorted(newer) if i in state.items], state.judge_each
                 )
 
@@ -188,7 +181,7 @@ class Handlers:
             for item, auto in newer.items():
                 state.item(item).auto = auto
             back = sorted(item for item, auto in newer.items() if not auto and state.items[item].annotations)
-            await self._decide(tx, key, state, back, state.judge_each)
+            await self._deciding.decide(tx, key, state, back, state.judge_each)
 
     # --- calls
 
@@ -221,7 +214,7 @@ class Handlers:
 
             async def effect() -> RefitProjectResponse:
                 state = await self._states.hold(tx, key, await self._project(tx, key))
-                said = await self._refit(tx, key, state, state.judge_each_again)
+                said = await self._deciding.refit(tx, key, state, state.judge_each_again)
                 return RefitProjectResponse(refit=state.refits, votes=state.votes, changed_items=len(said))
 
             return await once(tx, tenant, request, RefitProjectResponse, effect)
@@ -241,8 +234,8 @@ class Handlers:
                         heard=str(heard),
                     )
                 await self._states.hold(tx, key, state.project)  # until here it was only looked at
-                said = await self._refit(tx, key, state, state.conclude_each)
-                await self._save_items(tx, key, state, sorted(state.items))
+                said = await self._deciding.refit(tx, key, state, state.conclude_each)
+                await self._deciding.save_items(tx, key, state, sorted(state.items))
                 return ConcludeProjectResponse(
                     refit=state.refits,
                     votes=state.votes,
@@ -305,87 +298,7 @@ class Handlers:
         reviewed = sorted({truth.item for truth, rank, _ in truths if rank is TruthRank.REVIEWED})
         for item in reviewed:
             state.item(item).state = State.DECIDED
-        await self._save_items(tx, key, state, reviewed)
-
-    async def _refit(
-        self,
-        tx: Transaction,
-        key: ProjectKey,
-        state: ProjectState,
-        judge: Judge,
-        cause: Received[Any] | None = None,
-    ) -> list[Announcement]:
-        """Fit everything, keep the fit, and say what changed by it."""
-
-        def fit() -> tuple[bytes, bytes, int]:
-            return pack(state.refit()), state.digest(), state.labelers()
-
-        fitted, digest, labelers = await self._computing.result(tx, fit)
-        said = await self._decide(tx, key, state, sorted(state.items), judge)
-        await self._store.save_refit(
-            tx,
-            key,
-            refit=state.refits,
-            votes=state.votes,
-            labelers=labelers,
-            changed_items=len(said),
-            state=fitted,
-            state_sha256=digest,
-        )
-        name = f"projects/{key.project}"
-        refitted = ReliabilitiesRefitted(
-            project=name,
-            refit=state.refits,
-            votes=state.votes,
-            labelers=labelers,
-            changed_items=len(said),
-            state_sha256=digest,
-        )
-        announce(tx, Event(refitted, key.tenant, key.project, name, state.refits), cause=cause)
-        return said
-
-    async def _decide(
-        self,
-        tx: Transaction,
-        key: ProjectKey,
-        state: ProjectState,
-        items: Sequence[ItemKey],
-        judge: Judge,
-        causes: Mapping[ItemKey, Received[Any]] | None = None,
-    ) -> list[Announcement]:
-        """Judge items, keep what was decided, and announce it."""
-
-        def judged() -> list[Announcement]:
-            return [said for part in _parts(items) for said in judge(part)]
-
-        said = await self._computing.result(tx, judged)
-        for part in _parts(said):
-            announce_all(tx, key, state, part, causes or {})
-            await self._save_items(tx, key, state, [one.item for one in part])
-            decided = [
-                DecisionRow(one.item, QuestionId(d.answer.question), d.answer, d.confidence)
-                for one in part
-                for d in getattr(one, "decisions", ())
-            ]
-            if decided:
-                await self._store.save_decisions(tx, key, decided)
-        return said
-
-    async def _save_items(
-        self, tx: Transaction, key: ProjectKey, state: ProjectState, items: Sequence[ItemKey]
-    ) -> None:
-        for part in _parts(items):
-            rows = [
-                ItemRow(name, item.state, item.revision, item.answers_wanted, item.auto, item.concluded)
-                for name in part
-                for item in (state.items[name],)
-            ]
-            await self._store.save_items(tx, key, rows)
-
-
-def _parts(many: Sequence[T]) -> Iterator[Sequence[T]]:
-    """All of them, in order, so many at once."""
-    return (many[start : start + _AT_ONCE] for start in range(0, len(many), _AT_ONCE))
+        await self._deciding.save_items(tx, key, state, reviewed)
 
 
 def _keys_of_gold(event: Received[ItemsImported]) -> list[ItemKey]:

@@ -99,6 +99,25 @@ class RefitRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Refitting:
+    """How far a refit is: up to which item all were judged by it (None: it is not fitted yet), and what that changed."""
+
+    judged_until: str | None
+    changed_items: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What is told of a refit."""
+
+    refit: int
+    votes: int
+    labelers: int
+    changed_items: int
+    state_sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Everything:
     """All that is kept of a project: what its state in memory is made of after a start."""
 
@@ -255,22 +274,45 @@ class ConsensusStore:
             [decision.confidence for decision in decisions],
         )
 
-    async def save_refit(
-        self,
-        tx: Transaction,
-        key: ProjectKey,
-        *,
-        refit: int,
-        votes: int,
-        labelers: int,
-        changed_items: int,
-        state: bytes,
-        state_sha256: bytes,
-    ) -> None:
-        """Write the newest fit over the one before."""
+    async def save_refit(self, tx: Transaction, key: ProjectKey, fitted: Fitted, state: bytes) -> None:
+        """Write the newest fit, with the state it left, over the one before."""
         await tx.execute(
-            SQL.save_refit, *key.columns, refit, votes, labelers, changed_items, state, state_sha256
+            SQL.save_refit,
+            *key.columns,
+            fitted.refit,
+            fitted.votes,
+            fitted.labelers,
+            fitted.changed_items,
+            state,
+            fitted.state_sha256,
         )
+
+    async def ask_for_refit(self, tx: Transaction, key: ProjectKey) -> None:
+        """Write down that a project is to be fitted again, unless that is under way."""
+        await tx.execute(SQL.ask_for_refit, *key.columns)
+
+    async def refits_under_way(self, rows: Rows) -> list[ProjectKey]:
+        """The projects that are to be fitted or judged again, in the order in which that was asked for."""
+        found = await rows.fetch(SQL.refits_under_way)
+        return [ProjectKey(row["tenant"], row["project"]) for row in found]
+
+    async def refit_under_way(self, tx: Transaction, key: ProjectKey) -> Refitting | None:
+        """How far a project's refit is, if one is under way."""
+        row = await tx.fetchrow(SQL.refit_under_way, *key.columns)
+        return None if row is None else Refitting(row["judged_until"], row["changed_items"])
+
+    async def note_judging(self, tx: Transaction, key: ProjectKey, refitting: Refitting) -> None:
+        """Write down how far a refit is."""
+        await tx.execute(SQL.note_judging, *key.columns, refitting.judged_until, refitting.changed_items)
+
+    async def end_refit(self, tx: Transaction, key: ProjectKey) -> None:
+        """No refit is under way any more."""
+        await tx.execute(SQL.end_refit, *key.columns)
+
+    async def note_changed_items(self, tx: Transaction, key: ProjectKey, changed: int) -> Fitted | None:
+        """Write down what the newest refit changed; returns what is to be told of it."""
+        row = await tx.fetchrow(SQL.note_changed_items, *key.columns, changed)
+        return None if row is None else Fitted(*row)
 
     async def everything(self, tx: Transaction, key: ProjectKey) -> Everything:
         """All that is kept of a project, in an order that does not depend on when it came.

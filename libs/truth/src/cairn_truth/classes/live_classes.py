@@ -18,7 +18,7 @@ import numpy as np
 
 from ..columns import Floats, Ints, check_instance, check_sequence, checked_name
 from ..labeler_accuracy import CrowdAccuracy, crowd_accuracy
-from ..live_answers import Saved, given_or, packed
+from ..live_answers import Learnt, Saved, given_or, packed
 from .blocks import BlockDawidSkene, Heard
 from .reliabilities import MODELS, PEOPLE, Reliabilities
 from .votes import Votes
@@ -204,6 +204,10 @@ class LiveClasses:
 
     def refit(self) -> None:
         """Fit all reliabilities to all votes; what follows no longer depends on the order they came in."""
+        self.adopt(self.fitting()())
+
+    def fitting(self) -> Callable[[], Learnt[Reliabilities]]:
+        """Return a function that fits to the votes of now, wherever it runs and whatever comes in meanwhile; see `adopt`."""
         names = sorted(self._items)
         labelers = tuple(sorted(self._counts))
         place = {labeler: i for i, labeler in enumerate(labelers)}
@@ -220,10 +224,19 @@ class LiveClasses:
             item, labeler, choice, classes=self.classes, items=len(names), labelers=len(labelers)
         )
         population = np.array([MODELS if who in self._models else PEOPLE for who in labelers], dtype=np.int64)
-        fit = self.model.fit(votes, gold=gold, population=population)
+        held = self.votes
+
+        def learn() -> Learnt[Reliabilities]:
+            fit = self.model.fit(votes, gold=gold, population=population)
+            return Learnt(labelers, fit.reliabilities, held)
+
+        return learn
+
+    def adopt(self, learnt: Learnt[Reliabilities]) -> None:
+        """Take what `fitting` learnt into use, and go on: votes that came since are weighed by it, too."""
+        self._adopt(learnt.fitted, learnt.labelers)
         self.refits += 1
-        self.refit_votes = self.votes
-        self._adopt(fit.reliabilities, labelers)
+        self.refit_votes = learnt.votes
 
     def save(self) -> bytes:
         """Return the fitted state as bytes (NumPy .npz, no pickle): all but votes and truths, which are the caller's."""

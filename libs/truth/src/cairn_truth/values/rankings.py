@@ -125,7 +125,7 @@ class LiveRankings(LiveComparisons[Tiers, JoinedRanking]):
             + ([(-1, truth, TRUTH_WEIGHT)] if truth is not None else [])
             for _, votes, truth in answered
         ]
-        named = [self._candidates(item) for item, _, _ in answered]
+        named = [self._candidates(*one) for one in answered]
         return self._columns([item for item, _, _ in answered], named, spoken, labelers)
 
     def _told(self, fit: BradleyTerryFit) -> Mapping[str, Floats]:
@@ -133,9 +133,11 @@ class LiveRankings(LiveComparisons[Tiers, JoinedRanking]):
 
     # --- rankings as comparisons
 
-    def _candidates(self, item: str) -> tuple[str, ...]:
+    def _candidates(
+        self, item: str, votes: Sequence[tuple[str, Tiers]], truth: Tiers | None
+    ) -> tuple[str, ...]:
         """Return an item's candidates, by name."""
-        answers = [answer for _, answer in self._votes_on(item)] + [self._gold.get(item, ())]
+        answers = [*(answer for _, answer in votes), truth or ()]
         named = {candidate for answer in answers for tier in answer for candidate in tier}
         return tuple(sorted(named | set(self._presented.get(item, ()))))
 
@@ -185,7 +187,7 @@ class LiveRankings(LiveComparisons[Tiers, JoinedRanking]):
     # --- one item
 
     def _joined(self, item: str, votes: Sequence[tuple[str, Tiers]]) -> JoinedRanking:
-        candidates = self._candidates(item) or tuple(sorted({c for _, a in votes for t in a for c in t}))
+        candidates = self._candidates(item, votes, self._gold.get(item))
         rows = self._seats([who for who, _ in votes]).tolist()
         spoken = [(row, answer, 1.0) for row, (_, answer) in zip(rows, votes, strict=True)]
         columns = self._columns([item], [candidates], [spoken], self._labelers)

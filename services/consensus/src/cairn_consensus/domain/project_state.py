@@ -6,8 +6,10 @@ import hashlib
 import json
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
 
 from cairn.annotation.v1.annotation_store_pb2 import (
     DISPUTE_POLICY_ACCEPT_BEST,
@@ -53,6 +55,15 @@ _STATES = {
     State.DECIDED: DECISION_STATE_DECIDED,
     State.DISPUTED: DECISION_STATE_DISPUTED,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What was learnt of labelers from so many votes, ``after`` so many refits: once there are more it is out of date."""
+
+    after: int
+    votes: int
+    learnt: dict[QuestionId, Any]
 
 
 class ProjectState:
@@ -212,11 +223,21 @@ class ProjectState:
         return self.votes >= max(at_least, self.votes_at_refit * (1.0 + growth))
 
     def refit(self) -> dict[QuestionId, bytes]:
-        """Fit every question; returns the state to keep."""
-        for question in self.questions.values():
-            question.refit()
+        """Fit every question now; returns the state to keep."""
+        return self.adopt_fit(self.fitting()())
+
+    def fitting(self) -> Callable[[], Fit]:
+        """A function that fits every question to the votes of now, wherever it runs and whatever comes in meanwhile."""
+        after, votes = self.refits, self.votes
+        learn = {name: question.fitting() for name, question in self.questions.items()}
+        return lambda: Fit(after, votes, {name: learnt() for name, learnt in learn.items()})
+
+    def adopt_fit(self, fit: Fit) -> dict[QuestionId, bytes]:
+        """Take a fit into use; returns the state to keep."""
+        for name, learnt in fit.learnt.items():
+            self.questions[name].adopt(learnt)
         self.refits += 1
-        self.votes_at_refit = self.votes
+        self.votes_at_refit = fit.votes
         return {name: question.save() for name, question in self.questions.items()}
 
     def restore(self, refits: int, votes: int, states: dict[QuestionId, bytes]) -> None:

@@ -88,6 +88,25 @@ ON CONFLICT (tenant, project) DO UPDATE
 SET refit = excluded.refit, votes = excluded.votes, labelers = excluded.labelers, changed_items = excluded.changed_items,
     state = excluded.state, state_sha256 = excluded.state_sha256, create_time = now()
 
+-- name: ask_for_refit
+INSERT INTO refitting (tenant, project) VALUES ($1, $2) ON CONFLICT DO NOTHING
+
+-- name: refits_under_way
+SELECT tenant, project FROM refitting ORDER BY asked_at
+
+-- name: refit_under_way
+SELECT judged_until, changed_items FROM refitting WHERE tenant = $1 AND project = $2
+
+-- name: note_judging
+UPDATE refitting SET judged_until = $3, changed_items = $4 WHERE tenant = $1 AND project = $2
+
+-- name: end_refit
+DELETE FROM refitting WHERE tenant = $1 AND project = $2
+
+-- name: note_changed_items
+UPDATE refit SET changed_items = $3 WHERE tenant = $1 AND project = $2
+RETURNING refit, votes, labelers, changed_items, state_sha256
+
 -- name: newest_refit
 SELECT refit, votes, state, create_time FROM refit WHERE tenant = $1 AND project = $2
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,9 +57,9 @@ class ChoiceState(FittedState):
         found = self._posteriors.get(item)
         return self._live.posterior(item) if found is None else found
 
-    def refit(self) -> None:
+    def adopt(self, learnt: Any) -> None:
         self._forget()
-        super().refit()
+        super().adopt(learnt)
 
     def restore(self, saved: bytes) -> None:
         self._forget()

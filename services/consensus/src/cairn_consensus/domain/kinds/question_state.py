@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -129,9 +129,17 @@ class QuestionState(ABC):
         confidence = leading.confidence if leading else 0.0
         return decide(np.array([confidence]), answers, policy, correlation=0.0)
 
-    @abstractmethod
     def refit(self) -> None:
         """Fit everybody's reliability to all votes, whatever the order in which they came."""
+        self.adopt(self.fitting()())
+
+    @abstractmethod
+    def fitting(self) -> Callable[[], Any]:
+        """A function that fits to the votes of now, wherever it runs and whatever comes in meanwhile."""
+
+    @abstractmethod
+    def adopt(self, learnt: Any) -> None:
+        """Take into use what such a function returned."""
 
     @abstractmethod
     def save(self) -> bytes:
@@ -149,7 +157,9 @@ class QuestionState(ABC):
 class Live(Protocol):
     """What every live state of truth can do."""
 
-    def refit(self) -> None: ...
+    def fitting(self) -> Callable[[], Any]: ...
+
+    def adopt(self, learnt: Any) -> None: ...
 
     def save(self) -> bytes: ...
 
@@ -166,8 +176,11 @@ class FittedState(QuestionState):
     numbered = False
     """Whether the fit knows the question's classes by number: it is of no use once their order is another."""
 
-    def refit(self) -> None:
-        self._live.refit()
+    def fitting(self) -> Callable[[], Any]:
+        return self._live.fitting()
+
+    def adopt(self, learnt: Any) -> None:
+        self._live.adopt(learnt)
 
     def save(self) -> bytes:
         return self._mark() + self._live.save()

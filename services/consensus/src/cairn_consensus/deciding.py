@@ -1,0 +1,116 @@
+"""Items judged, and what follows: what was decided is kept and announced, in the transaction of the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from cairn.events.v1.consensus_events_pb2 import ReliabilitiesRefitted
+from cairn_consensus.announcing import announce_all
+from cairn_consensus.computing import Computing
+from cairn_consensus.domain.ids import ItemKey, QuestionId
+from cairn_consensus.domain.items import Announcement
+from cairn_consensus.domain.project_state import Fit, ProjectState, pack
+from cairn_consensus.store import ConsensusStore, DecisionRow, Fitted, ItemRow, ProjectKey
+from cairn_kit.database import Transaction
+from cairn_kit.events import Event, Received, announce
+
+T = TypeVar("T")
+Judge = Callable[[Sequence[ItemKey]], list[Announcement]]
+"""What a project's state says of items, by one of its ways to judge them."""
+
+AT_ONCE = 1000
+"""Items judged, announced and written in one go: between two of them others have their turn."""
+
+
+class Deciding:
+    """Judges items of a state that the transaction holds, and refits it."""
+
+    def __init__(self, store: ConsensusStore, computing: Computing) -> None:
+        self._store = store
+        self._computing = computing
+
+    async def decide(
+        self,
+        tx: Transaction,
+        key: ProjectKey,
+        state: ProjectState,
+        items: Sequence[ItemKey],
+        judge: Judge,
+        causes: Mapping[ItemKey, Received[Any]] | None = None,
+    ) -> list[Announcement]:
+        """Judge items, keep what was decided, and announce it."""
+
+        def judged() -> list[Announcement]:
+            return [said for part in _parts(items) for said in judge(part)]
+
+        said = await self._computing.result(tx, judged)
+        for part in _parts(said):
+            announce_all(tx, key, state, part, causes or {})
+            await self.save_items(tx, key, state, [one.item for one in part])
+            decided = [
+                DecisionRow(one.item, QuestionId(d.answer.question), d.answer, d.confidence)
+                for one in part
+                for d in getattr(one, "decisions", ())
+            ]
+            if decided:
+                await self._store.save_decisions(tx, key, decided)
+        return said
+
+    async def save_items(
+        self, tx: Transaction, key: ProjectKey, state: ProjectState, items: Sequence[ItemKey]
+    ) -> None:
+        """Keep where these items stand."""
+        for part in _parts(items):
+            rows = [
+                ItemRow(name, item.state, item.revision, item.answers_wanted, item.auto, item.concluded)
+                for name in part
+                for item in (state.items[name],)
+            ]
+            await self._store.save_items(tx, key, rows)
+
+    async def refit(
+        self, tx: Transaction, key: ProjectKey, state: ProjectState, judge: Judge
+    ) -> list[Announcement]:
+        """Fit everything, judge everything by it, and say what changed. All in one go: nobody else has a turn."""
+
+        def fitted() -> Fit:
+            return state.fitting()()
+
+        fit = await self._computing.result(tx, fitted)
+        await self.adopt(tx, key, state, fit)
+        said = await self.decide(tx, key, state, sorted(state.items), judge)
+        await self._store.end_refit(tx, key)  # another one that is under way has nothing left to do
+        await self.tell(tx, key, len(said))
+        return said
+
+    async def adopt(self, tx: Transaction, key: ProjectKey, state: ProjectState, fit: Fit) -> None:
+        """Take a fit into use, and keep it."""
+
+        def adopted() -> tuple[bytes, bytes, int]:
+            return pack(state.adopt_fit(fit)), state.digest(), state.labelers()
+
+        packed, digest, labelers = await self._computing.result(tx, adopted)
+        fitted = Fitted(state.refits, fit.votes, labelers, changed_items=0, state_sha256=digest)
+        await self._store.save_refit(tx, key, fitted, packed)
+
+    async def tell(self, tx: Transaction, key: ProjectKey, changed: int) -> None:
+        """Announce the newest refit, by which so many items have changed."""
+        fitted = await self._store.note_changed_items(tx, key, changed)
+        if fitted is None:
+            return  # the project is being deleted
+        name = f"projects/{key.project}"
+        refitted = ReliabilitiesRefitted(
+            project=name,
+            refit=fitted.refit,
+            votes=fitted.votes,
+            labelers=fitted.labelers,
+            changed_items=fitted.changed_items,
+            state_sha256=fitted.state_sha256,
+        )
+        announce(tx, Event(refitted, key.tenant, key.project, name, fitted.refit))
+
+
+def _parts(many: Sequence[T]) -> Iterator[Sequence[T]]:
+    """All of them, in order, so many at once."""
+    return (many[start : start + AT_ONCE] for start in range(0, len(many), AT_ONCE))

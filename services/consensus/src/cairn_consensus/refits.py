@@ -1,0 +1,126 @@
+"""Refits beside the votes that go on coming: what is learnt of labelers is fitted outside of any transaction, and the items
+are judged by it a thousand at a time.
+
+A fit of millions of votes takes a minute, and whoever waits behind it is every project that this replica keeps. What was
+asked for and how far it has come is a row of the project: after a crash, or a handover to another replica, it goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from cairn.annotation.v1.annotation_store_pb2 import Project
+from cairn_consensus import deciding
+from cairn_consensus.computing import Computing
+from cairn_consensus.config import ConsensusSettings
+from cairn_consensus.deciding import Deciding
+from cairn_consensus.domain.ids import ItemKey
+from cairn_consensus.domain.project_state import ProjectState
+from cairn_consensus.shares import Shares
+from cairn_consensus.states import States
+from cairn_consensus.store import ConsensusStore, ProjectKey, Refitting
+from cairn_kit.database import Database, Transaction
+from cairn_kit.shares import Elsewhere
+
+Take = Callable[[Transaction, ProjectKey, Project], Awaitable[ProjectState]]
+"""One of the ways to have a state: to read it, or to change it."""
+
+_BEGIN = Refitting(judged_until="", changed_items=0)
+
+
+class Refits:
+    """Fits projects again whose votes have grown by enough."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: ConsensusStore,
+        states: States,
+        shares: Shares,
+        deciding: Deciding,
+        computing: Computing,
+        settings: ConsensusSettings,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._states = states
+        self._shares = shares
+        self._deciding = deciding
+        self._computing = computing
+        self._settings = settings
+        self.wake: Callable[[], None] = lambda: None
+        """Has `work` look at once."""
+
+    async def ask_if_due(self, tx: Transaction, key: ProjectKey, state: ProjectState) -> None:
+        """Have a project fitted again, if its votes have grown by enough."""
+        if self._is_due(state):
+            await self._store.ask_for_refit(tx, key)
+            tx.after_commit(self.wake)
+
+    async def work(self) -> None:
+        """Bring all refits to their end that were asked for in the projects kept here: a periodic job."""
+        for key in await self._store.refits_under_way(self._database):
+            if key.share in self._shares.kept:
+                with suppress(Elsewhere):  # whoever keeps it now goes on
+                    await self._fit(key)
+                    await self._judge_all_again(key)
+
+    def _is_due(self, state: ProjectState) -> bool:
+        return state.is_due(self._settings.refit_growth, self._settings.refit_min_votes)
+
+    async def _fit(self, key: ProjectKey) -> None:
+        """Fit a project and take that into use, unless this was done."""
+        async with self._database.transaction() as tx:
+            state = await self._state(tx, key, self._states.read)
+            under_way = await self._store.refit_under_way(tx, key)
+            if state is None or under_way is None or under_way.judged_until is not None:
+                return
+            if not self._is_due(state):
+                await self._store.end_refit(tx, key)
+                return
+            fitting = await self._computing.result(tx, state.fitting)
+        fit = await asyncio.to_thread(fitting)
+        async with self._database.transaction() as tx:
+            now = await self._state(tx, key, self._states.hold)
+            if now is state and state.refits == fit.after:  # else it is begun anew
+                await self._deciding.adopt(tx, key, state, fit)
+                await self._store.note_judging(tx, key, _BEGIN)
+
+    async def _judge_all_again(self, key: ProjectKey) -> None:
+        """Judge the items that were not yet judged by the newest fit."""
+        items: list[ItemKey] = []
+        more = True
+        while more:
+            async with self._database.transaction() as tx:
+                state = await self._state(tx, key, self._states.hold)
+                under_way = await self._store.refit_under_way(tx, key)
+                if state is None or under_way is None or under_way.judged_until is None:
+                    return
+                # Sorted once: what is new since then is judged by the newest fit as its answers come.
+                items = items or await self._computing.result(tx, _sorted(state))
+                start = bisect_right(items, under_way.judged_until)
+                part = items[start : start + deciding.AT_ONCE]
+                said = await self._deciding.decide(tx, key, state, part, state.judge_each_again)
+                changed = under_way.changed_items + len(said)
+                more = start + len(part) < len(items)
+                if more:
+                    await self._store.note_judging(tx, key, Refitting(part[-1], changed))
+                else:
+                    await self._end(tx, key, state, changed)
+
+    async def _end(self, tx: Transaction, key: ProjectKey, state: ProjectState, changed: int) -> None:
+        await self._store.end_refit(tx, key)
+        await self._deciding.tell(tx, key, changed)
+        await self.ask_if_due(tx, key, state)  # for the votes that came meanwhile
+
+    async def _state(self, tx: Transaction, key: ProjectKey, take: Take) -> ProjectState | None:
+        """The project's state; None where the project is gone."""
+        project = await self._store.project(tx, key)
+        return None if project is None else await take(tx, key, project)
+
+
+def _sorted(state: ProjectState) -> Callable[[], list[ItemKey]]:
+    return lambda: sorted(state.items)

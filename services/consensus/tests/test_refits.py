@@ -1,0 +1,112 @@
+"""Labelers are fitted beside the votes that go on coming, and items judged by it in parts, through whatever breaks off."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from cairn.consensus.v1 import consensus_pb2 as pb
+from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceStub
+from cairn.events.v1.consensus_events_pb2 import ConsensusReached, ReliabilitiesRefitted
+from cairn_consensus import deciding
+from cairn_consensus.domain.project_state import ProjectState
+from cairn_kit.testing import World, eventually
+
+
+class Held:
+    """Fits that go on only when they are told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        fitting = ProjectState.fitting
+
+        def slowly(state: ProjectState) -> Any:
+            fit = fitting(state)
+
+            def held() -> Any:
+                self.begun.set()
+                assert self.go_on.wait(60)
+                return fit()
+
+            return held
+
+        monkeypatch.setattr(ProjectState, "fitting", slowly)
+
+
+async def under_way(service: Any) -> int:
+    return int(await service.database.fetchval("SELECT count(*) FROM refitting"))
+
+
+async def test_votes_are_taken_and_items_decided_while_labelers_are_fitted(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(monkeypatch)
+    decided = await world.listen(ConsensusReached)
+    refitted = await world.listen(ReliabilitiesRefitted)
+    async with run(refit_min_votes=4, refit_growth=1.0) as service:
+        await world.publish(words.created())
+        await world.publish(*(words.answer(key, who, "wren") for key in "ab" for who in ("ann", "bob")))
+        await eventually(held.begun.is_set)
+        await world.publish(*(words.answer(key, who, "tit") for key in "cd" for who in ("ann", "bob")))
+        await decided.until(lambda events: {e.message.item for e in events} >= {words.item("d")})
+        held.go_on.set()
+        # It is told of when all are judged by it; what came meanwhile was enough for another.
+        told = await refitted.count(2)
+        assert [(event.message.refit, event.message.votes) for event in told] == [(1, 4), (2, 8)]
+        await eventually(lambda: under_way(service), 0)
+
+
+async def test_a_refit_that_another_overtook_is_not_taken_into_use(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(monkeypatch)
+    refitted = await world.listen(ReliabilitiesRefitted)
+    async with run(refit_min_votes=2, refit_growth=10.0) as service:
+        api = service.stub(ConsensusServiceStub)
+        await world.publish(
+            words.created(), words.answer("a", "ann", "wren"), words.answer("a", "bob", "wren")
+        )
+        await eventually(held.begun.is_set)
+        held.begun.clear()
+        asked = asyncio.ensure_future(api.RefitProject(pb.RefitProjectRequest(project="projects/birds")))
+        await eventually(held.begun.is_set)
+        held.go_on.set()
+        await asked
+        await eventually(lambda: under_way(service), 0)
+        again = await api.RefitProject(pb.RefitProjectRequest(project="projects/birds"))
+        told = await refitted.until(lambda events: any(e.message.refit == again.refit for e in events))
+        assert [event.message.refit for event in told] == list(range(1, again.refit + 1))
+
+
+async def test_judging_goes_on_where_it_was_broken_off(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given items judged two by two, and a process that ends in the middle of it
+    monkeypatch.setattr(deciding, "AT_ONCE", 2)
+    judge_again = ProjectState.judge_again
+    judged: list[str] = []
+    broken = True
+
+    def breaking_off(state: ProjectState, key: Any) -> Any:
+        if broken and key == "e":
+            raise RuntimeError("the process dies here")
+        judged.append(key)
+        return judge_again(state, key)
+
+    monkeypatch.setattr(ProjectState, "judge_again", breaking_off)
+    refitted = await world.listen(ReliabilitiesRefitted)
+    until = "SELECT judged_until FROM refitting"
+    async with run(refit_min_votes=7, refit_growth=10.0) as service:
+        await world.publish(words.created(), *(words.answer(key, "ann", "wren") for key in "abcdefg"))
+        await eventually(lambda: service.database.fetchval(until), "d")
+        assert "c" in judged
+    # when another takes over
+    broken, judged[:] = False, []
+    async with run(refit_min_votes=7, refit_growth=10.0) as service:
+        await eventually(lambda: under_way(service), 0)
+    # then only the rest is judged, and it is told of once
+    assert judged == ["e", "f", "g"]
+    assert [(e.message.refit, e.message.votes) for e in await refitted.count(1)] == [(1, 7)]
