@@ -9,7 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 import grpc
 import grpc.aio
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Q = TypeVar("Q", bound=Message)
 R = TypeVar("R", bound=Message)
 E = TypeVar("E")
+S = TypeVar("S")
 T = TypeVar("T")
 Metadata = tuple[tuple[str, str], ...]
 
@@ -151,32 +152,40 @@ class Transport:
         self.patience = patience or Patience()
         self._token = token
         self._channels: dict[str, grpc.aio.Channel] = {}
+        self._stubs: dict[Service, object] = {}
         self._metadata: tuple[str, Metadata] = ("", ())
 
     @property
     def store(self) -> AnnotationStoreServiceAsyncStub:
         """annotation-store."""
-        return AnnotationStoreServiceStub(self._channel(Service.ANNOTATION_STORE))
+        return self._stub(Service.ANNOTATION_STORE, AnnotationStoreServiceStub)
 
     @property
     def dispatch(self) -> TaskDispatchServiceAsyncStub:
         """task-dispatch."""
-        return TaskDispatchServiceStub(self._channel(Service.TASK_DISPATCH))
+        return self._stub(Service.TASK_DISPATCH, TaskDispatchServiceStub)
 
     @property
     def consensus(self) -> ConsensusServiceAsyncStub:
         """consensus."""
-        return ConsensusServiceStub(self._channel(Service.CONSENSUS))
+        return self._stub(Service.CONSENSUS, ConsensusServiceStub)
 
     @property
     def inference(self) -> InferenceServiceAsyncStub:
         """inference."""
-        return InferenceServiceStub(self._channel(Service.INFERENCE))
+        return self._stub(Service.INFERENCE, InferenceServiceStub)
 
     @property
     def audit(self) -> AuditServiceAsyncStub:
         """audit."""
-        return AuditServiceStub(self._channel(Service.AUDIT))
+        return self._stub(Service.AUDIT, AuditServiceStub)
+
+    def _stub(self, service: Service, make: Callable[[grpc.aio.Channel], S]) -> S:
+        """The service's stub, made once: to make one takes as long as a small call."""
+        made = self._stubs.get(service)
+        if made is None:
+            made = self._stubs[service] = make(self._channel(service))
+        return cast(S, made)
 
     def _channel(self, service: Service) -> grpc.aio.Channel:
         address = self.profile.addresses[service]
@@ -196,7 +205,7 @@ class Transport:
 
     async def close(self) -> None:
         """Close all channels."""
-        channels, self._channels = list(self._channels.values()), {}
+        channels, self._channels, self._stubs = list(self._channels.values()), {}, {}
         await asyncio.gather(*(channel.close() for channel in channels))
 
     def metadata(self) -> Metadata:
