@@ -140,9 +140,8 @@ class WorkCalls(Calls):
             raise InputError("To answer a bare lease, give Answer messages; a Job knows its questions.")
         else:
             lease, messages = work, list(answers)
-        request = store.SubmitAnnotationRequest(
-            lease_token=lease.token, answers=messages, request_id=new_request_id()
-        )
+        # No request_id: a lease takes one answer, and sent again under it the same answer is the same annotation.
+        request = store.SubmitAnnotationRequest(lease_token=lease.token, answers=messages)
         if took is not None:
             request.work_duration.FromTimedelta(took)
         return request

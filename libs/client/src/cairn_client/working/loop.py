@@ -226,7 +226,6 @@ class WorkLoop:
                     self._failed(held, error)
                     continue
                 request.lease_token = held.lease.token  # it may have been extended
-                request.ClearField("request_id")  # a lease takes one answer, and that is enough
                 held.judged = True
                 answered.append(held)
                 requests.append(request)
