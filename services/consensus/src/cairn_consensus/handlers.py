@@ -179,8 +179,11 @@ class Handlers:
             ]
             newer = await self._store.route_items(tx, key, routes)
             for item, auto in newer.items():
-                state.item(item).auto = auto
-            back = sorted(item for item, auto in newer.items() if not auto and state.items[item].annotations)
+                if (
+                    auto or item in state.items
+                ):  # of one that goes to people, as most do, there is nothing to know
+                    state.item(item).auto = auto
+            back = sorted(item for item, auto in newer.items() if not auto and state.is_answered(item))
             await self._deciding.decide(tx, key, state, back, state.judge_each)
 
     # --- calls

@@ -100,7 +100,7 @@ class Refits:
                 if state is None or under_way is None or under_way.judged_until is None:
                     return
                 # Sorted once: what is new since then is judged by the newest fit as its answers come.
-                items = items or await self._computing.result(tx, _sorted(state))
+                items = items or await self._computing.result(tx, _answered(state))
                 start = bisect_right(items, under_way.judged_until)
                 part = items[start : start + deciding.AT_ONCE]
                 said = await self._deciding.decide(tx, key, state, part, state.judge_each_again)
@@ -122,5 +122,6 @@ class Refits:
         return None if project is None else await take(tx, key, project)
 
 
-def _sorted(state: ProjectState) -> Callable[[], list[ItemKey]]:
-    return lambda: sorted(state.items)
+def _answered(state: ProjectState) -> Callable[[], list[ItemKey]]:
+    """The items that have answers, in order: of the others nothing can be said."""
+    return lambda: sorted(filter(state.is_answered, state.items))

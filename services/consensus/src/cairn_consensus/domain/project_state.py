@@ -139,6 +139,11 @@ class ProjectState:
                 links.know_spans(key, truth)
             self.item(key).known.add(question)
 
+    def is_answered(self, key: ItemKey) -> bool:
+        """Whether anybody has answered an item."""
+        found = self.items.get(key)
+        return found is not None and bool(found.annotations)
+
     # --- what is to be done
 
     def judge_each(self, items: Sequence[ItemKey]) -> list[Announcement]:

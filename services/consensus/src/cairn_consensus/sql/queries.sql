@@ -121,7 +121,11 @@ SELECT item, question, model, probabilities, class_ids FROM score WHERE tenant =
 SELECT item, question, answer FROM truth WHERE tenant = $1 AND project = $2 ORDER BY item, question
 
 -- name: all_items
-SELECT item, state, revision, answers_wanted, auto, concluded FROM item WHERE tenant = $1 AND project = $2 ORDER BY item
+-- Without those of which it is only known that they go to people.
+SELECT item, state, revision, answers_wanted, auto, concluded
+FROM item
+WHERE tenant = $1 AND project = $2 AND (state <> 1 OR revision > 0 OR answers_wanted > 0 OR auto OR concluded)
+ORDER BY item
 
 -- name: all_decisions
 SELECT item, question, answer, confidence FROM decision WHERE tenant = $1 AND project = $2 ORDER BY item, question
