@@ -175,8 +175,17 @@ def _blob(chance: Chance, middle: Numbers) -> Polygon:
 
 
 def _outlined(chance: Chance, shape: Polygon, spread: float) -> Polygon:
+    return _point_by_point(chance, _begun_anywhere(chance, shape), spread)
+
+
+def _begun_anywhere(chance: Chance, shape: Polygon) -> Polygon:
+    """The same outline from another point on, either way round."""
     ring = rings(shape)[0]
-    ring = np.roll(ring, chance.integers(len(ring)), axis=0)[:: chance.choice([-1, 1])]
+    return _polygon(np.roll(ring, chance.integers(len(ring)), axis=0)[:: chance.choice([-1, 1])])
+
+
+def _point_by_point(chance: Chance, shape: Polygon, spread: float) -> Polygon:
+    ring = rings(shape)[0]
     middle = ring.mean(axis=0)
     off = ring - middle
     angle = np.arctan2(off[:, 1], off[:, 0])
@@ -421,6 +430,14 @@ def _tracks(
     )
 
 
+def _outlined_all_along(chance: Chance, track: Track, spread: float) -> Track:
+    """A track of outlines begun anywhere, but alike at all its keyframes: they move point by point."""
+    start = chance.integers(2**32)
+    begun = [_begun_anywhere(np.random.default_rng(start), key.place) for key in track.keyframes]
+    keys = tuple(_shape_key(key.frame, outline) for key, outline in zip(track.keyframes, begun, strict=True))
+    return _followed(_point_by_point, _shape_key)(chance, replace(track, keyframes=keys), spread)
+
+
 def _ellipse_by_hand(chance: Chance, shape: Ellipse, spread: float) -> Ellipse:
     return _ellipse(_turned_by_hand(chance, _box_around(shape), spread))
 
@@ -464,7 +481,7 @@ TRACKS: Mapping[str, Drawing] = {
     "boxes": DRAWINGS["tracks"],
     "rotated boxes": _tracks(RotatedBox, _turned, _turned_by_hand),
     "ellipses": _tracks(Ellipse, lambda c, m: _ellipse(_turned(c, m)), _ellipse_by_hand),
-    "polygons": _tracks(Polygon, _blob, _outlined),
+    "polygons": replace(_tracks(Polygon, _blob, _point_by_point), drawn=_outlined_all_along),
     "skeletons": _tracks(Skeleton, _skeleton, _points_by_hand),
 }
 """Tracks of every shape."""

@@ -65,7 +65,7 @@ def test_joined_tracks_are_nearer_to_the_truth_than_those_of_most_labelers(name:
             ours.append(max(live._similarity([one], [true])[0] for one in joined[item].value))
             for answer in crowd.answers[item].values():
                 theirs.append(max((live._similarity([one], [true])[0] for one in answer), default=0.0))
-    assert np.mean(ours) > np.mean(theirs) + 0.01
+    assert np.mean(ours) > np.mean(theirs) + 0.03
 
 
 @pytest.mark.parametrize("name", TRACKS)
