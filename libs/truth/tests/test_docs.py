@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import pytest
 
 import cairn_truth
 
@@ -43,6 +48,23 @@ def test_every_public_name_is_told_of() -> None:
     assert sorted(cairn_truth.__all__) == sorted(set(cairn_truth.__all__))
     undocumented = [name for name in cairn_truth.__all__ if not getattr(cairn_truth, name).__doc__]
     assert undocumented == []
+
+
+def test_type_checkers_read_the_same_names_of_the_same_modules() -> None:
+    stub = ast.parse(Path(cairn_truth.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    imports = [line for line in stub.body if isinstance(line, ast.ImportFrom)]
+    told = {line.module: " ".join(name.name for name in line.names) for line in imports}
+    assert told == cairn_truth._HOMES
+    (names,) = (ast.literal_eval(line.value) for line in stub.body if isinstance(line, ast.Assign))
+    assert sorted(names) == cairn_truth.__all__
+
+
+def test_what_is_not_asked_for_is_not_waited_for() -> None:
+    look = "import sys, cairn_truth; print([m for m in sys.modules if m.split('.')[0] in ('numpy', 'scipy')])"
+    asked = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert asked.stdout.strip() == "[]"
+    with pytest.raises(AttributeError, match="cairn_truth' has no attribute 'LiveCircles'"):
+        _ = cairn_truth.LiveCircles
 
 
 def test_links_in_the_readme_lead_somewhere() -> None:
