@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from cairn_client.tokens import Issuer
 from cairn_kit.database import Database
 from cairn_kit.embedded import EmbeddedPostgres
 from cairn_kit.testing import announced, eventually
+from cairn_kit.testing.scratch import scratch_folder
 from cairn_stack import PrivateStack
 from cairn_stack.catalog import SERVICES
 from cairn_stack.home import Home
@@ -27,24 +29,30 @@ SCHEMA = LabelSchema(questions=[Question(id="note", text=TextQuestion())])
 pytestmark = pytest.mark.timeout(400)
 
 
-async def test_an_import_goes_on_after_its_service_was_killed_anywhere(tmp_path: Path) -> None:
+@pytest.fixture
+def store_alone() -> Iterator[PrivateStack]:
     alone = [service for service in SERVICES if service.name == "annotation-store"]
+    with scratch_folder() as folder, PrivateStack(folder, services=alone) as stack:
+        yield stack
+
+
+async def test_an_import_goes_on_after_its_service_was_killed_anywhere(store_alone: PrivateStack) -> None:
     sent = {f"item {n}": f"text {n}" for n in range(ITEMS)}
-    async with PrivateStack(tmp_path, services=alone) as stack, client(stack) as cairn:
+    async with client(store_alone) as cairn:
         await cairn.projects.create("bulk", SCHEMA)
         # given an import whose service is killed at offsets that nobody chose
         importing = asyncio.ensure_future(cairn.import_items("bulk", sent, import_id="one"))
         kills = random.Random(7)
         for offset in sorted(kills.randrange(ITEMS * 3 // 4) for _ in range(KILLS)):
             await eventually(lambda offset=offset: reached(cairn, offset), timeout=120)
-            await asyncio.to_thread(stack.kill, "annotation-store")
+            await asyncio.to_thread(store_alone.kill, "annotation-store")
         # when it has come to its end
         done = await importing
         # then each item is there, as it was sent, and was counted once
         assert (done.created, done.unchanged, done.failed) == (ITEMS, 0, 0)
         assert {item_key(item.name): item.text async for item in cairn.items("bulk")} == sent
         # and was told of once
-        told = await told_of(stack)
+        told = await told_of(store_alone)
         assert Counter(item_key(name) for name in told) == Counter(list(sent))
 
 

@@ -2,10 +2,8 @@
 
 import asyncio
 import random
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -14,6 +12,7 @@ from cairn.annotation.v1.annotation_store_pb2 import QualityPolicy
 from cairn_client import AsyncCairn
 from cairn_client.new_items import NewItem
 from cairn_kit.testing import eventually
+from cairn_kit.testing.scratch import scratch_folder
 from cairn_stack import PrivateStack
 from tests.faults.crowd import CLASSES
 from tests.faults.playing import (
@@ -31,8 +30,8 @@ ITEMS = 3000
 @pytest.fixture(scope="module")
 def two_of_each() -> Iterator[PrivateStack]:
     with (
-        tempfile.TemporaryDirectory(prefix="cairn-two-", ignore_cleanup_errors=True) as folder,
-        PrivateStack(Path(folder), replicas=2, trace_ratio=0, timeout=300) as stack,
+        scratch_folder() as folder,
+        PrivateStack(folder, replicas=2, trace_ratio=0, timeout=300) as stack,
     ):
         yield stack
 

@@ -1,8 +1,6 @@
 """Stacks of two tiny services: everything else (PostgreSQL, NATS, the supervisor, the ports) is real."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cairn_kit.testing.scratch import scratch_folder
 from cairn_stack import ServiceSpec, StackStatus, api
 
 TINY = Path(__file__).parent / "tiny"
@@ -47,18 +46,10 @@ def services() -> tuple[ServiceSpec, ...]:
     return (ServiceSpec("consensus", "tiny_service"), ServiceSpec("audit", "tiny_service"))
 
 
-def _short_folder() -> Path:
-    """A folder that PostgreSQL's user can reach, with a path short enough for a socket."""
-    folder = Path(tempfile.mkdtemp(prefix="cairn-"))
-    folder.chmod(0o755)
-    return folder
-
-
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
-    folder = _short_folder()
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    with scratch_folder() as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -71,11 +62,10 @@ def stack(short_folder: Path, services: tuple[ServiceSpec, ...]) -> Iterator[Sta
 
 @pytest.fixture(scope="module")
 def _used_home(services: tuple[ServiceSpec, ...]) -> Iterator[Stack]:
-    folder = _short_folder()
-    stack = Stack(folder / "home", services)
-    yield stack
-    api.remove(stack.home)
-    shutil.rmtree(folder)
+    with scratch_folder() as folder:
+        stack = Stack(folder / "home", services)
+        yield stack
+        api.remove(stack.home)
 
 
 @pytest.fixture

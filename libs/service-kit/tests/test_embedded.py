@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,14 +12,14 @@ import asyncpg
 import pytest
 
 from cairn_kit.embedded import EmbeddedError, EmbeddedNats, EmbeddedPostgres
+from cairn_kit.testing import eventually
+from cairn_kit.testing.scratch import remove_what_was_left, scratch_folder
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="cairn-test-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+    with scratch_folder() as made:
+        yield made
 
 
 async def ask(server: EmbeddedPostgres, question: str) -> str:
@@ -106,3 +105,20 @@ def test_a_taken_port_is_a_plain_sentence(folder: Path) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(EmbeddedError, match=f"port {port} is taken by another program"):
             EmbeddedNats(folder / "nats", port=port).start()
+
+
+async def test_what_a_killed_test_process_left_is_ended_and_removed_and_nobody_elses(folder: Path) -> None:
+    gone = await asyncio.create_subprocess_exec("true")
+    await gone.wait()
+    left, used, other = (
+        folder / name for name in (f"cairn-{gone.pid}-a", f"cairn-{os.getpid()}-b", "cairn-c")
+    )
+    for each in (left, used, other):
+        each.mkdir()
+    server = EmbeddedPostgres(left / "pg", durable=False)
+    server.start()
+
+    remove_what_was_left(folder)
+
+    assert (left.exists(), used.exists(), other.exists()) == (False, True, True)
+    await eventually(lambda: not server.running)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import atexit
-import tempfile
+from contextlib import ExitStack
 from functools import cache
-from pathlib import Path
 
+from cairn_kit.testing.scratch import scratch_folder
 from cairn_stack.private import PrivateStack
 
 
 @cache
 def shared_stack() -> PrivateStack:
     """The stack of this test process. Each test makes projects of its own; who breaks a service waits for its return."""
-    folder = tempfile.TemporaryDirectory(prefix="cairn-stack-", ignore_cleanup_errors=True)
-    atexit.register(folder.cleanup)
-    stack = PrivateStack(Path(folder.name), timeout=300.0)
-    atexit.register(stack.stop)  # before the folder goes: atexit runs backwards
+    exits = ExitStack()
+    atexit.register(exits.close)
+    stack = PrivateStack(exits.enter_context(scratch_folder()), timeout=300.0)
+    exits.callback(stack.stop)  # before the folder goes
     stack.start()
     return stack

@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import atexit
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.resources.abc import Traversable
 from itertools import count
-from pathlib import Path
 
 import asyncpg
 
 from cairn_kit.database.migrations import migrate, provision, read_migrations
 from cairn_kit.embedded import EmbeddedPostgres
+from cairn_kit.testing.scratch import scratch_folder
 
 _numbers = count(1)
 # A killed server must keep what it has committed, as a durable one does; only a power cut may lose it.
@@ -36,16 +34,13 @@ def postgres() -> EmbeddedPostgres:
 @contextmanager
 def own_postgres() -> Iterator[EmbeddedPostgres]:
     """A server of the test's own, to be killed and restarted at will; without fsync."""
-    # Not below pytest's tmp_path: run by root, PostgreSQL is another user, and pytest closes its folders to others.
-    folder = Path(tempfile.mkdtemp(prefix="cairn-test-"))
-    folder.chmod(0o755)
-    server = EmbeddedPostgres(folder / "pg", durable=False, settings=_SETTINGS)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.kill()
-        shutil.rmtree(folder, ignore_errors=True)
+    with scratch_folder() as folder:
+        server = EmbeddedPostgres(folder / "pg", durable=False, settings=_SETTINGS)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()
 
 
 async def fresh_database(service: str, migrations: Traversable | None) -> str:
