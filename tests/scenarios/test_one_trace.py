@@ -39,13 +39,13 @@ async def test_an_annotation_is_followed_from_its_call_to_its_label(
         return len(jobs)
 
     jobs: list[Any] = []
-    await eventually(leased, 1, timeout=30)
+    await eventually(leased, 1)
     await client.submit(jobs[0], {"animal": "cat"})
 
     async def labels() -> int:
         return len([label async for label in client.labels(project)])
 
-    await eventually(labels, 1, timeout=30)
+    await eventually(labels, 1)
 
     def traced() -> set[tuple[str, str]]:
         found = spans(stack)
@@ -64,4 +64,4 @@ async def test_an_annotation_is_followed_from_its_call_to_its_label(
         ]
         return all(any(service == s and what in name for s, name in seen) for service, what in stations)
 
-    await eventually(whole, True, timeout=30)
+    await eventually(whole, True)

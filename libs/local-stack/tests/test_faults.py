@@ -129,7 +129,7 @@ def test_what_a_killed_supervisor_leaves_is_stopped_or_taken_over(used: Stack) -
         running = used.up()
         assert running.supervisor is not None
         os.kill(running.supervisor.pid, signal.SIGKILL)
-        assert wait_for(lambda: used.status().state is StackState.STOPPED, 10)
+        assert wait_for(lambda: used.status().state is StackState.STOPPED, 30)
         orphans = [p.process for p in running.processes if p.process]
         assert all(orphan.alive for orphan in orphans)
         [problem] = used.status().problems
@@ -196,7 +196,7 @@ def test_a_full_disk_is_told_at_the_start_and_while_running(small_disk: Path, st
 
     assert stack.up().ready
     filler = fill(small_disk, leave=0)
-    assert wait_for(lambda: any("is full" in problem for problem in stack.status().problems), 10)
+    assert wait_for(lambda: any("is full" in problem for problem in stack.status().problems), 30)
     api.kill("consensus", stack.home)
     filler.unlink()
     assert wait_for(lambda: stack.status().ready and not stack.status().problems, 30)

@@ -91,7 +91,7 @@ async def test_it_migrates_serves_tells_where_and_stops_when_told(world: World, 
         [sys.executable, str(script)], stderr=subprocess.PIPE, text=True
     )
     try:
-        bound = await eventually(lambda: json.loads((world.folder / "bound.json").read_text()), timeout=30)
+        bound = await eventually(lambda: json.loads((world.folder / "bound.json").read_text()))
         assert bound["pid"] == process.pid
 
         def get(path: str) -> tuple[int, str]:

@@ -146,7 +146,7 @@ async def test_only_one_holds_an_exclusive_lock_and_it_passes_on(database: Datab
                 "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted LIMIT 1"
             )
             await database.fetchval("SELECT pg_terminate_backend($1)", pid)
-            await asyncio.wait_for(lock.lost.wait(), 5)
+            await asyncio.wait_for(lock.lost.wait(), 60)
 
     holder = asyncio.create_task(first())
     await first_in.wait()

@@ -67,7 +67,7 @@ async def test_cutting_the_lines_to_postgresql_and_nats_loses_and_doubles_nothin
                 line.cut_after(cuts.randrange(1, 4000))
 
         heard = await world.listen(announced_pb2.TasksClosed)
-        await heard.count(EVENTS, timeout=40)
+        await heard.count(EVENTS)
 
         rows = await eventually(lambda: service.database.fetch("SELECT what FROM effect"))
         assert Counter(row["what"] for row in rows) == Counter(names)
@@ -90,8 +90,8 @@ async def test_a_restart_of_postgresql_is_waited_for(world: World, sample: Any, 
             await eventually(lambda: "database" in service.chassis.missing())
             await asyncio.to_thread(server.start)
 
-            await eventually(lambda: count(service), 2, timeout=30)
-            await eventually(lambda: service.chassis.missing() == [], timeout=30)
+            await eventually(lambda: count(service), 2)
+            await eventually(lambda: service.chassis.missing() == [])
 
 
 async def test_the_bus_wiped_again_and_again_while_events_flow(
@@ -104,7 +104,7 @@ async def test_the_bus_wiped_again_and_again_while_events_flow(
             await asyncio.to_thread(world.bus.kill)
             world.bus.wipe()
             await asyncio.to_thread(world.bus.start)
-        await eventually(lambda: count(service), 30, timeout=40)
+        await eventually(lambda: count(service), 30)
         assert set((await announced_once_each(service)).values()) == {1}
 
 
@@ -123,7 +123,7 @@ async def test_events_lost_by_the_bus_unnoticed_come_back_by_republishing(
 
         await republish(service.database)
 
-        await eventually(lambda: count(service), 1, timeout=30)
+        await eventually(lambda: count(service), 1)
 
 
 async def test_two_replicas_share_the_work_and_do_nothing_twice(
@@ -135,7 +135,7 @@ async def test_two_replicas_share_the_work_and_do_nothing_twice(
         world.run(sample.service, consumer_batch=10) as _,
     ):
         await world.publish(*(make_annotation(name) for name in names), copies=2)
-        await eventually(lambda: count(one), 200, timeout=30)
+        await eventually(lambda: count(one), 200)
         heard = await world.listen(announced_pb2.TasksClosed)
-        await heard.count(200, timeout=30)
+        await heard.count(200)
         assert await announced_once_each(one) == Counter(names)

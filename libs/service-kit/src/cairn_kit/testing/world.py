@@ -26,13 +26,13 @@ from cairn_kit.events.topology import ensure_consumer, ensure_stream
 from cairn_kit.ids import uuid7
 from cairn_kit.lifecycle import Chassis, Service
 from cairn_kit.settings import ChassisSettings
-from cairn_kit.testing.eventually import eventually
+from cairn_kit.testing.eventually import PATIENCE, eventually
 from cairn_kit.testing.servers import drop_database, fresh_database, postgres
 
 M = TypeVar("M", bound=Message)
 S = TypeVar("S", bound=ChassisSettings)
 T = TypeVar("T")
-_PATIENCE = 30.0
+_CALL = 30.0  # seconds, the deadline of a call
 
 
 class World:
@@ -137,12 +137,12 @@ class World:
         async with service.open(settings) as chassis:
             task = asyncio.create_task(chassis.run())
             ready = asyncio.create_task(chassis.ready.wait())
-            await asyncio.wait([task, ready], timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([task, ready], timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 ready.cancel()
                 task.result()
             if not ready.done():
-                raise AssertionError(f"{settings.service_name} was not ready in {_PATIENCE:.0f} s")
+                raise AssertionError(f"{settings.service_name} was not ready in {PATIENCE:.0f} s")
             self.peers[settings.service_name] = chassis.address
             running = RunningService(self, chassis)
             try:
@@ -263,7 +263,7 @@ class _WithToken:
         def callable_for(method: str, *args: Any, **kwargs: Any) -> Any:
             inner = make(method, *args, **kwargs)
 
-            def call(request: Any = None, *, timeout: float = _PATIENCE, metadata: Any = ()) -> Any:
+            def call(request: Any = None, *, timeout: float = _CALL, metadata: Any = ()) -> Any:
                 return inner(request, timeout=timeout, metadata=(*self._metadata, *metadata))
 
             return call
@@ -285,13 +285,13 @@ class Heard(Generic[M]):
         self._task: asyncio.Task[None] | None = None
         self.events: list[Received[M]] = []
 
-    async def count(self, number: int, *, timeout: float = 15.0) -> list[Received[M]]:
+    async def count(self, number: int, *, timeout: float = PATIENCE) -> list[Received[M]]:
         """The events, once there are at least so many."""
         await eventually(lambda: len(self.events) >= number, timeout=timeout)
         return self.events
 
     async def until(
-        self, condition: Callable[[list[Received[M]]], bool], *, timeout: float = 15.0
+        self, condition: Callable[[list[Received[M]]], bool], *, timeout: float = PATIENCE
     ) -> list[Received[M]]:
         """The events, once the condition holds for them."""
         await eventually(lambda: condition(self.events), timeout=timeout)
