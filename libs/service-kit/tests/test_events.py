@@ -17,6 +17,8 @@ from cairn_kit.events.bus import Publisher, StreamMissing
 from cairn_kit.events.dead_letters import list_dead_letters, request_replay
 from cairn_kit.events.relay import republish
 from cairn_kit.events.topology import stream_config
+from cairn_kit.telemetry.metrics import Metrics
+from cairn_kit.telemetry.tracing import SilentTracer
 from cairn_kit.testing import World, eventually
 
 UNPUBLISHED = "SELECT count(*) FROM outbox WHERE published_at IS NULL"
@@ -456,6 +458,39 @@ async def test_the_stream_is_known_again_after_a_restart(
         await eventually(lambda: effects(service), ["once"])
         await eventually(lambda: waiting(service), 0)
         assert await service.database.fetchval("SELECT max(republished) FROM outbox") == 0
+
+
+async def test_a_pass_of_the_relay_holds_no_more_bytes_than_it_may_whatever_the_size_of_rows(
+    world: World, sample: Any, make_annotation: Any, make_project: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(relay, "_BYTES", 1_000_000)
+    held: list[list[int]] = []
+    publish = Publisher.publish
+
+    async def noting(publisher: Publisher, events: Any, timeout: float = 5.0) -> list[bool]:
+        held.append([len(body) for _, _, body in events])
+        return await publish(publisher, events, timeout)
+
+    monkeypatch.setattr(Publisher, "publish", noting)
+    large = [make_annotation(f"large-{number}") for number in range(12)]
+    for event in large:
+        event.message.annotation.labeler = "x" * 200_000
+    database = await world.database("sample", sample.service.migrations)
+    async with database.transaction() as tx:
+        announce(
+            tx, *(dataclasses.replace(make_project(f"p{n}"), project=f"p{n}") for n in range(20)), *large
+        )
+    relaying = relay.Relay(
+        database, await world.connection(), "sample", Metrics(), SilentTracer(), retention_days=1.0
+    )
+
+    await relaying.drain()
+
+    assert await database.fetchval(UNPUBLISHED) == 0
+    assert max(sum(sizes) for sizes in held) <= 1_000_000
+    assert [len(sizes) for sizes in held] == [16, 4 + 4, 4, 4], (
+        "small rows by number, large ones by their bytes"
+    )
 
 
 def many(number: int) -> list[tuple[str, dict[str, str], bytes]]:

@@ -18,7 +18,7 @@ from opentelemetry.trace import SpanKind, Tracer
 from cairn_kit.database.pool import OUTAGES, Database
 from cairn_kit.database.transaction import Record
 from cairn_kit.events.bus import Bus, BusError, Publisher, StreamMissing
-from cairn_kit.events.envelope import Stored
+from cairn_kit.events.envelope import LARGEST_BODY, Stored
 from cairn_kit.events.topology import ensure_stream
 from cairn_kit.ids import first_uuid7_at
 from cairn_kit.pace import Pace
@@ -29,7 +29,7 @@ from cairn_kit.telemetry.tracing import context_of, is_dropped
 _log = get_logger(__name__)
 _FEWEST, _MOST = 16, 500  # rows at once
 _BYTES = 8 * 1024 * 1024
-"""Aimed at, by the size of the last rows: those of an import have 200 KiB each, those of a label half a KiB."""
+"""Bodies at once, whatever rows there are: those of an import have 200 KiB each, those of a label half a KiB."""
 _SWEEP = 1.0  # seconds; finds what a crashed or cancelled process left behind
 _LOOK_AT_STREAM = 10.0
 _SLOWEST_RETRY = 2.0
@@ -40,8 +40,14 @@ _WAITED_FOR: tuple[type[BaseException], ...] = (*OUTAGES, BusError, NatsError)
 _CLAIM = """
 SELECT event_id, event_type, nats_subject, tenant, project, resource, revision, traceparent, occurred_at, body,
        republished, events
-FROM outbox WHERE published_at IS NULL ORDER BY event_id LIMIT $1 FOR UPDATE SKIP LOCKED
+FROM (
+  SELECT *, sum(octet_length(body)) OVER (ROWS UNBOUNDED PRECEDING) AS bytes
+  FROM (SELECT * FROM outbox WHERE published_at IS NULL ORDER BY event_id LIMIT $1 FOR UPDATE SKIP LOCKED) AS next
+) AS measured
+WHERE bytes <= $2
 """
+"""So many rows at most, and of them as many as have so many bytes together. PostgreSQL knows the length of a large body
+without reading it: the rest stays on its disk."""
 _MARK = "UPDATE outbox SET published_at = now() WHERE event_id = ANY($1::uuid[])"
 _REOPEN = """
 WITH chunk AS (SELECT event_id FROM outbox WHERE event_id > $1 ORDER BY event_id LIMIT $2),
@@ -124,7 +130,7 @@ class Relay:
         """Publish as many as go at once; whether there may be more."""
         asked = self._rows
         async with self._database.transaction() as tx:
-            rows = await tx.fetch(_CLAIM, asked)
+            rows = await tx.fetch(_CLAIM, asked, _BYTES)
             if not rows:
                 return False
             events = [stored(row) for row in rows]
@@ -144,9 +150,9 @@ class Relay:
         self._trace(done)
         if len(done) < len(events):
             raise BusError(f"{len(events) - len(done)} of {len(events)} messages were not acknowledged")
-        bytes_a_row = sum(len(event.body) for event in events) / len(events)
-        self._rows = min(max(int(_BYTES / max(bytes_a_row, 1.0)), _FEWEST), _MOST)
-        return len(events) == asked
+        held = sum(len(event.body) for event in events)
+        self._rows = min(max(_BYTES * len(events) // max(held, 1), _FEWEST), _MOST)
+        return len(events) == asked or held > _BYTES - LARGEST_BODY
 
     def _trace(self, published: list[Stored]) -> None:
         for message in published:
