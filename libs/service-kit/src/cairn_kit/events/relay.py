@@ -48,7 +48,11 @@ WHERE bytes <= $2
 """
 """So many rows at most, and of them as many as have so many bytes together. PostgreSQL knows the length of a large body
 without reading it: the rest stays on its disk."""
-_MARK = "UPDATE outbox SET published_at = now() WHERE event_id = ANY($1::uuid[])"
+_MARK = """
+WITH commit AS (SELECT set_config('synchronous_commit', 'off', true))
+UPDATE outbox SET published_at = now() FROM commit WHERE event_id = ANY($1::uuid[])
+"""
+"""Without waiting for the disk: a mark that the machine's crash undoes has events published twice, which consumers know."""
 _REOPEN = """
 WITH chunk AS (SELECT event_id FROM outbox WHERE event_id > $1 ORDER BY event_id LIMIT $2),
 reopened AS (
