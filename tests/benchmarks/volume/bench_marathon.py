@@ -10,7 +10,6 @@ import os
 import tempfile
 import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,8 @@ from tests.benchmarks.volume.crowd import Run, Watch, begin, export, work_throug
 from tests.benchmarks.volume.history import broken_promises, exported
 
 _ITEMS, _MORE_ITEMS = 3_000, 30_000
-_LABELERS, _TASKS, _ANSWERS = 64, 20, 3
+_LABELERS, _ANSWERS = 64, 3
+_FEWEST_TASKS, _MOST_TASKS = 20, 100
 _LEASE_SECONDS = 120.0
 _PATIENCE = 24 * 3600.0
 _MOST_GROWTH = 1.2
@@ -39,14 +39,14 @@ async def _measure(items: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         async with PrivateStack(folder, trace_ratio=0.0) as stack, AsyncCairn(home=stack.home) as client:
-            run = await begin(client, f"marathon-{uuid.uuid4().hex[:8]}", items, _ANSWERS, _LEASE_SECONDS)
             watch = Watch(stack)
-            watching = asyncio.create_task(watch.keep())
-            await work_through(client, run, _LABELERS, _TASKS, _LEASE_SECONDS, _PATIENCE)
-            watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
-            with (await export(client, run, folder)).open("rb") as lines:
+            async with watch.watching():
+                run = await begin(client, f"marathon-{uuid.uuid4().hex[:8]}", items, _ANSWERS, _LEASE_SECONDS)
+                # A machine takes as many tasks at a time as leave something for the others.
+                tasks = min(max(items // (16 * _LABELERS), _FEWEST_TASKS), _MOST_TASKS)
+                await work_through(client, run, _LABELERS, tasks, _LEASE_SECONDS, _PATIENCE)
+                file = await export(client, run, folder)
+            with file.open("rb") as lines:
                 broken = broken_promises(run.history, exported(lines), _ANSWERS)
     for told in broken[:20]:
         print(f"        {told}")
@@ -56,7 +56,9 @@ async def _measure(items: int) -> list[Row]:
 def _rates(run: Run, broken: int) -> list[Row]:
     what = f"marathon, {run.items:,} items of {run.answers} answers by {_LABELERS} machine labelers"
     return [
+        Row(f"{what}: items imported", "/s", run.items / run.import_seconds),
         Row(f"{what}: labels", "/s", run.items / run.seconds),
+        Row(f"{what}: labels exported", "/s", run.items / run.export_seconds),
         Row(f"{what}: answers kept", "", len(run.history.kept), least=float(run.items * run.answers)),
         Row(f"{what}: broken promises", "", broken, most=0.0),
     ]
@@ -70,7 +72,8 @@ def _lag(watch: Watch) -> list[Row]:
 
 
 def _memory(watch: Watch) -> list[Row]:
-    """Memory at the end over memory after a third of the run; what a process reads in at first is not counted."""
+    """Memory at the end over memory after a third of the run, import and export included; what a process reads in at
+    first is not counted."""
     return [
         Row(
             f"marathon: memory of {name} {_shape(held)}, {held[-1]:.0f} MB, over that after a third",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -22,7 +23,6 @@ from tests.benchmarks.volume.targets import CLASSES, QUESTION, text_item
 
 _REST = 0.2
 _LOOK = 1.0
-_IN_HAND = 500  # items that an import sends at once
 
 
 @dataclass(slots=True)
@@ -34,8 +34,10 @@ class Run:
     answers: int
     history: History = field(default_factory=History)
     done: asyncio.Event = field(default_factory=asyncio.Event)
+    import_seconds: float = 0.0
     seconds: float = 0.0
     """From the first lease until every item had its label."""
+    export_seconds: float = 0.0
 
 
 async def begin(client: AsyncCairn, project: str, items: int, answers: int, lease_seconds: float) -> Run:
@@ -47,10 +49,10 @@ async def begin(client: AsyncCairn, project: str, items: int, answers: int, leas
     quality.lease_duration.FromMilliseconds(round(1000 * lease_seconds))
     await client.projects.create(project, LabelSchema(questions=[question]), quality=quality)
     run = Run(project, items, answers)
-    for start in range(0, items, _IN_HAND):
-        some = [text_item(n) for n in range(start, min(start + _IN_HAND, items))]
-        await client.import_items(project, some)
-        run.history.imported.update(item.key for item in some)
+    began = perf_counter()
+    await client.import_items(project, map(text_item, range(items)))
+    run.import_seconds = perf_counter() - began
+    run.history.imported.update(text_item(n).key for n in range(items))
     return run
 
 
@@ -98,7 +100,9 @@ async def _answer(client: AsyncCairn, history: History, jobs: Sequence[Job]) -> 
 async def export(client: AsyncCairn, run: Run, folder: Path) -> Path:
     """Export the labels of a run with all annotations."""
     target = folder / f"{run.project}.jsonl"
+    began = perf_counter()
     await client.export(run.project, target, include_annotations=True)
+    run.export_seconds = perf_counter() - began
     return target
 
 
@@ -112,8 +116,18 @@ class Watch:
         self.lag: dict[str, list[float]] = defaultdict(list)
         """Seconds that each service was behind its events."""
 
-    async def keep(self) -> None:
-        """Watch until cancelled."""
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Watch for as long as the block lasts."""
+        looking = asyncio.create_task(self._keep_looking())
+        try:
+            yield
+        finally:
+            looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await looking
+
+    async def _keep_looking(self) -> None:
         while True:
             await asyncio.to_thread(self._look)
             await asyncio.sleep(_LOOK)
