@@ -42,6 +42,8 @@ class Sample:
     elsewhere: set[str] = field(default_factory=set)
     in_order: bool = True
     watch_for_ever: bool = False
+    goes_on: asyncio.Event | None = None
+    """What GetTask waits for."""
     batches: list[list[str]] = field(default_factory=list)
     chassis: Chassis[Any] | None = None
 
@@ -115,7 +117,12 @@ class SampleRpc(api_grpc.TaskDispatchServiceServicer):
             return await once(tx, who.tenant, request, api.Task, effect)
 
     async def GetTask(self, request: api.GetTaskRequest, context: Any) -> api.Task:
+        if self.sample.goes_on:
+            await self.sample.goes_on.wait()
         raise NotFound("TASK_NOT_FOUND", "There is no such task.", resource=request.name)
+
+    async def ReleaseLease(self, request: api.ReleaseLeaseRequest, context: Any) -> api.Lease:
+        return api.Lease(name=request.name)
 
     async def ListTasks(self, request: api.ListTasksRequest, context: Any) -> api.ListTasksResponse:
         after = (read_page_token(request) or (0,))[0]

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 
-from cairn_kit.rpc.admission import LEAST, Admission
+from cairn_kit.auth.caller import Caller, make_caller
+from cairn_kit.rpc.admission import LEAST, Admission, Room
 
 MOST, LONGEST = 512, 2.0
+
+
+def callers(tenant: str, number: int) -> list[Caller]:
+    return [make_caller(tenant, f"labeler-{n}", frozenset(), None, 1e12) for n in range(number)]
+
+
+MANY = callers("acme", 8)
+ONE, *OTHERS = MANY
 
 
 def overrun(
@@ -22,19 +31,19 @@ def overrun(
         owed += offered / steps
         while owed >= 1.0:
             owed -= 1.0
-            if admission.enter():
+            if admission.enter(ONE, returns=True):
                 waiting.append(now)
         answers = min(answers + rate / steps, 1.0) if not waiting else answers + rate / steps
         while answers >= 1.0 and waiting:
             answers -= 1.0
             took.append(now - waiting.popleft())
-            admission.leave(now)
+            admission.leave(ONE, now)
     return took
 
 
 def test_an_idle_service_takes_what_the_fixed_limit_allows() -> None:
     admission = Admission(MOST, LONGEST, 0.0)
-    assert [admission.enter() for _ in range(MOST + 1)] == [True] * MOST + [False]
+    assert [admission.enter(ONE, returns=True) for _ in range(MOST + 1)] == [True] * MOST + [False]
 
 
 def test_under_five_times_the_load_what_is_admitted_is_answered_in_bearable_time() -> None:
@@ -58,9 +67,9 @@ def test_the_limit_rises_again_when_the_machine_is_faster() -> None:
 def test_few_calls_that_take_long_are_never_refused() -> None:
     admission = Admission(MOST, LONGEST, 0.0)
     for second in range(100):
-        assert all(admission.enter() for _ in range(LEAST // 4))
+        assert all(admission.enter(ONE) for _ in range(LEAST // 4))
         for _ in range(LEAST // 4):
-            admission.leave(10.0 * second)
+            admission.leave(ONE, 10.0 * second)
     assert admission.limit == MOST
 
 
@@ -70,3 +79,47 @@ def test_the_limit_never_leaves_its_bounds() -> None:
     assert admission.limit == LEAST
     overrun(admission, rate=5000.0, seconds=5.0, offered=20_000.0, begin=200.0)
     assert admission.limit == MOST
+
+
+def taken(room: Room, *floods: Caller) -> list[int]:
+    """How many calls of each the room takes, when all of them ask for ever more in turn."""
+    held = [0] * len(floods)
+    for _ in range(room.limit):
+        for place, who in enumerate(floods):
+            held[place] += room.enter(who)
+    return held
+
+
+def test_one_caller_alone_gets_three_quarters_and_leaves_room_for_whoever_is_next() -> None:
+    room = Room(64)
+    assert taken(room, ONE) == [48]
+    assert room.enter(OTHERS[0])
+    assert not room.enter(ONE)
+
+
+def test_callers_who_ask_for_too_much_get_the_same() -> None:
+    assert taken(Room(70), *MANY[:2]) == [30, 30]
+    held = taken(Room(100), *MANY)
+    assert max(held) - min(held) <= 1
+
+
+def test_a_tenant_of_many_callers_leaves_room_for_another_tenant() -> None:
+    room = Room(64)
+    assert sum(taken(room, *MANY)) == 56
+    assert room.enter(*callers("fish", 1))
+
+
+def test_what_returns_something_may_have_all_the_room_there_is() -> None:
+    room = Room(64)
+    taken(room, ONE)
+    assert [room.enter(ONE, returns=True) for _ in range(17)] == [True] * 16 + [False]
+
+
+def test_who_has_left_is_forgotten() -> None:
+    room = Room(64)
+    for _ in range(3):
+        assert taken(room, ONE) == [48]
+        for _ in range(48):
+            room.leave(ONE, 0.0)
+    assert room.in_flight == 0
+    assert not room._held

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import asyncpg
@@ -267,6 +268,45 @@ async def test_beyond_the_limit_calls_are_turned_away_at_once(world: World, samp
         error = errors.from_rpc_error(caught.value)
         assert isinstance(error, errors.ResourceExhausted)
         assert error.retry_after
+
+
+async def test_a_flood_of_one_caller_leaves_room_for_others_and_all_of_it_for_what_returns(
+    world: World, sample: Any
+) -> None:
+    sample.goes_on = asyncio.Event()
+    get, lease = api.GetTaskRequest(name=TASK), api.ReleaseLeaseRequest(name=f"{TASK}/leases/1")
+    async with world.run(sample.service, max_concurrent_rpcs=8) as service:
+        flooding = service.stub(STUB, subject="flood")
+        flood = [asyncio.ensure_future(refused(flooding.GetTask(get))) for _ in range(20)]
+        await eventually(lambda: sum(call.done() for call in flood), 14)
+        assert {type(call.result()) for call in flood if call.done()} == {errors.ResourceExhausted}
+
+        assert (await flooding.ReleaseLease(lease)).name == lease.name
+        others = [
+            asyncio.ensure_future(refused(service.stub(STUB, tenant=tenant, subject="quiet").GetTask(get)))
+            for tenant in ("acme", "fish")
+        ]
+        in_flight = service.chassis.metrics.registry.get_sample_value
+        await eventually(lambda: in_flight("cairn_rpcs_in_flight"), 8)
+        full = await refused(flooding.ReleaseLease(lease))
+        assert full.reason == "TOO_MANY_CALLS"
+
+        sample.goes_on.set()
+        assert {type(error) for error in await asyncio.gather(*others)} == {errors.NotFound}
+
+
+async def test_of_more_calls_at_once_than_may_wait_some_are_refused_by_the_core_and_the_rest_answered(
+    world: World, sample: Any
+) -> None:
+    async with world.run(sample.service) as service:
+        stub = service.stub(STUB)
+        await refused(stub.GetTask(api.GetTaskRequest(name=TASK)))
+        ended = await asyncio.gather(
+            *(refused(stub.GetTask(api.GetTaskRequest(name=TASK))) for _ in range(600))
+        )
+        kinds = Counter(type(error) for error in ended)
+        assert set(kinds) == {errors.NotFound, errors.Cancelled}
+        assert kinds[errors.NotFound] >= 64, "as many as may wait in any case"
 
 
 async def test_health_and_reflection_need_no_token(world: World, sample: Any) -> None:

@@ -131,6 +131,8 @@ class Rule:
     project: str
     sheds: bool = False
     """Whether it brings events by the thousand: it is refused, or its stream not read on, while the outbox is full."""
+    returns: bool = False
+    """Whether it brings back what was given out, an answer or a lease: of too many calls it is the last to be refused."""
 
     def projects_of(self, request: Message) -> Iterator[str]:
         """The ids of the projects that the request names."""
@@ -144,13 +146,16 @@ class Rule:
                 yield name.split("/", 2)[1] if name.startswith("projects/") else name
 
 
-SHEDS = True
+SHEDS, RETURNS = {"sheds": True}, {"returns": True}
 
 
 def _service(
-    full_name: str, **rules: tuple[Permission, str] | tuple[Permission, str, bool]
+    full_name: str, **rules: tuple[Permission, str] | tuple[Permission, str, dict[str, bool]]
 ) -> dict[str, Rule]:
-    return {f"/{full_name}/{method}": Rule(*rule) for method, rule in rules.items()}
+    return {
+        f"/{full_name}/{method}": Rule(permission, project, **dict(*more))
+        for method, (permission, project, *more) in rules.items()
+    }
 
 
 PERMISSIONS: Mapping[str, Rule] = {
@@ -176,9 +181,9 @@ PERMISSIONS: Mapping[str, Rule] = {
         GetLeasedItems=(_P.WORK, IN_HANDLER),
         UploadBlob=(_P.READ_BLOBS, "header.parent"),  # and in the handler: WRITE_ITEMS, or a lease
         DownloadBlob=(_P.READ_BLOBS, "name"),
-        SubmitAnnotation=(_P.WORK, IN_HANDLER, SHEDS),
-        SubmitAnnotations=(_P.WORK, IN_HANDLER, SHEDS),
-        StreamAnnotations=(_P.WORK, IN_HANDLER, SHEDS),
+        SubmitAnnotation=(_P.WORK, IN_HANDLER, SHEDS | RETURNS),
+        SubmitAnnotations=(_P.WORK, IN_HANDLER, SHEDS | RETURNS),
+        StreamAnnotations=(_P.WORK, IN_HANDLER, SHEDS | RETURNS),
         GetAnnotation=(_P.READ_ANNOTATIONS, "name"),
         ListAnnotations=(_P.READ_ANNOTATIONS, "parent"),
         BatchGetAnsweredLeases=(_P.SETTLE_LEASES, "leases"),
@@ -197,9 +202,9 @@ PERMISSIONS: Mapping[str, Rule] = {
         LeaseTasks=(_P.WORK, "parent", SHEDS),
         StreamLeases=(_P.WORK, "header.parent", SHEDS),
         ClaimItems=(_P.ACT_FOR_OTHERS, "parent", SHEDS),
-        ExtendLease=(_P.WORK, "name"),
-        ReleaseLease=(_P.WORK, "name"),
-        SkipTask=(_P.WORK, "name"),
+        ExtendLease=(_P.WORK, "name", RETURNS),
+        ReleaseLease=(_P.WORK, "name", RETURNS),
+        SkipTask=(_P.WORK, "name", RETURNS),
         GetLease=(_P.WORK, "name"),
         CreateTasks=(_P.WRITE_TASKS, "parent", SHEDS),
         CancelTask=(_P.WRITE_TASKS, "name"),

@@ -22,6 +22,7 @@ AWAY = frozenset(
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.DEADLINE_EXCEEDED,
         grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.CANCELLED,  # by its core, for too many wait there
     }
 )
 """What a neighbour says that may well answer later."""

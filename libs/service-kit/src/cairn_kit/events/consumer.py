@@ -384,4 +384,5 @@ def _is_unavailable(error: BaseException | None) -> bool:
     return isinstance(error, grpc.aio.AioRpcError) and error.code() in (
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.CANCELLED,  # by the neighbour's core, for too many wait there
     )

@@ -1,39 +1,57 @@
-"""How many calls a service takes on at once: as many as it can answer in bearable time.
+"""How many calls a service takes on at once, and how many of them may be one caller's or one tenant's.
 
 A fixed limit is a guess about a machine: too high, and every call that is admitted waits for all the others; too low,
 and a fast machine refuses what it could do. Here the limit follows what is measured: by Little's law a call takes as
 long as there are calls in flight for each that is answered in a second.
+
+Who may have the room is one rule: a caller's calls in flight stay below three times what is still free, a tenant's below
+seven times (dynamic thresholds: Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). One flood alone
+stops at three quarters of the room, two at three sevenths each: some is free for whoever calls next, and nothing has to be
+counted or configured for it. Never held back is a call that returns what was given out, such as the answer to a lease:
+refusing it would waste the work that it brings, and keep what it sets free.
 """
 
 from __future__ import annotations
+
+from cairn_kit.auth.caller import Caller
 
 LEAST = 64
 """Calls at once that are always taken on; with fewer in flight the rate says how many came, not how many could have."""
 
 _WINDOW = 0.5  # seconds over which the rate is counted
 _NEWEST = 0.5  # the share of the newest window in what is believed
+_A_CALLER, _A_TENANT = 3, 7  # times what is free
 
 
 class Room:
     """Counts the calls in flight and says whether there is room for one more: for calls that last as long as they like."""
 
-    __slots__ = ("in_flight", "limit")
+    __slots__ = ("_held", "in_flight", "limit")
 
     def __init__(self, most: int) -> None:
         self.in_flight = 0
         self.limit = most
         """How many may be in flight."""
+        self._held: dict[object, int] = {}
 
-    def enter(self) -> bool:
-        """Take one more call on, if there is room."""
-        if self.in_flight >= self.limit:
+    def enter(self, who: Caller, *, returns: bool = False) -> bool:
+        """Take on one more call of whoever calls, if there is room; all of it for one that ``returns`` something."""
+        free = self.limit - self.in_flight
+        a_caller, a_tenant = (who.tenant, who.subject), who.tenant
+        by_caller, by_tenant = self._held.get(a_caller, 0), self._held.get(a_tenant, 0)
+        if free <= 0 or not (returns or (by_caller < _A_CALLER * free and by_tenant < _A_TENANT * free)):
             return False
+        self._held[a_caller], self._held[a_tenant] = by_caller + 1, by_tenant + 1
         self.in_flight += 1
         return True
 
-    def leave(self, now: float) -> None:
-        """A call was answered, at this second of one clock."""
+    def leave(self, who: Caller, now: float) -> None:
+        """A call of this caller was answered, at this second of one clock."""
         self.in_flight -= 1
+        for holder in ((who.tenant, who.subject), who.tenant):
+            self._held[holder] -= 1
+            if not self._held[holder]:
+                del self._held[holder]
 
 
 class Admission(Room):
@@ -50,8 +68,8 @@ class Admission(Room):
         self._busy = False
         self._rate = 0.0
 
-    def leave(self, now: float) -> None:
-        super().leave(now)
+    def leave(self, who: Caller, now: float) -> None:
+        super().leave(who, now)
         self._answered += 1
         self._busy = self._busy and self.in_flight >= min(LEAST, self._most) // 2
         if now - self._since >= _WINDOW:

@@ -1,6 +1,7 @@
-"""The one interceptor: trace, limit, identity, permission, validation, deadline, errors, in this order.
+"""The one interceptor: identity, limit, trace, permission, validation, deadline, errors, in this order.
 
-Everything that the design asks of each call is here and nowhere else; a servicer only answers, or raises.
+Everything that the design asks of each call is here and nowhere else; a servicer only answers, or raises. Whoever is
+refused for want of room has cost a look at a token that is mostly known, and nothing that comes after it.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ class Gate(grpc.aio.ServerInterceptor):
         self._permissions = permissions
         self._metrics = metrics
         self._tracer = tracer
-        self._calls = Admission(max_concurrent, longest_wait, time.perf_counter())
+        before = longest_wait / 2.0  # that a call may have waited in the core: server.py
+        self._calls = Admission(max_concurrent, longest_wait - before, time.perf_counter())
         self._streams = Room(max_streams)
         self._default_deadline = default_deadline
         self._outbox_full = outbox_full
@@ -119,31 +121,36 @@ class _Method:
         """Whether a call goes on until its caller, or this service, ends it."""
         self.rule = gate._permissions.get(name)
         self.sheds = self.rule is not None and self.rule.sheds
+        self.returns = self.rule is not None and self.rule.returns
         self.elements = gate.elements.get(name)
         self.seconds = gate._metrics.rpc_seconds.labels(name)
         self.ok = gate._metrics.rpcs.labels(name, "OK")
 
     def enter(self, context: Context) -> _Call:
-        gate = self.gate
+        """Take the call on, with its span begun; raises Unauthenticated, and ResourceExhausted without room."""
         metadata = {
             key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
         }
-        parent = context_of(metadata.get(TRACEPARENT))
-        span = gate._tracer.start_span(self.span_name, parent, SpanKind.SERVER)
-        otel_context.attach(set_span_in_context(span, parent))
-        if not self.room.enter():
-            span.end()
+        who = self.identify(metadata.get("authorization", ""))
+        if not self.room.enter(who, returns=self.returns):
             raise ResourceExhausted(
-                "TOO_MANY_CALLS", "The service is at its limit of calls at once.", retry_after=_RETRY_AFTER
+                "TOO_MANY_CALLS",
+                "The service is at its limit of calls at once, or at what it gives one caller or tenant of it.",
+                retry_after=_RETRY_AFTER,
             )
-        return _Call(self, span, metadata)
+        parent = context_of(metadata.get(TRACEPARENT))
+        span = self.gate._tracer.start_span(self.span_name, parent, SpanKind.SERVER)
+        otel_context.attach(set_span_in_context(span, parent))
+        return _Call(self, span, who)
 
-    def admit(self, call: _Call, context: Context) -> Caller:
-        """Who calls, and that they may; sets caller, tenant and deadline for the rest of the call."""
-        authorization = call.metadata.get("authorization", "")
+    def identify(self, authorization: str) -> Caller:
+        """Who calls."""
         if authorization[: len(_BEARER)].lower() != _BEARER:
             raise Unauthenticated("TOKEN_MISSING", "Send `authorization: Bearer <token>`.")
-        who = self.gate._verifier.verify(authorization[len(_BEARER) :].strip())
+        return self.gate._verifier.verify(authorization[len(_BEARER) :].strip())
+
+    def admit(self, who: Caller, context: Context) -> None:
+        """That they may call this; sets caller, tenant and deadline for the rest of the call."""
         if self.rule is None:
             raise PermissionDenied("METHOD_NOT_PERMITTED", f"Nobody may call {self.name}.")
         who.require(self.rule.permission)
@@ -162,7 +169,6 @@ class _Method:
         if left is None and not self.streaming:
             left = self.gate._default_deadline
         set_deadline(left)
-        return who
 
     def examine(self, who: Caller, request: Message | _Malformed, *, first: bool = True) -> None:
         """That the request is well-formed and stays within the token's projects."""
@@ -206,18 +212,18 @@ def _tolerant(deserializer: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 class _Call:
     """One call in flight."""
 
-    __slots__ = ("began", "metadata", "method", "span")
+    __slots__ = ("began", "method", "span", "who")
 
-    def __init__(self, method: _Method, span: Span, metadata: Mapping[str, str]) -> None:
+    def __init__(self, method: _Method, span: Span, who: Caller) -> None:
         self.method = method
         self.span = span
-        self.metadata = metadata
+        self.who = who
         self.began = time.perf_counter()
 
     def leave(self, code: str | None = None) -> None:
         method, metrics = self.method, self.method.gate._metrics
         now = time.perf_counter()
-        method.room.leave(now)
+        method.room.leave(self.who, now)
         if not method.lasts:  # how long a caller stays says nothing of how long an answer takes
             method.seconds.observe(now - self.began)
         if code is None:
@@ -250,7 +256,8 @@ def _single(method: _Method, behaviour: Callable[..., Awaitable[Any]], streamed_
         call: _Call | None = None
         try:
             call = method.enter(context)
-            who = method.admit(call, context)
+            who = call.who
+            method.admit(who, context)
             if streamed_request:
                 response = await behaviour(method.examined(who, request), context)
             else:
@@ -280,7 +287,8 @@ def _streaming(method: _Method, behaviour: Callable[..., Any], streamed_request:
             task.add_done_callback(method.gate._lasting.discard)
         try:
             call = method.enter(context)
-            who = method.admit(call, context)
+            who = call.who
+            method.admit(who, context)
             if streamed_request:
                 request = method.examined(who, request)
             else:

@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
+from cairn_kit.rpc.admission import LEAST
 from cairn_kit.rpc.gate import Gate
 from cairn_kit.settings import ChassisSettings
 
@@ -100,7 +101,15 @@ class _Recorder:
 
 
 def _options(settings: ChassisSettings) -> list[tuple[str, Any]]:
+    waiting = max(settings.max_concurrent_rpcs // 8, LEAST)
     return [
+        # grpc.aio takes up the calls of a method one after the other, each after some turns of the loop. So under load
+        # they wait in the core, before any code of ours. What is too much, or has waited too long, the core refuses: of
+        # each method so many may wait, of those on top ever more are turned away, and none waits for longer than half
+        # of the longest wait. Its own defaults are a thousand, three thousand and thirty seconds.
+        ("grpc.server.max_pending_requests", waiting),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * waiting),
+        ("grpc.server_max_unrequested_time_in_server", max(round(settings.longest_wait / 2.0), 1)),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
         ("grpc.so_reuseport", 0),  # a taken port is an error, not a silent sharing
