@@ -90,8 +90,8 @@ class ChassisSettings(BaseSettings):
     max_concurrent_rpcs: int = Field(default=512, ge=1)
     max_concurrent_streams: int = Field(default=256, ge=1)
     longest_wait: float = Field(default=5.0, gt=0)
-    """Seconds that a call may take under load, half of them before it is taken up (whole seconds, at least one): more
-    calls than can be answered within it are refused at once."""
+    """Seconds that a call may take under load: what waits for longer to be taken up is refused, and no more calls are
+    taken on than can be answered within a quarter of it."""
     max_message_bytes: int = Field(default=16 * 1024 * 1024, ge=64 * 1024)
     default_deadline: float = Field(default=30.0, gt=0)
     """Seconds a unary call gets when its caller stated no deadline."""

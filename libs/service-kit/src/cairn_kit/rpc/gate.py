@@ -71,8 +71,8 @@ class Gate(grpc.aio.ServerInterceptor):
         self._permissions = permissions
         self._metrics = metrics
         self._tracer = tracer
-        before = longest_wait / 2.0  # that a call may have waited in the core: server.py
-        self._calls = Admission(max_concurrent, longest_wait - before, time.perf_counter())
+        # The rest is for what they wait before they come here (server.py), and for moments when the machine stands still.
+        self._calls = Admission(max_concurrent, longest_wait / 4.0, time.perf_counter())
         self._streams = Room(max_streams)
         self._default_deadline = default_deadline
         self._outbox_full = outbox_full
