@@ -25,13 +25,12 @@ class Neighbour(store_grpc.AnnotationStoreServiceServicer):
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
-        self.failures = 0
+        self.failures: list[grpc.StatusCode] = []
 
     async def GetProject(self, request: store.GetProjectRequest, context: Any) -> store.Project:
         self.calls.append(dict(context.invocation_metadata()) | {"left": context.time_remaining()})
         if self.failures:
-            self.failures -= 1
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "coming")
+            await context.abort(self.failures.pop(), "coming")
         if request.name.endswith("missing"):
             error = errors.NotFound("PROJECT_NOT_FOUND", "There is none.", resource=request.name)
             await context.abort(error.code, error.message, errors.trailers(error))
@@ -89,10 +88,11 @@ async def test_a_call_carries_the_tenant_the_time_and_the_trace(
     assert call["traceparent"].split("-")[1] == incoming.split("-")[1]
 
 
-async def test_a_neighbour_that_is_away_for_a_moment_is_asked_again(
-    world: World, neighbour: Neighbour, relaying: Any
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+async def test_a_neighbour_that_is_away_for_a_moment_or_has_too_much_to_do_is_asked_again(
+    world: World, neighbour: Neighbour, relaying: Any, code: grpc.StatusCode
 ) -> None:
-    neighbour.failures = 2
+    neighbour.failures = [code, code]
     async with world.run(relaying) as service:
         assert await service.stub(api_grpc.TaskDispatchServiceStub).GetTask(get("birds"))
     assert len(neighbour.calls) == 3

@@ -21,7 +21,8 @@ _LONGEST_UNARY = 30.0
 _MARGIN = 0.05
 """Kept of the caller's time, to answer the caller with what the neighbour said."""
 
-# Every mutating request carries a request_id, so that a second try of one that did arrive changes nothing.
+# Every mutating request carries a request_id, so that a second try of one that did arrive changes nothing. CANCELLED is
+# what a neighbour's core says of calls that it has too many of.
 _SERVICE_CONFIG = json.dumps(
     {
         "loadBalancingConfig": [{"round_robin": {}}],
@@ -33,7 +34,7 @@ _SERVICE_CONFIG = json.dumps(
                     "initialBackoff": "0.05s",
                     "maxBackoff": "1s",
                     "backoffMultiplier": 3,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
         ],

@@ -77,6 +77,7 @@ class Gate(grpc.aio.ServerInterceptor):
         self._default_deadline = default_deadline
         self._outbox_full = outbox_full
         metrics.rpcs_in_flight.set_function(lambda: self._calls.in_flight + self._streams.in_flight)
+        metrics.rpcs_limit.set_function(lambda: self._calls.limit)
         self._wrapped: dict[str, Any] = {}
         self._lasting: set[asyncio.Task[Any]] = set()
         self._draining = False

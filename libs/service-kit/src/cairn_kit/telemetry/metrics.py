@@ -21,6 +21,9 @@ class Metrics:
             "cairn_rpc_seconds", "Time to answer a call.", ["method"], buckets=_FAST, registry=own
         )
         self.rpcs_in_flight = Gauge("cairn_rpcs_in_flight", "Calls being answered.", registry=own)
+        self.rpcs_limit = Gauge(
+            "cairn_rpcs_limit", "Calls, streams aside, that may be answered at once.", registry=own
+        )
         self.published = Counter("cairn_events_published", "Events acknowledged by the bus.", registry=own)
         self.outbox_waiting = Gauge("cairn_outbox_waiting", "Events not yet published.", registry=own)
         self.outbox_lag = Gauge(
