@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from cairn_kit.auth.caller import Caller
 
-LEAST = 64
-"""Calls at once that are always taken on; with fewer in flight the rate says how many came, not how many could have."""
+LEAST = 96
+"""Calls at once that are always taken on, 72 of one caller, say of a gateway: more than the largest flush holds. With fewer
+than half of it in flight the rate says how many came, not how many could have."""
 
 _WINDOW = 0.5  # seconds over which the rate is counted
 _NEWEST = 0.5  # the share of the newest window in what is believed

@@ -11,12 +11,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
-from cairn_kit.rpc.admission import LEAST
 from cairn_kit.rpc.gate import Gate
 from cairn_kit.settings import ChassisSettings
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_LEAST_WAITING = 64  # calls of a method: callers whose calls are committed together come back together
 
 
 class StartError(Exception):
@@ -101,7 +101,7 @@ class _Recorder:
 
 
 def _options(settings: ChassisSettings) -> list[tuple[str, Any]]:
-    waiting = max(settings.max_concurrent_rpcs // 8, LEAST)
+    waiting = max(settings.max_concurrent_rpcs // 8, _LEAST_WAITING)
     return [
         # grpc.aio takes up the calls of a method one after the other, each after some turns of the loop. So under load
         # they wait in the core, before any code of ours. What is too much, or has waited too long, the core refuses: of
