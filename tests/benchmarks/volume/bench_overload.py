@@ -52,8 +52,14 @@ async def _measure(seconds: float) -> list[Row]:
             offered = await offer(folder, project.name, _TIMES * peak, seconds, _PROCESSES)
             cores = (processor_seconds(cairn.pids) - used) / (perf_counter() - began)
             recovered = await _recovery(project, 2.0 * max(call.seconds for call in calm))
+            afterwards = (await drive(project, _CALLERS, 1, _PEAK_SECONDS)).rate
     what = f"five times the peak of {peak:.0f} turns a second"
-    return [*_answered(what, offered, seconds, peak, recovered), *_told_apart(what, offered, cores)]
+    return [
+        *_answered(what, offered, seconds, peak, recovered),
+        *_told_apart(what, offered, cores),
+        # What others take of the machine meanwhile makes of five times ten.
+        Row(f"{what}: the peak afterwards", "turns/s", afterwards, peak, "before"),
+    ]
 
 
 def _answered(
