@@ -306,7 +306,7 @@ async def test_of_more_calls_at_once_than_may_wait_some_are_refused_by_the_core_
         )
         kinds = Counter(type(error) for error in ended)
         assert set(kinds) == {errors.NotFound, errors.Cancelled}
-        assert kinds[errors.NotFound] >= 64, "as many as may wait in any case"
+        assert kinds[errors.NotFound] >= 128, "as many as may wait in any case"
 
 
 async def test_health_and_reflection_need_no_token(world: World, sample: Any) -> None:

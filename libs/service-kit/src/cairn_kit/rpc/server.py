@@ -101,14 +101,14 @@ class _Recorder:
 
 
 def _options(settings: ChassisSettings) -> list[tuple[str, Any]]:
-    waiting = max(settings.max_concurrent_rpcs // 8, _LEAST_WAITING)
+    waiting = max(settings.max_concurrent_rpcs // 4, _LEAST_WAITING)
     return [
         # grpc.aio takes up the calls of a method one after the other, each after some turns of the loop. So under load
         # they wait in the core, before any code of ours. What is too much, or has waited too long, the core refuses: of
         # each method so many may wait, of those on top ever more are turned away, and none waits for longer than a call
         # may take in all. Its own defaults are a thousand, three thousand and thirty seconds.
         ("grpc.server.max_pending_requests", waiting),
-        ("grpc.server.max_pending_requests_hard_limit", 2 * waiting),
+        ("grpc.server.max_pending_requests_hard_limit", waiting + waiting // 2),
         ("grpc.server_max_unrequested_time_in_server", max(round(settings.longest_wait), 1)),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
