@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
@@ -21,6 +22,9 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _SOURCES: dict[int, str] = {source.value: source.name for source in Source}
 _PART_BYTES = 8 << 20
 """What is in memory of an export, twice, while one part is written and the next is read."""
+
+_SHORT = 100
+"""Bytes of an answer that is likely to come again: a class, a number, a few of them."""
 
 
 class ExportedLabel(NamedTuple):
@@ -91,19 +95,30 @@ def value_json(answer: value_pb.Answer) -> str:
         case None:
             return "null"
         case _:
-            return f"{{{_quoted(field)}:{json_of(getattr(answer, field))}}}"
+            value = getattr(answer, field)
+            return f"{{{_quoted(field)}:{json_of(type(value), value.SerializeToString())}}}"
 
 
 def _line(label: ExportedLabel) -> str:
-    answer = value_pb.Answer.FromString(label.answer)
-    provenance = pb.Provenance.FromString(label.provenance)
     annotations = "" if label.annotations is None else f',"annotations":{_annotations(label)}'
     return (
-        f'{{"item":{_quoted(label.item)},"question":{_quoted(label.question)},"answer":{value_json(answer)}'
-        f',"confidence":{number(label.confidence)},"source":"{_SOURCES[label.source]}"'
+        f'{{"item":{_quoted(label.item)},"question":{_quoted(label.question)},"answer":{_answer(label.answer)}'
+        f',"confidence":{label.confidence!r},"source":"{_SOURCES[label.source]}"'
         f',"revision":{label.revision},"create_time":"{label.created_at.isoformat()}"'
-        f',"provenance":{json_of(provenance)}{annotations}}}\n'
+        f',"provenance":{json_of(pb.Provenance, label.provenance)}{annotations}}}\n'
     )
+
+
+def _answer(encoded: bytes) -> str:
+    """The same of an answer's bytes. Most labels of a project have one of few answers: short ones are remembered."""
+    return (
+        _short_answer(encoded) if len(encoded) <= _SHORT else value_json(value_pb.Answer.FromString(encoded))
+    )
+
+
+@lru_cache(maxsize=10_000)
+def _short_answer(encoded: bytes) -> str:
+    return value_json(value_pb.Answer.FromString(encoded))
 
 
 def _annotations(label: ExportedLabel) -> str:
