@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from cairn_task_dispatch.domain.names import TaskId
 from cairn_task_dispatch.domain.states import TaskKind, TaskState
 from cairn_task_dispatch.domain.wishes import Closed, Open, Wish
 
 
-@dataclass(frozen=True, slots=True)
-class ItemRef:
+class ItemRef(NamedTuple):
     """One item of one project of one tenant."""
 
     tenant: str
@@ -19,8 +18,7 @@ class ItemRef:
     item: str
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """A task with the counts of its slots (for gold: of its leases)."""
 
     ref: ItemRef
@@ -45,8 +43,7 @@ class Task:
         return self.slots
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """What is to be done to a task, or to make one. `slots` is how many there shall be in all."""
 
     ref: ItemRef

@@ -6,7 +6,8 @@ about an item are the same whatever order they came in; and what is wanted is a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from cairn_task_dispatch.domain.states import Decision, Route, TaskKind
 
@@ -26,9 +27,11 @@ class ProjectPolicy:
     archived: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ItemFacts:
-    """The newest fact of each kind about one item."""
+class ItemFacts(NamedTuple):
+    """The newest fact of each kind about one item.
+
+    A tuple: an import makes four for each item, and a frozen dataclass takes five times as long.
+    """
 
     imported: bool = False
     gold: bool = False
@@ -53,15 +56,20 @@ class ItemFacts:
     """Reviews that somebody asked for by hand, in all; an audit's have tasks of their own and are no fact of the item."""
     review_priority: float = 0.0
 
+    @property
+    def bare(self) -> bool:
+        """Whether nothing was heard that ever called for a task: nothing at all, or an import without gold answers."""
+        return self in (UNKNOWN, _ONLY_IMPORTED)
+
     def with_import(self, *, gold: bool) -> ItemFacts:
         """After `ItemsImported`. Items never change, so once is enough."""
-        return replace(self, imported=True, gold=self.gold or gold)
+        return self._replace(imported=True, gold=self.gold or gold)
 
     def with_route(self, revision: int, route: Route, priority: float) -> ItemFacts:
         """After `ItemsRouted`; an older revision changes nothing."""
         if revision <= self.route_revision:
             return self
-        return replace(self, route=route, route_revision=revision, priority=priority)
+        return self._replace(route=route, route_revision=revision, priority=priority)
 
     def with_decision(
         self, revision: int, decision: Decision, answers_wanted: int = 0, skill: str = ""
@@ -69,19 +77,18 @@ class ItemFacts:
         """After consensus spoke; an older revision changes nothing but the wish, which only grows."""
         wanted = max(self.answers_wanted, answers_wanted)
         if revision <= self.decision_revision:
-            return replace(self, answers_wanted=wanted)
-        return replace(
-            self, decision=decision, decision_revision=revision, answers_wanted=wanted, skill=skill
+            return self._replace(answers_wanted=wanted)
+        return self._replace(
+            decision=decision, decision_revision=revision, answers_wanted=wanted, skill=skill
         )
 
     def with_settled_label(self) -> ItemFacts:
         """After `LabelFinalized` of source GOLD or CORRECTION, for all questions: nothing lower replaces it."""
-        return replace(self, settled=True)
+        return self._replace(settled=True)
 
     def with_manual_wish(self, answers: int, priority: float) -> ItemFacts:
         """After `CreateTasks` for labels."""
-        return replace(
-            self,
+        return self._replace(
             wished=max(self.wished, answers),
             priority=max(self.priority, priority),
             cancelled_at=None,
@@ -90,8 +97,7 @@ class ItemFacts:
 
     def with_review_wish(self, reviews: int, priority: float) -> ItemFacts:
         """After `CreateTasks` for reviews without an audit."""
-        return replace(
-            self,
+        return self._replace(
             reviews_wished=max(self.reviews_wished, reviews),
             review_priority=max(self.review_priority, priority),
             review_cancelled_at=None,
@@ -100,14 +106,19 @@ class ItemFacts:
     def with_cancelled(self, kind: TaskKind, reason: str) -> ItemFacts:
         """After `CancelTask` of its label task, or of its review without an audit."""
         if kind is TaskKind.REVIEW:
-            return replace(
-                self,
+            return self._replace(
                 review_cancelled_at=self.decision_revision,
                 reviews_wished=0,
                 review_priority=0.0,
                 cancel_reason=reason,
             )
-        return replace(self, cancelled_at=self.decision_revision, wished=0, cancel_reason=reason)
+        return self._replace(cancelled_at=self.decision_revision, wished=0, cancel_reason=reason)
+
+
+UNKNOWN = ItemFacts()
+"""Of an item that nobody has told of."""
+
+_ONLY_IMPORTED = ItemFacts(imported=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from cairn_kit.database import Transaction
 from cairn_task_dispatch.domain.states import TaskKind
 from cairn_task_dispatch.domain.tasks import ItemRef, Step, Task, step_towards
 from cairn_task_dispatch.domain.wishes import (
+    UNKNOWN,
     ItemFacts,
     ProjectPolicy,
     gold_wish,
@@ -28,16 +29,16 @@ async def settle(
     heard: Mapping[ItemRef, Sequence[Hearing]],
 ) -> None:
     """Take in facts about items, and open, grow and close their tasks as their projects' policies say."""
-    before = await store.lock_items(tx, heard)
-    facts = {ref: _after(before[ref], hearings) for ref, hearings in heard.items()}
-    changed = {ref: fact for ref, fact in facts.items() if fact != before[ref]}
+    known = await store.lock_items(tx, heard)
+    facts = {ref: _after(known.get(ref, UNKNOWN), hearings) for ref, hearings in heard.items()}
+    changed = {ref: fact for ref, fact in facts.items() if fact != known.get(ref, UNKNOWN)}
     if not changed:
         return
-    await store.save_items(tx, changed)
-    tasks: dict[tuple[ItemRef, TaskKind], Task] = {}
-    for task in await store.lock_tasks_of_items(tx, changed):
-        if not task.audit:
-            tasks[task.ref, task.kind] = task
+    await store.save_items(tx, changed, known)
+    # An import is nearly all of items that have no task yet: these are not looked for.
+    may_have_tasks = [ref for ref in changed if not known.get(ref, UNKNOWN).bare]
+    found = await store.lock_tasks_of_items(tx, may_have_tasks) if may_have_tasks else []
+    tasks = {(task.ref, task.kind): task for task in found if not task.audit}
     steps = [
         step
         for ref, fact in changed.items()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import astuple
 from typing import Any
 
-from cairn_kit.database import Queries
+from cairn_kit.database import Queries, Transaction
 from cairn_task_dispatch.domain.states import Decision, Route
 from cairn_task_dispatch.domain.tasks import ItemRef
 from cairn_task_dispatch.domain.wishes import ItemFacts, ProjectPolicy
 from cairn_task_dispatch.store.rows import ProjectRef, Reader, columns, item_ref, policy_of
 
 SQL = Queries.load("cairn_task_dispatch", "sql/facts.sql")
+_COLUMNS = (*ItemRef._fields, *ItemFacts._fields)
 
 
 class FactStore:
@@ -29,15 +30,14 @@ class FactStore:
         return {ProjectRef(row["tenant"], row["project"]): policy_of(row) for row in rows}
 
     async def lock_items(self, tx: Reader, refs: Collection[ItemRef]) -> dict[ItemRef, ItemFacts]:
-        """The facts of these items, which nobody else decides about until the end of the transaction.
+        """Those of these items that are known, which nobody else decides about until the end of the transaction.
 
-        So their projects are locked. Of an item that is new here nothing is known.
+        For that their projects are locked.
         """
         projects = {(r.tenant, r.project) for r in refs}
         await tx.fetch(SQL.lock_projects, *columns(projects, 2))
-        keys = columns({(r.tenant, r.project, r.item) for r in refs}, 3)
-        known = {item_ref(row): _facts(row) for row in await tx.fetch(SQL.known_items, *keys)}
-        return {ref: known.get(ref, ItemFacts()) for ref in refs}
+        rows = await tx.fetch(SQL.known_items, *columns(set(refs), 3))
+        return {item_ref(row): _facts(row) for row in rows}
 
     async def items(
         self, tx: Reader, tenant: str, project: str, items: Iterable[str]
@@ -46,17 +46,24 @@ class FactStore:
         rows = await tx.fetch(SQL.items, tenant, project, list(set(items)))
         return {row["item"]: _facts(row) for row in rows}
 
-    async def save_items(self, tx: Reader, facts: Mapping[ItemRef, ItemFacts]) -> None:
-        """Write the facts of locked items, new or known."""
-        rows = [
-            (
-                ref.tenant, ref.project, ref.item, f.imported, f.gold, f.route.value, f.route_revision, f.priority,
-                f.decision.value, f.decision_revision, f.answers_wanted, f.skill, f.settled, f.wished, f.cancelled_at,
-                f.review_cancelled_at, f.cancel_reason, f.reviews_wished, f.review_priority,
-            )
-            for ref, f in facts.items()
-        ]  # fmt: skip
-        await tx.execute(SQL.save_items, *columns(rows, 19))
+    async def save_items(
+        self, tx: Transaction, facts: Mapping[ItemRef, ItemFacts], known: Container[ItemRef]
+    ) -> None:
+        """Write the facts of locked items, of which some were known before."""
+        new = [_row(ref, fact) for ref, fact in facts.items() if ref not in known]
+        if new:
+            await tx.copy_records_to_table("item", records=new, columns=_COLUMNS)
+        changed = [_row(ref, fact) for ref, fact in facts.items() if ref in known]
+        if changed:
+            await tx.execute(SQL.save_items, *columns(changed, len(_COLUMNS)))
+
+
+def _row(ref: ItemRef, f: ItemFacts) -> tuple[Any, ...]:
+    return (
+        *ref, f.imported, f.gold, f.route.value, f.route_revision, f.priority, f.decision.value, f.decision_revision,
+        f.answers_wanted, f.skill, f.settled, f.wished, f.cancelled_at, f.review_cancelled_at, f.cancel_reason,
+        f.reviews_wished, f.review_priority,
+    )  # fmt: skip
 
 
 def _facts(row: Any) -> ItemFacts:
