@@ -72,6 +72,24 @@ def test_it_does_not_start_without_a_sampling_key(
     assert words in sentence
 
 
+# --- items
+
+
+async def test_an_item_is_routed_once_however_often_it_is_told_of(stage: Stage) -> None:
+    items = texts(6)
+    routed = await stage.heard(ItemsRouted)
+    # given items that are known, one of them told of twice at once
+    await stage.world.publish(created(), *imported([*items[:3], items[0]]))
+    await routed.until(lambda events: len(routes(events)) == 3)
+    # when other events tell of some of them again, beside new ones
+    await stage.world.publish(*imported(items[2:5]), *imported(items[1:6]))
+    await routed.until(lambda events: len(routes(events)) == 6)
+    # then each has one route
+    told = [route.item for event in routed.events for route in event.message.routes]
+    assert sorted(told) == sorted(f"{PROJECT}/items/{item.key}" for item in items)
+    assert await stage.count("true") == 6
+
+
 # --- the whole loop
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from uuid import UUID
 
 from google.protobuf.message import Message
 
@@ -107,25 +108,23 @@ class Handlers:
     async def on_items_imported(self, tx: Transaction, events: Sequence[Received[ItemsImported]]) -> None:
         """Keep the items and send them to people at once, unless a threshold is in force and a score is coming."""
         projects = await self._known_projects(tx, events)
-        items = [
-            self._new_item(projects[event.tenant, event.project], item)
+        named = [
+            (event, self._new_item(projects[event.tenant, event.project], item))
             for event in events
             for item in event.message.items
         ]
-        fresh = await self._store.insert_items(tx, items)
-        waiting = {
-            ItemRef(item.tenant, item.project, item.key): item
-            for item in items
-            if item.route is not Route.PENDING
-        }
+        items: dict[ItemRef, NewItem] = {}
+        heard: dict[UUID, list[NewItem]] = {event.id: [] for event in events}
+        for event, item in named:
+            if items.setdefault(item.ref, item) is item:
+                heard[event.id].append(item)
+        there = await self._store.insert_items(tx, items.values())
         for event in events:
-            refs = [ItemRef(event.tenant, event.project, item.key) for item in event.message.items]
             routes = [
-                human_route(event.project, ref.key, waiting[ref].priority, revision=1)
-                for ref in dict.fromkeys(refs)
-                if ref in fresh and ref in waiting
+                human_route(event.project, item.key, item.priority, revision=1)
+                for item in heard[event.id]
+                if item.route is not Route.PENDING and item.ref not in there
             ]
-            fresh -= set(refs)
             for message in routed_events(event.project, routes):
                 announce(tx, project_event((event.tenant, event.project), message), cause=event)
         tx.after_commit(self.wake)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
+from typing import NamedTuple
 
 from cairn_inference.domain.calibration import Evaluation
 from cairn_inference.domain.features import Content
@@ -70,6 +71,14 @@ class Project:
         return version_name(self.id, self.serving_model, self.serving_version)
 
 
+class ItemRef(NamedTuple):
+    """An item of any tenant."""
+
+    tenant: str
+    project: str
+    key: str
+
+
 class NewItem(NamedTuple):
     """An item as it is first written. A tuple, for imports: a frozen dataclass takes five times as long to make."""
 
@@ -87,6 +96,11 @@ class NewItem(NamedTuple):
     priority: float
     gold_class: str | None
 
+    @property
+    def ref(self) -> ItemRef:
+        """Which item it is."""
+        return ItemRef(self.tenant, self.project, self.key)
+
 
 @dataclass(frozen=True, slots=True)
 class HeardLabel:
@@ -100,14 +114,6 @@ class HeardLabel:
     source: int
     confidence: float
     revision: int
-
-
-class ItemRef(NamedTuple):
-    """An item of any tenant."""
-
-    tenant: str
-    project: str
-    key: str
 
 
 @dataclass(frozen=True, slots=True)

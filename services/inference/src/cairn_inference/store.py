@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
+
+import asyncpg
 
 from cairn_inference.domain.features import Content
 from cairn_inference.domain.routing import Route, Stop
@@ -39,6 +41,11 @@ SQL = Queries.load("cairn_inference", "sql/queries.sql")
 
 Reader = Database | Transaction
 """Reads alone may go outside a transaction."""
+
+_NEW_COLUMNS = (
+    "tenant", "project", "item", "validation", "gold", "hint", "content", "body", "blob", "feature_state", "feature_error",
+    "route", "route_revision", "priority", "open", "label", "label_source", "label_confidence",
+)  # fmt: skip
 
 _FAR = datetime(9999, 1, 1, tzinfo=UTC)
 
@@ -111,30 +118,22 @@ class InferenceStore:
 
     # --- items
 
-    async def insert_items(self, tx: Transaction, items: Sequence[NewItem]) -> set[ItemRef]:
-        """Write items that are not known yet; returns those."""
-        rows = await tx.fetch(
-            SQL.insert_items,
-            [item.tenant for item in items],
-            [item.project for item in items],
-            [item.key for item in items],
-            [item.validation for item in items],
-            [item.gold for item in items],
-            [item.hint for item in items],
-            [int(item.content) for item in items],
-            [item.body for item in items],
-            [item.blob for item in items],
-            [2 if item.feature_error else 0 for item in items],
-            [item.feature_error for item in items],
-            [int(item.route) for item in items],
-            [0 if item.route is Route.PENDING else 1 for item in items],
-            [item.priority for item in items],
-            [item.gold_class is None for item in items],
-            [item.gold_class for item in items],
-            [0 if item.gold_class is None else 3 for item in items],
-            [0.0 if item.gold_class is None else 1.0 for item in items],
-        )
-        return {_ref(row) for row in rows}
+    async def insert_items(self, tx: Transaction, items: Collection[NewItem]) -> Collection[ItemRef]:
+        """Write items; those that were known before, which stay as they are.
+
+        Nearly always everything is new: so it is copied, and only if that meets an item inserted row by row.
+        """
+        ordered = sorted(
+            items, key=lambda item: item.ref
+        )  # who writes the same items waits, and never deadlocks
+        rows = [_new_row(item) for item in ordered]
+        try:
+            async with tx.savepoint():
+                await tx.copy_records_to_table("item", records=rows, columns=_NEW_COLUMNS)
+            return ()
+        except asyncpg.UniqueViolationError:
+            written = await tx.fetch(SQL.insert_items, *zip(*rows, strict=True))
+            return {item.ref for item in ordered} - {_ref(row) for row in written}
 
     async def known_items(self, tx: Transaction, refs: Sequence[ItemRef]) -> set[ItemRef]:
         """Those of these items that are known."""
@@ -605,6 +604,16 @@ class InferenceStore:
             SQL.begin_scoring_round, version.tenant, version.project, version.made.model, version.number
         )
         return version_of(row)
+
+
+def _new_row(item: NewItem) -> tuple[Any, ...]:
+    """The columns _NEW_COLUMNS of an item."""
+    known = item.gold_class is not None
+    return (
+        *item.ref, item.validation, item.gold, item.hint, int(item.content), item.body, item.blob,
+        2 if item.feature_error else 0, item.feature_error, int(item.route), 0 if item.route is Route.PENDING else 1,
+        item.priority, not known, item.gold_class, 3 if known else 0, 1.0 if known else 0.0,
+    )  # fmt: skip
 
 
 def _ref(row: Any) -> ItemRef:

@@ -66,6 +66,7 @@ UPDATE project SET serving_model = NULL, serving_version = NULL, threshold = NUL
 WHERE tenant = $1 AND project = $2
 
 -- name: insert_items
+-- Those of the items that are not there yet. Where none is, COPY writes them in half the time.
 INSERT INTO item (tenant, project, item, validation, gold, hint, content, body, blob, feature_state, feature_error,
                   route, route_revision, priority, open, label, label_source, label_confidence)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::boolean[], $6::double precision[],
