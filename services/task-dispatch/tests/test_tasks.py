@@ -11,7 +11,16 @@ from cairn.annotation.v1.annotation_store_pb2 import DISPUTE_POLICY_ACCEPT_BEST
 from cairn.dispatch.v1 import task_dispatch_pb2 as pb
 from cairn_kit.errors import FailedPrecondition
 from cairn_kit.events import NotYet
-from cairn_task_dispatch.domain.states import TaskKind
+from cairn_task_dispatch.domain.states import Decision, Route, TaskKind
+from cairn_task_dispatch.domain.wishes import (
+    UNKNOWN,
+    ItemFacts,
+    Open,
+    ProjectPolicy,
+    gold_wish,
+    label_wish,
+    review_wish,
+)
 from cairn_task_dispatch.handlers.tasks import TaskWish
 
 OPEN, FILLED, CLOSED = pb.TASK_STATE_OPEN, pb.TASK_STATE_FILLED, pb.TASK_STATE_CLOSED
@@ -163,6 +172,30 @@ async def test_every_order_of_a_few_facts_ends_alike(desk, kit):
             await one.hear(facts[index])
         endings.add(str(await standing(one)))
     assert len(endings) == 1
+
+
+def test_bare_facts_call_for_no_task_and_all_that_do_are_not_bare():
+    policies = [ProjectPolicy(1, 2, 0.1, 600.0, reviews, "", False) for reviews in (False, True)]
+    facts = [
+        ItemFacts(imported, gold, route, 1, 0.5, decision, 1, 2, reviews_wished=reviews, wished=wished)
+        for imported, gold, route, decision, reviews, wished in itertools.product(
+            (False, True), (False, True), Route, Decision, (0, 1), (0, 1)
+        )
+    ]
+    for fact, policy in itertools.product([UNKNOWN, ItemFacts(imported=True), *facts], policies):
+        wishes = label_wish(fact, policy, 0), gold_wish(fact, policy), review_wish(fact, policy, 0)
+        opens = any(isinstance(wish, Open) for wish in wishes)
+        assert not (opens and fact.bare), fact
+    assert UNKNOWN.bare
+    assert UNKNOWN.with_import(gold=False).bare, "what an import is nearly all of"
+
+
+async def test_a_large_import_opens_its_tasks_in_the_order_of_its_items(desk):
+    keys = [f"k{n:04d}" for n in random.Random(1).sample(range(2000), 1200)]
+    await desk.hear(desk.words.created(), desk.words.imported(*keys))
+    await desk.hear(desk.words.routed(*keys))
+    rows = await desk.database.fetch("SELECT item FROM task WHERE tenant = $1 ORDER BY place", desk.tenant)
+    assert [row["item"] for row in rows] == keys
 
 
 async def test_items_of_a_project_that_is_not_known_yet_wait(desk):

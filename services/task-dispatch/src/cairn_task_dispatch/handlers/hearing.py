@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 from google.protobuf.message import Message
@@ -29,6 +30,9 @@ from cairn_task_dispatch.store import DispatchStore, ProjectRef
 
 _DEFAULT_MIN_ANSWERS = 2  # the defaults of QualityPolicy, as its .proto states them
 _DEFAULT_LEASE_SECONDS = 600.0
+_ITEMS_AT_ONCE = 500
+"""Items decided about before other calls get a turn on the event loop: events of an import tell of a thousand each."""
+
 _SETTLING_SOURCES = {store_pb.LABEL_SOURCE_GOLD, store_pb.LABEL_SOURCE_CORRECTION}
 _NO_BEST = {
     consensus_events.DISPUTE_REASON_CANNOT_TELL,
@@ -173,8 +177,9 @@ class Hearings:
         heard: dict[ItemRef, list[Hearing]] = {}
         for event, item, hearing in facts:
             heard.setdefault(ItemRef(event.tenant, event.project, item), []).append(hearing)
-        if heard:
-            await settle(tx, self._store, known, heard)
+        items = iter(heard.items())
+        while some := dict(islice(items, _ITEMS_AT_ONCE)):
+            await settle(tx, self._store, known, some)
 
 
 def policy_of(project: store_pb.Project) -> ProjectPolicy:
