@@ -14,6 +14,7 @@ from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb
 from cairn.label.v1 import label_schema_pb2 as schema_pb
 from cairn.label.v1 import label_value_pb2 as v
+from cairn_annotation_store.export_process import ExportProcess
 from cairn_annotation_store.handlers.export_worker import ExportWorker
 from cairn_annotation_store.storage import Storage
 from cairn_annotation_store.store import AnnotationStore, ExportRow, ExportStore, ItemStore, LabelStore
@@ -59,6 +60,7 @@ def worker(birds: Any, storage: Any = None, *, page: int = 4, claim_seconds: flo
         AnnotationStore(),
         ItemStore(),
         storage or Storage.open(birds.running.settings.blob_url),
+        ExportProcess(),
         page=page,
         claim_seconds=claim_seconds,
     )

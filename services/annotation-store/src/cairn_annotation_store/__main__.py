@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 
 from cairn_annotation_store.config import AnnotationStoreSettings
+from cairn_annotation_store.export_process import ExportProcess
 from cairn_annotation_store.handlers.blobs import BlobHandlers
 from cairn_annotation_store.handlers.deleting import DeletionHandlers, deletions_of
 from cairn_annotation_store.handlers.export_worker import ExportWorker
@@ -60,6 +61,7 @@ async def wire(chassis: Chassis[AnnotationStoreSettings]) -> None:
         annotations,
         items,
         storage,
+        await chassis.enter(ExportProcess()),
         page=settings.export_page,
         claim_seconds=settings.export_claim_seconds,
     )

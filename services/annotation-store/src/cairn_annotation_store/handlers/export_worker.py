@@ -17,8 +17,9 @@ from uuid import UUID
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb
-from cairn_annotation_store.domain.export_rows import header_line, labels_to_read, lines, size_of
+from cairn_annotation_store.domain.export_rows import header_line, labels_to_read, size_of
 from cairn_annotation_store.domain.items import BlobFacts
+from cairn_annotation_store.export_process import ExportProcess
 from cairn_annotation_store.storage import Storage, blob_path, part_path
 from cairn_annotation_store.store import AnnotationStore, ExportRow, ExportStore, ItemStore, LabelStore
 from cairn_annotation_store.store.labels import LabelsOfCut
@@ -55,11 +56,10 @@ class _File:
         """The digest of all so far, in hexadecimal."""
         return self._sha256.hexdigest()
 
-    def add(self, content: bytes) -> bytes:
-        """Note what comes next in the file, and hand it back."""
+    def add(self, content: bytes) -> None:
+        """Note what comes next in the file."""
         self._sha256.update(content)
         self.size += len(content)
-        return content
 
 
 class ExportWorker:
@@ -73,6 +73,7 @@ class ExportWorker:
         annotations: AnnotationStore,
         items: ItemStore,
         storage: Storage,
+        process: ExportProcess,
         *,
         page: int,
         claim_seconds: float,
@@ -83,6 +84,7 @@ class ExportWorker:
         self._annotations = annotations
         self._items = items
         self._storage = storage
+        self._process = process
         self._page = page
         self._claim_seconds = claim_seconds
 
@@ -185,7 +187,8 @@ class ExportWorker:
         """Write a page of labels; None when the export was cancelled or is somebody else's now."""
         if page.labels:
             export_format = pb.ExportFormat.ValueType(row.format)
-            body = await asyncio.to_thread(lambda: file.add(lines(export_format, page.labels)))
+            body = await self._process.lines(export_format, page.labels)
+            await asyncio.to_thread(file.add, body)
             await self._storage.put(_path(row, row.parts, row.worker), body)
         async with self._database.transaction() as tx:
             advanced = await self._exports.advanced(
