@@ -192,6 +192,47 @@ async def test_a_worker_gives_signs_of_life_while_a_step_is_long(ready: Any, fol
     assert (done.state, done.exported_labels) == (pb.EXPORT_STATE_FINISHED, 10)
 
 
+@pytest.mark.parametrize("with_annotations", [False, True])
+async def test_a_page_has_eight_mebibytes_however_small_the_labels_before_it_were(
+    birds: Any, tools: Any, with_annotations: bool
+) -> None:
+    # given labels that are small at first, and then large, or have large annotations
+    await birds.create()
+    await birds.take_in([pb.Item(key=f"k{n:03d}", text="x") for n in range(700)])
+    small, large = (
+        v.Answer(question="species", text=text).SerializeToString() for text in ("x", 200_000 * "x")
+    )
+    await birds.database.execute(
+        "INSERT INTO label (tenant, project, item, question, revision, stands, source, source_order, event_id, "
+        "confidence, answer, provenance) SELECT tenant, project, item, 'species', 1, true, 2, 1, gen_random_uuid(), "
+        "0.9, CASE WHEN item < 'k600' OR $3 THEN $1::bytea ELSE $2::bytea END, '' FROM item",
+        small,
+        large,
+        with_annotations,
+    )
+    if with_annotations:
+        answers = pb.Annotation(answers=[v.Answer.FromString(large)]).SerializeToString()
+        await birds.database.execute(
+            "INSERT INTO annotation (tenant, project, annotation, item, task, lease, labeler, kind, audit, answers, "
+            "late, schema_version, submitted_at) SELECT tenant, project, gen_random_uuid(), item, 't', item, "
+            "'labelers/ann', 1, '', $1, false, 1, now() - interval '1 minute' FROM item WHERE item >= 'k600'",
+            answers,
+        )
+    export = await running_export(birds, with_annotations=with_annotations)
+    row = await ExportStore().get(birds.database, "acme", "birds", export)
+    # when it is read in pages of any number of labels
+    async with aclosing(worker(birds, page=10_000).pages(row)) as pages:  # type: ignore[arg-type]
+        read = [page.labels async for page in pages]
+    # then each label is there once, and no page is much larger than it may be
+    assert [label.item for page in read for label in page] == [f"k{n:03d}" for n in range(700)]
+    sizes = [
+        sum(len(label.answer) + sum(a.ByteSize() for a in label.annotations or ()) for label in page)
+        for page in read
+    ]
+    assert max(sizes) < (8 << 20) + 300_000
+    assert len(read) < 10, "nor are they smaller than they need be"
+
+
 async def test_a_write_that_comes_late_spoils_nothing_of_the_next_worker(ready: Any, tools: Any) -> None:
     export = await running_export(ready)
     row = await ExportStore().get(ready.database, "acme", "birds", export)

@@ -17,7 +17,6 @@ from cairn.label.v1 import label_value_pb2 as v
 from cairn_annotation_store.domain.export_rows import (
     ExportedLabel,
     header_line,
-    labels_to_read,
     lines,
     value_json,
 )
@@ -158,13 +157,6 @@ def test_an_abstention_is_never_taken_for_a_value() -> None:
     assert json.loads(value_json(abstained)) == {
         "abstention": {"kind": "ABSTENTION_KIND_CANNOT_TELL", "reason": "dark"}
     }
-
-
-def test_as_many_labels_are_read_as_make_a_part_of_some_megabytes() -> None:
-    assert labels_to_read(read=500, size=500 * 600, most=10_000) == 10_000
-    assert labels_to_read(read=500, size=500 * 100_000, most=10_000) == 83
-    assert labels_to_read(read=5, size=5 * (64 << 20), most=10_000) == 1
-    assert labels_to_read(read=0, size=0, most=10_000) == 10_000
 
 
 @pytest.fixture

@@ -20,9 +20,6 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 """A spreadsheet runs a cell that begins so (OWASP, CSV injection)."""
 
 _SOURCES: dict[int, str] = {source.value: source.name for source in Source}
-_PART_BYTES = 8 << 20
-"""What is in memory of an export, twice, while one part is written and the next is read."""
-
 _SHORT = 100
 """Bytes of an answer that is likely to come again: a class, a number, a few of them."""
 
@@ -44,21 +41,6 @@ class ExportedLabel(NamedTuple):
     """Provenance, encoded."""
     created_at: datetime
     annotations: Sequence[pb.Annotation] | None = None
-
-
-def size_of(labels: Iterable[ExportedLabel]) -> int:
-    """Bytes of what these labels hold, about."""
-    return sum(
-        len(label.answer)
-        + len(label.provenance)
-        + sum(annotation.ByteSize() for annotation in label.annotations or ())
-        for label in labels
-    )
-
-
-def labels_to_read(read: int, size: int, most: int) -> int:
-    """How many labels to read next, when the last so many had so many bytes: some _PART_BYTES, `most` at most."""
-    return max(1, min(most, read * _PART_BYTES // size)) if size else most
 
 
 def header_line(export_format: pb.ExportFormat.ValueType) -> bytes:

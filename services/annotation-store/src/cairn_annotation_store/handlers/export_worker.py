@@ -17,12 +17,12 @@ from uuid import UUID
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb
-from cairn_annotation_store.domain.export_rows import header_line, labels_to_read, size_of
+from cairn_annotation_store.domain.export_rows import header_line
 from cairn_annotation_store.domain.items import BlobFacts
 from cairn_annotation_store.export_process import ExportProcess
 from cairn_annotation_store.storage import Storage, blob_path, part_path
 from cairn_annotation_store.store import AnnotationStore, ExportRow, ExportStore, ItemStore, LabelStore
-from cairn_annotation_store.store.labels import LabelsOfCut
+from cairn_annotation_store.store.labels import LabelsOfCut, PageSize
 from cairn_annotation_store.wire import EXPORT_MEDIA_TYPES, annotation_message, export_message
 from cairn_kit.database import Database
 from cairn_kit.database.pool import OUTAGES
@@ -36,8 +36,8 @@ _TRIES = 5
 _SIGNS_A_CLAIM = 5
 """Signs of life in the time after which a worker is believed dead: some may come late, or not at all."""
 
-_FIRST_PAGE = 500
-"""Labels read first, when nobody knows yet how large they are."""
+_PAGE_BYTES = 8 << 20
+"""What is in memory of an export, twice, while one part is written and the next is read."""
 
 
 class _ClaimLost(Exception):
@@ -150,15 +150,12 @@ class ExportWorker:
 
     async def pages(self, row: ExportRow) -> AsyncGenerator[LabelsOfCut, None]:
         """The labels from where the export stands, page by page; the next is read while one is used."""
-        coming = asyncio.create_task(
-            self._read(row, (row.last_item, row.last_question), min(self._page, _FIRST_PAGE))
-        )
+        coming = asyncio.create_task(self._read(row, (row.last_item, row.last_question)))
         try:
             while True:
                 page = await coming
                 if not page.ended:
-                    limit = labels_to_read(len(page.labels), size_of(page.labels), self._page)
-                    coming = asyncio.create_task(self._read(row, page.last, limit))
+                    coming = asyncio.create_task(self._read(row, page.last))
                 yield page
                 if page.ended:
                     return
@@ -166,9 +163,10 @@ class ExportWorker:
             coming.cancel()
             await asyncio.wait([coming])
 
-    async def _read(self, row: ExportRow, after: tuple[str, str], limit: int) -> LabelsOfCut:
+    async def _read(self, row: ExportRow, after: tuple[str, str]) -> LabelsOfCut:
         # Gold included: who may export may read gold.
-        page = await self._labels.to_export(self._database, row.tenant, row.project, row.cut, after, limit)
+        most = PageSize(self._page, _PAGE_BYTES, row.include_annotations)
+        page = await self._labels.to_export(self._database, row.tenant, row.project, row.cut, after, most)
         if not row.include_annotations:
             return page
         annotations = await self._annotations.of_items(

@@ -52,12 +52,23 @@ WHERE tenant = $1 AND project = $2 AND (item, question) > ($3, $4) AND stands AN
 ORDER BY item, question LIMIT $5
 
 -- name: labels_to_export
--- A label that stands and was written before the cut stood in it. For one that was not, see labels_in_cut.
-SELECT item, question, revision, source, confidence, answer, provenance, created_at,
-       pg_visible_in_snapshot(written_in, $6) AS in_cut
-FROM label
-WHERE tenant = $1 AND project = $2 AND (item, question) > ($3, $4) AND stands
-ORDER BY item, question LIMIT $5
+-- A label that stands and was written before the cut stood in it. For one that was not, see labels_in_cut. At most $5 labels,
+-- and none that begins after $7 bytes of those before it, the annotations to their items counted if $8.
+SELECT item, question, revision, source, confidence, answer, provenance, created_at, in_cut, bytes
+FROM (
+  SELECT l.*, pg_visible_in_snapshot(written_in, $6) AS in_cut,
+         sum(size) OVER (ORDER BY item, question ROWS UNBOUNDED PRECEDING)::bigint AS bytes
+  FROM (
+    SELECT l.*, octet_length(answer) + octet_length(provenance) + coalesce(given.size, 0) AS size
+    FROM label l
+    LEFT JOIN LATERAL (SELECT sum(octet_length(a.answers)) AS size FROM annotation a
+                       WHERE $8 AND a.tenant = $1 AND a.project = $2 AND a.item = l.item) AS given ON true
+    WHERE l.tenant = $1 AND l.project = $2 AND (l.item, l.question) > ($3, $4) AND l.stands
+    ORDER BY l.item, l.question LIMIT $5
+  ) AS l
+) AS page
+WHERE bytes - size < $7
+ORDER BY item, question
 
 -- name: labels_in_cut
 -- The revisions that stood in the cut, of labels that have another one since; those of later labels are not there.

@@ -28,6 +28,16 @@ Snapshot = tuple[int, int, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
+class PageSize:
+    """How much of an export is read at once: so many labels, and none after `size` bytes of them."""
+
+    labels: int
+    size: int
+    with_annotations: bool
+    """Whether the annotations to the labels' items count among the bytes."""
+
+
+@dataclass(frozen=True, slots=True)
 class LabelsOfCut:
     """Labels as they stood in a cut; more come after `last`, the (item, question) looked at last, unless `ended`."""
 
@@ -150,14 +160,16 @@ class LabelStore:
         project: str,
         cut: Snapshot,
         after: tuple[str, str],
-        limit: int,
+        most: PageSize,
     ) -> LabelsOfCut:
-        """The labels that stood in the cut, by item and question; at most so many.
+        """The labels that stood in the cut, by item and question.
 
         What stands now is read, and replaced where it was written after the cut: revisions are kept for ever, so
         each page shows the same moment, however late it is read and whatever was written meanwhile.
         """
-        rows = await reader.fetch(SQL.labels_to_export, tenant, project, *after, limit, cut)
+        rows = await reader.fetch(
+            SQL.labels_to_export, tenant, project, *after, most.labels, cut, most.size, most.with_annotations
+        )
         later = [(row["item"], row["question"]) for row in rows if not row["in_cut"]]
         earlier = {}
         if later:
@@ -168,7 +180,7 @@ class LabelStore:
         return LabelsOfCut(
             [ExportedLabel(*row[:_SHOWN]) for row in shown if row is not None],
             (rows[-1]["item"], rows[-1]["question"]) if rows else after,
-            len(rows) < limit,
+            len(rows) < most.labels and (not rows or rows[-1]["bytes"] < most.size),
         )
 
     async def list_of_item(
