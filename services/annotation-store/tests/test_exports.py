@@ -226,7 +226,7 @@ async def test_a_page_has_eight_mebibytes_however_small_the_labels_before_it_wer
     # then each label is there once, and no page is much larger than it may be
     assert [label.item for page in read for label in page] == [f"k{n:03d}" for n in range(700)]
     sizes = [
-        sum(len(label.answer) + sum(a.ByteSize() for a in label.annotations or ()) for label in page)
+        sum(len(label.answer) + sum(len(a.answers) for a in label.annotations or ()) for label in page)
         for page in read
     ]
     assert max(sizes) < (8 << 20) + 300_000

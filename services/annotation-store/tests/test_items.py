@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -15,6 +16,7 @@ from PIL import Image
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.label.v1 import label_value_pb2 as v
 from cairn_annotation_store.domain.export_rows import (
+    ExportedAnnotation,
     ExportedLabel,
     header_line,
     lines,
@@ -157,6 +159,18 @@ def test_an_abstention_is_never_taken_for_a_value() -> None:
     assert json.loads(value_json(abstained)) == {
         "abstention": {"kind": "ABSTENTION_KIND_CANNOT_TELL", "reason": "dark"}
     }
+
+
+@pytest.mark.parametrize("microsecond", [0, 7, 120, 1000, 250_000, 999_999])
+def test_times_of_annotations_are_written_as_protobuf_writes_them(label_of: Any, microsecond: int) -> None:
+    moment = datetime(2026, 1, 1, 12, 30, 1, microsecond, tzinfo=UTC)
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    answers = pb.Annotation(answers=[v.Answer(question="q", choice="owl")]).SerializeToString()
+    annotation = ExportedAnnotation("a", "labelers/ann", pb.ANNOTATION_KIND_LABEL, False, moment, answers)
+    label = label_of(v.Answer(question="q", choice="owl"))._replace(annotations=[annotation])
+    [written] = json.loads(lines(pb.EXPORT_FORMAT_JSONL, [label]))["annotations"]
+    assert written["submit_time"] == stamp.ToJsonString()
 
 
 @pytest.fixture

@@ -62,19 +62,18 @@ class ExportProcess:
             except (
                 BaseException
             ) as error:  # of a call that was given up, too, no answer may pass for the next one's
-                code = await self._end()
+                await self._end()
                 if isinstance(error, _GONE):
-                    raise ExportProcessDied(f"code {code}") from error
+                    raise ExportProcessDied(repr(error)) from error
                 raise
         return b"".join(made)
 
-    async def _end(self) -> int | None:
+    async def _end(self) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return None
-        with suppress(ProcessLookupError):
-            process.kill()
-        return await process.wait()
+        if process is not None:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
 
 
 async def _started() -> Process:

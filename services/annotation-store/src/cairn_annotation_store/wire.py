@@ -137,10 +137,15 @@ def _import_state(row: ImportRow) -> pb.ImportState.ValueType:
     return pb.IMPORT_STATE_FINISHED if row.finished else pb.IMPORT_STATE_RUNNING
 
 
+def annotation_name(row: AnnotationRow) -> str:
+    """`projects/{project}/items/{item}/annotations/{annotation}`."""
+    return f"projects/{row.project}/items/{row.item}/annotations/{row.annotation}"
+
+
 def annotation_message(row: AnnotationRow, *, with_gold: bool) -> pb.Annotation:
     """An annotation. That it measured the labeler is told only where gold may be seen."""
     message = pb.Annotation.FromString(row.answers)
-    message.name = f"projects/{row.project}/items/{row.item}/annotations/{row.annotation}"
+    message.name = annotation_name(row)
     message.labeler = row.labeler
     message.task = f"projects/{row.project}/tasks/{row.task}"
     message.lease = f"{message.task}/leases/{row.lease}"

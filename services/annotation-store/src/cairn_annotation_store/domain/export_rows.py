@@ -20,8 +20,24 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 """A spreadsheet runs a cell that begins so (OWASP, CSV injection)."""
 
 _SOURCES: dict[int, str] = {source.value: source.name for source in Source}
+_KINDS: dict[int, str] = {
+    number: name.removeprefix("ANNOTATION_KIND_") for name, number in pb.AnnotationKind.items()
+}
 _SHORT = 100
 """Bytes of an answer that is likely to come again: a class, a number, a few of them."""
+
+
+class ExportedAnnotation(NamedTuple):
+    """An annotation as an export shows it."""
+
+    name: str
+    labeler: str
+    kind: int
+    late: bool
+    submitted_at: datetime
+    """UTC."""
+    answers: bytes
+    """Annotation with `answers`, encoded."""
 
 
 class ExportedLabel(NamedTuple):
@@ -40,7 +56,7 @@ class ExportedLabel(NamedTuple):
     provenance: bytes
     """Provenance, encoded."""
     created_at: datetime
-    annotations: Sequence[pb.Annotation] | None = None
+    annotations: Sequence[ExportedAnnotation] | None = None
 
 
 def header_line(export_format: pb.ExportFormat.ValueType) -> bytes:
@@ -109,21 +125,26 @@ def _annotations(label: ExportedLabel) -> str:
         [
             (annotation, answer)
             for annotation in label.annotations or ()
-            for answer in annotation.answers
+            for answer in pb.Annotation.FromString(annotation.answers).answers
             if answer.question == label.question
         ],
         _annotation,
     )
 
 
-def _annotation(given: tuple[pb.Annotation, value_pb.Answer]) -> str:
+def _annotation(given: tuple[ExportedAnnotation, value_pb.Answer]) -> str:
     annotation, answer = given
-    kind = pb.AnnotationKind.Name(annotation.kind).removeprefix("ANNOTATION_KIND_")
     return (
-        f'{{"name":{_quoted(annotation.name)},"labeler":{_quoted(annotation.labeler)},"kind":"{kind}"'
+        f'{{"name":{_quoted(annotation.name)},"labeler":{_quoted(annotation.labeler)},"kind":"{_KINDS[annotation.kind]}"'
         f',"late":{"true" if annotation.late else "false"}'
-        f',"submit_time":"{annotation.submit_time.ToJsonString()}","answer":{value_json(answer)}}}'
+        f',"submit_time":"{_timestamp(annotation.submitted_at)}","answer":{value_json(answer)}}}'
     )
+
+
+def _timestamp(moment: datetime) -> str:
+    """As protobuf writes a Timestamp: no more digits, in threes, than there are."""
+    exact = moment.microsecond and not moment.microsecond % 1000
+    return f"{moment.isoformat(timespec='milliseconds' if exact else 'auto')[:-6]}Z"
 
 
 def _cells(label: ExportedLabel) -> Sequence[str]:

@@ -17,13 +17,14 @@ from uuid import UUID
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb
-from cairn_annotation_store.domain.export_rows import header_line
+from cairn_annotation_store.domain.export_rows import ExportedAnnotation, header_line
 from cairn_annotation_store.domain.items import BlobFacts
 from cairn_annotation_store.export_process import ExportProcess
 from cairn_annotation_store.storage import Storage, blob_path, part_path
 from cairn_annotation_store.store import AnnotationStore, ExportRow, ExportStore, ItemStore, LabelStore
+from cairn_annotation_store.store.annotations import AnnotationRow
 from cairn_annotation_store.store.labels import LabelsOfCut, PageSize
-from cairn_annotation_store.wire import EXPORT_MEDIA_TYPES, annotation_message, export_message
+from cairn_annotation_store.wire import EXPORT_MEDIA_TYPES, annotation_name, export_message
 from cairn_kit.database import Database
 from cairn_kit.database.pool import OUTAGES
 from cairn_kit.errors import Internal, to_status
@@ -172,13 +173,9 @@ class ExportWorker:
         annotations = await self._annotations.of_items(
             self._database, row.tenant, row.project, {label.item for label in page.labels}, row.created_at
         )
-        messages = {
-            item: [annotation_message(annotation, with_gold=True) for annotation in given]
-            for item, given in annotations.items()
-        }
+        shown = {item: [_shown(annotation) for annotation in given] for item, given in annotations.items()}
         return replace(
-            page,
-            labels=[label._replace(annotations=messages.get(label.item, ())) for label in page.labels],
+            page, labels=[label._replace(annotations=shown.get(label.item, ())) for label in page.labels]
         )
 
     async def write_part(self, row: ExportRow, page: LabelsOfCut, file: _File) -> ExportRow | None:
@@ -245,6 +242,12 @@ def ended(tenant: str, project: str, message: pb.Export) -> Event:
     """What is announced when an export ends, however it does."""
     body = events_pb.ExportFinished(export=message)
     return Event(body, tenant=tenant, project=project, resource=message.name, revision=1)
+
+
+def _shown(row: AnnotationRow) -> ExportedAnnotation:
+    return ExportedAnnotation(
+        annotation_name(row), row.labeler, row.kind, row.late, row.submitted_at, row.answers
+    )
 
 
 def _path(row: ExportRow, part: int, worker: UUID | None) -> str:
