@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from cairn_inference.store import SQL
+from cairn_inference.store.features import SQL
 from cairn_kit.testing import eventually
 from services.inference.tests.stage import Stage, asking, created, imported, texts
 

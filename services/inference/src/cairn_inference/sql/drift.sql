@@ -1,0 +1,21 @@
+-- name: scores_since
+SELECT score FROM item
+WHERE tenant = $1 AND project = $2 AND NOT validation AND NOT gold AND scored_round = $3 AND created_at > $4 AND score IS NOT NULL
+
+-- name: validation_features
+-- A fixed random part of the sample that a threshold was set on.
+SELECT vector FROM item JOIN feature USING (tenant, project, item)
+WHERE tenant = $1 AND project = $2 AND validation AND scored_round = $3 AND created_at <= $4 AND score IS NOT NULL
+ORDER BY md5(item), item
+LIMIT $5
+
+-- name: features_since
+-- A fixed random part of what came later.
+SELECT vector FROM item JOIN feature USING (tenant, project, item)
+WHERE tenant = $1 AND project = $2 AND NOT validation AND NOT gold AND scored_round = $3 AND created_at > $4
+    AND score IS NOT NULL
+ORDER BY md5(item), item
+LIMIT $5
+
+-- name: set_drift_items
+UPDATE project SET drift_items = $3 WHERE tenant = $1 AND project = $2

@@ -1,0 +1,44 @@
+-- name: insert_items
+-- Those of the items that are not there yet. Where none is, COPY writes them in half the time.
+INSERT INTO item (tenant, project, item, validation, gold, hint, content, body, blob, feature_state, feature_error,
+                  route, route_revision, priority, open, label, label_source, label_confidence)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::boolean[], $6::double precision[],
+                     $7::smallint[], $8::text[], $9::text[], $10::smallint[], $11::text[], $12::smallint[],
+                     $13::bigint[], $14::double precision[], $15::boolean[], $16::text[], $17::smallint[],
+                     $18::double precision[])
+ON CONFLICT DO NOTHING
+RETURNING tenant, project, item
+
+-- name: known_items
+SELECT tenant, project, item FROM item
+WHERE (tenant, project, item) IN (SELECT * FROM unnest($1::text[], $2::text[], $3::text[]))
+
+-- name: keep_labels
+WITH heard AS (
+    SELECT DISTINCT ON (tenant, project, item) *
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::double precision[],
+                $7::bigint[]) AS h (tenant, project, item, label, source, confidence, revision)
+    ORDER BY tenant, project, item, revision DESC
+), changed AS (
+    UPDATE item i SET label = h.label, label_source = h.source, label_confidence = h.confidence,
+        label_revision = h.revision, open = false
+    FROM heard h
+    WHERE (i.tenant, i.project, i.item) = (h.tenant, h.project, h.item) AND i.label_revision < h.revision
+    RETURNING i.tenant, i.project
+)
+UPDATE project p SET labels_changed = true
+WHERE (p.tenant, p.project) IN (SELECT tenant, project FROM changed)
+
+-- name: keep_other_labels
+INSERT INTO other_label AS o (tenant, project, question, item, label, source, confidence, revision)
+SELECT DISTINCT ON (tenant, project, question, item) *
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::smallint[], $7::double precision[],
+            $8::bigint[]) AS h (tenant, project, question, item, label, source, confidence, revision)
+ORDER BY tenant, project, question, item, revision DESC
+ON CONFLICT (tenant, project, question, item) DO UPDATE SET
+    label = excluded.label, source = excluded.source, confidence = excluded.confidence, revision = excluded.revision
+WHERE o.revision < excluded.revision
+
+-- name: item_counts
+SELECT count(*) FILTER (WHERE route = 1) AS auto, count(*) FILTER (WHERE validation) AS validation
+FROM item WHERE tenant = $1 AND project = $2

@@ -1,0 +1,58 @@
+-- name: validation_scores
+SELECT i.item, i.predicted, i.score, i.label_source >= 2 AS labeled, l.item IS NOT NULL AS through, i.created_at
+FROM item i
+LEFT JOIN let_through l ON (l.tenant, l.project, l.question, l.item) = (i.tenant, i.project, $4, i.item)
+WHERE i.tenant = $1 AND i.project = $2 AND i.validation AND i.scored_round = $3 AND i.score IS NOT NULL
+ORDER BY i.item
+
+-- name: doubtful_validation
+SELECT item FROM item
+WHERE tenant = $1 AND project = $2 AND validation AND label_source = 2 AND label_confidence < $3 AND NOT answers_wished
+ORDER BY item
+LIMIT $4
+
+-- name: answers_wished
+UPDATE item SET answers_wished = true WHERE tenant = $1 AND project = $2 AND item = ANY ($3)
+
+-- name: let_through
+-- What the threshold in force lets through of the validation sample, as far as it is scored; what went before, stays.
+INSERT INTO let_through (tenant, project, question, item, answer, threshold)
+SELECT i.tenant, i.project, p.routed_question, i.item, i.predicted, t.threshold
+FROM project p
+JOIN threshold t USING (tenant, project, threshold)
+JOIN item i ON (i.tenant, i.project) = (p.tenant, p.project)
+WHERE p.tenant = $1 AND p.project = $2 AND i.validation AND i.scored_round = p.score_round AND i.score >= t.score
+    AND i.predicted = ANY (p.class_ids)
+ON CONFLICT DO NOTHING
+
+-- name: answers_let_through
+SELECT item, answer FROM let_through WHERE tenant = $1 AND project = $2 AND question = $3 ORDER BY item
+
+-- name: pool_items
+SELECT count(*) FROM item WHERE tenant = $1 AND project = $2 AND NOT validation AND NOT gold
+
+-- name: open_coverage
+SELECT coalesce(avg((score >= $4)::int), 0)::double precision
+FROM item
+WHERE tenant = $1 AND project = $2 AND open AND NOT validation AND scored_round = $3
+
+-- name: insert_threshold
+INSERT INTO threshold (tenant, project, threshold, score, alpha, delta, round, round_delta, validation_items,
+                       validation_errors, error_upper_bound, coverage, model, version)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+RETURNING *
+
+-- name: end_round
+UPDATE project SET threshold = $3, thresholds = thresholds + 1, validation_round = validation_round + 1,
+    validation_items = $4, validation_scores = score_round, route_round = route_round + 1,
+    routed_scores = score_round, stop = CASE WHEN $3::bigint IS NULL THEN stop ELSE 0 END,
+    stop_reason = CASE WHEN $3::bigint IS NULL THEN stop_reason ELSE '' END, drift_items = 0,
+    stop_revision = stop_revision + CASE WHEN $3::bigint IS NOT NULL AND stop <> 0 THEN 1 ELSE 0 END
+WHERE tenant = $1 AND project = $2
+
+-- name: threshold
+SELECT * FROM threshold WHERE tenant = $1 AND project = $2 AND threshold = $3
+
+-- name: withdraw_threshold
+-- The next round counts as one on fresh evidence.
+UPDATE project SET threshold = NULL, validation_items = 0 WHERE tenant = $1 AND project = $2
