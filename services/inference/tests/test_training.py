@@ -17,8 +17,8 @@ from threadpoolctl import threadpool_limits
 from cairn_inference.domain.calibration import evaluate, fit_temperature, is_better, log_softmax
 from cairn_inference.domain.features import IMAGE_SPEC, pack, unpack_sparse
 from cairn_inference.domain.image_features import image_features
+from cairn_inference.loaded_model import LoadedModel
 from cairn_inference.model_check import check_model
-from cairn_inference.scoring import LoadedModel
 from cairn_inference.training.__main__ import TRAINED, train_files
 from cairn_inference.training.exchange import TrainingRequest, read_outcome, write_request
 from cairn_inference.training.head import train

@@ -18,10 +18,11 @@ from cairn_inference.config import InferenceSettings, forbid_network
 from cairn_inference.deleting import deletions_of
 from cairn_inference.featurising import Extractors, Featuriser
 from cairn_inference.handlers import Handlers
+from cairn_inference.loaded_model import cpu_limit
 from cairn_inference.model_store import ModelStore
 from cairn_inference.predicting import Predictor
 from cairn_inference.rpc import InferenceRpc
-from cairn_inference.scoring import Scorer, cpu_limit
+from cairn_inference.scoring import Scorer
 from cairn_inference.scoring_rounds import ScoringRounds
 from cairn_inference.store import InferenceStore
 from cairn_inference.subscriptions import subscriptions

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from cairn.annotation.v1.annotation_store_pb2 import DownloadBlobRequest
 from cairn_inference import image_decoder
+from cairn_inference.batching import Batcher
 from cairn_inference.domain.features import IMAGE_SPEC, TEXT_SPEC, Content, pack
 from cairn_inference.image_decoder import MAX_BYTES, NotAnImage
+from cairn_inference.loaded_model import MAX_BATCH
 from cairn_inference.records import ItemRef, Unfeatured
 from cairn_inference.store import InferenceStore
 from cairn_inference.text_encoder import TextEncoder
@@ -45,15 +47,26 @@ class Extractors:
     def __init__(self, cache: Path, threads: int) -> None:
         self._cache = cache
         self._threads = threads
-        self._encoder: TextEncoder | None = None
+        self._encoder: tuple[TextEncoder, Batcher[Sequence[str], Floats]] | None = None
         self._loading = asyncio.Lock()
 
     async def texts(self, texts: Sequence[str]) -> Floats:
-        """Feature vectors of texts."""
-        async with self._loading:
-            if self._encoder is None:
-                self._encoder = await asyncio.to_thread(TextEncoder, self._cache, self._threads)
-        return await asyncio.to_thread(self._encoder.features, texts)
+        """Feature vectors of many texts."""
+        encoder, _ = await self._text_encoder()
+        return await asyncio.to_thread(encoder.features, texts)
+
+    async def texts_together(self, texts: Sequence[str]) -> Floats:
+        """The same, together with whatever else is asked just now. Raises ResourceExhausted."""
+        _, together = await self._text_encoder()
+        return await together.ask(texts)
+
+    async def _text_encoder(self) -> tuple[TextEncoder, Batcher[Sequence[str], Floats]]:
+        if self._encoder is None:
+            async with self._loading:
+                if self._encoder is None:
+                    encoder = await asyncio.to_thread(TextEncoder, self._cache, self._threads)
+                    self._encoder = encoder, Batcher(encoder.features_together, MAX_BATCH)
+        return self._encoder
 
     async def image(self, data: bytes) -> Floats:
         """Feature vector ``(1, dim)`` of one image. Raises NotAnImage."""

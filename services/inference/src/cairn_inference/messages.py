@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
+import numpy as np
 from google.rpc import error_details_pb2, status_pb2
+from numpy.typing import NDArray
 
 from cairn.annotation.v1.annotation_store_pb2 import (
     PROJECT_STATE_ARCHIVED,
@@ -28,6 +30,7 @@ from cairn_inference.domain.features import Content
 from cairn_inference.domain.names import item_name, project_name, run_name, version_name
 from cairn_inference.domain.routing import Route, Stop
 from cairn_inference.records import ItemCounts, Policy, Project, Run, RunState, Threshold, Version
+from cairn_kit.errors import CairnError, to_status
 from cairn_kit.times import timestamp
 
 T = TypeVar("T")
@@ -179,6 +182,27 @@ def _split(values: Sequence[T], sizes: Sequence[int]) -> Iterator[Sequence[T]]:
         total += size
     if start < len(values):
         yield values[start:]
+
+
+# --- predictions
+
+
+def predict_response(
+    version: Version, results: Sequence[NDArray[np.float32] | CairnError]
+) -> api.PredictResponse:
+    """What a version says of each input: probabilities ``(classes,)``, or why there are none."""
+    response = api.PredictResponse(model_version=version.name)
+    for result in results:
+        if isinstance(result, CairnError):
+            response.results.add(error=to_status(result))
+            continue
+        probabilities: list[float] = result.tolist()
+        score = max(probabilities)
+        class_id = version.made.class_ids[probabilities.index(score)]
+        response.results.add(
+            prediction=api.Prediction(class_id=class_id, score=score, probabilities=probabilities)
+        )
+    return response
 
 
 # --- resources

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 import onnx
 from google.protobuf.message import DecodeError
 
+from cairn_inference.loaded_model import MAX_BATCH
 from cairn_inference.model_store import MAX_MODEL_BYTES
 from cairn_inference.model_trial import MEMORY
-from cairn_inference.scoring import MAX_BATCH
 
 ALLOWED_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 """The standard operators, and those of classical machine learning."""

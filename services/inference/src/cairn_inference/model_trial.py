@@ -13,7 +13,7 @@ import sys
 import numpy as np
 from numpy.typing import NDArray
 
-from cairn_inference.scoring import MAX_BATCH, LoadedModel
+from cairn_inference.loaded_model import MAX_BATCH, LoadedModel
 
 MEMORY = 1 << 30
 """Bytes of addresses, the runtime's own 200 MiB among them; the largest file allowed needs half of it."""

@@ -1,4 +1,4 @@
-"""What a version says of given texts, images and items, each answered for itself."""
+"""What a version says of given texts, images, items and feature vectors."""
 
 from __future__ import annotations
 
@@ -9,27 +9,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cairn.inference.v1.inference_pb2 import PredictInput
-from cairn_inference.domain.features import IMAGE_SPEC, SPECS, TEXT_SPEC, unpack_dense
-from cairn_inference.domain.names import item_key, project_id, project_name, version_of
+from cairn_inference.asked_versions import AskedVersions
+from cairn_inference.domain.features import IMAGE_SPEC, SPECS, TEXT_SPEC, rows_of, unpack_dense
+from cairn_inference.domain.names import item_key, project_id
 from cairn_inference.featurising import Extractors
 from cairn_inference.image_decoder import NotAnImage
-from cairn_inference.records import Featured, Version
+from cairn_inference.records import Featured, ItemRef, Version
 from cairn_inference.scoring import Scorer
 from cairn_inference.store import InferenceStore
 from cairn_kit.database import Database
-from cairn_kit.errors import CairnError, FailedPrecondition, InvalidArgument, NotFound
+from cairn_kit.errors import CairnError, FailedPrecondition, InvalidArgument, NotFound, Violation
+from cairn_kit.rpc import Coalescer, Submitted
 
 Floats = NDArray[np.float32]
 
+_FEW_ITEMS = 16
+"""Items of a call whose features are read together with other calls'; more are a statement of their own, for the features
+of all must fit in memory."""
+
 
 class Predictor:
-    """Features and scores for Predict."""
+    """Features and scores for Predict and PredictFeatures."""
 
     def __init__(
         self, database: Database, store: InferenceStore, extractors: Extractors, scorer: Scorer
     ) -> None:
         self._database = database
         self._store = store
+        self._versions = AskedVersions(database, store)
+        self._looks = Coalescer(self._look)
         self._extractors = extractors
         self._scorer = scorer
 
@@ -38,10 +46,10 @@ class Predictor:
     ) -> tuple[Version, list[Floats | CairnError]]:
         """The version that answers, and for each input its probabilities ``(classes,)`` or why there are none.
 
-        Raises NotFound for an unknown project or version, FailedPrecondition NO_MODEL when none serves.
+        Raises as `AskedVersions.get` does.
         """
-        version = await self._version(tenant, project, name)
-        results: list[Floats | CairnError] = [_unread(one, version) for one in inputs]
+        version = await self._versions.get(tenant, project, name)
+        results: dict[int, Floats | CairnError] = {}
         vectors: dict[int, Floats] = {}
         await self._texts(inputs, version, vectors)
         await self._images(inputs, version, vectors, results)
@@ -50,38 +58,36 @@ class Predictor:
             rows = sorted(vectors)
             features = np.concatenate([vectors[row] for row in rows])
             answers = await self._scorer.score(tenant, project, version.made.sha256, features)
-            for row, answer in zip(rows, answers, strict=True):
-                results[row] = answer
-        return version, results
+            results |= zip(rows, answers, strict=True)
+        return version, [
+            results[row] if row in results else _unread(one, version) for row, one in enumerate(inputs)
+        ]
 
-    async def _version(self, tenant: str, project: str, name: str) -> Version:
-        found = (await self._store.projects(self._database, [(tenant, project)])).get((tenant, project))
-        if found is None:
-            raise NotFound(
-                "PROJECT_NOT_FOUND", f"There is no projects/{project}.", resource=project_name(project)
-            )
-        if not name:
-            serving = await self._store.serving(self._database, found)
-            if serving is None:
-                raise FailedPrecondition(
-                    "NO_MODEL", f"No model serves projects/{project} yet.", resource=project_name(project)
-                )
-            return serving
+    async def predict_features(
+        self, tenant: str, project: str, name: str, features: str, vectors: bytes
+    ) -> tuple[Version, Floats]:
+        """The version that answers, and probabilities ``(rows, classes)`` of vectors taken by an extraction.
+
+        Raises as `predict`, and InvalidArgument FEATURES_DIFFER or VECTORS_INVALID.
+        """
+        version = await self._versions.get(tenant, project, name)
+        if features not in SPECS or features != version.made.features:
+            problem = f"The model reads {version.made.features}, not {features}."
+            raise InvalidArgument("FEATURES_DIFFER", problem, violations=[Violation("features", problem)])
         try:
-            of, model, number = version_of(name)
+            rows = rows_of(vectors, SPECS[features].dim)
         except ValueError as error:
-            raise InvalidArgument("NAME_INVALID", str(error)) from error
-        version = await self._store.version(self._database, tenant, project, model, number)
-        if of != project or version is None:
-            raise NotFound("MODEL_VERSION_NOT_FOUND", f"There is no {name}.", resource=name)
-        return version
+            raise InvalidArgument(
+                "VECTORS_INVALID", f"{error}.", violations=[Violation("vectors", str(error))]
+            ) from error
+        return version, await self._scorer.score(tenant, project, version.made.sha256, rows)
 
     async def _texts(
         self, inputs: Sequence[PredictInput], version: Version, vectors: dict[int, Floats]
     ) -> None:
         rows = [row for row, one in enumerate(inputs) if one.WhichOneof("input") == "text"]
         if rows and version.made.features == TEXT_SPEC.name:
-            made = await self._extractors.texts([inputs[row].text for row in rows])
+            made = await self._extractors.texts_together([inputs[row].text for row in rows])
             vectors |= {row: made[at : at + 1] for at, row in enumerate(rows)}
 
     async def _images(
@@ -89,7 +95,7 @@ class Predictor:
         inputs: Sequence[PredictInput],
         version: Version,
         vectors: dict[int, Floats],
-        results: list[Floats | CairnError],
+        results: dict[int, Floats | CairnError],
     ) -> None:
         rows = [row for row, one in enumerate(inputs) if one.WhichOneof("input") == "image"]
         if version.made.features != IMAGE_SPEC.name:
@@ -112,7 +118,7 @@ class Predictor:
         inputs: Sequence[PredictInput],
         version: Version,
         vectors: dict[int, Floats],
-        results: list[Floats | CairnError],
+        results: dict[int, Floats | CairnError],
     ) -> None:
         keys: dict[int, str] = {}
         for row, one in enumerate(inputs):
@@ -125,14 +131,26 @@ class Predictor:
             except ValueError as error:
                 keys.pop(row, None)
                 results[row] = InvalidArgument("NAME_INVALID", str(error))
-        found = await self._store.features_of(self._database, tenant, project, sorted(set(keys.values())))
+        if not keys:
+            return
+        refs = {key: ItemRef(tenant, project, key) for key in sorted(set(keys.values()))}
+        found = await self._stored([*refs.values()])
         for row, key in keys.items():
-            stored = found.get(key)
+            stored = found.get(refs[key])
             problem = _problem(stored, key, version)
             if problem is not None:
                 results[row] = problem
             elif stored is not None and stored.vector is not None:
                 vectors[row] = unpack_dense([stored.vector], SPECS[version.made.features].dim)
+
+    async def _stored(self, refs: Sequence[ItemRef]) -> dict[ItemRef, Featured]:
+        if len(refs) > _FEW_ITEMS:
+            return await self._store.features_of(self._database, refs)
+        return await self._looks.submit(refs)
+
+    async def _look(self, batch: Sequence[Submitted[Sequence[ItemRef]]]) -> list[dict[ItemRef, Featured]]:
+        refs = dict.fromkeys(ref for submitted in batch for ref in submitted.request)
+        return [await self._store.features_of(self._database, [*refs])] * len(batch)
 
 
 def _problem(stored: Featured | None, key: str, version: Version) -> CairnError | None:

@@ -129,9 +129,8 @@ class Unfeatured:
 
 @dataclass(frozen=True, slots=True)
 class Featured:
-    """Features of an item, if there are any: packed vector and extraction, or why there are none (yet)."""
+    """Features of an item, if there are any: extraction and packed vector, or why there are none (yet)."""
 
-    key: str
     spec: str | None
     vector: bytes | None
     error: str
@@ -239,6 +238,16 @@ class Version:
     def name(self) -> str:
         """Its resource name."""
         return version_name(self.project, self.made.model, self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class AskedVersion:
+    """A version that somebody wants an answer from; without model and number, the serving one."""
+
+    tenant: str
+    project: str
+    model: str | None
+    number: int | None
 
 
 class RunState(IntEnum):

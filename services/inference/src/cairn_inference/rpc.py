@@ -7,20 +7,18 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
-import numpy as np
-
 from cairn.inference.v1 import inference_pb2 as api
 from cairn.inference.v1.inference_pb2_grpc import InferenceServiceServicer
 from cairn_inference.domain.names import model_of, project_id, project_name, run_of, version_of
 from cairn_inference.handlers import Handlers
-from cairn_inference.messages import routing_message, run_message, version_message
+from cairn_inference.messages import predict_response, routing_message, run_message, version_message
 from cairn_inference.model_store import MAX_MODEL_BYTES
 from cairn_inference.predicting import Predictor
 from cairn_inference.records import Project
 from cairn_inference.store import InferenceStore, Reader
 from cairn_kit.auth import caller
 from cairn_kit.database import Database
-from cairn_kit.errors import CairnError, InvalidArgument, NotFound, Violation, to_status
+from cairn_kit.errors import InvalidArgument, NotFound, Violation
 from cairn_kit.rpc import once, page_size, read_page_token, write_page_token
 
 
@@ -115,22 +113,22 @@ class InferenceRpc(InferenceServiceServicer):
         version, results = await self._predictor.predict(
             caller().tenant, project_id(request.parent), request.model_version, list(request.inputs)
         )
-        response = api.PredictResponse(model_version=version.name)
-        for result in results:
-            if isinstance(result, CairnError):
-                response.results.append(api.PredictResult(error=to_status(result)))
-                continue
-            best = int(np.argmax(result))
-            response.results.append(
-                api.PredictResult(
-                    prediction=api.Prediction(
-                        class_id=version.made.class_ids[best],
-                        score=float(result[best]),
-                        probabilities=[float(value) for value in result],
-                    )
-                )
-            )
-        return response
+        return predict_response(version, results)
+
+    async def PredictFeatures(
+        self, request: api.PredictFeaturesRequest, context: Any
+    ) -> api.PredictFeaturesResponse:
+        """All rows at once."""
+        version, probabilities = await self._predictor.predict_features(
+            caller().tenant,
+            project_id(request.parent),
+            request.model_version,
+            request.features,
+            request.vectors,
+        )
+        return api.PredictFeaturesResponse(
+            model_version=version.name, probabilities=probabilities.astype("<f4", copy=False).tobytes()
+        )
 
     async def StartTraining(self, request: api.StartTrainingRequest, context: Any) -> api.TrainingRun:
         """Ask for a training."""

@@ -31,6 +31,7 @@ from cairn_inference.domain.routing import (
     margin_priority,
     uniform,
 )
+from cairn_inference.loaded_model import MAX_BATCH
 from cairn_inference.messages import human_route, routed_events, scored_events, scored_route
 from cairn_inference.records import (
     Project,
@@ -40,7 +41,7 @@ from cairn_inference.records import (
     Unscored,
     Version,
 )
-from cairn_inference.scoring import MAX_BATCH, Scorer
+from cairn_inference.scoring import Scorer
 from cairn_inference.store import InferenceStore
 from cairn_inference.validation_rounds import ValidationRounds
 from cairn_kit.database import Database, Transaction

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from cairn_inference.domain.text_features import EMBEDDING_DIM, MAX_CHARACTERS, hash_words, join, rarity
-from cairn_inference.scoring import session_options
+from cairn_inference.loaded_model import parted, session_options
 
 Floats = NDArray[np.float32]
 
@@ -122,9 +122,16 @@ class TextEncoder:
         hashed = [hash_words(text, self._rarity) for text in clean]
         return join(self.embed(clean), np.array(hashed, dtype=np.float32).reshape(len(clean), -1))
 
+    def features_together(self, asked: Sequence[Sequence[str]]) -> list[Floats]:
+        """Feature vectors of each of several lots of texts, as one."""
+        features = self.features([text for texts in asked for text in texts])
+        return parted(features, [len(texts) for texts in asked])
+
     def embed(self, texts: Sequence[str]) -> Floats:
         """Embeddings ``(n, EMBEDDING_DIM)`` of unit length."""
-        tokens = [self._tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+        tokens = [
+            found.ids for found in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        ]
         embeddings = np.zeros((len(texts), EMBEDDING_DIM), dtype=np.float32)
         for length in _LENGTHS:
             shorter = _LENGTHS[_LENGTHS.index(length) - 1] if length > _LENGTHS[0] else 0

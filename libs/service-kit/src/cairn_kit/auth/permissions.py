@@ -232,6 +232,7 @@ PERMISSIONS: Mapping[str, Rule] = {
         ListModelVersions=(_P.READ_MODELS, "parent"),
         PromoteModelVersion=(_P.WRITE_MODELS, "name"),
         Predict=(_P.PREDICT, "parent"),
+        PredictFeatures=(_P.PREDICT, "parent"),
         StartTraining=(_P.WRITE_MODELS, "parent"),
         GetTrainingRun=(_P.READ_MODELS, "name"),
         ListTrainingRuns=(_P.READ_MODELS, "parent"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -84,6 +85,21 @@ def unpack_dense(rows: Sequence[bytes], dim: int) -> Floats:
             raise ValueError(f"row {at} has a value at {places[-1]}; the dimension is {dim}")
         matrix[at, places] = values
     return matrix
+
+
+def rows_of(vectors: bytes, dim: int) -> Floats:
+    """Read little-endian float32, row after row, as ``(rows, dim)``, without a copy.
+
+    Raises ValueError when there is no whole number of rows, or one is not of finite numbers.
+    """
+    if not vectors or len(vectors) % (4 * dim):
+        raise ValueError(f"{len(vectors)} bytes are no rows of {dim} float32 each, which are {4 * dim} bytes")
+    rows = np.frombuffer(vectors, dtype="<f4").reshape(-1, dim)
+    # Least and greatest tell whether all is well, at less than half of what a look at each value costs.
+    if not (math.isfinite(rows.min()) and math.isfinite(rows.max())):
+        bad = int(np.isfinite(rows).all(axis=1).argmin())
+        raise ValueError(f"row {bad} has a value that is not a finite number")
+    return rows
 
 
 def unpack_sparse(rows: Sequence[bytes], dim: int) -> sparse.csr_matrix:

@@ -43,6 +43,7 @@ FROM unnest($1::text[], $2::text[], $3::text[]) AS g (tenant, project, item)
 WHERE (i.tenant, i.project, i.item) = (g.tenant, g.project, g.item)
 
 -- name: features_of
-SELECT i.item, i.spec, i.feature_state, i.feature_error, f.vector
-FROM item i LEFT JOIN feature f USING (tenant, project, item)
-WHERE i.tenant = $1 AND i.project = $2 AND i.item = ANY ($3)
+SELECT tenant, project, item, i.spec, i.feature_error, f.vector
+FROM unnest($1::text[], $2::text[], $3::text[]) AS a (tenant, project, item)
+JOIN item i USING (tenant, project, item)
+LEFT JOIN feature f USING (tenant, project, item)

@@ -18,6 +18,16 @@ WHERE tenant = $1 AND project = $2 AND model = $3 AND version = $4 AND item = AN
 -- name: version
 SELECT * FROM model_version WHERE tenant = $1 AND project = $2 AND model = $3 AND version = $4
 
+-- name: versions_asked
+-- Of each project that is there: the version that is asked for, or, when none is named, the one that serves.
+SELECT a.place, v.*
+FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY
+    AS a (tenant, project, model, version, place)
+JOIN project p ON (p.tenant, p.project) = (a.tenant, a.project)
+LEFT JOIN model_version v ON (v.tenant, v.project, v.model, v.version)
+    = (p.tenant, p.project, coalesce(a.model, p.serving_model), coalesce(a.version, p.serving_version))
+WHERE NOT EXISTS (SELECT FROM deleted_project d WHERE (d.tenant, d.project) = (p.tenant, p.project))
+
 -- name: versions
 SELECT * FROM model_version
 WHERE tenant = $1 AND project = $2 AND ($3 = '-' OR model = $3) AND (created_at, model, version) < ($4, $5, $6)

@@ -44,12 +44,7 @@ class FeatureStore:
         if refs:
             await tx.execute(SQL.postpone_features, *item_columns(refs))
 
-    async def features_of(
-        self, reader: Reader, tenant: str, project: str, keys: Sequence[str]
-    ) -> dict[str, Featured]:
-        """Features of the known ones among a project's items."""
-        rows = await reader.fetch(SQL.features_of, tenant, project, list(keys))
-        return {
-            row["item"]: Featured(row["item"], row["spec"], row["vector"], row["feature_error"])
-            for row in rows
-        }
+    async def features_of(self, reader: Reader, refs: Sequence[ItemRef]) -> dict[ItemRef, Featured]:
+        """Features of the known ones among different items."""
+        rows = await reader.fetch(SQL.features_of, *item_columns(refs))
+        return {item_ref(row): Featured(row["spec"], row["vector"], row["feature_error"]) for row in rows}

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cairn_inference.domain.calibration import Evaluation
-from cairn_inference.records import NewVersion, Project, Version, VersionState
+from cairn_inference.records import AskedVersion, NewVersion, Project, Version, VersionState
 from cairn_inference.store.rows import Reader
 from cairn_kit.database import Queries, Transaction
 
@@ -77,6 +77,19 @@ class VersionStore:
         return await self.version(
             reader, project.tenant, project.id, project.serving_model, project.serving_version
         )
+
+    async def versions_asked(
+        self, reader: Reader, asked: Sequence[AskedVersion]
+    ) -> dict[AskedVersion, Version | None]:
+        """The versions asked for; None where there is none such, and nothing where there is no such project."""
+        rows = await reader.fetch(
+            SQL.versions_asked,
+            [one.tenant for one in asked],
+            [one.project for one in asked],
+            [one.model for one in asked],
+            [one.number for one in asked],
+        )
+        return {asked[row["place"] - 1]: None if row["version"] is None else _version_of(row) for row in rows}
 
     async def versions(
         self,

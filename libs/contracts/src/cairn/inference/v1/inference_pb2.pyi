@@ -723,6 +723,70 @@ class Prediction(_message.Message):
 Global___Prediction: _TypeAlias = Prediction  # noqa: Y015
 
 @_typing.final
+class PredictFeaturesRequest(_message.Message):
+    """Request of PredictFeatures."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    VECTORS_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """`projects/{project}`."""
+    model_version: _builtins.str
+    """The version to ask; empty means the serving one."""
+    features: _builtins.str
+    """The feature extraction that made the vectors, as `ModelVersion.features` names it. `INVALID_ARGUMENT`
+    (`FEATURES_DIFFER`) when the version reads another: numbers of another meaning would get an answer all the same.
+    """
+    vectors: _builtins.bytes
+    """The vectors, row after row: each value a little-endian IEEE 754 float32, each row as long as the extraction's
+    vectors are. `INVALID_ARGUMENT` (`VECTORS_INVALID`) when there is no whole number of rows.
+    """
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+        features: _builtins.str = ...,
+        vectors: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "model_version", b"model_version", "parent", b"parent", "vectors", b"vectors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PredictFeaturesRequest: _TypeAlias = PredictFeaturesRequest  # noqa: Y015
+
+@_typing.final
+class PredictFeaturesResponse(_message.Message):
+    """Response of PredictFeatures."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    PROBABILITIES_FIELD_NUMBER: _builtins.int
+    model_version: _builtins.str
+    """The version that answered."""
+    probabilities: _builtins.bytes
+    """Calibrated probability of each class, in the version's order, row after row: little-endian float32."""
+    def __init__(
+        self,
+        *,
+        model_version: _builtins.str = ...,
+        probabilities: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_version", b"model_version", "probabilities", b"probabilities"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PredictFeaturesResponse: _TypeAlias = PredictFeaturesResponse  # noqa: Y015
+
+@_typing.final
 class StartTrainingRequest(_message.Message):
     """Request of StartTraining."""
 

@@ -60,6 +60,11 @@ class InferenceServiceStub:
                 request_serializer=cairn_dot_inference_dot_v1_dot_inference__pb2.PredictRequest.SerializeToString,
                 response_deserializer=cairn_dot_inference_dot_v1_dot_inference__pb2.PredictResponse.FromString,
                 _registered_method=True)
+        self.PredictFeatures = channel.unary_unary(
+                '/cairn.inference.v1.InferenceService/PredictFeatures',
+                request_serializer=cairn_dot_inference_dot_v1_dot_inference__pb2.PredictFeaturesRequest.SerializeToString,
+                response_deserializer=cairn_dot_inference_dot_v1_dot_inference__pb2.PredictFeaturesResponse.FromString,
+                _registered_method=True)
         self.StartTraining = channel.unary_unary(
                 '/cairn.inference.v1.InferenceService/StartTraining',
                 request_serializer=cairn_dot_inference_dot_v1_dot_inference__pb2.StartTrainingRequest.SerializeToString,
@@ -132,6 +137,14 @@ class InferenceServiceServicer:
 
     def Predict(self, request, context):
         """Says what the serving version (or a given one) answers. Per-element results.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PredictFeatures(self, request, context):
+        """The same of feature vectors that the caller has taken, with one field of numbers each way: for many rows at
+        once. A row that holds NaN or infinity is `INVALID_ARGUMENT`, and named.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -214,6 +227,11 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     servicer.Predict,
                     request_deserializer=cairn_dot_inference_dot_v1_dot_inference__pb2.PredictRequest.FromString,
                     response_serializer=cairn_dot_inference_dot_v1_dot_inference__pb2.PredictResponse.SerializeToString,
+            ),
+            'PredictFeatures': grpc.unary_unary_rpc_method_handler(
+                    servicer.PredictFeatures,
+                    request_deserializer=cairn_dot_inference_dot_v1_dot_inference__pb2.PredictFeaturesRequest.FromString,
+                    response_serializer=cairn_dot_inference_dot_v1_dot_inference__pb2.PredictFeaturesResponse.SerializeToString,
             ),
             'StartTraining': grpc.unary_unary_rpc_method_handler(
                     servicer.StartTraining,
@@ -387,6 +405,33 @@ class InferenceService:
             '/cairn.inference.v1.InferenceService/Predict',
             cairn_dot_inference_dot_v1_dot_inference__pb2.PredictRequest.SerializeToString,
             cairn_dot_inference_dot_v1_dot_inference__pb2.PredictResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PredictFeatures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cairn.inference.v1.InferenceService/PredictFeatures',
+            cairn_dot_inference_dot_v1_dot_inference__pb2.PredictFeaturesRequest.SerializeToString,
+            cairn_dot_inference_dot_v1_dot_inference__pb2.PredictFeaturesResponse.FromString,
             options,
             channel_credentials,
             insecure,

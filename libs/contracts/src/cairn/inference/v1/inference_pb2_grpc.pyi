@@ -49,6 +49,10 @@ class InferenceServiceStub:
     """Makes a version the one that serves, re-scores the open items and sets the threshold anew."""
     Predict: _grpc.UnaryUnaryMultiCallable[_inference_pb2.PredictRequest, _inference_pb2.PredictResponse]
     """Says what the serving version (or a given one) answers. Per-element results."""
+    PredictFeatures: _grpc.UnaryUnaryMultiCallable[_inference_pb2.PredictFeaturesRequest, _inference_pb2.PredictFeaturesResponse]
+    """The same of feature vectors that the caller has taken, with one field of numbers each way: for many rows at
+    once. A row that holds NaN or infinity is `INVALID_ARGUMENT`, and named.
+    """
     StartTraining: _grpc.UnaryUnaryMultiCallable[_inference_pb2.StartTrainingRequest, _inference_pb2.TrainingRun]
     """Starts training on the labels there are. `FAILED_PRECONDITION` (`TOO_FEW_LABELS`) when they are too few,
     `ALREADY_EXISTS` (`TRAINING_RUNNING`) when a run is under way.
@@ -83,6 +87,10 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """Makes a version the one that serves, re-scores the open items and sets the threshold anew."""
     Predict: _aio.UnaryUnaryMultiCallable[_inference_pb2.PredictRequest, _inference_pb2.PredictResponse]  # type: ignore[assignment]
     """Says what the serving version (or a given one) answers. Per-element results."""
+    PredictFeatures: _aio.UnaryUnaryMultiCallable[_inference_pb2.PredictFeaturesRequest, _inference_pb2.PredictFeaturesResponse]  # type: ignore[assignment]
+    """The same of feature vectors that the caller has taken, with one field of numbers each way: for many rows at
+    once. A row that holds NaN or infinity is `INVALID_ARGUMENT`, and named.
+    """
     StartTraining: _aio.UnaryUnaryMultiCallable[_inference_pb2.StartTrainingRequest, _inference_pb2.TrainingRun]  # type: ignore[assignment]
     """Starts training on the labels there are. `FAILED_PRECONDITION` (`TOO_FEW_LABELS`) when they are too few,
     `ALREADY_EXISTS` (`TRAINING_RUNNING`) when a run is under way.
@@ -144,6 +152,16 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.PredictResponse, _abc.Awaitable[_inference_pb2.PredictResponse]]:
         """Says what the serving version (or a given one) answers. Per-element results."""
+
+    @_abc_1.abstractmethod
+    def PredictFeatures(
+        self,
+        request: _inference_pb2.PredictFeaturesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_pb2.PredictFeaturesResponse, _abc.Awaitable[_inference_pb2.PredictFeaturesResponse]]:
+        """The same of feature vectors that the caller has taken, with one field of numbers each way: for many rows at
+        once. A row that holds NaN or infinity is `INVALID_ARGUMENT`, and named.
+        """
 
     @_abc_1.abstractmethod
     def StartTraining(

@@ -1,0 +1,71 @@
+"""Which version answers a call, looked up once for all that ask at about the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from cairn_inference.domain.names import project_name, version_of
+from cairn_inference.records import AskedVersion, Version
+from cairn_inference.store import InferenceStore
+from cairn_kit.database import Database
+from cairn_kit.errors import FailedPrecondition, InvalidArgument, NotFound
+from cairn_kit.rpc import Coalescer, Submitted
+
+_FRESH = 0.1
+"""Seconds for which a look counts: whoever is promoted, or deleted, answers for no longer than that."""
+
+_MOST_KNOWN = 1000
+
+
+class AskedVersions:
+    """The versions that were just asked for."""
+
+    def __init__(self, database: Database, store: InferenceStore) -> None:
+        self._database = database
+        self._store = store
+        self._known: dict[tuple[str, str, str], tuple[float, Version]] = {}
+        self._looks = Coalescer(self._look)
+
+    async def get(self, tenant: str, project: str, name: str) -> Version:
+        """The version of that name, or the serving one when it is empty.
+
+        Raises NotFound for an unknown project or version, FailedPrecondition NO_MODEL when none serves, InvalidArgument
+        NAME_INVALID.
+        """
+        known = self._known.get((tenant, project, name))
+        now = asyncio.get_running_loop().time()
+        if known is not None and now - known[0] < _FRESH:
+            return known[1]
+        version = await self._looks.submit(_asked(tenant, project, name))
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[tenant, project, name] = (now, version)
+        return version
+
+    async def _look(self, batch: Sequence[Submitted[AskedVersion]]) -> list[Version | Exception]:
+        asked = [submitted.request for submitted in batch]
+        found = await self._store.versions_asked(self._database, list(dict.fromkeys(asked)))
+        return [found.get(one) or _missing(one, known=one in found) for one in asked]
+
+
+def _asked(tenant: str, project: str, name: str) -> AskedVersion:
+    if not name:
+        return AskedVersion(tenant, project, None, None)
+    try:
+        of, model, number = version_of(name)
+    except ValueError as error:
+        raise InvalidArgument("NAME_INVALID", str(error)) from error
+    if of != project:
+        raise NotFound("MODEL_VERSION_NOT_FOUND", f"There is no {name} in projects/{project}.", resource=name)
+    return AskedVersion(tenant, project, model, number)
+
+
+def _missing(asked: AskedVersion, *, known: bool) -> Exception:
+    resource = project_name(asked.project)
+    if not known:
+        return NotFound("PROJECT_NOT_FOUND", f"There is no {resource}.", resource=resource)
+    if asked.model is None:
+        return FailedPrecondition("NO_MODEL", f"No model serves {resource} yet.", resource=resource)
+    name = f"{resource}/models/{asked.model}/versions/{asked.number}"
+    return NotFound("MODEL_VERSION_NOT_FOUND", f"There is no {name}.", resource=name)
