@@ -8,8 +8,9 @@ import socket
 import sys
 import uuid
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from cairn.annotation.v1 import annotation_store_pb2 as store
 from cairn.annotation.v1.annotation_store_pb2_grpc import AnnotationStoreServiceStub
 from cairn.dispatch.v1 import task_dispatch_pb2 as dispatch
 from cairn.dispatch.v1.task_dispatch_pb2_grpc import TaskDispatchServiceStub
+from cairn.inference.v1.inference_pb2_grpc import InferenceServiceStub
 from cairn.label.v1.label_schema_pb2 import ChoiceQuestion, LabelClass, LabelSchema, Question
 from cairn.label.v1.label_value_pb2 import Answer
 from cairn_client.tokens import Issuer
@@ -58,6 +60,15 @@ class CairnStack:
     def dispatch(self) -> TaskDispatchServiceStub:
         """The stub of task-dispatch, where it runs."""
         return TaskDispatchServiceStub(self._channels["task-dispatch"])
+
+    @cached_property
+    def inference(self) -> InferenceServiceStub:
+        """The stub of inference, where it runs."""
+        return InferenceServiceStub(self._channels["inference"])
+
+    def channel(self, service: str) -> grpc.aio.Channel:
+        """The channel to a service, for what has no stub."""
+        return self._channels[service]
 
     @property
     def pids(self) -> list[int]:
@@ -213,9 +224,18 @@ class StraightLine:
 
 
 @asynccontextmanager
-async def cairn_running(folder: Path, services: Sequence[str] = SERVICES) -> AsyncIterator[CairnStack]:
-    """Run a stack of these services, with fsync, that keeps one trace of a hundred."""
-    wanted = [spec for spec in catalog.SERVICES if spec.name in services]
+async def cairn_running(
+    folder: Path, services: Sequence[str] = SERVICES, modules: Mapping[str, str] | None = None
+) -> AsyncIterator[CairnStack]:
+    """Run a stack of these services, with fsync, that keeps one trace of a hundred.
+
+    ``modules``, service -> module, are run for what the service's own would be.
+    """
+    wanted = [
+        replace(spec, module=(modules or {}).get(spec.name, spec.module))
+        for spec in catalog.SERVICES
+        if spec.name in services
+    ]
     async with PrivateStack(folder, trace_ratio=0.01, services=wanted) as stack:
         cairn = CairnStack(stack)
         try:
