@@ -136,7 +136,8 @@ class InferenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Predict(self, request, context):
-        """Says what the serving version (or a given one) answers. Per-element results.
+        """Says what the serving version (or a given one) answers. Per-element results. A promotion counts after a tenth of a
+        second at most; the answer names the version that gave it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,7 +48,9 @@ class InferenceServiceStub:
     PromoteModelVersion: _grpc.UnaryUnaryMultiCallable[_inference_pb2.PromoteModelVersionRequest, _inference_pb2.ModelVersion]
     """Makes a version the one that serves, re-scores the open items and sets the threshold anew."""
     Predict: _grpc.UnaryUnaryMultiCallable[_inference_pb2.PredictRequest, _inference_pb2.PredictResponse]
-    """Says what the serving version (or a given one) answers. Per-element results."""
+    """Says what the serving version (or a given one) answers. Per-element results. A promotion counts after a tenth of a
+    second at most; the answer names the version that gave it.
+    """
     PredictFeatures: _grpc.UnaryUnaryMultiCallable[_inference_pb2.PredictFeaturesRequest, _inference_pb2.PredictFeaturesResponse]
     """The same of feature vectors that the caller has taken, with one field of numbers each way: for many rows at
     once. A row that holds NaN or infinity is `INVALID_ARGUMENT`, and named.
@@ -86,7 +88,9 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     PromoteModelVersion: _aio.UnaryUnaryMultiCallable[_inference_pb2.PromoteModelVersionRequest, _inference_pb2.ModelVersion]  # type: ignore[assignment]
     """Makes a version the one that serves, re-scores the open items and sets the threshold anew."""
     Predict: _aio.UnaryUnaryMultiCallable[_inference_pb2.PredictRequest, _inference_pb2.PredictResponse]  # type: ignore[assignment]
-    """Says what the serving version (or a given one) answers. Per-element results."""
+    """Says what the serving version (or a given one) answers. Per-element results. A promotion counts after a tenth of a
+    second at most; the answer names the version that gave it.
+    """
     PredictFeatures: _aio.UnaryUnaryMultiCallable[_inference_pb2.PredictFeaturesRequest, _inference_pb2.PredictFeaturesResponse]  # type: ignore[assignment]
     """The same of feature vectors that the caller has taken, with one field of numbers each way: for many rows at
     once. A row that holds NaN or infinity is `INVALID_ARGUMENT`, and named.
@@ -151,7 +155,9 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.PredictRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.PredictResponse, _abc.Awaitable[_inference_pb2.PredictResponse]]:
-        """Says what the serving version (or a given one) answers. Per-element results."""
+        """Says what the serving version (or a given one) answers. Per-element results. A promotion counts after a tenth of a
+        second at most; the answer names the version that gave it.
+        """
 
     @_abc_1.abstractmethod
     def PredictFeatures(
