@@ -9,7 +9,7 @@ import asyncio
 import os
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from cairn_client import AsyncCairn
 from cairn_stack import PrivateStack
 from tests.benchmarks.rows import Row, Rows
-from tests.benchmarks.volume.crowd import Run, Watch, begin, export, work_through
+from tests.benchmarks.volume.crowd import Run, Watch, begin, export, tasks_are_there, work_through
 from tests.benchmarks.volume.history import broken_promises, exported
 
 _ITEMS, _MORE_ITEMS = 3_000, 30_000
@@ -42,21 +42,25 @@ async def _measure(items: int) -> list[Row]:
             watch = Watch(stack)
             async with watch.watching():
                 run = await begin(client, f"marathon-{uuid.uuid4().hex[:8]}", items, _ANSWERS, _LEASE_SECONDS)
+                await tasks_are_there(client, run)
+                before = {name: len(lags) for name, lags in watch.lag.items()}
                 # A machine takes as many tasks at a time as leave something for the others.
                 tasks = min(max(items // (16 * _LABELERS), _FEWEST_TASKS), _MOST_TASKS)
                 await work_through(client, run, _LABELERS, tasks, _LEASE_SECONDS, _PATIENCE)
+                lag = {name: lags[before.get(name, 0) :] for name, lags in watch.lag.items()}
                 file = await export(client, run, folder)
             with file.open("rb") as lines:
                 broken = broken_promises(run.history, exported(lines), _ANSWERS)
     for told in broken[:20]:
         print(f"        {told}")
-    return [*_rates(run, len(broken)), *_lag(watch), *_memory(watch)]
+    return [*_rates(run, len(broken)), *_lag(lag), *_memory(watch)]
 
 
 def _rates(run: Run, broken: int) -> list[Row]:
     what = f"marathon, {run.items:,} items of {run.answers} answers by {_LABELERS} machine labelers"
     return [
         Row(f"{what}: items imported", "/s", run.items / run.import_seconds),
+        Row(f"{what}: from the import's end until every item has its task", "s", run.task_seconds),
         Row(f"{what}: labels", "/s", run.items / run.seconds),
         Row(f"{what}: labels exported", "/s", run.items / run.export_seconds),
         Row(f"{what}: answers kept", "", len(run.history.kept), least=float(run.items * run.answers)),
@@ -64,10 +68,12 @@ def _rates(run: Run, broken: int) -> list[Row]:
     ]
 
 
-def _lag(watch: Watch) -> list[Row]:
+def _lag(lag: Mapping[str, Sequence[float]]) -> list[Row]:
+    """How far each service was behind its events while labels were made."""
     return [
         Row(f"marathon: lag of {name}, p99", "s", float(np.quantile(lags, 0.99)), most=1.0)
-        for name, lags in sorted(watch.lag.items())
+        for name, lags in sorted(lag.items())
+        if lags
     ]
 
 

@@ -19,10 +19,12 @@ from cairn_client.calls.work import Job
 from cairn_client.errors import CairnError
 from cairn_stack import PrivateStack, api
 from tests.benchmarks.volume.history import Granted, History, Kept
+from tests.benchmarks.volume.load import until
 from tests.benchmarks.volume.targets import CLASSES, QUESTION, text_item
 
 _REST = 0.2
 _LOOK = 1.0
+_PATIENCE = 3600.0
 
 
 @dataclass(slots=True)
@@ -35,6 +37,8 @@ class Run:
     history: History = field(default_factory=History)
     done: asyncio.Event = field(default_factory=asyncio.Event)
     import_seconds: float = 0.0
+    task_seconds: float = 0.0
+    """From the import's end until every item had its task."""
     seconds: float = 0.0
     """From the first lease until every item had its label."""
     export_seconds: float = 0.0
@@ -54,6 +58,17 @@ async def begin(client: AsyncCairn, project: str, items: int, answers: int, leas
     run.import_seconds = perf_counter() - began
     run.history.imported.update(text_item(n).key for n in range(items))
     return run
+
+
+async def tasks_are_there(client: AsyncCairn, run: Run) -> None:
+    """Wait until every item has its task. Raises TimeoutError."""
+
+    async def open_tasks() -> int:
+        return int((await client.queue(run.project)).open_tasks)
+
+    began = perf_counter()
+    await until(open_tasks, run.items, every=_LOOK, patience=_PATIENCE)
+    run.task_seconds = perf_counter() - began
 
 
 async def work_through(
