@@ -41,6 +41,7 @@ from cairn_task_dispatch.handlers.hearing import Hearings
 from cairn_task_dispatch.handlers.lease_terms import LeaseTerms
 from cairn_task_dispatch.handlers.leasing import Leasing
 from cairn_task_dispatch.handlers.projects import Projects
+from cairn_task_dispatch.handlers.queues import Queues
 from cairn_task_dispatch.handlers.tasks import Tasks, TaskWish
 from cairn_task_dispatch.store import DispatchStore
 from cairn_task_dispatch.subscriptions import subscriptions
@@ -170,6 +171,7 @@ class Desk:
         self.claiming = Claiming(database, self.store, projects, terms)
         self.leasing = Leasing(database, self.store, terms)
         self.tasks = Tasks(database, self.store, projects)
+        self.queues = Queues(database, self.store, projects)
         self.expiry = Expiry(database, self.store, self.answered, batch=100, retry=5.0)
         self._handlers = {s.type: s.handler for s in subscriptions(self.hearings, deletions_of(database))}
 
@@ -280,7 +282,7 @@ class Desk:
         return await self.tasks.get_task(self.tenant, request, shows_gold=True)
 
     async def queue(self) -> pb.Queue:
-        return await self.tasks.get_queue(self.tenant, self.words.name)
+        return await self.queues.get(self.tenant, self.words.name)
 
     # --- time
 

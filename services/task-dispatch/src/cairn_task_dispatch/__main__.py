@@ -19,6 +19,7 @@ from cairn_task_dispatch.handlers.hearing import Hearings
 from cairn_task_dispatch.handlers.lease_terms import LeaseTerms
 from cairn_task_dispatch.handlers.leasing import Leasing
 from cairn_task_dispatch.handlers.projects import Projects
+from cairn_task_dispatch.handlers.queues import Queues
 from cairn_task_dispatch.handlers.streaming import LeaseStreams
 from cairn_task_dispatch.handlers.tasks import Tasks
 from cairn_task_dispatch.rpc import DispatchRpc
@@ -42,8 +43,9 @@ async def wire(chassis: Chassis[DispatchSettings]) -> None:
     opened = Wakes()
     streams = LeaseStreams(handing_out, leasing, opened, settings.stream_look_every)
     tasks = Tasks(database, store, projects)
+    queues = Queues(database, store, projects)
     chassis.serve(
-        DispatchRpc(handing_out, streams, claiming, leasing, tasks),
+        DispatchRpc(handing_out, streams, claiming, leasing, tasks, queues),
         api.add_TaskDispatchServiceServicer_to_server,
         elements={"ClaimItems": "claims", "CreateTasks": "wishes"},
     )

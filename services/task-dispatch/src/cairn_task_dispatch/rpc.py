@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,11 +16,11 @@ from cairn_task_dispatch.domain.states import TaskKind
 from cairn_task_dispatch.handlers.claiming import Claiming
 from cairn_task_dispatch.handlers.handing_out import HandingOut
 from cairn_task_dispatch.handlers.leasing import Leasing, MayTouch
+from cairn_task_dispatch.handlers.queues import Queues
 from cairn_task_dispatch.handlers.streaming import LeaseStreams
 from cairn_task_dispatch.handlers.tasks import Tasks, TaskWish
 
 Context = Any
-_LOOK_EVERY = 0.5  # seconds between two looks at a watched queue
 _KINDS = {pb.TASK_KIND_LABEL: TaskKind.LABEL, pb.TASK_KIND_REVIEW: TaskKind.REVIEW}
 
 
@@ -35,12 +34,14 @@ class DispatchRpc(api.TaskDispatchServiceServicer):
         claiming: Claiming,
         leasing: Leasing,
         tasks: Tasks,
+        queues: Queues,
     ) -> None:
         self._handing_out = handing_out
         self._streams = streams
         self._claiming = claiming
         self._leasing = leasing
         self._tasks = tasks
+        self._queues = queues
 
     # --- leases
 
@@ -128,20 +129,12 @@ class DispatchRpc(api.TaskDispatchServiceServicer):
 
     async def GetQueue(self, request: pb.GetQueueRequest, context: Context) -> pb.Queue:
         """Return the counts of a project."""
-        return await self._tasks.get_queue(caller().tenant, request.project)
+        return await self._queues.get(caller().tenant, request.project)
 
     async def WatchQueue(self, request: pb.WatchQueueRequest, context: Context) -> AsyncIterator[pb.Queue]:
         """Send the counts, and again whenever they change."""
-        tenant, last = caller().tenant, None
-        while True:
-            queue = await self._tasks.get_queue(tenant, request.project)
-            counts = pb.Queue()
-            counts.CopyFrom(queue)
-            counts.ClearField("as_of")
-            if counts != last:
-                last = counts
-                yield queue
-            await asyncio.sleep(_LOOK_EVERY)
+        async for queue in self._queues.watch(caller().tenant, request.project):
+            yield queue
 
     # --- labelers
 

@@ -45,6 +45,16 @@ class Projects:
             await self._learn(tenant, project, unknown)
         return await command()
 
+    async def must_know(self, tenant: str, project: str) -> None:
+        """Raise NotFound PROJECT_NOT_FOUND unless there is such a project, here or at annotation-store."""
+        ref = ProjectRef(tenant, project)
+
+        async def look() -> None:
+            if ref not in await self._store.projects(self._database, [ref]):
+                raise project_not_found(project)
+
+        await self.knowing(tenant, project, look)
+
     async def _learn(self, tenant: str, project: str, unknown: NotFound) -> None:
         try:
             with acting_for(tenant):

@@ -27,7 +27,6 @@ from cairn_task_dispatch.handlers.settling import Hearing, settle
 from cairn_task_dispatch.messages import (
     STATE_FILTERS,
     labeler_message,
-    queue_message,
     task_message,
 )
 from cairn_task_dispatch.store import DispatchStore, LabelerChange, ProjectRef
@@ -208,7 +207,7 @@ class Tasks:
     ) -> pb.ListTasksResponse:
         """A project's tasks, most urgent first within a state."""
         project = parse_project(request.parent)
-        await self._must_know(tenant, project)
+        await self._projects.must_know(tenant, project)
         size = page_size(request.page_size)
         last = read_page_token(request)
         tasks = await self._store.list_tasks(
@@ -227,20 +226,6 @@ class Tasks:
             end = tasks[size - 1]
             response.next_page_token = write_page_token(request, end.state.value, end.priority, end.place)
         return response
-
-    async def get_queue(self, tenant: str, name: str) -> pb.Queue:
-        """Counts of a project's tasks and leases, now."""
-        project = parse_project(name)
-        await self._must_know(tenant, project)
-        return queue_message(project, await self._store.queue(self._database, tenant, project))
-
-    async def _must_know(self, tenant: str, project: str) -> None:
-        async def look() -> None:
-            ref = ProjectRef(tenant, project)
-            if ref not in await self._store.projects(self._database, [ref]):
-                raise project_not_found(project)
-
-        await self._projects.knowing(tenant, project, look)
 
     # --- labelers
 

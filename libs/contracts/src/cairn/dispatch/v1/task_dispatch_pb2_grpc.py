@@ -212,7 +212,8 @@ class TaskDispatchServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetQueue(self, request, context):
-        """Counts of a project's tasks and leases, now.
+        """Counts of a project's tasks and leases, now. Where it has so many that counting takes a tenth of a second or more, the
+        counts of up to a minute before; `as_of` tells.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

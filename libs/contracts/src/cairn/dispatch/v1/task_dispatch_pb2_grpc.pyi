@@ -78,7 +78,9 @@ class TaskDispatchServiceStub:
     ListTasks: _grpc.UnaryUnaryMultiCallable[_task_dispatch_pb2.ListTasksRequest, _task_dispatch_pb2.ListTasksResponse]
     """Lists a project's tasks, most urgent first within a state."""
     GetQueue: _grpc.UnaryUnaryMultiCallable[_task_dispatch_pb2.GetQueueRequest, _task_dispatch_pb2.Queue]
-    """Counts of a project's tasks and leases, now."""
+    """Counts of a project's tasks and leases, now. Where it has so many that counting takes a tenth of a second or more, the
+    counts of up to a minute before; `as_of` tells.
+    """
     WatchQueue: _grpc.UnaryStreamMultiCallable[_task_dispatch_pb2.WatchQueueRequest, _task_dispatch_pb2.Queue]
     """Sends the counts at once, and again whenever they change, until the caller stops."""
     GetLabeler: _grpc.UnaryUnaryMultiCallable[_task_dispatch_pb2.GetLabelerRequest, _task_dispatch_pb2.Labeler]
@@ -135,7 +137,9 @@ class TaskDispatchServiceAsyncStub(TaskDispatchServiceStub):
     ListTasks: _aio.UnaryUnaryMultiCallable[_task_dispatch_pb2.ListTasksRequest, _task_dispatch_pb2.ListTasksResponse]  # type: ignore[assignment]
     """Lists a project's tasks, most urgent first within a state."""
     GetQueue: _aio.UnaryUnaryMultiCallable[_task_dispatch_pb2.GetQueueRequest, _task_dispatch_pb2.Queue]  # type: ignore[assignment]
-    """Counts of a project's tasks and leases, now."""
+    """Counts of a project's tasks and leases, now. Where it has so many that counting takes a tenth of a second or more, the
+    counts of up to a minute before; `as_of` tells.
+    """
     WatchQueue: _aio.UnaryStreamMultiCallable[_task_dispatch_pb2.WatchQueueRequest, _task_dispatch_pb2.Queue]  # type: ignore[assignment]
     """Sends the counts at once, and again whenever they change, until the caller stops."""
     GetLabeler: _aio.UnaryUnaryMultiCallable[_task_dispatch_pb2.GetLabelerRequest, _task_dispatch_pb2.Labeler]  # type: ignore[assignment]
@@ -261,7 +265,9 @@ class TaskDispatchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _task_dispatch_pb2.GetQueueRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_task_dispatch_pb2.Queue, _abc.Awaitable[_task_dispatch_pb2.Queue]]:
-        """Counts of a project's tasks and leases, now."""
+        """Counts of a project's tasks and leases, now. Where it has so many that counting takes a tenth of a second or more, the
+        counts of up to a minute before; `as_of` tells.
+        """
 
     @_abc_1.abstractmethod
     def WatchQueue(
