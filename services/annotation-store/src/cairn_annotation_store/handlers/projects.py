@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -19,10 +20,13 @@ from cairn_kit.auth import Caller, Permission
 from cairn_kit.database import Database, Transaction
 from cairn_kit.errors import AlreadyExists, FailedPrecondition, InvalidArgument, Violation
 from cairn_kit.events import Event, announce
+from cairn_kit.looks import Looks
 from cairn_kit.rpc import once, page_size, read_page_token, write_page_token
 from cairn_kit.wakes import Wakes, rung
 
 _CHANGEABLE = ("display_name", "schema", "quality", "routing")
+_GATHERED = 0.2
+"""Seconds between two looks at a project's progress, however many watch it and however often it changes."""
 
 
 class ProjectHandlers:
@@ -33,6 +37,7 @@ class ProjectHandlers:
         self._projects = projects
         self._wakes = wakes
         self._poll_seconds = poll_seconds
+        self._looks = Looks(self._progress)
 
     async def create(self, who: Caller, request: pb.CreateProjectRequest) -> pb.Project:
         """Create a project; the same again gives the one there is."""
@@ -123,26 +128,29 @@ class ProjectHandlers:
     async def progress(self, who: Caller, name: str) -> pb.ProjectProgress:
         """A project's counts, now."""
         project = parsed(project_id, name, "name")
-        found(await self._projects.get(self._database, who.tenant, project), "project", name)
-        return progress_message(project, await self._counts(who, project))
+        counts = found(await self._progress((who.tenant, project)), "project", name)
+        return progress_message(project, _seen_by(who, counts))
 
     async def watch_progress(self, who: Caller, name: str) -> AsyncIterator[pb.ProjectProgress]:
         """A project's counts, now and whenever they change."""
         project = parsed(project_id, name, "name")
-        found(await self._projects.get(self._database, who.tenant, project), "project", name)
         sent: tuple[int, ...] | None = None
         while True:
             bell = self._wakes.listen(who.tenant, project)
-            counts = await self._counts(who, project)
+            counts = found(await self._looks.get((who.tenant, project), _GATHERED), "project", name)
+            counts = _seen_by(who, counts)
             if counts.counts() != sent:
                 sent = counts.counts()
                 yield progress_message(project, counts)
             await rung(bell, self._poll_seconds)
-            found(await self._projects.get(self._database, who.tenant, project), "project", name)
+            # The bell rings for every commit. What is looked up from now on is younger than the ring that woke us.
+            await asyncio.sleep(_GATHERED)
 
-    async def _counts(self, who: Caller, project: str) -> Progress:
-        counts = await self._projects.progress(self._database, who.tenant, project)
-        return counts if who.may(Permission.READ_GOLD) else counts.without_gold()
+    async def _progress(self, ref: tuple[str, str]) -> Progress | None:
+        """A project's counts; None when there is no such project."""
+        if await self._projects.get(self._database, *ref) is None:
+            return None
+        return await self._projects.progress(self._database, *ref)
 
     async def _check_schema_change(self, tx: Transaction, row: ProjectRow, body: pb.Project) -> None:
         uses = await self._projects.uses(tx, row.tenant, row.project)
@@ -183,6 +191,10 @@ def _event(row: ProjectRow, message: events_pb.ProjectCreated | events_pb.Projec
         resource=f"projects/{row.project}",
         revision=row.revision,
     )
+
+
+def _seen_by(who: Caller, counts: Progress) -> Progress:
+    return counts if who.may(Permission.READ_GOLD) else counts.without_gold()
 
 
 def _refuse(violations: Sequence[Violation]) -> None:

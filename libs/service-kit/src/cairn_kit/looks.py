@@ -1,0 +1,76 @@
+"""One look for all who want to see the same at about the same time: a thousand open screens cost what one does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+_RESTS = 20.0  # times what a look took, if that was long
+_LONGEST_REST = 60.0
+_MOST = 1_000  # values kept
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen(Generic[V]):
+    """A value, when the look at it began, and for how long it may be shown to whoever wants it new."""
+
+    value: V
+    began: float
+    rests: float
+
+
+class Looks(Generic[K, V]):
+    """What `look(key)` returns, shared.
+
+    A look that takes ``long`` seconds or more is shown again for twenty times as long as it took, a minute at most: it
+    takes a twentieth of the database's time, however many look. Errors are told to all who wait, and not kept.
+    """
+
+    def __init__(
+        self,
+        look: Callable[[K], Awaitable[V]],
+        *,
+        long: float = float("inf"),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._look = look
+        self._long = long
+        self._clock = clock
+        self._seen: OrderedDict[K, _Seen[V]] = OrderedDict()
+        self._looking: dict[K, asyncio.Task[V]] = {}
+
+    async def get(self, key: K, oldest: float = 0.0) -> V:
+        """A value that was looked up at most ``oldest`` seconds ago, or in the time for which a long look is shown."""
+        seen = self._seen.get(key)
+        oldest = max(oldest, seen.rests if seen else 0.0)
+        if seen is not None and self._clock() - seen.began < oldest:
+            return seen.value
+        looking = self._looking.get(key) if oldest else None
+        if looking is None:
+            looking = self._looking[key] = asyncio.create_task(self._fresh(key))
+            looking.add_done_callback(lambda ended: self._ended(key, ended))
+        return await asyncio.shield(looking)  # one who goes away does not take it from the others
+
+    async def _fresh(self, key: K) -> V:
+        began = self._clock()
+        value = await self._look(key)
+        took = self._clock() - began
+        rests = min(_RESTS * took, _LONGEST_REST) if took >= self._long else 0.0
+        self._seen[key] = _Seen(value, began, rests)
+        self._seen.move_to_end(key)
+        if len(self._seen) > _MOST:
+            self._seen.popitem(last=False)
+        return value
+
+    def _ended(self, key: K, ended: asyncio.Task[V]) -> None:
+        if self._looking.get(key) is ended:
+            del self._looking[key]
+        if not ended.cancelled():
+            ended.exception()  # whoever waits hears of it; nobody may, when all have gone away
