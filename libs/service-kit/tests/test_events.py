@@ -86,6 +86,22 @@ async def test_consecutive_events_of_one_type_come_in_one_call_and_in_order(
         assert sample.batches == [["a", "b"], ["p", "q"], ["c"]]
 
 
+async def test_no_more_is_taken_at_once_than_two_megabytes(
+    world: World, sample: Any, make_annotation: Any
+) -> None:
+    await world.connection()
+    names = [f"{n:02d}" for n in range(40)]
+    events = [make_annotation(name) for name in names]
+    for event in events:
+        event.message.annotation.answers.add(question="q", text="x" * 200 * 1024)
+        await world.publish(event)
+    async with world.run(sample.service) as service:
+        await eventually(lambda: effects(service), names)
+        assert [name for batch in sample.batches for name in batch] == names
+        # What comes while a batch is handled is another two megabytes.
+        assert max(map(len, sample.batches)) <= 2 * 2 * 1024 // 200
+
+
 async def test_where_order_does_not_matter_each_type_comes_whole(
     world: World, sample: Any, make_annotation: Any, make_project: Any
 ) -> None:
