@@ -22,7 +22,7 @@ from tests.benchmarks.volume.history import broken_promises, exported
 
 _ITEMS, _MORE_ITEMS = 3_000, 30_000
 _LABELERS, _ANSWERS = 64, 3
-_FEWEST_TASKS, _MOST_TASKS = 20, 100
+_FEWEST_TASKS, _MOST_TASKS = 20, 50
 _LEASE_SECONDS = 120.0
 _PATIENCE = 24 * 3600.0
 _MOST_GROWTH = 1.2

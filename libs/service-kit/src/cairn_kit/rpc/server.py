@@ -16,6 +16,7 @@ from cairn_kit.settings import ChassisSettings
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_LONGEST_WAITING = 4.0  # times `longest_wait`; grpc's own default is thirty seconds
 _LEAST_WAITING = 64  # calls of a method: callers whose calls are committed together come back together
 
 
@@ -104,12 +105,16 @@ def _options(settings: ChassisSettings) -> list[tuple[str, Any]]:
     waiting = max(settings.max_concurrent_rpcs // 4, _LEAST_WAITING)
     return [
         # grpc.aio takes up the calls of a method one after the other, each after some turns of the loop. So under load
-        # they wait in the core, before any code of ours. What is too much, or has waited too long, the core refuses: of
-        # each method so many may wait, of those on top ever more are turned away, and none waits for longer than a call
-        # may take in all. Its own defaults are a thousand, three thousand and thirty seconds.
+        # they wait in the core, before any code of ours. What is too much the core refuses: of each method so many may
+        # wait, of those on top ever more are turned away. Its own defaults are a thousand and three thousand. The time
+        # that a call may wait is for when numbers do not bind: machines that send a hundred answers a call wait for each
+        # other for longer than the calls of people ever do, and are no overload.
         ("grpc.server.max_pending_requests", waiting),
         ("grpc.server.max_pending_requests_hard_limit", waiting + waiting // 2),
-        ("grpc.server_max_unrequested_time_in_server", max(round(settings.longest_wait), 1)),
+        (
+            "grpc.server_max_unrequested_time_in_server",
+            max(round(_LONGEST_WAITING * settings.longest_wait), 1),
+        ),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
         ("grpc.so_reuseport", 0),  # a taken port is an error, not a silent sharing
