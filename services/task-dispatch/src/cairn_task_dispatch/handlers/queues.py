@@ -17,7 +17,7 @@ from cairn_task_dispatch.store import DispatchStore, ProjectRef
 LOOK_EVERY = 0.5
 """Seconds between two looks at a queue that is watched, however many watch it."""
 
-_LONG = 0.1  # seconds; to count a million tasks takes ten times as long
+_LONG = 0.1  # seconds: about what a hundred thousand tasks take
 
 
 class Queues:
