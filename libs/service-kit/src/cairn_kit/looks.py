@@ -44,17 +44,19 @@ class Looks(Generic[K, V]):
         self._long = long
         self._clock = clock
         self._seen: OrderedDict[K, _Seen[V]] = OrderedDict()
-        self._looking: dict[K, asyncio.Task[V]] = {}
+        self._looking: dict[K, tuple[float, asyncio.Task[V]]] = {}
+        """The newest look at each, and when it began."""
 
     async def get(self, key: K, oldest: float = 0.0) -> V:
         """A value that was looked up at most ``oldest`` seconds ago, or in the time for which a long look is shown."""
-        seen = self._seen.get(key)
+        now, seen = self._clock(), self._seen.get(key)
         oldest = max(oldest, seen.rests if seen else 0.0)
-        if seen is not None and self._clock() - seen.began < oldest:
+        if seen is not None and now - seen.began < oldest:
             return seen.value
-        looking = self._looking.get(key) if oldest else None
-        if looking is None:
-            looking = self._looking[key] = asyncio.create_task(self._fresh(key))
+        began, looking = self._looking.get(key, (now, None))
+        if looking is None or now - began >= oldest:
+            looking = asyncio.create_task(self._fresh(key))
+            self._looking[key] = now, looking
             looking.add_done_callback(lambda ended: self._ended(key, ended))
         return await asyncio.shield(looking)  # one who goes away does not take it from the others
 
@@ -70,7 +72,7 @@ class Looks(Generic[K, V]):
         return value
 
     def _ended(self, key: K, ended: asyncio.Task[V]) -> None:
-        if self._looking.get(key) is ended:
+        if self._looking.get(key, (0.0, None))[1] is ended:
             del self._looking[key]
         if not ended.cancelled():
             ended.exception()  # whoever waits hears of it; nobody may, when all have gone away

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-
 from cairn_inference.domain.names import project_name, version_of
 from cairn_inference.records import AskedVersion, Version
 from cairn_inference.store import InferenceStore
 from cairn_kit.database import Database
 from cairn_kit.errors import FailedPrecondition, InvalidArgument, NotFound
-from cairn_kit.rpc import Coalescer, Submitted
+from cairn_kit.looks import Looks
 
 _FRESH = 0.1
 """Seconds for which a look counts: whoever is promoted, or deleted, answers for no longer than that."""
-
-_MOST_KNOWN = 1000
 
 
 class AskedVersions:
@@ -24,8 +19,7 @@ class AskedVersions:
     def __init__(self, database: Database, store: InferenceStore) -> None:
         self._database = database
         self._store = store
-        self._known: dict[tuple[str, str, str], tuple[float, Version]] = {}
-        self._looks = Coalescer(self._look)
+        self._looks = Looks(self._look)
 
     async def get(self, tenant: str, project: str, name: str) -> Version:
         """The version of that name, or the serving one when it is empty.
@@ -33,20 +27,14 @@ class AskedVersions:
         Raises NotFound for an unknown project or version, FailedPrecondition NO_MODEL when none serves, InvalidArgument
         NAME_INVALID.
         """
-        known = self._known.get((tenant, project, name))
-        now = asyncio.get_running_loop().time()
-        if known is not None and now - known[0] < _FRESH:
-            return known[1]
-        version = await self._looks.submit(_asked(tenant, project, name))
-        if len(self._known) >= _MOST_KNOWN:
-            self._known.clear()
-        self._known[tenant, project, name] = (now, version)
-        return version
+        return await self._looks.get(_asked(tenant, project, name), _FRESH)
 
-    async def _look(self, batch: Sequence[Submitted[AskedVersion]]) -> list[Version | Exception]:
-        asked = [submitted.request for submitted in batch]
-        found = await self._store.versions_asked(self._database, list(dict.fromkeys(asked)))
-        return [found.get(one) or _missing(one, known=one in found) for one in asked]
+    async def _look(self, asked: AskedVersion) -> Version:
+        found = await self._store.versions_asked(self._database, [asked])
+        version = found.get(asked)
+        if version is None:
+            raise _missing(asked, known=asked in found)
+        return version
 
 
 def _asked(tenant: str, project: str, name: str) -> AskedVersion:
