@@ -59,7 +59,7 @@ async def _handled_before(tx: Transaction, consumer: str, messages: _Messages) -
         old = [event for event in messages[message] if before >> event.place.number & 1]
         known.update(event.id for event in old)
         if len(old) < len(messages[message]):
-            grown[message] = _bytes(before | _bits(messages[message]), len(done))
+            grown[message] = (before | _bits(messages[message])).to_bytes(len(done))
     if grown:
         await tx.execute(_ADD, consumer, list(grown), list(grown.values()))
     return known
@@ -67,12 +67,8 @@ async def _handled_before(tx: Transaction, consumer: str, messages: _Messages) -
 
 def _all_or_some(brought: Sequence[Received[Any]]) -> bytes | None:
     of = brought[0].place.of
-    return None if len(brought) == of else _bytes(_bits(brought), (of + 7) // 8)
+    return None if len(brought) == of else _bits(brought).to_bytes((of + 7) // 8)
 
 
 def _bits(events: Iterable[Received[Any]]) -> int:
     return sum(1 << number for number in {event.place.number for event in events})
-
-
-def _bytes(bits: int, length: int) -> bytes:
-    return bits.to_bytes(length)
