@@ -110,3 +110,24 @@ async def test_judging_goes_on_where_it_was_broken_off(
     # then only the rest is judged, and it is told of once
     assert judged == ["e", "f", "g"]
     assert [(e.message.refit, e.message.votes) for e in await refitted.count(1)] == [(1, 7)]
+
+
+async def test_a_project_that_cannot_be_fitted_keeps_no_other_waiting(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitting = ProjectState.fitting
+
+    def broken_for_birds(state: ProjectState) -> Any:
+        if state.project.name == "projects/birds":
+            raise RuntimeError("no fit for birds")
+        return fitting(state)
+
+    monkeypatch.setattr(ProjectState, "fitting", broken_for_birds)
+    refitted = await world.listen(ReliabilitiesRefitted)
+    other = type(words)("acme", "fish")
+    async with run(refit_min_votes=2, refit_growth=10.0):
+        for said in (words, other):
+            await world.publish(
+                said.created(), said.answer("a", "ann", "wren"), said.answer("a", "bob", "wren")
+            )
+        assert [event.message.project for event in await refitted.count(1)] == ["projects/fish"]

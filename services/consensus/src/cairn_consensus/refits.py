@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 from cairn.annotation.v1.annotation_store_pb2 import Project
 from cairn_consensus import deciding
@@ -23,6 +22,7 @@ from cairn_consensus.shares import Shares
 from cairn_consensus.states import States
 from cairn_consensus.store import ConsensusStore, ProjectKey, Refitting
 from cairn_kit.database import Database, Transaction
+from cairn_kit.database.pool import OUTAGES
 from cairn_kit.shares import Elsewhere
 
 Take = Callable[[Transaction, ProjectKey, Project], Awaitable[ProjectState]]
@@ -61,12 +61,25 @@ class Refits:
             tx.after_commit(self.wake)
 
     async def work(self) -> None:
-        """Bring all refits to their end that were asked for in the projects kept here: a periodic job."""
+        """Bring all refits to their end that were asked for in the projects kept here: a periodic job.
+
+        Raises what failed when the others are done: one project's defect keeps none waiting.
+        """
+        failures: list[Exception] = []
         for key in await self._store.refits_under_way(self._database):
-            if key.share in self._shares.kept:
-                with suppress(Elsewhere):  # whoever keeps it now goes on
-                    await self._fit(key)
-                    await self._judge_all_again(key)
+            if key.share not in self._shares.kept:
+                continue
+            try:
+                await self._fit(key)
+                await self._judge_all_again(key)
+            except Elsewhere:
+                pass  # whoever keeps it now goes on
+            except OUTAGES:
+                raise
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            raise ExceptionGroup("refits failed", failures)
 
     def _is_due(self, state: ProjectState) -> bool:
         return state.is_due(self._settings.refit_growth, self._settings.refit_min_votes)
