@@ -31,6 +31,7 @@ def check_live_state(new: Callable[[], LiveAnswers[Any, Any, Any]], answers: Ans
     _what_is_wrong_leaves_no_trace(new, answers, wrong)
     _what_is_no_mapping_leaves_no_trace(new, answers)
     what_is_no_name_is_refused(whole)
+    it_counts_as_it_is_told(whole, new(), {item: votes for item, votes in answers.items() if len(votes) > 1})
     a_damaged_state_is_refused(new(), whole.save())
     for item, found in joined.items():
         assert 0.0 <= found.confidence <= 1.0
@@ -173,6 +174,27 @@ def _what_is_no_mapping_leaves_no_trace(new: Callable[[], Any], answers: Answers
     with pytest.raises(ValueError, match="gold is list; expected a mapping"):
         state.fit({item: answers[item]}, gold=[1])
     assert (state.votes, list(state.items()), state.labelers()) == (0, [], [])
+
+
+def it_counts_as_it_is_told(whole: Any, part: Any, answers: Answers) -> None:
+    """Check that a state which holds the answers to one item, and is told how many there are, is as the whole there."""
+    item, votes = next(iter(answers.items()))
+    part.restore(whole.save())
+    for who, what in votes.items():
+        part.add(item, who, what)
+    part.count_as(whole.counts())
+    assert (part.votes, part.labelers(), part.counts()) == (whole.votes, whole.labelers(), whole.counts())
+    assert repr(part.posterior(item)) == repr(whole.posterior(item))
+    assert [repr(part.reliability(who)) for who in votes] == [repr(whole.reliability(who)) for who in votes]
+    who = min(votes)
+    part.withdraw(item, who)
+    assert (part.votes, part.counts().get(who, 0)) == (whole.votes - 1, whole.counts()[who] - 1)
+    for wrong in ([1], {1: 1}, {who: -1}, {who: True}, {who: 1.5}):
+        with pytest.raises(ValueError, match="expected"):
+            part.count_as(wrong)
+    assert part.votes == whole.votes - 1
+    part.count_as({who: 0})
+    assert (part.votes, part.labelers()) == (0, [])
 
 
 def what_is_no_name_is_refused(state: Any) -> None:

@@ -22,7 +22,11 @@ from cairn_truth import (
 from cairn_truth.classes.reliabilities import PEOPLE, Coins
 from cairn_truth.labeler_accuracy import credible_interval
 from libs.truth.tests.conftest import make_crowd
-from libs.truth.tests.live_contract import a_damaged_state_is_refused, what_is_no_name_is_refused
+from libs.truth.tests.live_contract import (
+    a_damaged_state_is_refused,
+    it_counts_as_it_is_told,
+    what_is_no_name_is_refused,
+)
 
 
 def accuracy(posterior: Any, truth: Any) -> float:
@@ -338,6 +342,7 @@ def test_names_and_saved_states_are_looked_at_as_by_all_live_states() -> None:
     live.refit()
     what_is_no_name_is_refused(live)
     a_damaged_state_is_refused(LiveClasses(2), live.save())
+    it_counts_as_it_is_told(live, LiveClasses(2), {"a": {"ann": 0, "bob": 0, "cid": 1}})
     with pytest.raises(ValueError, match="item is 1; expected its name"):
         live.weigh(1)  # type: ignore[arg-type]
     for items, told in (
@@ -423,6 +428,18 @@ def test_many_items_at_once_are_as_one_by_one() -> None:
     assert live.posteriors([]).shape == (0, 3)
     assert live.weigh_each(asked) == [live.weigh(item) for item in asked]
     assert live.weigh_each([]) == []
+
+
+def test_a_model_whose_votes_were_counted_elsewhere_is_one_all_the_same() -> None:
+    votes = {item: {"ann": 0, "bob": n % 2, "models/a": 1} for n, item in enumerate("abcdef")}
+    whole = LiveClasses(2, is_model=lambda who: who.startswith("models/"))
+    for item, said in votes.items():
+        for who, choice in said.items():
+            whole.add(item, who, choice)
+    whole.refit()
+    part = LiveClasses(2, is_model=lambda who: who.startswith("models/"))
+    part.count_as(whole.counts())
+    it_counts_as_it_is_told(whole, part, votes)
 
 
 def test_models_are_a_population_of_their_own() -> None:

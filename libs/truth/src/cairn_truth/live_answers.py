@@ -145,6 +145,27 @@ def given_or(name: str, setting: T | None, usual: T) -> T:
     return setting
 
 
+def counts_given(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return how many answers each labeler gave, without those who gave none. Raises ValueError for what is no count."""
+    check_instance("counts", counts, Mapping, "a mapping of labelers to how many answers they gave")
+    for labeler, count in counts.items():
+        checked_name("labeler", labeler)
+        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+            raise ValueError(
+                f"the count of {labeler!r:.100} is {count!r:.100}; expected a whole number, 0 or more"
+            )
+    return {labeler: count for labeler, count in counts.items() if count}
+
+
+def count_one_less(counts: dict[str, int], labeler: str) -> None:
+    """Count one answer by a labeler less, and a labeler without any no more."""
+    left = counts.get(labeler, 0) - 1
+    if left > 0:
+        counts[labeler] = left
+    else:
+        counts.pop(labeler, None)
+
+
 def packed(names: Sequence[Any]) -> NDArray[Any]:
     """Return names as an array of bytes, for a fitted state is arrays of numbers."""
     return np.frombuffer(json.dumps(names).encode(), dtype=np.uint8)
@@ -237,9 +258,7 @@ class LiveAnswers(ABC, Generic[A, J, R]):
         if self._answers.get(item, {}).pop(labeler, None) is None:
             return
         self.votes -= 1
-        self._counts[labeler] -= 1
-        if not self._counts[labeler]:
-            del self._counts[labeler]
+        count_one_less(self._counts, labeler)
         if not self._answers[item]:
             del self._answers[item]
         self._last = None
@@ -272,6 +291,15 @@ class LiveAnswers(ABC, Generic[A, J, R]):
     def items(self) -> Iterable[str]:
         """Return the items that have an answer."""
         return self._answers.keys()
+
+    def counts(self) -> dict[str, int]:
+        """Return how many answers each labeler gave, by name."""
+        return dict(self._counts)
+
+    def count_as(self, counts: Mapping[str, int]) -> None:
+        """Count answers as said, whatever is held: of a caller who brings the answers to an item only while they matter."""
+        self._counts = counts_given(counts)
+        self.votes = sum(self._counts.values())
 
     # --- reconcile, save, restore
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 
 from ..columns import Floats, Ints, check_instance, check_sequence, checked_name
 from ..labeler_accuracy import CrowdAccuracy, crowd_accuracy
-from ..live_answers import Learnt, Saved, given_or, packed
+from ..live_answers import Learnt, Saved, count_one_less, counts_given, given_or, packed
 from .blocks import BlockDawidSkene, Heard
 from .reliabilities import MODELS, PEOPLE, Reliabilities
 from .votes import Votes
@@ -129,9 +129,8 @@ class LiveClasses:
         found.votes, found.fit = kept, -1
         self._forget_if_empty(item)
         self.votes -= 1
-        self._counts[labeler] -= 1
-        if not self._counts[labeler]:
-            del self._counts[labeler]
+        count_one_less(self._counts, labeler)
+        if labeler not in self._counts:
             self._models.discard(labeler)
 
     def know(self, item: str, truth: int | None) -> None:
@@ -199,6 +198,16 @@ class LiveClasses:
     def labelers(self) -> list[str]:
         """Return the labelers who voted, by name."""
         return sorted(self._counts)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many votes each labeler cast, by name."""
+        return dict(self._counts)
+
+    def count_as(self, counts: Mapping[str, int]) -> None:
+        """Count votes as said, whatever is held: of a caller who brings the votes on an item only while they matter."""
+        self._counts = counts_given(counts)
+        self._models = {labeler for labeler in self._counts if self._is_model(labeler)}
+        self.votes = sum(self._counts.values())
 
     # --- reconcile, save, restore
 
