@@ -214,6 +214,7 @@ class Models(_Blocking[AsyncModels]):
     upload = blocking(AsyncModels.upload)
     promote = blocking(AsyncModels.promote)
     predict = blocking(AsyncModels.predict)
+    predict_features = blocking(AsyncModels.predict_features)
     train = blocking(AsyncModels.train)
     training_runs = iterating(AsyncModels.training_runs)
     routing = blocking(AsyncModels.routing)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cairn.inference.v1 import inference_pb2 as inference
 from cairn_client.calls.room import Calls
@@ -14,6 +18,15 @@ from cairn_client.new_items import NewItem
 from cairn_client.transport import new_request_id
 
 _CHUNK = 512 * 1024
+_VECTOR_BYTES = 2 << 20
+"""Bytes of vectors a call; the service takes four times as many."""
+
+
+class Scores(NamedTuple):
+    """What a version of a model says of rows: the calibrated probability of each of its classes ``(rows, classes)``."""
+
+    version: str
+    probabilities: NDArray[np.float32]
 
 
 class Models(Calls):
@@ -86,6 +99,36 @@ class Models(Calls):
                 for r in answer.results
             ]
         return results
+
+    async def predict_features(
+        self, project: str, vectors: NDArray[np.float32], *, features: str, version: str = ""
+    ) -> Scores:
+        """What a model says of vectors ``(rows, dim)`` that were taken by the extraction named `features`.
+
+        Raises ValueError for what is no table of numbers, InvalidArgument (`FEATURES_DIFFER`, `VECTORS_INVALID`) for
+        vectors that the model does not read.
+        """
+        table = np.ascontiguousarray(vectors, dtype="<f4")
+        if table.ndim != 2 or not table.size:
+            raise ValueError(
+                f"vectors are of shape {table.shape}; expected (rows, dim), with at least one row"
+            )
+        rows = max(_VECTOR_BYTES // table[0].nbytes, 1)
+        parts = []
+        for start in range(0, len(table), rows):
+            part = table[start : start + rows]
+            request = inference.PredictFeaturesRequest(
+                parent=project_name(project),
+                model_version=version,
+                features=features,
+                vectors=part.tobytes(),
+            )
+            answer = await self._transport.call(self._transport.inference.PredictFeatures, request)
+            version = (
+                answer.model_version
+            )  # one answers for all rows, even when another is promoted meanwhile
+            parts.append(np.frombuffer(answer.probabilities, dtype="<f4").reshape(len(part), -1))
+        return Scores(version, np.concatenate(parts))
 
     async def train(self, project: str) -> inference.TrainingRun:
         """Start training on the labels there are."""
