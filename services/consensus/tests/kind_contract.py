@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -16,7 +17,7 @@ from cairn_annotation_store.domain.schema import SchemaRules
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
 from cairn_consensus.domain.items import Reached, Vote
 from cairn_consensus.domain.kinds import Leading
-from cairn_consensus.domain.project_state import ProjectState, pack, unpack
+from cairn_consensus.domain.project_state import Fit, ProjectState
 
 Answers = Mapping[str, Mapping[str, Sequence[Answer]]]
 """Item to labeler to what they answered to each question."""
@@ -55,8 +56,15 @@ def voted(questions: Sequence[Question], answers: Answers, seed: int | None = No
         random.Random(seed).shuffle(votes)
     for vote in votes:
         state.vote(vote)
-    state.refit()
+    refit(state)
     return state
+
+
+def refit(state: ProjectState) -> None:
+    """Fit a state that has all items at hand, as `Whole` does."""
+    state.adopt_fit(
+        Fit(state.project.schema_version, state.refits, state.votes, len(state.items), state.questions.fit())
+    )
 
 
 def leading(state: ProjectState, item: str, question: str = "q") -> Leading:
@@ -72,6 +80,7 @@ def check_kind(questions: Sequence[Question], answers: Answers, facts: ItemFacts
     _labels_fit_the_schema(state, questions, answers, facts)
     _votes_in_another_order_say_the_same(state, questions, answers)
     _a_restored_state_goes_on_alike(state, questions, answers)
+    _an_item_brought_again_is_what_it_was(state, questions, answers)
     _everybody_who_answered_is_accounted_for(state, answers, name)
     _a_decision_says_how_it_came_about(state, answers, name)
     _a_known_truth_stands_as_it_was_given(questions, answers, name)
@@ -102,25 +111,42 @@ def _votes_in_another_order_say_the_same(
     state: ProjectState, questions: Sequence[Question], answers: Answers
 ) -> None:
     other = voted(questions, answers, seed=1)
-    assert other.digest() == state.digest()
+    assert other.questions.digest() == state.questions.digest()
     assert _said(other, answers) == _said(state, answers)
 
 
 def _a_restored_state_goes_on_alike(
     state: ProjectState, questions: Sequence[Question], answers: Answers
 ) -> None:
-    kept = pack({name: question.save() for name, question in state.questions.items()})
+    kept = state.questions.save()
     again = ProjectState(project(*questions))
     for vote in votes_of(answers):
         again.vote(vote)
-    again.restore(state.refits, state.votes_at_refit, unpack(kept))
-    assert again.digest() == state.digest()
+    again.restore(state.refits, state.votes_at_refit, kept)
+    assert again.questions.digest() == state.questions.digest()
     assert _said(again, answers) == _said(state, answers)
     for question in again.questions.values():
         for kept_otherwise in (b"", b"a fit of another kind", question.save()[:-9], question.save()[9:]):
             with pytest.raises(ValueError):
                 question.restore(kept_otherwise)
-    assert again.digest() == state.digest()
+    assert again.questions.digest() == state.questions.digest()
+
+
+def _an_item_brought_again_is_what_it_was(
+    state: ProjectState, questions: Sequence[Question], answers: Answers
+) -> None:
+    kept = state.questions.save()
+    for item in sorted(answers)[:3]:
+        alone = ProjectState(project(*questions))
+        alone.count_as(state.counts())
+        alone.restore(state.refits, state.votes_at_refit, kept)
+        with alone.uncounted():
+            for vote in votes_of({item: answers[item]}):
+                alone.vote(vote)
+        assert alone.counts() == state.counts()
+        assert _said(alone, {item: answers[item]}) == _said(state, {item: answers[item]})
+        for name in state.questions:
+            assert alone.reliabilities(name, Counter()) == state.reliabilities(name, Counter())
 
 
 def _everybody_who_answered_is_accounted_for(state: ProjectState, answers: Answers, name: QuestionId) -> None:
@@ -128,7 +154,7 @@ def _everybody_who_answered_is_accounted_for(state: ProjectState, answers: Answe
     for votes in answers.values():
         for who, said in votes.items():
             counts[labeler(who)] = counts.get(labeler(who), 0) + any(one.question == name for one in said)
-    known = state.reliabilities(name)
+    known = state.reliabilities(name, Counter())
     assert {one.labeler: one.votes for one in known} == counts
     assert all(one.question == name for one in known)
 
@@ -154,8 +180,9 @@ def _a_known_truth_stands_as_it_was_given(
     truths = answers[item][max(answers[item])]
     for truth in truths:
         state.know(ItemKey(item), QuestionId(truth.question), truth)
-    state.refit()
+    refit(state)
     [truth] = [one for one in truths if one.question == name]
     assert leading(state, item, name) == Leading(truth, 1.0)
-    gold = {one.labeler: (one.gold_votes, one.gold_correct) for one in state.reliabilities(name)}
+    tests = Counter(state.tested(name, state.items))
+    gold = {one.labeler: (one.gold_votes, one.gold_correct) for one in state.reliabilities(name, tests)}
     assert gold[labeler(max(answers[item]))] == (1, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +15,12 @@ from cairn.consensus.v1 import consensus_pb2 as pb
 from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceStub
 from cairn.events.v1.annotation_store_events_pb2 import AnnotationSubmitted
 from cairn.events.v1.consensus_events_pb2 import ConsensusReached, ReliabilitiesRefitted
+from cairn_consensus import deciding, fitting
 from cairn_consensus.__main__ import SERVICE
 from cairn_consensus.computing import Computing
 from cairn_consensus.config import ConsensusSettings
 from cairn_consensus.deciding import Deciding
+from cairn_consensus.fitting import Fitting, place_of
 from cairn_consensus.handlers import Handlers
 from cairn_consensus.mask_blobs import MaskBlobs
 from cairn_consensus.omitted_answers import OmittedAnswers
@@ -49,28 +52,57 @@ async def everything(api: Any, words: Any) -> list[bytes]:
     return [m.SerializeToString(deterministic=True) for m in (*posteriors, *listed.reliabilities)]
 
 
-async def run_through(world: World, words: Any, events: Sequence[Event], copies: Sequence[int]) -> Any:
+async def outcome(world: World, service: RunningService[ConsensusSettings], words: Any) -> Any:
+    """What everybody is told when the project is concluded."""
     refitted = await world.listen(ReliabilitiesRefitted)
-    world.peers["annotation-store"] = "127.0.0.1:1"  # asked for nothing: every answer fits into its event
-    async with world.run(SERVICE) as service:
-        api = service.stub(ConsensusServiceStub)
-        for event, times in zip(events, copies, strict=True):
-            await world.publish(event, copies=times)
-        await conclude(api)
-        said = await refitted.until(lambda heard: any(e.message.votes == ITEMS * EACH for e in heard))
-        return await everything(api, words), said[-1].message.state_sha256
+    api = service.stub(ConsensusServiceStub)
+    await conclude(api)
+    said = await refitted.until(lambda heard: any(e.message.votes == ITEMS * EACH for e in heard))
+    return await everything(api, words), said[-1].message.state_sha256
 
 
-async def test_doubled_and_shuffled_events_say_the_same_to_the_last_bit(tmp_path: Any, words: Any) -> None:
+async def run_through(folder: Path, words: Any, events: Sequence[Event], copies: Sequence[int]) -> Any:
+    async with World(folder) as world:
+        world.peers["annotation-store"] = "127.0.0.1:1"  # asked for nothing: every answer fits into its event
+        async with world.run(SERVICE) as service:
+            for event, times in zip(events, copies, strict=True):
+                await world.publish(event, copies=times)
+            return await outcome(world, service, words)
+
+
+async def test_doubled_and_shuffled_events_say_the_same_to_the_last_bit(tmp_path: Path, words: Any) -> None:
     events = [words.created(), *words.crowd(ITEMS, LABELERS, EACH)]
     chance = random.Random(1)
     shuffled = chance.sample(events, len(events))  # answers may come before their project
     once, often = [1] * len(events), [chance.randint(2, 5) for _ in events]
-    outcomes = []
-    for name, order, copies in (("plain", events, once), ("shuffled", shuffled, often)):
-        async with World(tmp_path / name) as world:
-            outcomes.append(await run_through(world, words, order, copies))
-    assert outcomes[0] == outcomes[1]
+    plain = await run_through(tmp_path / "plain", words, events, once)
+    assert await run_through(tmp_path / "shuffled", words, shuffled, often) == plain
+
+
+async def scored_and_tested(folder: Path, words: Any, **settings: Any) -> Any:
+    """The outcome with items whose truth is known, and a model that changes its mind."""
+    items = [f"i{i:03d}" for i in range(ITEMS)]
+    gold = [words.gold(item, words.choice("robin")) for item in items[::3]]
+    first, second = (dict.fromkeys(items, p) for p in ((0.9, 0.1, 0.0), (0.2, 0.6, 0.2)))
+    async with World(folder) as world:
+        world.peers["annotation-store"] = "127.0.0.1:1"
+        async with world.run(SERVICE, **settings) as service:
+            say = service.database.fetchval
+            await world.publish(words.created(), *gold, words.scored(first))
+            await eventually(lambda: say("SELECT count(*) FROM truth"), len(gold))
+            await eventually(lambda: say("SELECT count(*) FROM score"), ITEMS)
+            await world.publish(*words.crowd(ITEMS, LABELERS, EACH), words.scored(second, 2))
+            await eventually(lambda: say("SELECT min(revision) FROM score"), 2)
+            return await outcome(world, service, words)
+
+
+async def test_where_items_rest_and_who_fits_changes_nothing_of_what_is_said(
+    tmp_path: Path, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = await scored_and_tested(tmp_path / "usual", words)
+    monkeypatch.setattr(fitting, "LARGE", 0)
+    monkeypatch.setattr(deciding, "AT_ONCE", 7)
+    assert await scored_and_tested(tmp_path / "resting", words, room_for_items=0) == usual
 
 
 async def test_a_restarted_process_goes_on_as_if_it_had_never_died(
@@ -117,17 +149,21 @@ async def test_a_failed_transaction_leaves_no_trace_in_memory(world: World, run:
         kept, database, settings = ConsensusStore(), chassis.database, chassis.settings
         shares = Shares(database, kept, Lines(chassis.bus, "consensus"))
         computing = Computing(kept, settings.statement_timeout)
-        states, deciding = States(kept, computing, shares), Deciding(kept, computing)
-        refits = Refits(database, kept, states, shares, deciding, computing, settings)
+        held, fits = (
+            States(kept, computing, shares, settings.room_for_items),
+            Fitting(kept, computing, place_of(settings)),
+        )
+        decides = Deciding(kept, computing, held, fits)
+        refits = Refits(database, kept, held, shares, decides, fits, settings)
         handlers = Handlers(
             database,
             kept,
             OmittedAnswers(store),
             MaskBlobs(store),
             shares,
-            states,
+            held,
             computing,
-            deciding,
+            decides,
             refits,
         )
         keeping = asyncio.create_task(shares.run())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -170,7 +171,7 @@ def test_shapes_that_most_saw_are_there_with_their_class_and_attributes(kind: st
     assert (car.class_id, dog.class_id) == ("car", "dog")
     assert list(car.attributes) == red("car")
     assert len(found.parts) == 2
-    everybody = state.reliabilities(QuestionId("q"))
+    everybody = state.reliabilities(QuestionId("q"), Counter())
     assert all(0.5 < one.recall <= 1.0 and one.false_alarms >= 0.0 for one in everybody)
     posterior = state.posterior(ItemKey("i0"), QuestionId("q"))
     assert posterior is not None
@@ -415,9 +416,10 @@ def test_pixels_of_no_class_of_the_question_are_no_label() -> None:
 
 def test_nothing_is_held_against_a_truth_that_cannot_be_seen() -> None:
     state = voted([MASK], {"a": {"ann": [mask(100, 200)], "bob": [mask(110, 200)]}})
-    state.know(ItemKey("a"), QuestionId("q"), blob("c"))
+    q = QuestionId("q")
+    state.know(ItemKey("a"), q, blob("c"))
     assert leading(state, "a").answer == blob("c")
-    assert {one.gold_votes for one in state.reliabilities(QuestionId("q"))} == {0}
+    assert {one.gold_votes for one in state.reliabilities(q, Counter(state.tested(q, state.items)))} == {0}
 
 
 # --- tracks

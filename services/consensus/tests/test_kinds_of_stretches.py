@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -34,7 +35,16 @@ from cairn_consensus.domain.items import Vote
 from cairn_consensus.domain.kinds import RelationsState, state_of, stretches
 from cairn_consensus.domain.kinds.attributes import of_strings
 from cairn_consensus.domain.project_state import ProjectState
-from services.consensus.tests.kind_contract import TEXT, Answers, check_kind, labeler, leading, project, voted
+from services.consensus.tests.kind_contract import (
+    TEXT,
+    Answers,
+    check_kind,
+    labeler,
+    leading,
+    project,
+    refit,
+    voted,
+)
 
 CROWD = ("ann", "bob", "cid", "dan", "eve")
 SOUND = ItemFacts(has_text=False, has_blob=True, duration_seconds=60.0)
@@ -104,7 +114,7 @@ def test_spans_have_names_that_say_where_they_are(overlaps: bool) -> None:
     ]
     assert list(found.answer.spans.spans[0].attributes) == facts("calm")
     assert len(found.parts) == 2
-    reliability = state.reliabilities(QuestionId("spans"))[0]
+    reliability = state.reliabilities(QuestionId("spans"), Counter())[0]
     assert 0.5 < reliability.recall <= 1.0
     assert reliability.accuracy_low < reliability.accuracy < reliability.accuracy_high
 
@@ -193,7 +203,7 @@ def test_a_reviewer_may_link_the_spans_that_consensus_found() -> None:
     state = voted([SPANS, LINKS], answers)
     truth = links(("s30-44", "s11-20", "was_in"))
     state.know(ItemKey("i1"), QuestionId("links"), truth)
-    state.refit()
+    refit(state)
     assert leading(state, "i1", "links").answer == truth
     parts = {part.labeler: part.agrees for part in state.questions[QuestionId("links")].parts(ItemKey("i1"))}
     assert not any(parts.values())
@@ -231,8 +241,8 @@ def test_what_is_linked_follows_the_last_spans_in_whatever_order_they_are_heard(
             else:
                 state.vote(item, ann, said)
                 state.know(item, said)
-        state.refit()
-        digests.add(state.digest())
+        refit(state)
+        digests.add(state.questions.digest())
         known.add(tuple((part.labeler, part.agrees) for part in state.parts(item)))
     assert known == {((ann, True), (bob, True))}
     assert len(digests) == 1

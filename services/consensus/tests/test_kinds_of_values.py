@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import pytest
 
@@ -66,7 +67,7 @@ def test_a_rating_of_few_steps_is_judged_step_by_step() -> None:
     posterior = state.posterior(ItemKey("i2"), QuestionId("q"))
     assert posterior is not None
     assert 2.0 < posterior.estimate < 4.0
-    by_name = {one.labeler: one.accuracy for one in state.reliabilities(QuestionId("q"))}
+    by_name = {one.labeler: one.accuracy for one in state.reliabilities(QuestionId("q"), Counter())}
     assert by_name["labelers/ann"] > by_name["labelers/dan"]
 
 

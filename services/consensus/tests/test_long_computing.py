@@ -13,6 +13,7 @@ from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceStub
 from cairn.events.v1.consensus_events_pb2 import ConsensusReached
 from cairn_consensus import deciding, states
 from cairn_consensus.domain.project_state import ProjectState
+from cairn_consensus.domain.whole import Whole
 from cairn_kit.testing import World, eventually
 
 SHORT = 0.5
@@ -40,7 +41,7 @@ class Slowed:
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(states, "rebuild"), (ProjectState, "fitting"), (ProjectState, "judge_again")]
+    ("owner", "name"), [(states, "begun"), (Whole, "fit"), (ProjectState, "judge_again")]
 )
 async def test_a_transaction_outlasts_its_computing_and_so_does_one_that_waits_for_it(
     world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
@@ -52,7 +53,7 @@ async def test_a_transaction_outlasts_its_computing_and_so_does_one_that_waits_f
         await world.publish(words.created())
         await eventually(lambda: service.database.fetchval("SELECT count(*) FROM project"), 1)
         await world.publish(words.answer("a", "ann", "wren"))
-        if name != "rebuild":
+        if name != "begun":
             await eventually(lambda: service.database.fetchval("SELECT count(*) FROM vote"), 1)
 
         refitting = api.RefitProject(pb.RefitProjectRequest(project="projects/birds"))

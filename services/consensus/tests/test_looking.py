@@ -10,6 +10,7 @@ from cairn.label.v1.label_value_pb2 import Answer
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
 from cairn_consensus.domain.items import Vote
 from cairn_consensus.domain.project_state import ProjectState
+from services.consensus.tests.kind_contract import refit
 
 QUESTION = QuestionId("what")
 CLASSES = ["cat", "dog", "eel"]
@@ -37,14 +38,14 @@ def crowd(items: int = 60) -> ProjectState:
             state.vote(Vote(key, QUESTION, LabelerName(f"labelers/{labeler}"), f"{key}/{labeler}", answer))
         if n % 3 == 0:
             state.score(key, QUESTION, "models/m/versions/1", [0.2, 0.7, 0.1], CLASSES)
-    state.refit()
+    refit(state)
     return state
 
 
 def test_together_or_alone_they_get_the_same_labels_and_confidence() -> None:
     together, alone = crowd(), crowd()
     keys = sorted(together.items)
-    together.look_at(keys, evidence=True)
+    together.questions.look_at(keys, evidence=True)
     assert [together.judge(key) for key in keys] == [alone.judge(key) for key in keys]
     assert [together.posterior(key, QUESTION) for key in keys] == [
         alone.posterior(key, QUESTION) for key in keys
@@ -59,10 +60,10 @@ def test_what_was_looked_at_is_forgotten_when_it_changes() -> None:
             Vote(key, QUESTION, LabelerName("labelers/new"), "new", Answer(question=QUESTION, choice="eel"))
         ),
         lambda s: s.score(key, QUESTION, "models/m/versions/2", [0.0, 0.1, 0.9], CLASSES),
-        lambda s: s.refit(),
+        refit,
         lambda s: s.know(key, QUESTION, Answer(question=QUESTION, choice="cat")),
     ):
-        state.look_at(sorted(state.items), evidence=True)
+        state.questions.look_at(sorted(state.items), evidence=True)
         for one in (state, other):
             change(one)
         assert state.posterior(key, QUESTION) == other.posterior(key, QUESTION)

@@ -21,8 +21,9 @@ from cairn.label.v1.label_schema_pb2 import (
 from cairn.label.v1.label_value_pb2 import Answer, Choices
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
 from cairn_consensus.domain.items import Reached, State, Vote, Wanted
-from cairn_consensus.domain.project_state import ProjectState, pack, unpack
+from cairn_consensus.domain.project_state import ProjectState
 from cairn_truth.values import numbers
+from services.consensus.tests.kind_contract import refit
 
 SPECIES = QuestionId("species")
 CLASSES = ("robin", "wren", "tit")
@@ -65,13 +66,13 @@ def test_the_same_votes_in_any_order_are_fitted_to_the_same_bits(
         state = ProjectState(project())
         for one in order:
             state.vote(one)
-        fitted = state.refit()
+        refit(state)
         posteriors = [
             found.SerializeToString(deterministic=True)
             for key in sorted(state.items)
             if (found := state.posterior(key, SPECIES)) is not None
         ]
-        states.append((state.digest(), pack(fitted), posteriors))
+        states.append((state.questions.digest(), state.questions.save(), posteriors))
     assert states[0] == states[1]
 
 
@@ -85,16 +86,17 @@ def test_a_state_restored_from_its_fit_and_votes_says_the_same(
     state = ProjectState(project())
     for one in earlier:
         state.vote(one)
-    kept = pack(state.refit())
+    refit(state)
+    kept = state.questions.save()
     for one in fresh:
         state.vote(one)
 
     restored = ProjectState(project())
     for one in sorted([*earlier, *fresh], key=lambda v: (v.item, v.labeler)):
         restored.vote(one)
-    restored.restore(state.refits, state.votes_at_refit, unpack(kept))
+    restored.restore(state.refits, state.votes_at_refit, kept)
 
-    assert restored.digest() == state.digest()
+    assert restored.questions.digest() == state.questions.digest()
     for key in state.items:
         assert restored.posterior(key, SPECIES) == state.posterior(key, SPECIES)
 
@@ -117,7 +119,7 @@ def _doubtful_state() -> ProjectState:
 
 def test_a_refit_opens_again_what_was_decided_on_the_word_of_guessers() -> None:
     state = _doubtful_state()
-    state.refit()
+    refit(state)
     said = state.judge_again(ItemKey("early"))
     assert said == Wanted(ItemKey("early"), 3)
     assert state.items[ItemKey("early")].state is State.COLLECTING
@@ -132,7 +134,7 @@ def test_a_refit_opens_again_what_was_decided_on_the_word_of_guessers() -> None:
 def test_what_was_concluded_is_not_opened_again() -> None:
     state = _doubtful_state()
     state.conclude(ItemKey("early"))
-    state.refit()
+    refit(state)
     assert not isinstance(state.judge_again(ItemKey("early")), Wanted)
     assert state.items[ItemKey("early")].state is State.DECIDED
 

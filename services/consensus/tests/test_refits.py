@@ -11,8 +11,10 @@ import pytest
 from cairn.consensus.v1 import consensus_pb2 as pb
 from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceStub
 from cairn.events.v1.consensus_events_pb2 import ConsensusReached, ReliabilitiesRefitted
-from cairn_consensus import deciding
+from cairn_consensus import deciding, refits
 from cairn_consensus.domain.project_state import ProjectState
+from cairn_consensus.domain.whole import Whole
+from cairn_consensus.fitting import Fitting
 from cairn_kit.testing import World, eventually
 
 
@@ -21,19 +23,14 @@ class Held:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun, self.go_on = threading.Event(), threading.Event()
-        fitting = ProjectState.fitting
+        fit = Whole.fit
 
-        def slowly(state: ProjectState) -> Any:
-            fit = fitting(state)
+        def held(everything: Whole, after: int) -> Any:
+            self.begun.set()
+            assert self.go_on.wait(60)
+            return fit(everything, after)
 
-            def held() -> Any:
-                self.begun.set()
-                assert self.go_on.wait(60)
-                return fit()
-
-            return held
-
-        monkeypatch.setattr(ProjectState, "fitting", slowly)
+        monkeypatch.setattr(Whole, "fit", held)
 
 
 async def under_way(service: Any) -> int:
@@ -81,6 +78,30 @@ async def test_a_refit_that_another_overtook_is_not_taken_into_use(
         assert [event.message.refit for event in told] == list(range(1, again.refit + 1))
 
 
+async def test_a_fit_by_an_earlier_schema_is_not_taken_into_use(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(monkeypatch)
+    refitted = await world.listen(ReliabilitiesRefitted)
+    async with run(refit_min_votes=2, refit_growth=10.0) as service:
+        await world.publish(
+            words.created(), words.answer("a", "ann", "wren"), words.answer("a", "bob", "wren")
+        )
+        await eventually(held.begun.is_set)
+        await world.publish(words.extended(words.question("call")))
+        await eventually(lambda: service.database.fetchval("SELECT revision FROM project"), 2)
+        await world.publish(
+            *(words.answer("a", who, words.choice("tit", "call"), again=True) for who in ("ann", "bob"))
+        )
+        await eventually(lambda: service.database.fetchval("SELECT count(*) FROM vote"), 4)
+        held.go_on.set()
+        assert [event.message.refit for event in await refitted.count(1)] == [1]
+        listed = await service.stub(ConsensusServiceStub).ListReliabilities(
+            pb.ListReliabilitiesRequest(parent="projects/birds")
+        )
+        assert {(one.question, one.votes) for one in listed.reliabilities} == {("call", 1)}
+
+
 async def test_judging_goes_on_where_it_was_broken_off(
     world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,17 +133,38 @@ async def test_judging_goes_on_where_it_was_broken_off(
     assert [(e.message.refit, e.message.votes) for e in await refitted.count(1)] == [(1, 7)]
 
 
+async def test_a_project_rests_between_two_refits_and_keeps_no_other_waiting(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refits, "REST", 1e9)
+    refitted = await world.listen(ReliabilitiesRefitted)
+    fish = type(words)("acme", "fish")
+
+    def answers(said: Any, item: str) -> list[Any]:
+        return [said.answer(item, who, "wren") for who in ("ann", "bob")]
+
+    async with run(refit_min_votes=2, refit_growth=0.5) as service:
+        await world.publish(words.created(), *answers(words, "a"))
+        await refitted.count(1)
+        await world.publish(*answers(words, "b"))
+        await eventually(lambda: under_way(service), 1)
+        await world.publish(fish.created(), *answers(fish, "a"))  # asked for later, and done at once
+        told = await refitted.count(2)
+        assert [(event.project, event.message.refit) for event in told] == [("birds", 1), ("fish", 1)]
+        await eventually(lambda: under_way(service), 1)
+
+
 async def test_a_project_that_cannot_be_fitted_keeps_no_other_waiting(
     world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fitting = ProjectState.fitting
+    begin = Fitting.begin
 
-    def broken_for_birds(state: ProjectState) -> Any:
+    async def broken_for_birds(fitting: Fitting, tx: Any, key: Any, state: ProjectState) -> Any:
         if state.project.name == "projects/birds":
             raise RuntimeError("no fit for birds")
-        return fitting(state)
+        return await begin(fitting, tx, key, state)
 
-    monkeypatch.setattr(ProjectState, "fitting", broken_for_birds)
+    monkeypatch.setattr(Fitting, "begin", broken_for_birds)
     refitted = await world.listen(ReliabilitiesRefitted)
     other = type(words)("acme", "fish")
     async with run(refit_min_votes=2, refit_growth=10.0):

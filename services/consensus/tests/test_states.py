@@ -1,4 +1,4 @@
-"""When a project's state in memory is made anew."""
+"""When a project's state in memory is begun anew, and what it is begun from."""
 
 from __future__ import annotations
 
@@ -8,26 +8,35 @@ import grpc
 import pytest
 
 from cairn.consensus.v1 import consensus_pb2 as pb
+from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceStub
 from cairn_consensus import states
 from cairn_kit.testing import World, eventually
 
+RELIABILITIES = pb.ListReliabilitiesRequest(parent="projects/birds")
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The projects whose states are begun, in turn."""
+    projects: list[str] = []
+    begin = states.begun
+
+    def noted(project: Any, *arguments: Any) -> Any:
+        projects.append(project.name)
+        return begin(project, *arguments)
+
+    monkeypatch.setattr(states, "begun", noted)
+    return projects
+
 
 async def test_a_refusal_leaves_the_state_in_memory_as_it_is(
-    world: World, words: Any, api: Any, monkeypatch: pytest.MonkeyPatch
+    world: World, words: Any, api: Any, begun: list[str]
 ) -> None:
-    """Anybody may ask for what is not there: it must not cost a look at every vote of the project."""
-    rebuilt: list[str] = []
-    rebuild = states.rebuild
-
-    def counted(project: Any, kept: Any) -> Any:
-        rebuilt.append(project.name)
-        return rebuild(project, kept)
-
-    monkeypatch.setattr(states, "rebuild", counted)
+    """Anybody may ask for what is not there: it must not cost the items at hand."""
     await world.publish(words.created(), words.answer("a", "ann", "wren"))
     get = pb.GetPosteriorRequest(item=words.item("a"), question="species")
     await eventually(lambda: api.GetPosterior(get))
-    before = list(rebuilt)
+    before = list(begun)
 
     for refused in (
         api.GetPosterior(pb.GetPosteriorRequest(item=words.item("a"), question="bogus")),
@@ -37,4 +46,65 @@ async def test_a_refusal_leaves_the_state_in_memory_as_it_is(
             await refused
 
     assert (await api.GetPosterior(get)).votes == 1
-    assert rebuilt == before
+    assert begun == before
+
+
+async def test_states_that_were_not_used_for_longest_make_room(
+    world: World, words: Any, run: Any, begun: list[str]
+) -> None:
+    told = [words, type(words)("acme", "fish"), type(words)("acme", "frogs")]
+    async with run(room_for_items=2 * 2000) as service:  # for two of the three items
+        api = service.stub(ConsensusServiceStub)
+
+        async def ask(project: Any) -> None:
+            get = pb.GetPosteriorRequest(item=project.item("a"), question="species")
+            assert (await eventually(lambda: api.GetPosterior(get))).votes == 1
+
+        for project in told:
+            await world.publish(project.created(), project.answer("a", "ann", "wren"))
+            await ask(project)
+        begun.clear()
+        for project in (told[2], told[0], told[2], told[1], told[2], told[0]):  # the third is always there
+            await ask(project)
+    assert begun == [f"projects/{project.name}" for project in (told[0], told[1], told[0])]
+
+
+async def test_what_a_release_before_did_not_count_is_counted_once(
+    world: World, run: Any, words: Any, begun: list[str]
+) -> None:
+    async def votes(service: Any) -> list[tuple[str, int]]:
+        known = await service.stub(ConsensusServiceStub).ListReliabilities(RELIABILITIES)
+        return [(one.labeler, one.votes) for one in known.reliabilities]
+
+    said = [words.answer(key, who, "wren") for key in "abc" for who in ("ann", "bob")]
+    async with run() as service:
+        await world.publish(words.created(), *said[:-1], words.scored({"a": (0.9, 0.1, 0.0)}))
+        expected = [("labelers/ann", 3), ("labelers/bob", 2), ("projects/birds/models/text#3", 1)]
+        await eventually(lambda: votes(service), expected)
+        for table in ("counted", "answers_given"):
+            await service.database.execute(f"DELETE FROM {table}")
+    async with run() as service:
+        assert await votes(service) == expected
+        await world.publish(said[-1])
+        await eventually(lambda: votes(service), [expected[0], ("labelers/bob", 3), expected[2]])
+    async with run() as service:
+        concluded = pb.ConcludeProjectRequest(project="projects/birds", expected_annotations=6)
+        assert (await service.stub(ConsensusServiceStub).ConcludeProject(concluded)).votes == 6
+
+
+async def test_an_answer_that_the_schema_no_longer_knows_is_not_counted(
+    world: World, words: Any, api: Any
+) -> None:
+    async def questions() -> set[tuple[str, int]]:
+        return {
+            (one.question, one.votes) for one in (await api.ListReliabilities(RELIABILITIES)).reliabilities
+        }
+
+    other = words.question("call")
+    await world.publish(
+        words.created(words.question(), other),
+        words.answer("a", "ann", "wren", words.choice("tit", "call")),
+    )
+    await eventually(questions, {("species", 1), ("call", 1)})
+    await world.publish(words.extended(words.question()))
+    await eventually(questions, {("species", 1)})

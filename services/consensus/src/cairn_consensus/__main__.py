@@ -10,6 +10,7 @@ from cairn_consensus.computing import Computing
 from cairn_consensus.config import ConsensusSettings
 from cairn_consensus.deciding import Deciding
 from cairn_consensus.deleting import deletions_of
+from cairn_consensus.fitting import Fitting, place_of
 from cairn_consensus.handlers import Handlers
 from cairn_consensus.mask_blobs import MaskBlobs
 from cairn_consensus.omitted_answers import OmittedAnswers
@@ -26,15 +27,16 @@ from cairn_kit.shares import EventsForKeepers, KeeperCalls, Lines
 async def wire(chassis: Chassis[ConsensusSettings]) -> None:
     """Put the parts together."""
     annotations = chassis.peers.stub(AnnotationStoreServiceStub, "annotation-store")
-    # What a project's votes say is kept in memory by one replica: events and calls are taken there.
+    # What a project's votes say is worked out by one replica: events and calls are taken there.
     lines = Lines(chassis.bus, chassis.settings.service_name)
     store = ConsensusStore()
     shares = Shares(chassis.database, store, lines)
     computing = Computing(store, chassis.settings.statement_timeout)
-    states = States(store, computing, shares)
+    states = States(store, computing, shares, chassis.settings.room_for_items)
     shares.ended = states.forget
-    deciding = Deciding(store, computing)
-    refits = Refits(chassis.database, store, states, shares, deciding, computing, chassis.settings)
+    fitting = Fitting(store, computing, place_of(chassis.settings))
+    deciding = Deciding(store, computing, states, fitting)
+    refits = Refits(chassis.database, store, states, shares, deciding, fitting, chassis.settings)
     handlers = Handlers(
         chassis.database,
         store,

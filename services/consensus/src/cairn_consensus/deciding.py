@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from cairn.events.v1.consensus_events_pb2 import ReliabilitiesRefitted
 from cairn_consensus.announcing import announce_all
 from cairn_consensus.computing import Computing
 from cairn_consensus.domain.ids import ItemKey, QuestionId
 from cairn_consensus.domain.items import Announcement
-from cairn_consensus.domain.project_state import Fit, ProjectState, pack
+from cairn_consensus.domain.project_state import Fit, ProjectState
+from cairn_consensus.fitting import Fitting
+from cairn_consensus.states import States
 from cairn_consensus.store import ConsensusStore, DecisionRow, Fitted, ItemRow, ProjectKey
 from cairn_kit.database import Transaction
 from cairn_kit.events import Event, Received, announce
 
 T = TypeVar("T")
-Judge = Callable[[Sequence[ItemKey]], list[Announcement]]
-"""What a project's state says of items, by one of its ways to judge them."""
+Judge = Callable[[ProjectState, Sequence[ItemKey]], list[Announcement]]
+"""One of the ways in which a project's state judges items at hand."""
 
-AT_ONCE = 1000
+AT_ONCE = 300
 """Items judged, announced and written in one go: between two of them others have their turn."""
+
+
+class Judged(NamedTuple):
+    """Some items that were judged, the state by which they were, and what was said of them."""
+
+    state: ProjectState
+    items: Sequence[ItemKey]
+    said: list[Announcement]
 
 
 class Deciding:
     """Judges items of a state that the transaction holds, and refits it."""
 
-    def __init__(self, store: ConsensusStore, computing: Computing) -> None:
+    def __init__(self, store: ConsensusStore, computing: Computing, states: States, fitting: Fitting) -> None:
         self._store = store
         self._computing = computing
+        self._states = states
+        self._fitting = fitting
 
     async def decide(
         self,
@@ -39,10 +51,10 @@ class Deciding:
         judge: Judge,
         causes: Mapping[ItemKey, Received[Any]] | None = None,
     ) -> list[Announcement]:
-        """Judge items, keep what was decided, and announce it."""
+        """Judge items at hand, keep what was decided, and announce it."""
 
         def judged() -> list[Announcement]:
-            return [said for part in _parts(items) for said in judge(part)]
+            return [said for part in _parts(items) for said in judge(state, part)]
 
         said = await self._computing.result(tx, judged)
         for part in _parts(said):
@@ -69,30 +81,33 @@ class Deciding:
             ]
             await self._store.save_items(tx, key, rows)
 
-    async def refit(
+    async def judge_all(
         self, tx: Transaction, key: ProjectKey, state: ProjectState, judge: Judge
-    ) -> list[Announcement]:
-        """Fit everything, judge everything by it, and say what changed. All in one go: nobody else has a turn."""
+    ) -> AsyncIterator[Judged]:
+        """Judge every item that was answered, so many at a time. The state is the transaction's own."""
+        after = ""
+        while items := await self._store.answered_items(tx, key, after, AT_ONCE):
+            await self._states.bring(tx, key, state, items)
+            yield Judged(state, items, await self.decide(tx, key, state, items, judge))
+            after = items[-1]
+            state = await self._states.make_room(tx, key)
 
-        def fitted() -> Fit:
-            return state.fitting()()
-
-        fit = await self._computing.result(tx, fitted)
-        await self.adopt(tx, key, state, fit)
-        said = await self.decide(tx, key, state, sorted(state.items), judge)
+    async def refit(self, tx: Transaction, key: ProjectKey, state: ProjectState) -> None:
+        """Fit everything, all in one go: nobody else has a turn."""
+        making = await self._fitting.begin(tx, key, state)
+        await self.adopt(tx, key, state, await self._computing.outlast(tx, making()))
         await self._store.end_refit(tx, key)  # another one that is under way has nothing left to do
-        await self.tell(tx, key, len(said))
-        return said
 
     async def adopt(self, tx: Transaction, key: ProjectKey, state: ProjectState, fit: Fit) -> None:
         """Take a fit into use, and keep it."""
 
-        def adopted() -> tuple[bytes, bytes, int]:
-            return pack(state.adopt_fit(fit)), state.digest(), state.labelers()
+        def adopted() -> tuple[bytes, bytes]:
+            state.adopt_fit(fit)
+            return state.questions.save(), state.questions.digest()
 
-        packed, digest, labelers = await self._computing.result(tx, adopted)
-        fitted = Fitted(state.refits, fit.votes, labelers, changed_items=0, state_sha256=digest)
-        await self._store.save_refit(tx, key, fitted, packed)
+        packed, digest = await self._computing.result(tx, adopted)
+        told = Fitted(state.refits, fit.votes, fit.labelers, changed_items=0, state_sha256=digest)
+        await self._store.save_refit(tx, key, told, packed)
 
     async def tell(self, tx: Transaction, key: ProjectKey, changed: int) -> None:
         """Announce the newest refit, by which so many items have changed."""

@@ -14,6 +14,8 @@ ROWS = (
     Rows("item", "item"),
     Rows("decision", "item", "question"),
     Rows("annotation", "annotation"),
+    Rows("counted", "project"),
+    Rows("answers_given", "question", "labeler"),
     Rows("refit", "project"),
     Rows("refitting", "project"),
 )

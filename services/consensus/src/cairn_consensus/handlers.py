@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, TypeVar
@@ -26,11 +27,12 @@ from cairn.events.v1.annotation_store_events_pb2 import (
 from cairn.events.v1.audit_events_pb2 import LabelCorrected
 from cairn.events.v1.inference_events_pb2 import ROUTE_AUTO, ItemsRouted, ItemsScored
 from cairn.label.v1.label_value_pb2 import Answer
+from cairn_consensus import deciding
 from cairn_consensus.computing import Computing
 from cairn_consensus.deciding import Deciding
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
 from cairn_consensus.domain.items import Reached, State, Vote
-from cairn_consensus.domain.project_state import ProjectState
+from cairn_consensus.domain.project_state import ProjectState, Tests
 from cairn_consensus.mask_blobs import MaskBlobs, Said, seen
 from cairn_consensus.omitted_answers import OmittedAnswers
 from cairn_consensus.refits import Refits
@@ -128,6 +130,7 @@ class Handlers:
         for key, project, group in await self._by_project(tx, asked):
             _await_schema(project, [(event, event.message.annotation.schema_version) for event in group])
             state = await self._states.hold(tx, key, project)
+            await self._states.bring(tx, key, state, (_key(event.message.item) for event in group))
             state.label_annotations += await self._store.insert_annotations(
                 tx, key, [event.message.annotation for event in group]
             )
@@ -141,7 +144,7 @@ class Handlers:
                 if (vote.item, vote.question, vote.labeler) in fresh:
                     fresh.remove((vote.item, vote.question, vote.labeler))
                     state.vote(vote)
-            await self._deciding.decide(tx, key, state, touched, state.judge_each, causes)
+            await self._deciding.decide(tx, key, state, touched, ProjectState.judge_each, causes)
             await self._refits.ask_if_due(tx, key, state)
 
     async def on_items_scored(self, tx: Transaction, events: Sequence[Received[ItemsScored]]) -> None:
@@ -160,13 +163,13 @@ class Handlers:
                     )
                     for one in scored.scores
                 ]
+                await self._states.bring(tx, key, state, (one.item for one in scores))
                 newer = await self._store.upsert_scores(tx, key, scored.revision, scores) if scores else set()
                 for one in scores:
                     if one.item in newer:
                         state.score(one.item, one.question, one.model, one.probabilities, one.class_ids)
-                await self._deciding.decide(
-                    tx, key, state, [i for i in sorted(newer) if i in state.items], state.judge_each
-                )
+                answered = sorted(filter(state.is_answered, newer))
+                await self._deciding.decide(tx, key, state, answered, ProjectState.judge_each)
 
     async def on_items_routed(self, tx: Transaction, events: Sequence[Received[ItemsRouted]]) -> None:
         """Items that a model labeled alone are asked of nobody; one that goes back to people is judged again."""
@@ -178,13 +181,13 @@ class Handlers:
                 for route in event.message.routes
             ]
             newer = await self._store.route_items(tx, key, routes)
-            for item, auto in newer.items():
-                if (
-                    auto or item in state.items
-                ):  # of one that goes to people, as most do, there is nothing to know
-                    state.item(item).auto = auto
-            back = sorted(item for item, auto in newer.items() if not auto and state.is_answered(item))
-            await self._deciding.decide(tx, key, state, back, state.judge_each)
+            back = sorted(
+                await self._store.answered_among(tx, key, [i for i, auto in newer.items() if not auto])
+            )
+            await self._states.bring(tx, key, state, back)
+            for item in newer.keys() & state.items.keys():
+                state.items[item].auto = newer[item]
+            await self._deciding.decide(tx, key, state, back, ProjectState.judge_each)
 
     # --- calls
 
@@ -192,8 +195,9 @@ class Handlers:
         self, tenant: str, project: str, question: str, items: Sequence[str]
     ) -> list[Posterior]:
         """What is known of each of these items; those that nobody has answered are left out."""
+        key = ProjectKey(tenant, project)
         async with self._database.transaction() as tx:
-            state = await self._read(tx, ProjectKey(tenant, project))
+            state = await self._read(tx, key)
             name = QuestionId(question)
             if name not in state.questions:
                 raise NotFound(
@@ -201,14 +205,25 @@ class Handlers:
                     f"projects/{project} asks no question {question}.",
                     question=question,
                 )
+            await self._states.bring(tx, key, state, map(ItemKey, items))
             return [found for item in items if (found := state.posterior(ItemKey(item), name)) is not None]
 
     async def reliabilities(self, tenant: str, project: str, question: str) -> list[Reliability]:
-        """What is known of each labeler on one question, or on all of them."""
+        """What is known of each labeler on one question, or on all of them, with what they did where the truth is known."""
+        key = ProjectKey(tenant, project)
         async with self._database.transaction() as tx:
-            state = await self._read(tx, ProjectKey(tenant, project))
+            state = await self._read(tx, key)
             names = [QuestionId(question)] if question else list(state.questions)
-            return [one for name in names if name in state.questions for one in state.reliabilities(name)]
+            asked = [name for name in names if name in state.questions]
+            tests: dict[QuestionId, Tests] = {name: Counter() for name in asked}
+            after = ""
+            while items := await self._store.items_with_truth(tx, key, after, deciding.AT_ONCE):
+                await self._states.bring(tx, key, state, items)
+                for name in asked:
+                    tests[name].update(state.tested(name, items))
+                after = items[-1]
+                state = await self._states.make_room(tx, key)
+            return [one for name in asked for one in state.reliabilities(name, tests[name])]
 
     async def refit(self, tenant: str, request: RefitProjectRequest) -> RefitProjectResponse:
         """Fit everything now."""
@@ -217,8 +232,12 @@ class Handlers:
 
             async def effect() -> RefitProjectResponse:
                 state = await self._states.hold(tx, key, await self._project(tx, key))
-                said = await self._deciding.refit(tx, key, state, state.judge_each_again)
-                return RefitProjectResponse(refit=state.refits, votes=state.votes, changed_items=len(said))
+                await self._deciding.refit(tx, key, state)
+                changed = 0
+                async for judged in self._deciding.judge_all(tx, key, state, ProjectState.judge_each_again):
+                    changed += len(judged.said)
+                await self._deciding.tell(tx, key, changed)
+                return RefitProjectResponse(refit=state.refits, votes=state.votes, changed_items=changed)
 
             return await once(tx, tenant, request, RefitProjectResponse, effect)
 
@@ -237,13 +256,19 @@ class Handlers:
                         heard=str(heard),
                     )
                 await self._states.hold(tx, key, state.project)  # until here it was only looked at
-                said = await self._deciding.refit(tx, key, state, state.conclude_each)
-                await self._deciding.save_items(tx, key, state, sorted(state.items))
+                await self._deciding.refit(tx, key, state)
+                changed, announced, undecided = 0, 0, list[ItemKey]()
+                async for judged in self._deciding.judge_all(tx, key, state, ProjectState.conclude_each):
+                    await self._deciding.save_items(tx, key, judged.state, judged.items)
+                    changed += len(judged.said)
+                    announced += sum(isinstance(one, Reached) for one in judged.said)
+                    undecided += judged.state.undecided(judged.items)
+                await self._deciding.tell(tx, key, changed)
                 return ConcludeProjectResponse(
                     refit=state.refits,
                     votes=state.votes,
-                    announced_labels=sum(isinstance(one, Reached) for one in said),
-                    undecided=[_undecided(key, item) for item in state.undecided()],
+                    announced_labels=announced,
+                    undecided=[_undecided(key, item) for item in undecided],
                 )
 
             return await once(tx, tenant, request, ConcludeProjectResponse, effect)
@@ -293,12 +318,13 @@ class Handlers:
         truths: list[tuple[TruthRow, TruthRank, datetime]],
     ) -> None:
         state = await self._states.hold(tx, key, project)
+        reviewed = sorted({truth.item for truth, rank, _ in truths if rank is TruthRank.REVIEWED})
+        await self._states.bring(tx, key, state, reviewed)
         changed = await self._store.upsert_truths(tx, key, truths)
         # The last word of a rank wins in the store; here, too.
         for truth, _, _ in sorted(truths, key=lambda one: (one[1], one[2])):
-            if (truth.item, truth.question) in changed:
+            if (truth.item, truth.question) in changed and truth.item in state.items:
                 state.know(truth.item, truth.question, truth.answer)
-        reviewed = sorted({truth.item for truth, rank, _ in truths if rank is TruthRank.REVIEWED})
         for item in reviewed:
             state.item(item).state = State.DECIDED
         await self._deciding.save_items(tx, key, state, reviewed)

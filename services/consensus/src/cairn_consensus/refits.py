@@ -1,5 +1,5 @@
 """Refits beside the votes that go on coming: what is learnt of labelers is fitted outside of any transaction, and the items
-are judged by it a thousand at a time.
+are judged by it a few hundred at a time.
 
 A fit of millions of votes takes a minute, and whoever waits behind it is every project that this replica keeps. What was
 asked for and how far it has come is a row of the project: after a crash, or a handover to another replica, it goes on.
@@ -7,17 +7,15 @@ asked for and how far it has come is a row of the project: after a crash, or a h
 
 from __future__ import annotations
 
-import asyncio
-from bisect import bisect_right
+import time
 from collections.abc import Awaitable, Callable
 
 from cairn.annotation.v1.annotation_store_pb2 import Project
 from cairn_consensus import deciding
-from cairn_consensus.computing import Computing
 from cairn_consensus.config import ConsensusSettings
 from cairn_consensus.deciding import Deciding
-from cairn_consensus.domain.ids import ItemKey
 from cairn_consensus.domain.project_state import ProjectState
+from cairn_consensus.fitting import Fitting
 from cairn_consensus.shares import Shares
 from cairn_consensus.states import States
 from cairn_consensus.store import ConsensusStore, ProjectKey, Refitting
@@ -27,6 +25,10 @@ from cairn_kit.shares import Elsewhere
 
 Take = Callable[[Transaction, ProjectKey, Project], Awaitable[ProjectState]]
 """One of the ways to have a state: to read it, or to change it."""
+
+REST = 4.0
+"""A project rests so many times as long as its last refit took before the next: where votes come so fast that they grow by
+enough while all items are judged again, that would be all that is done."""
 
 _BEGIN = Refitting(judged_until="", changed_items=0)
 
@@ -41,7 +43,7 @@ class Refits:
         states: States,
         shares: Shares,
         deciding: Deciding,
-        computing: Computing,
+        fitting: Fitting,
         settings: ConsensusSettings,
     ) -> None:
         self._database = database
@@ -49,8 +51,10 @@ class Refits:
         self._states = states
         self._shares = shares
         self._deciding = deciding
-        self._computing = computing
+        self._fitting = fitting
         self._settings = settings
+        self._resting: dict[ProjectKey, float] = {}
+        """Until when, by the monotonic clock."""
         self.wake: Callable[[], None] = lambda: None
         """Has `work` look at once."""
 
@@ -63,12 +67,16 @@ class Refits:
     async def work(self) -> None:
         """Bring all refits to their end that were asked for in the projects kept here: a periodic job.
 
-        Raises what failed when the others are done: one project's defect keeps none waiting.
+        A project whose last one was a moment ago rests first. Raises what failed when the others are done: one project's
+        defect keeps none waiting.
         """
         failures: list[Exception] = []
+        now = time.monotonic()
+        self._resting = {key: until for key, until in self._resting.items() if until > now}
         for key in await self._store.refits_under_way(self._database):
-            if key.share not in self._shares.kept:
+            if key.share not in self._shares.kept or key in self._resting:
                 continue
+            began = time.monotonic()
             try:
                 await self._fit(key)
                 await self._judge_all_again(key)
@@ -78,6 +86,8 @@ class Refits:
                 raise
             except Exception as error:
                 failures.append(error)
+            ended = time.monotonic()
+            self._resting[key] = ended + REST * (ended - began)
         if failures:
             raise ExceptionGroup("refits failed", failures)
 
@@ -94,17 +104,16 @@ class Refits:
             if not self._is_due(state):
                 await self._store.end_refit(tx, key)
                 return
-            fitting = await self._computing.result(tx, state.fitting)
-        fit = await asyncio.to_thread(fitting)
+            making = await self._fitting.begin(tx, key, state)
+        fit = await making()
         async with self._database.transaction() as tx:
             now = await self._state(tx, key, self._states.hold)
-            if now is state and state.refits == fit.after:  # else it is begun anew
-                await self._deciding.adopt(tx, key, state, fit)
+            if now is not None and now.takes(fit):  # else it is begun anew
+                await self._deciding.adopt(tx, key, now, fit)
                 await self._store.note_judging(tx, key, _BEGIN)
 
     async def _judge_all_again(self, key: ProjectKey) -> None:
         """Judge the items that were not yet judged by the newest fit."""
-        items: list[ItemKey] = []
         more = True
         while more:
             async with self._database.transaction() as tx:
@@ -112,15 +121,13 @@ class Refits:
                 under_way = await self._store.refit_under_way(tx, key)
                 if state is None or under_way is None or under_way.judged_until is None:
                     return
-                # Sorted once: what is new since then is judged by the newest fit as its answers come.
-                items = items or await self._computing.result(tx, _answered(state))
-                start = bisect_right(items, under_way.judged_until)
-                part = items[start : start + deciding.AT_ONCE]
-                said = await self._deciding.decide(tx, key, state, part, state.judge_each_again)
+                items = await self._store.answered_items(tx, key, under_way.judged_until, deciding.AT_ONCE)
+                await self._states.bring(tx, key, state, items)
+                said = await self._deciding.decide(tx, key, state, items, ProjectState.judge_each_again)
                 changed = under_way.changed_items + len(said)
-                more = start + len(part) < len(items)
+                more = len(items) == deciding.AT_ONCE
                 if more:
-                    await self._store.note_judging(tx, key, Refitting(part[-1], changed))
+                    await self._store.note_judging(tx, key, Refitting(items[-1], changed))
                 else:
                     await self._end(tx, key, state, changed)
 
@@ -133,8 +140,3 @@ class Refits:
         """The project's state; None where the project is gone."""
         project = await self._store.project(tx, key)
         return None if project is None else await take(tx, key, project)
-
-
-def _answered(state: ProjectState) -> Callable[[], list[ItemKey]]:
-    """The items that have answers, in order: of the others nothing can be said."""
-    return lambda: sorted(filter(state.is_answered, state.items))

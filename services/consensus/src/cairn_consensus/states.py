@@ -1,29 +1,47 @@
-"""Projects' states in memory: loaded when first needed, held by one transaction at a time, dropped when one that changed
-them fails or another replica has kept them meanwhile."""
+"""Projects' states in memory: begun when first needed, held by one transaction at a time, dropped when one that changed
+them fails, another replica has kept them meanwhile, or the items at hand take too much memory.
+
+A state is what was learnt of labelers, and the items at hand. Whoever judges items brings them first (`bring`); the
+others rest in the database, so that neither a start nor the memory depends on how large a project is.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from cairn.annotation.v1.annotation_store_pb2 import Project
 from cairn_consensus.computing import Computing
 from cairn_consensus.domain.ids import ItemKey
-from cairn_consensus.domain.project_state import ProjectState, unpack
+from cairn_consensus.domain.project_state import Counts, ProjectState
+from cairn_consensus.hearing import recall, whole
 from cairn_consensus.shares import Shares
-from cairn_consensus.store import ConsensusStore, Everything, ProjectKey
+from cairn_consensus.store import ConsensusStore, Counted, ProjectKey, RefitRow
 from cairn_kit.database import Transaction
+
+
+@dataclass(slots=True)
+class _Known:
+    """A project's state, since which epoch it is kept here, and what the database says of how much was said."""
+
+    epoch: int
+    state: ProjectState
+    counted: Counted
 
 
 class States:
     """Who holds which project's state."""
 
-    def __init__(self, store: ConsensusStore, computing: Computing, shares: Shares) -> None:
+    def __init__(self, store: ConsensusStore, computing: Computing, shares: Shares, room: int) -> None:
         self._store = store
         self._computing = computing
         self._shares = shares
-        self._states: dict[ProjectKey, tuple[int, ProjectState]] = {}
+        self._room = room
+        self._known: dict[ProjectKey, _Known] = {}
+        """Those that were not used for longest come first."""
         self._locks: dict[ProjectKey, asyncio.Lock] = {}
-        self._holder: dict[ProjectKey, Transaction] = {}
+        self._held: dict[ProjectKey, tuple[Transaction, _Known]] = {}
         self._changing: set[ProjectKey] = set()
 
     async def hold(self, tx: Transaction, key: ProjectKey, project: Project) -> ProjectState:
@@ -38,67 +56,99 @@ class States:
         Raises Elsewhere when this replica does not keep the project's share.
         """
         epoch = await self._shares.epoch(tx, key)
-        if self._holder.get(key) is not tx:
+        held = self._held.get(key)
+        if held is not None and held[0] is tx:
+            known: _Known | None = held[1]
+        else:
             await self._computing.turn(tx, self._locks.setdefault(key, asyncio.Lock()))
-            self._holder[key] = tx
+            tx.before_commit(lambda tx: self._save_counts(tx, key))
             tx.after_commit(lambda: self._let_go(key))
             tx.on_rollback(lambda: self._undo(key))
-        of, state = self._states.get(key, (epoch, None))
-        if state is None or of != epoch or state.project.schema_version < project.schema_version:
-            kept = await self._store.everything(tx, key)
-            state = await self._computing.result(tx, lambda: rebuild(project, kept))
-            self._states[key] = epoch, state
-        state.adopt(project)
-        return state
+            known = self._known.pop(key, None)
+        if (
+            known is None
+            or known.epoch != epoch
+            or known.state.project.schema_version < project.schema_version
+        ):
+            known = await self._begin(tx, key, project, epoch)
+        self._held[key] = tx, known
+        self._known[key] = known
+        known.state.adopt(project)
+        return known.state
+
+    async def bring(
+        self, tx: Transaction, key: ProjectKey, state: ProjectState, items: Iterable[ItemKey]
+    ) -> None:
+        """Have items at hand, those of which nothing is kept as well: before anything new is written of them, for what is
+        kept was counted."""
+        missing = [item for item in dict.fromkeys(items) if item not in state.items]
+        if missing:
+            kept = await self._store.kept(tx, key, missing)
+            await self._computing.result(tx, lambda: recall(state, missing, kept))
+
+    async def make_room(self, tx: Transaction, key: ProjectKey) -> ProjectState:
+        """The state that this transaction holds, without the items at hand if those take all of the room."""
+        _, known = self._held[key]
+        if known.state.size > self._room:
+            await self._save_counts(tx, key)
+            known = self._known[key] = await self._begin(tx, key, known.state.project, known.epoch)
+            self._held[key] = tx, known
+        return known.state
 
     def forget(self, share: int) -> None:
         """Drop what is known of a share's projects: they are another replica's now."""
-        self._states = {key: state for key, state in self._states.items() if key.share != share}
+        self._known = {key: known for key, known in self._known.items() if key.share != share}
 
     @property
     def known(self) -> list[ProjectKey]:
         """The projects whose states are in memory."""
-        return list(self._states)
+        return list(self._known)
 
     def drop(self, key: ProjectKey) -> None:
         """Drop what is known of one project: it is deleted."""
-        self._states.pop(key, None)
+        self._known.pop(key, None)
+
+    async def _begin(self, tx: Transaction, key: ProjectKey, project: Project, epoch: int) -> _Known:
+        """A state with no item at hand."""
+        kept = await self._store.counted(tx, key) or Counted(0, Counts())
+        refit = await self._store.newest_refit(tx, key)
+        counts = kept.counts
+        if kept.schema_version != project.schema_version:
+            everything = await whole(self._store, self._computing, tx, key, project)
+            counts = everything.counts(await self._store.count_label_annotations(tx, key))
+            self._changing.add(key)  # for it is written
+        state = await self._computing.result(tx, lambda: begun(project, counts, refit))
+        return _Known(epoch, state, kept)
+
+    async def _save_counts(self, tx: Transaction, key: ProjectKey) -> None:
+        """Write how much was said, where that is not what is written."""
+        _, known = self._held[key]
+        now = Counted(known.state.project.schema_version, known.state.counts())
+        if now != known.counted:
+            await self._store.save_counted(tx, key, now, known.counted.counts)
+            known.counted = now
 
     def _let_go(self, key: ProjectKey) -> None:
         self._changing.discard(key)
-        del self._holder[key]
+        self._held.pop(key, None)
         self._locks[key].release()
+        taken = sum(known.state.size for known in self._known.values())
+        for idle in [one for one in self._known if one not in self._held]:
+            if taken <= self._room:
+                break
+            taken -= self._known.pop(idle).state.size
 
     def _undo(self, key: ProjectKey) -> None:
-        # What was only read is as good as before, and costs a look at every vote to have again.
+        # What was only read is as good as before.
         if key in self._changing:
-            self._states.pop(key, None)
+            self._known.pop(key, None)
         self._let_go(key)
 
 
-def rebuild(project: Project, kept: Everything) -> ProjectState:
-    """A project's state from what is stored: the same whatever the order in which it came."""
+def begun(project: Project, counts: Counts, refit: RefitRow | None) -> ProjectState:
+    """A project's state with no item at hand."""
     state = ProjectState(project)
-    state.label_annotations = kept.label_annotations
-    for row in kept.items:
-        item = state.item(row.item)
-        item.state, item.revision, item.auto, item.concluded = (
-            row.state,
-            row.revision,
-            row.auto,
-            row.concluded,
-        )
-        item.answers_wanted = max(item.answers_wanted, row.answers_wanted)
-    for vote in kept.votes:
-        state.vote(vote)
-    for score in kept.scores:
-        state.score(score.item, score.question, score.model, score.probabilities, score.class_ids)
-    for truth in kept.truths:
-        state.know(truth.item, truth.question, truth.answer)
-    for decision in kept.decisions:
-        state.item(ItemKey(decision.item)).announced[decision.question] = decision.answer.SerializeToString(
-            deterministic=True
-        )
-    if kept.refit is not None:
-        state.restore(kept.refit.refit, kept.refit.votes, unpack(kept.refit.state))
+    state.count_as(counts)
+    if refit is not None:
+        state.restore(refit.refit, refit.votes, refit.state)
     return state

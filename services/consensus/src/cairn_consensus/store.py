@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
+from functools import lru_cache
 
 from cairn.annotation.v1.annotation_store_pb2 import ANNOTATION_KIND_LABEL, Annotation, Project
 from cairn.label.v1.label_value_pb2 import Answer
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
 from cairn_consensus.domain.items import State, Vote
+from cairn_consensus.domain.project_state import Counts
 from cairn_kit.database import Database, Queries, Transaction
 from cairn_kit.database.transaction import Record
 from cairn_kit.shares import share_of
 
 SQL = Queries.load("cairn_consensus", "sql/queries.sql")
+
+_SHORT = 100
+"""Bytes."""
 
 Rows = Database | Transaction
 """Whatever a single reading statement can be run on."""
@@ -118,16 +124,29 @@ class Fitted:
 
 
 @dataclass(frozen=True, slots=True)
-class Everything:
-    """All that is kept of a project: what its state in memory is made of after a start."""
+class Said:
+    """What was said of items, by people, models, and who knows the truth."""
 
-    votes: list[Vote]
-    scores: list[ScoreRow]
-    truths: list[TruthRow]
+    votes: list[Vote] = field(default_factory=list)
+    scores: list[ScoreRow] = field(default_factory=list)
+    truths: list[TruthRow] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptItems:
+    """All that is kept of some items."""
+
+    said: Said
     items: list[ItemRow]
     decisions: list[DecisionRow]
-    label_annotations: int
-    refit: RefitRow | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How much was said in a project, by the schema of this version."""
+
+    schema_version: int
+    counts: Counts
 
 
 class ConsensusStore:
@@ -314,53 +333,117 @@ class ConsensusStore:
         row = await tx.fetchrow(SQL.note_changed_items, *key.columns, changed)
         return None if row is None else Fitted(*row)
 
-    async def everything(self, tx: Transaction, key: ProjectKey) -> Everything:
-        """All that is kept of a project, in an order that does not depend on when it came.
+    async def newest_refit(self, tx: Transaction, key: ProjectKey) -> RefitRow | None:
+        """The newest fit to all votes, if there was one."""
+        row = await tx.fetchrow(SQL.newest_refit, *key.columns)
+        return None if row is None else RefitRow(*row)
+
+    async def counted(self, tx: Transaction, key: ProjectKey) -> Counted | None:
+        """How much was said in a project; None where it has not been counted yet."""
+        row = await tx.fetchrow(SQL.counted, *key.columns)
+        if row is None:
+            return None
+        answers: dict[QuestionId, dict[str, int]] = {}
+        for question, labeler, count in await tx.fetch(SQL.answers_given, *key.columns):
+            answers.setdefault(question, {})[labeler] = count
+        return Counted(row["schema_version"], Counts(row["votes"], row["label_annotations"], answers))
+
+    async def save_counted(self, tx: Transaction, key: ProjectKey, counted: Counted, before: Counts) -> None:
+        """Write how much was said: of answers only what is not as before."""
+        counts = counted.counts
+        await tx.execute(
+            SQL.save_counted, *key.columns, counted.schema_version, counts.votes, counts.label_annotations
+        )
+        changed = [
+            (question, labeler, answers.get(labeler, 0))
+            for question, answers in counts.answers.items()
+            for earlier in (before.answers.get(question, {}),)
+            for labeler in sorted(answers.keys() | earlier.keys())
+            if answers.get(labeler, 0) != earlier.get(labeler, 0)
+        ]
+        if changed:
+            await tx.execute(SQL.save_answers_given, *key.columns, *map(list, zip(*changed, strict=True)))
+
+    async def count_label_annotations(self, tx: Transaction, key: ProjectKey) -> int:
+        """How many annotations of kind LABEL were heard of."""
+        count: int = await tx.fetchval(SQL.count_label_annotations, *key.columns, ANNOTATION_KIND_LABEL)
+        return count
+
+    async def answered_items(self, tx: Transaction, key: ProjectKey, after: str, limit: int) -> list[ItemKey]:
+        """The items that somebody has answered, in order, from the one after `after` on."""
+        return [row["item"] for row in await tx.fetch(SQL.answered_items, *key.columns, after, limit)]
+
+    async def answered_among(
+        self, tx: Transaction, key: ProjectKey, items: Sequence[ItemKey]
+    ) -> set[ItemKey]:
+        """Those of the items that somebody has answered."""
+        return {row["item"] for row in await tx.fetch(SQL.answered_among, *key.columns, items)}
+
+    async def items_with_truth(
+        self, tx: Transaction, key: ProjectKey, after: str, limit: int
+    ) -> list[ItemKey]:
+        """The items of which something is known to be true, in order, from the one after `after` on."""
+        return [row["item"] for row in await tx.fetch(SQL.items_with_truth, *key.columns, after, limit)]
+
+    async def kept(self, tx: Transaction, key: ProjectKey, items: Sequence[ItemKey]) -> KeptItems:
+        """All that is kept of some items, in an order that does not depend on when it came."""
+        of = (*key.columns, items)
+        said = Said(
+            [_vote(row) for row in await tx.fetch(SQL.votes_on, *of)],
+            [_score(row) for row in await tx.fetch(SQL.scores_of, *of)],
+            [_truth(row) for row in await tx.fetch(SQL.truths_of, *of)],
+        )
+        rows = [ItemRow(item, State(state), *rest) for item, state, *rest in await tx.fetch(SQL.items, *of)]
+        decisions = [
+            DecisionRow(item, question, _answer(answer), confidence)
+            for item, question, answer, confidence in await tx.fetch(SQL.decisions_of, *of)
+        ]
+        return KeptItems(said, rows, decisions)
+
+    async def all_said(self, tx: Transaction, key: ProjectKey) -> AsyncIterator[Said]:
+        """All that was said in a project, part by part, item by item.
 
         It is read a thousand rows at a time: none is a long statement, and between two others have their turn.
         """
-        newest = await tx.fetchrow(SQL.newest_refit, *key.columns)
-        return Everything(
-            votes=[_vote(row) async for row in tx.cursor(SQL.all_votes, *key.columns)],
-            scores=[
-                ScoreRow(
-                    row["item"],
-                    row["question"],
-                    row["model"],
-                    tuple(row["probabilities"]),
-                    tuple(row["class_ids"]),
-                )
-                async for row in tx.cursor(SQL.all_scores, *key.columns)
-            ],
-            truths=[
-                TruthRow(row["item"], row["question"], Answer.FromString(row["answer"]))
-                async for row in tx.cursor(SQL.all_truths, *key.columns)
-            ],
-            items=[
-                ItemRow(
-                    row["item"],
-                    State(row["state"]),
-                    row["revision"],
-                    row["answers_wanted"],
-                    row["auto"],
-                    row["concluded"],
-                )
-                async for row in tx.cursor(SQL.all_items, *key.columns)
-            ],
-            decisions=[
-                DecisionRow(row["item"], row["question"], Answer.FromString(row["answer"]), row["confidence"])
-                async for row in tx.cursor(SQL.all_decisions, *key.columns)
-            ],
-            label_annotations=await tx.fetchval(
-                SQL.count_label_annotations, *key.columns, ANNOTATION_KIND_LABEL
-            ),
-            refit=None
-            if newest is None
-            else RefitRow(newest["refit"], newest["votes"], newest["state"], newest["create_time"]),
-        )
+        async for rows in _parts(tx.cursor(SQL.all_votes, *key.columns)):
+            yield Said(votes=list(map(_vote, rows)))
+        async for rows in _parts(tx.cursor(SQL.all_scores, *key.columns)):
+            yield Said(scores=list(map(_score, rows)))
+        async for rows in _parts(tx.cursor(SQL.all_truths, *key.columns)):
+            yield Said(truths=list(map(_truth, rows)))
+
+
+async def _parts(rows: AsyncIterator[Record], size: int = 1000) -> AsyncIterator[list[Record]]:
+    part: list[Record] = []
+    async for row in rows:
+        part.append(row)
+        if len(part) == size:
+            yield part
+            part = []
+    if part:
+        yield part
 
 
 def _vote(row: Record) -> Vote:
-    return Vote(
-        row["item"], row["question"], row["labeler"], row["annotation"], Answer.FromString(row["answer"])
-    )
+    item, question, labeler, annotation, answer = row
+    return Vote(item, question, LabelerName(sys.intern(labeler)), annotation, _answer(answer))
+
+
+def _score(row: Record) -> ScoreRow:
+    item, question, model, probabilities, class_ids = row
+    return ScoreRow(item, question, model, tuple(probabilities), tuple(class_ids))
+
+
+def _truth(row: Record) -> TruthRow:
+    item, question, answer = row
+    return TruthRow(item, question, _answer(answer))
+
+
+def _answer(written: bytes) -> Answer:
+    return _short_answer(written) if len(written) <= _SHORT else Answer.FromString(written)
+
+
+@lru_cache(maxsize=4096)
+def _short_answer(written: bytes) -> Answer:
+    """An answer, read once: most short ones are one of few classes. It is never written to."""
+    return Answer.FromString(written)

@@ -106,9 +106,10 @@ class World:
             self._exit.push_async_callback(drop_database, dsn)
         return self._dsns[service]
 
-    async def database(self, service: str, migrations: Traversable | None = None) -> Database:
-        """An open pool on the service's database."""
-        database = Database(await self.dsn(service, migrations), service.replace("-", "_"), pool_min=0)
+    async def database(self, service: str, migrations: Traversable | None = None, **options: Any) -> Database:
+        """An open pool on the service's database, with options of `Database`."""
+        dsn = await self.dsn(service, migrations)
+        database = Database(dsn, service.replace("-", "_"), pool_min=0, **options)
         await database.open()
         self._exit.push_async_callback(database.close)
         return database

@@ -1,15 +1,11 @@
-"""All of a project's votes, what they say of each item, and what is to be done with it next."""
+"""What a project's votes say of each item, and what is to be done with it next."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from cairn.annotation.v1.annotation_store_pb2 import (
     DISPUTE_POLICY_ACCEPT_BEST,
@@ -43,7 +39,7 @@ from cairn_consensus.domain.judging import (
     stop_policies,
     stop_policy,
 )
-from cairn_consensus.domain.kinds import QuestionState, RelationsState, states_of
+from cairn_consensus.domain.questions import AnswersGiven, Learnt, Questions
 from cairn_truth import Verdict
 
 LARGEST_ANSWER = 200 * 1024
@@ -57,35 +53,59 @@ _STATES = {
 }
 
 
+_ITEM_BYTES, _VOTE_BYTES = 1400, 400
+"""What an item at hand and one answer to it take in memory, about, beside the answer itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much was said in a project: of all items, those at hand and the others.
+
+    ``votes``: annotations by people, gold's included, with at least one answer that counts; ``label_annotations``: those
+    of kind LABEL that were heard of, whether or not any of their answers counts; ``answers``: each labeler's, by question.
+    """
+
+    votes: int = 0
+    label_annotations: int = 0
+    answers: AnswersGiven = field(default_factory=dict)
+
+
+Tests = Counter[tuple[str, bool]]
+"""How often each labeler was right, and how often not, where the truth is known."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What was learnt of labelers from so many votes, ``after`` so many refits: once there are more it is out of date."""
+    """What was learnt of so many labelers from so many votes, by a schema and ``after`` so many refits: once there are more,
+    or the schema is another, it is out of date."""
 
+    schema_version: int
     after: int
     votes: int
-    learnt: dict[QuestionId, Any]
+    labelers: int
+    learnt: Learnt
 
 
 class ProjectState:
-    """Built from what is stored, then kept up to date vote by vote. It announces nothing itself."""
+    """What was learnt of a project's labelers, how much they said, and what was said of the items at hand.
+
+    An item is at hand from when it is first spoken of here, or brought from where all are kept; what is judged must be.
+    Nothing that is known of one item depends on whether another is at hand: what the others teach is in the fit. It
+    announces nothing itself.
+    """
 
     def __init__(self, project: Project) -> None:
         self.project = project
-        self.questions: dict[QuestionId, QuestionState] = {
-            state.id: state for state in states_of(project.schema.questions)
-        }
-        self._linking: dict[QuestionId, list[RelationsState]] = {}
-        """The questions whose answers link the spans of a question's answers."""
-        for state in self.questions.values():
-            if isinstance(state, RelationsState):
-                self._linking.setdefault(QuestionId(state.spans_question), []).append(state)
+        self.questions = Questions(project.schema.questions)
         self.items: dict[ItemKey, Item] = {}
+        """Those at hand."""
+        self.size = 0
+        """Bytes of memory that they take, about."""
         self.refits = 0
-        self.votes = 0
-        """Annotations by people, gold's included, with at least one answer that counts."""
-        self.label_annotations = 0
-        """Annotations of kind LABEL that were heard of, whether or not any of their answers counts."""
         self.votes_at_refit = 0
+        self.votes = 0
+        self.label_annotations = 0
+        """Both as in `Counts`."""
         self._always_asked = {
             QuestionId(question.id)
             for question in project.schema.questions
@@ -100,24 +120,22 @@ class ProjectState:
         found = self.items.get(key)
         if found is None:
             found = self.items[key] = Item(answers_wanted=stop_policy(self.project.quality).min_answers)
+            self.size += _ITEM_BYTES
         return found
 
     def vote(self, vote: Vote) -> None:
         """Add one answer. An abstention is no vote on the question: it is counted beside."""
-        question = self.questions.get(vote.question)
-        if question is None:
+        if vote.question not in self.questions:
             return  # asked by an earlier schema, and no longer
         item = self.item(vote.item)
         if vote.annotation not in item.annotations:
             item.annotations[vote.annotation] = vote.labeler
             self.votes += 1
         item.said[vote.question] = item.said.get(vote.question, 0) + 1
+        self.size += _VOTE_BYTES + vote.answer.ByteSize()
         if vote.answer.WhichOneof("value") == "abstention":
             item.abstentions.setdefault(vote.question, []).append(vote.answer.abstention.kind)
-        else:
-            question.vote(vote.item, vote.labeler, vote.answer)
-            for links in self._linking.get(vote.question, ()):
-                links.hear_spans(vote.item, vote.labeler, vote.answer)
+        self.questions.vote(vote)
 
     def score(
         self,
@@ -128,43 +146,57 @@ class ProjectState:
         class_ids: Sequence[str],
     ) -> None:
         """Hear what a model says of an item."""
-        if question in self.questions:
-            self.questions[question].score(key, model, probabilities, class_ids)
+        self.questions.score(key, question, model, probabilities, class_ids)
 
     def know(self, key: ItemKey, question: QuestionId, truth: Answer) -> None:
         """Hear the truth: of gold, or from a reviewer."""
         if question in self.questions:
-            self.questions[question].know(key, truth)
-            for links in self._linking.get(question, ()):
-                links.know_spans(key, truth)
+            self.questions.know(key, question, truth)
             self.item(key).known.add(question)
 
     def is_answered(self, key: ItemKey) -> bool:
-        """Whether anybody has answered an item."""
+        """Whether anybody has answered an item at hand."""
         found = self.items.get(key)
         return found is not None and bool(found.annotations)
+
+    # --- how much
+
+    def counts(self) -> Counts:
+        """How much was said."""
+        return Counts(self.votes, self.label_annotations, self.questions.answers_given())
+
+    def count_as(self, counts: Counts) -> None:
+        """Count what was said as given, whatever is at hand."""
+        self.votes, self.label_annotations = counts.votes, counts.label_annotations
+        self.questions.count_as(counts.answers)
+
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """What is heard meanwhile was counted when it was first heard."""
+        counts = self.counts()
+        try:
+            yield
+        finally:
+            self.count_as(counts)
 
     # --- what is to be done
 
     def judge_each(self, items: Sequence[ItemKey]) -> list[Announcement]:
         """What must be said of these items now."""
-        self.look_at([key for key in items if self._may_be_decided(self.items[key])], evidence=True)
+        self.questions.look_at([key for key in items if self._may_be_decided(self.items[key])], evidence=True)
         return [said for key in items if (said := self.judge(key)) is not None]
 
     def judge_each_again(self, items: Sequence[ItemKey]) -> list[Announcement]:
         """What must be said of these items after a refit: of few of them anything."""
-        self.look_at([key for key in items if self._may_be_decided(self.items[key])], evidence=False)
+        self.questions.look_at(
+            [key for key in items if self._may_be_decided(self.items[key])], evidence=False
+        )
         return [said for key in items if (said := self.judge_again(key)) is not None]
 
     def conclude_each(self, items: Sequence[ItemKey]) -> list[Announcement]:
         """The last word on these items."""
-        self.look_at(items, evidence=True)
+        self.questions.look_at(items, evidence=True)
         return [said for key in items if (said := self.conclude(key)) is not None]
-
-    def look_at(self, items: Sequence[ItemKey], *, evidence: bool) -> None:
-        """Hear which items are judged next; ``evidence``: most of them will be decided."""
-        for question in self.questions.values():
-            question.look_at(items, evidence=evidence)
 
     def judge(self, key: ItemKey, *, refitted: bool = False) -> Announcement | None:
         """What must be said of an item now, if anything: its state moves as if it had been said."""
@@ -210,11 +242,12 @@ class ProjectState:
             return self._reach(key, item, [one for one in said if one is not None])
         return self._follow(key, item, sure, STOP_REASON_CONCLUDED)
 
-    def undecided(self) -> list[ItemKey]:
-        """The items that have answers and no label of consensus, known truth or model."""
+    def undecided(self, items: Iterable[ItemKey]) -> list[ItemKey]:
+        """Those of the items that have answers and no label of consensus, known truth or model."""
         return sorted(
             key
-            for key, item in self.items.items()
+            for key in items
+            for item in (self.items[key],)
             if item.annotations
             and not item.announced
             and not item.auto
@@ -227,31 +260,20 @@ class ProjectState:
         """Whether votes have grown enough for a refit."""
         return self.votes >= max(at_least, self.votes_at_refit * (1.0 + growth))
 
-    def refit(self) -> dict[QuestionId, bytes]:
-        """Fit every question now; returns the state to keep."""
-        return self.adopt_fit(self.fitting()())
+    def takes(self, fit: Fit) -> bool:
+        """Whether a fit is not out of date."""
+        return (fit.schema_version, fit.after) == (self.project.schema_version, self.refits)
 
-    def fitting(self) -> Callable[[], Fit]:
-        """A function that fits every question to the votes of now, wherever it runs and whatever comes in meanwhile."""
-        after, votes = self.refits, self.votes
-        learn = {name: question.fitting() for name, question in self.questions.items()}
-        return lambda: Fit(after, votes, {name: learnt() for name, learnt in learn.items()})
-
-    def adopt_fit(self, fit: Fit) -> dict[QuestionId, bytes]:
-        """Take a fit into use; returns the state to keep."""
-        for name, learnt in fit.learnt.items():
-            self.questions[name].adopt(learnt)
+    def adopt_fit(self, fit: Fit) -> None:
+        """Take a fit into use."""
+        self.questions.adopt(fit.learnt)
         self.refits += 1
         self.votes_at_refit = fit.votes
-        return {name: question.save() for name, question in self.questions.items()}
 
-    def restore(self, refits: int, votes: int, states: dict[QuestionId, bytes]) -> None:
-        """Go on from a kept fit. One of another set of classes is passed over: the next refit makes it good."""
+    def restore(self, refits: int, votes: int, learnt: bytes) -> None:
+        """Go on from a kept fit."""
         self.refits, self.votes_at_refit = refits, votes
-        for name, saved in states.items():
-            if name in self.questions:
-                with suppress(ValueError):
-                    self.questions[name].restore(saved)
+        self.questions.restore(learnt)
 
     def adopt(self, project: Project) -> None:
         """Follow a change of policies; a change of the schema needs a new state."""
@@ -278,30 +300,19 @@ class ProjectState:
         self.questions[name].fill(found, key)
         return found
 
-    def digest(self) -> bytes:
-        """SHA-256 of all fitted states: equal digests weigh every vote equally."""
-        sha = hashlib.sha256()
-        for name in sorted(self.questions):
-            sha.update(name.encode() + b"\0" + self.questions[name].digest())
-        return sha.digest()
-
-    def reliabilities(self, name: QuestionId) -> list[Reliability]:
-        """What is known of each labeler on one question, with what they did on items whose truth is known."""
+    def reliabilities(self, name: QuestionId, tests: Tests) -> list[Reliability]:
+        """What is known of each labeler on one question."""
         found = self.questions[name].reliabilities()
-        votes: Counter[str] = Counter()
-        right: Counter[str] = Counter()
-        for key, item in self.items.items():
-            if name in item.known:
-                for part in self.questions[name].parts(key):
-                    votes[part.labeler] += 1
-                    right[part.labeler] += part.agrees
         for one in found:
-            one.gold_votes, one.gold_correct = votes[one.labeler], right[one.labeler]
+            one.gold_correct = tests[one.labeler, True]
+            one.gold_votes = tests[one.labeler, True] + tests[one.labeler, False]
         return found
 
-    def labelers(self) -> int:
-        """How many people have answered."""
-        return len({labeler for item in self.items.values() for labeler in item.annotations.values()})
+    def tested(self, name: QuestionId, items: Iterable[ItemKey]) -> Iterator[tuple[str, bool]]:
+        """Who answered a question of items at hand whose truth is known, and whether they were right."""
+        for key in items:
+            if name in self.items[key].known:
+                yield from ((part.labeler, part.agrees) for part in self.questions[name].parts(key))
 
     # --- inside
 
@@ -376,16 +387,6 @@ class ProjectState:
             return None
         decisions = (self._decision(key, question, reason) for question in questions)
         return self._reach(key, item, [one for one in decisions if one is not None])
-
-
-def pack(states: dict[QuestionId, bytes]) -> bytes:
-    """Fitted states of all questions as bytes, in the order of their ids."""
-    return json.dumps({name: b64encode(states[name]).decode() for name in sorted(states)}).encode()
-
-
-def unpack(packed: bytes) -> dict[QuestionId, bytes]:
-    """What `pack` packed."""
-    return {QuestionId(name): b64decode(state) for name, state in json.loads(packed).items()}
 
 
 def _bytes(answer: Answer) -> bytes:

@@ -110,6 +110,51 @@ RETURNING refit, votes, labelers, changed_items, state_sha256
 -- name: newest_refit
 SELECT refit, votes, state, create_time FROM refit WHERE tenant = $1 AND project = $2
 
+-- name: counted
+SELECT schema_version, votes, label_annotations FROM counted WHERE tenant = $1 AND project = $2
+
+-- name: answers_given
+SELECT question, labeler, answers FROM answers_given WHERE tenant = $1 AND project = $2
+
+-- name: save_counted
+INSERT INTO counted (tenant, project, schema_version, votes, label_annotations) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (tenant, project) DO UPDATE
+SET schema_version = excluded.schema_version, votes = excluded.votes, label_annotations = excluded.label_annotations
+
+-- name: save_answers_given
+INSERT INTO answers_given (tenant, project, question, labeler, answers)
+SELECT $1, $2, * FROM unnest($3::text[], $4::text[], $5::bigint[])
+ON CONFLICT (tenant, project, question, labeler) DO UPDATE SET answers = excluded.answers
+
+-- name: answered_items
+SELECT DISTINCT item FROM vote WHERE tenant = $1 AND project = $2 AND item > $3 ORDER BY item LIMIT $4
+
+-- name: answered_among
+SELECT DISTINCT item FROM vote WHERE tenant = $1 AND project = $2 AND item = ANY ($3::text[])
+
+-- name: items_with_truth
+SELECT DISTINCT item FROM truth WHERE tenant = $1 AND project = $2 AND item > $3 ORDER BY item LIMIT $4
+
+-- name: votes_on
+SELECT item, question, labeler, annotation, answer FROM vote
+WHERE tenant = $1 AND project = $2 AND item = ANY ($3::text[])
+ORDER BY item, question, labeler
+
+-- name: scores_of
+SELECT item, question, model, probabilities, class_ids FROM score
+WHERE tenant = $1 AND project = $2 AND item = ANY ($3::text[])
+ORDER BY item, question
+
+-- name: truths_of
+SELECT item, question, answer FROM truth WHERE tenant = $1 AND project = $2 AND item = ANY ($3::text[]) ORDER BY item, question
+
+-- name: items
+SELECT item, state, revision, answers_wanted, auto, concluded FROM item
+WHERE tenant = $1 AND project = $2 AND item = ANY ($3::text[])
+
+-- name: decisions_of
+SELECT item, question, answer, confidence FROM decision WHERE tenant = $1 AND project = $2 AND item = ANY ($3::text[])
+
 -- name: all_votes
 SELECT item, question, labeler, annotation, answer FROM vote WHERE tenant = $1 AND project = $2
 ORDER BY item, question, labeler
@@ -119,16 +164,6 @@ SELECT item, question, model, probabilities, class_ids FROM score WHERE tenant =
 
 -- name: all_truths
 SELECT item, question, answer FROM truth WHERE tenant = $1 AND project = $2 ORDER BY item, question
-
--- name: all_items
--- Without those of which it is only known that they go to people.
-SELECT item, state, revision, answers_wanted, auto, concluded
-FROM item
-WHERE tenant = $1 AND project = $2 AND (state <> 1 OR revision > 0 OR answers_wanted > 0 OR auto OR concluded)
-ORDER BY item
-
--- name: all_decisions
-SELECT item, question, answer, confidence FROM decision WHERE tenant = $1 AND project = $2 ORDER BY item, question
 
 -- name: count_label_annotations
 -- A release that knew votes alone may still have been running when this one migrated: where it kept a vote, the item

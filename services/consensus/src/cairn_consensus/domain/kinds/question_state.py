@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -123,6 +123,14 @@ class QuestionState(ABC):
     def reliabilities(self) -> list[Reliability]:
         """What is known of each labeler who voted, by name; item counts and times are the caller's."""
 
+    @abstractmethod
+    def counts(self) -> Mapping[str, int]:
+        """How many answers each labeler gave."""
+
+    @abstractmethod
+    def count_as(self, counts: Mapping[str, int]) -> None:
+        """Count answers as said, whichever are at hand."""
+
     def stop(self, item: ItemKey, answers: int, policy: StopPolicy) -> StopDecision:
         """Whether one more answer is worth its cost, after `answers` by people."""
         leading = self.leading(item)
@@ -157,6 +165,10 @@ class QuestionState(ABC):
 class Live(Protocol):
     """What every live state of truth can do."""
 
+    def counts(self) -> Mapping[str, int]: ...
+
+    def count_as(self, counts: Mapping[str, int]) -> None: ...
+
     def fitting(self) -> Callable[[], Any]: ...
 
     def adopt(self, learnt: Any) -> None: ...
@@ -175,6 +187,12 @@ class FittedState(QuestionState):
 
     numbered = False
     """Whether the fit knows the question's classes by number: it is of no use once their order is another."""
+
+    def counts(self) -> Mapping[str, int]:
+        return self._live.counts()
+
+    def count_as(self, counts: Mapping[str, int]) -> None:
+        self._live.count_as(counts)
 
     def fitting(self) -> Callable[[], Any]:
         return self._live.fitting()

@@ -1,0 +1,107 @@
+"""All questions of a project: what was answered to each, and what was learnt of those who answered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from cairn.label.v1.label_schema_pb2 import Question
+from cairn.label.v1.label_value_pb2 import Answer
+from cairn_consensus.domain.ids import ItemKey, QuestionId
+from cairn_consensus.domain.items import Vote
+from cairn_consensus.domain.kinds import QuestionState, RelationsState, states_of
+
+Learnt = Mapping[QuestionId, Any]
+"""What was learnt of labelers, by question."""
+
+AnswersGiven = Mapping[QuestionId, Mapping[str, int]]
+"""How many answers each labeler gave, by question."""
+
+
+class Questions(dict[QuestionId, QuestionState]):
+    """The states of a schema's questions. What is said of others, of an earlier schema, is passed over."""
+
+    def __init__(self, schema: Iterable[Question]) -> None:
+        super().__init__((state.id, state) for state in states_of(schema))
+        self._linking: dict[QuestionId, list[RelationsState]] = {}
+        """The questions whose answers link the spans of a question's answers."""
+        for state in self.values():
+            if isinstance(state, RelationsState):
+                self._linking.setdefault(QuestionId(state.spans_question), []).append(state)
+
+    # --- what came in
+
+    def vote(self, vote: Vote) -> None:
+        """Add one answer; an abstention is none."""
+        question = self.get(vote.question)
+        if question is None or vote.answer.WhichOneof("value") == "abstention":
+            return
+        question.vote(vote.item, vote.labeler, vote.answer)
+        for links in self._linking.get(vote.question, ()):
+            links.hear_spans(vote.item, vote.labeler, vote.answer)
+
+    def score(
+        self,
+        key: ItemKey,
+        question: QuestionId,
+        model: str,
+        probabilities: Sequence[float],
+        class_ids: Sequence[str],
+    ) -> None:
+        """Hear what a model says of an item."""
+        if question in self:
+            self[question].score(key, model, probabilities, class_ids)
+
+    def know(self, key: ItemKey, question: QuestionId, truth: Answer) -> None:
+        """Hear the truth: of gold, or from a reviewer."""
+        if question in self:
+            self[question].know(key, truth)
+            for links in self._linking.get(question, ()):
+                links.know_spans(key, truth)
+
+    def answers_given(self) -> AnswersGiven:
+        """How many answers each labeler gave."""
+        return {name: question.counts() for name, question in self.items()}
+
+    def count_as(self, answers: AnswersGiven) -> None:
+        """Count answers as given, whichever are at hand."""
+        for name, question in self.items():
+            question.count_as(answers.get(name, {}))
+
+    def look_at(self, items: Sequence[ItemKey], *, evidence: bool) -> None:
+        """Hear which items are judged next; ``evidence``: most of them will be decided."""
+        for question in self.values():
+            question.look_at(items, evidence=evidence)
+
+    # --- what is learnt
+
+    def fit(self) -> Learnt:
+        """Fit every question to the answers at hand."""
+        return {name: question.fitting()() for name, question in self.items()}
+
+    def adopt(self, learnt: Learnt) -> None:
+        """Take what was learnt into use."""
+        for name, of_question in learnt.items():
+            self[name].adopt(of_question)
+
+    def save(self) -> bytes:
+        """What is in use, as bytes."""
+        return json.dumps({name: b64encode(self[name].save()).decode() for name in sorted(self)}).encode()
+
+    def restore(self, saved: bytes) -> None:
+        """Go on from what was saved. What was learnt of other classes is passed over: the next fit makes it good."""
+        for name, state in json.loads(saved).items():
+            if name in self:
+                with suppress(ValueError):
+                    self[name].restore(b64decode(state))
+
+    def digest(self) -> bytes:
+        """SHA-256 of what was learnt: equal digests weigh every vote equally."""
+        sha = hashlib.sha256()
+        for name in sorted(self):
+            sha.update(name.encode() + b"\0" + self[name].digest())
+        return sha.digest()
