@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from uuid import UUID
@@ -48,6 +49,9 @@ from cairn_kit.events import NotYet, Received, announce
 from cairn_kit.ids import uuid7
 
 ProjectRef = tuple[str, str]
+
+_BREATHER = 500
+"""Items of an import that are looked at before calls get a turn: some ten milliseconds."""
 
 _ANSWERS_TO_A_CHOICE = frozenset({"choice", "abstention"})
 
@@ -108,16 +112,15 @@ class Handlers:
     async def on_items_imported(self, tx: Transaction, events: Sequence[Received[ItemsImported]]) -> None:
         """Keep the items and send them to people at once, unless a threshold is in force and a score is coming."""
         projects = await self._known_projects(tx, events)
-        named = [
-            (event, self._new_item(projects[event.tenant, event.project], item))
-            for event in events
-            for item in event.message.items
-        ]
         items: dict[ItemRef, NewItem] = {}
         heard: dict[UUID, list[NewItem]] = {event.id: [] for event in events}
-        for event, item in named:
-            if items.setdefault(item.ref, item) is item:
-                heard[event.id].append(item)
+        for event in events:
+            for place, one in enumerate(event.message.items, 1):
+                item = self._new_item(projects[event.tenant, event.project], one)
+                if items.setdefault(item.ref, item) is item:
+                    heard[event.id].append(item)
+                if place % _BREATHER == 0:
+                    await asyncio.sleep(0)
         there = await self._store.insert_items(tx, items.values())
         for event in events:
             routes = [
