@@ -241,8 +241,8 @@ def test_what_is_linked_follows_the_last_spans_in_whatever_order_they_are_heard(
             else:
                 state.vote(item, ann, said)
                 state.know(item, said)
-        refit(state)
-        digests.add(state.questions.digest())
+        state.adopt(state.fitting()())
+        digests.add(state.digest())
         known.add(tuple((part.labeler, part.agrees) for part in state.parts(item)))
     assert known == {((ann, True), (bob, True))}
     assert len(digests) == 1

@@ -137,13 +137,9 @@ class QuestionState(ABC):
         confidence = leading.confidence if leading else 0.0
         return decide(np.array([confidence]), answers, policy, correlation=0.0)
 
-    def refit(self) -> None:
-        """Fit everybody's reliability to all votes, whatever the order in which they came."""
-        self.adopt(self.fitting()())
-
     @abstractmethod
     def fitting(self) -> Callable[[], Any]:
-        """A function that fits to the votes of now, wherever it runs and whatever comes in meanwhile."""
+        """A function that fits to the votes of now, in whatever order they came and whatever comes in while it runs."""
 
     @abstractmethod
     def adopt(self, learnt: Any) -> None:
