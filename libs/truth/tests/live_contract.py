@@ -180,13 +180,15 @@ def it_counts_as_it_is_told(whole: Any, part: Any, answers: Answers) -> None:
     """Check that a state which holds the answers to one item, and is told how many there are, is as the whole there."""
     item, votes = next(iter(answers.items()))
     part.restore(whole.save())
-    for who, what in votes.items():
-        part.add(item, who, what)
     part.count_as(whole.counts())
+    with part.uncounted():
+        for who, what in votes.items():
+            part.add(item, who, what)
     assert (part.votes, part.labelers(), part.counts()) == (whole.votes, whole.labelers(), whole.counts())
     assert repr(part.posterior(item)) == repr(whole.posterior(item))
     assert [repr(part.reliability(who)) for who in votes] == [repr(whole.reliability(who)) for who in votes]
     who = min(votes)
+    assert part.count_of(who) == whole.counts()[who]
     part.withdraw(item, who)
     assert (part.votes, part.counts().get(who, 0)) == (whole.votes - 1, whole.counts()[who] - 1)
     for wrong in ([1], {1: 1}, {who: -1}, {who: True}, {who: 1.5}):

@@ -12,7 +12,8 @@ import io
 import json
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -196,7 +197,7 @@ class LiveAnswers(ABC, Generic[A, J, R]):
         self.refits = 0
         self.refit_votes = 0
         self.votes = 0
-        """Answers held."""
+        """Answers held, or as many as `count_as` said."""
         self._answers: dict[str, dict[str, A]] = {}
         self._gold: dict[str, A] = {}
         self._counts: dict[str, int] = {}
@@ -296,10 +297,23 @@ class LiveAnswers(ABC, Generic[A, J, R]):
         """Return how many answers each labeler gave, by name."""
         return dict(self._counts)
 
+    def count_of(self, labeler: str) -> int:
+        """Return how many answers a labeler gave."""
+        return self._counts.get(labeler, 0)
+
     def count_as(self, counts: Mapping[str, int]) -> None:
         """Count answers as said, whatever is held: of a caller who brings the answers to an item only while they matter."""
         self._counts = counts_given(counts)
         self.votes = sum(self._counts.values())
+
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Take in, for as long as the block lasts, what is counted already."""
+        held, self._counts = (self._counts, self.votes), {}
+        try:
+            yield
+        finally:
+            self._counts, self.votes = held
 
     # --- reconcile, save, restore
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from bisect import insort
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -87,7 +88,9 @@ class LiveClasses:
         self._items: dict[str, _Item] = {}
         self._counts: dict[str, int] = {}
         self._labelers: tuple[str, ...] = ()
+        self._met: set[str] = set()
         self._models: set[str] = set()
+        """Labelers whose votes are or were held, and those of them that are models."""
         self._fits = 0
         self._adopt(self.model.cold(classes), ())
 
@@ -106,8 +109,10 @@ class LiveClasses:
         checked_name("item", item)
         checked_name("labeler", labeler)
         choice = self._class("choice", choice)
-        if labeler not in self._counts and self._is_model(labeler):
-            self._models.add(labeler)
+        if labeler not in self._met:
+            self._met.add(labeler)
+            if self._is_model(labeler):
+                self._models.add(labeler)
         at = self._items.setdefault(item, _Item())
         for i, (other, _) in enumerate(at.votes):
             if other == labeler:
@@ -130,8 +135,6 @@ class LiveClasses:
         self._forget_if_empty(item)
         self.votes -= 1
         count_one_less(self._counts, labeler)
-        if labeler not in self._counts:
-            self._models.discard(labeler)
 
     def know(self, item: str, truth: int | None) -> None:
         """Clamp an item to a known class (gold, a correction), or free it again with None."""
@@ -203,11 +206,23 @@ class LiveClasses:
         """Return how many votes each labeler cast, by name."""
         return dict(self._counts)
 
+    def count_of(self, labeler: str) -> int:
+        """Return how many votes a labeler cast."""
+        return self._counts.get(labeler, 0)
+
     def count_as(self, counts: Mapping[str, int]) -> None:
         """Count votes as said, whatever is held: of a caller who brings the votes on an item only while they matter."""
         self._counts = counts_given(counts)
-        self._models = {labeler for labeler in self._counts if self._is_model(labeler)}
         self.votes = sum(self._counts.values())
+
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Take in, for as long as the block lasts, what is counted already."""
+        held, self._counts = (self._counts, self.votes), {}
+        try:
+            yield
+        finally:
+            self._counts, self.votes = held
 
     # --- reconcile, save, restore
 
