@@ -59,7 +59,10 @@ async def test_a_transaction_outlasts_its_computing_and_so_does_one_that_waits_f
         refitting = api.RefitProject(pb.RefitProjectRequest(project="projects/birds"))
         try:
             await eventually(slowed.begun.is_set)
-            looking = api.ListReliabilities(pb.ListReliabilitiesRequest(parent="projects/birds"))
+            asked = pb.BatchGetPosteriorsRequest(
+                parent="projects/birds", question="species", items=[words.item("a")]
+            )
+            looking = api.BatchGetPosteriors(asked)
             await eventually(lambda: outlasting(service), True)
         finally:
             slowed.go_on.set()

@@ -167,9 +167,12 @@ async def test_a_project_that_cannot_be_fitted_keeps_no_other_waiting(
     monkeypatch.setattr(Fitting, "begin", broken_for_birds)
     refitted = await world.listen(ReliabilitiesRefitted)
     other = type(words)("acme", "fish")
-    async with run(refit_min_votes=2, refit_growth=10.0):
+    async with run(refit_min_votes=2, refit_growth=10.0) as service:
         for said in (words, other):
             await world.publish(
                 said.created(), said.answer("a", "ann", "wren"), said.answer("a", "bob", "wren")
             )
         assert [event.message.project for event in await refitted.count(1)] == ["projects/fish"]
+        # Nor is it tried again at once, by this process or by the next: a fit may be what took it down.
+        waiting = "SELECT tries FROM refitting WHERE project = 'birds' AND not_before > now()"
+        await eventually(lambda: service.database.fetchval(waiting), 1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -9,7 +12,7 @@ import pytest
 
 from cairn.consensus.v1 import consensus_pb2 as pb
 from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceStub
-from cairn_consensus import states
+from cairn_consensus import hearing, states
 from cairn_kit.testing import World, eventually
 
 RELIABILITIES = pb.ListReliabilitiesRequest(parent="projects/birds")
@@ -92,19 +95,56 @@ async def test_what_a_release_before_did_not_count_is_counted_once(
         assert (await service.stub(ConsensusServiceStub).ConcludeProject(concluded)).votes == 6
 
 
-async def test_an_answer_that_the_schema_no_longer_knows_is_not_counted(
-    world: World, words: Any, api: Any
-) -> None:
-    async def questions() -> set[tuple[str, int]]:
-        return {
-            (one.question, one.votes) for one in (await api.ListReliabilities(RELIABILITIES)).reliabilities
-        }
+async def test_what_was_counted_stays_when_the_schema_grows(world: World, words: Any, api: Any) -> None:
+    async def votes() -> set[tuple[str, int]]:
+        known = (await api.ListReliabilities(RELIABILITIES)).reliabilities
+        return {(one.question, one.votes) for one in known}
 
-    other = words.question("call")
-    await world.publish(
-        words.created(words.question(), other),
-        words.answer("a", "ann", "wren", words.choice("tit", "call")),
-    )
-    await eventually(questions, {("species", 1), ("call", 1)})
-    await world.publish(words.extended(words.question()))
-    await eventually(questions, {("species", 1)})
+    await world.publish(words.created(), *(words.answer(key, "ann", "wren") for key in "ab"))
+    await eventually(votes, {("species", 2)})
+    await world.publish(words.extended(words.question(), words.question("call")))
+    tit = words.choice("tit", "call")
+    await world.publish(words.answer("c", "ann", "wren", tit, schema_version=2))
+    await eventually(votes, {("species", 3), ("call", 1)})
+
+
+async def test_what_a_model_alone_says_is_no_consensus(
+    world: World, words: Any, consensus: Any, api: Any
+) -> None:
+    await world.publish(words.created(), words.scored({"a": (0.9, 0.1, 0.0)}))
+    await eventually(lambda: consensus.database.fetchval("SELECT count(*) FROM score"), 1)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await api.GetPosterior(pb.GetPosteriorRequest(item=words.item("a"), question="species"))
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_of_a_read_that_was_given_up_half_way_nothing_stays_in_memory(
+    world: World, words: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, hear = threading.Event(), threading.Event(), hearing.hear
+
+    def half(state: Any, said: Any) -> None:
+        if said.votes and not begun.is_set():  # one of its votes, and a long time nothing
+            hear(state, replace(said, votes=said.votes[:1]))
+            begun.set()
+            assert go_on.wait(60)
+        hear(state, said)
+
+    get = pb.GetPosteriorRequest(item=words.item("a"), question="species")
+    async with run() as service:
+        await world.publish(words.created(), *(words.answer("a", who, "wren") for who in ("ann", "bob")))
+        await eventually(lambda: service.database.fetchval("SELECT count(*) FROM vote"), 2)
+    async with run() as service:  # with nothing at hand
+        api = service.stub(ConsensusServiceStub)
+        monkeypatch.setattr(hearing, "hear", half)
+        given_up = asyncio.ensure_future(api.GetPosterior(get))
+        await eventually(begun.is_set)
+        given_up.cancel()
+        await world.publish(words.answer("a", "cid", "wren"))
+        await eventually(lambda: service.database.fetchval("SELECT count(*) FROM vote"), 3)
+        go_on.set()
+        assert (await api.GetPosterior(get)).votes == 3
+        known = (await api.ListReliabilities(RELIABILITIES)).reliabilities
+        assert {one.labeler: one.votes for one in known} == dict.fromkeys(
+            ("labelers/ann", "labelers/bob", "labelers/cid"), 1
+        )

@@ -25,7 +25,7 @@ AT_ONCE = 300
 """Items judged, announced and written in one go: between two of them others have their turn."""
 
 
-class Judged(NamedTuple):
+class JudgedPart(NamedTuple):
     """Some items that were judged, the state by which they were, and what was said of them."""
 
     state: ProjectState
@@ -83,12 +83,12 @@ class Deciding:
 
     async def judge_all(
         self, tx: Transaction, key: ProjectKey, state: ProjectState, judge: Judge
-    ) -> AsyncIterator[Judged]:
+    ) -> AsyncIterator[JudgedPart]:
         """Judge every item that was answered, so many at a time. The state is the transaction's own."""
         after = ""
         while items := await self._store.answered_items(tx, key, after, AT_ONCE):
             await self._states.bring(tx, key, state, items)
-            yield Judged(state, items, await self.decide(tx, key, state, items, judge))
+            yield JudgedPart(state, items, await self.decide(tx, key, state, items, judge))
             after = items[-1]
             state = await self._states.make_room(tx, key)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from threading import Thread
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from cairn.annotation.v1.annotation_store_pb2 import Project
 from cairn_consensus.computing import Computing
@@ -26,7 +26,7 @@ from cairn_consensus.store import ConsensusStore, ProjectKey
 from cairn_kit.database import Database, Transaction
 
 LARGE = 100_000
-"""Votes from which on a process of its own is worth its start: it takes about as long as to fit as many here."""
+"""Answers from which on a process of its own is worth its start: it takes about as long as to fit as many here."""
 
 
 Making = Callable[[], Coroutine[Any, Any, Fit]]
@@ -34,7 +34,7 @@ Making = Callable[[], Coroutine[Any, Any, Fit]]
 
 
 class FittingDied(Exception):
-    """The process ended without a fit; its last words are in this one's standard error."""
+    """The process could not be started, or ended without a fit; its last words are in this one's standard error."""
 
 
 class Place(NamedTuple):
@@ -67,6 +67,8 @@ class Fitting:
         self._store = store
         self._computing = computing
         self._place = place
+        self._one_at_a_time = asyncio.Semaphore()
+        """For each takes memory by the answers that it is made of."""
 
     async def begin(self, tx: Transaction, key: ProjectKey, state: ProjectState) -> Making:
         """What makes a fit to all that was said, as far as this transaction has it: it needs no transaction any more.
@@ -74,14 +76,24 @@ class Fitting:
         A large one is made of what was committed when it is begun. That is the same to a transaction that holds the state
         and has written nothing yet.
         """
-        if state.votes < LARGE:
+        if state.questions.answers < LARGE:
             everything = await whole(self._store, self._computing, tx, key, state.project)
             return partial(asyncio.to_thread, everything.fit, state.refits)
-        return partial(_elsewhere, _Asked(self._place, key, state.project.SerializeToString(), state.refits))
+        asked = _Asked(self._place, key, state.project.SerializeToString(), state.refits)
+        return partial(self._elsewhere, asked)
+
+    async def _elsewhere(self, asked: _Asked) -> Fit:
+        async with self._one_at_a_time:
+            return await _elsewhere(asked)
 
 
 async def _elsewhere(asked: _Asked) -> Fit:
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", __name__, stdin=PIPE, stdout=PIPE)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", __name__, stdin=PIPE, stdout=PIPE
+        )
+    except OSError as error:  # of this machine, and no outage of a server
+        raise FittingDied(f"it could not be started: {error}") from error
     try:
         asking, answers = _pipes(process)
         asking.write(pickle.dumps(asked))  # and no end: that would be ours
@@ -116,9 +128,9 @@ async def answer(asked: _Asked) -> Fit:
     return everything.fit(asked.after)
 
 
-def end_with_asker(asker: BinaryIO) -> None:
-    """End this process when whoever asked for the fit is no more."""
-    asker.read(1)
+def end_with_asker(asker: int) -> None:
+    """End this process when whoever asked for the fit, at the other end of this descriptor, is no more."""
+    os.read(asker, 1)
     os._exit(1)
 
 
@@ -126,5 +138,5 @@ if __name__ == "__main__":
     with os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)  # whatever else is said must not pass for an answer
         asked = pickle.load(sys.stdin.buffer)  # noqa: S301 - the service's own, over its own pipe
-        Thread(target=end_with_asker, args=[sys.stdin.buffer], daemon=True).start()
+        Thread(target=end_with_asker, args=[sys.stdin.fileno()], daemon=True).start()
         answers.write(pickle.dumps(asyncio.run(answer(asked))))

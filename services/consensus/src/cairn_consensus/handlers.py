@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -211,19 +212,25 @@ class Handlers:
     async def reliabilities(self, tenant: str, project: str, question: str) -> list[Reliability]:
         """What is known of each labeler on one question, or on all of them, with what they did where the truth is known."""
         key = ProjectKey(tenant, project)
-        async with self._database.transaction() as tx:
-            state = await self._read(tx, key)
+        async with self._database.transaction("repeatable_read") as tx:
+            of = await self._project(tx, key)
+            state = await self._states.apart(
+                tx, key, of
+            )  # others work on while all these items are looked at
             names = [QuestionId(question)] if question else list(state.questions)
-            asked = [name for name in names if name in state.questions]
-            tests: dict[QuestionId, Tests] = {name: Counter() for name in asked}
+            tests: dict[QuestionId, Tests] = {name: Counter() for name in names if name in state.questions}
+
+            def test(seen: ProjectState, items: Sequence[ItemKey]) -> None:
+                for name, of_question in tests.items():
+                    of_question.update(seen.tested(name, items))
+
             after = ""
             while items := await self._store.items_with_truth(tx, key, after, deciding.AT_ONCE):
-                await self._states.bring(tx, key, state, items)
-                for name in asked:
-                    tests[name].update(state.tested(name, items))
+                if answered := sorted(await self._store.answered_among(tx, key, items)):
+                    part = await self._states.apart(tx, key, of, answered)
+                    await self._computing.result(tx, partial(test, part, answered))
                 after = items[-1]
-                state = await self._states.make_room(tx, key)
-            return [one for name in asked for one in state.reliabilities(name, tests[name])]
+            return [one for name, seen in tests.items() for one in state.reliabilities(name, seen)]
 
     async def refit(self, tenant: str, request: RefitProjectRequest) -> RefitProjectResponse:
         """Fit everything now."""

@@ -104,13 +104,20 @@ class Refits:
             if not self._is_due(state):
                 await self._store.end_refit(tx, key)
                 return
+            await self._store.note_try(tx, key)
+        async with self._database.transaction() as tx:
+            state = await self._state(tx, key, self._states.read)
+            if state is None:
+                return
             making = await self._fitting.begin(tx, key, state)
         fit = await making()
         async with self._database.transaction() as tx:
             now = await self._state(tx, key, self._states.hold)
-            if now is not None and now.takes(fit):  # else it is begun anew
+            if now is not None and now.takes(fit):
                 await self._deciding.adopt(tx, key, now, fit)
                 await self._store.note_judging(tx, key, _BEGIN)
+            else:
+                await self._store.forget_tries(tx, key)  # it is begun anew
 
     async def _judge_all_again(self, key: ProjectKey) -> None:
         """Judge the items that were not yet judged by the newest fit."""

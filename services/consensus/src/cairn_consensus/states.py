@@ -8,26 +8,29 @@ others rest in the database, so that neither a start nor the memory depends on h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cairn.annotation.v1.annotation_store_pb2 import Project
 from cairn_consensus.computing import Computing
-from cairn_consensus.domain.ids import ItemKey
+from cairn_consensus.domain.ids import ItemKey, LabelerName
 from cairn_consensus.domain.project_state import Counts, ProjectState
 from cairn_consensus.hearing import recall, whole
 from cairn_consensus.shares import Shares
-from cairn_consensus.store import ConsensusStore, Counted, ProjectKey, RefitRow
+from cairn_consensus.store import ConsensusStore, ProjectKey, RefitRow
 from cairn_kit.database import Transaction
+
+_COUNT_BYTES, _FIT_BYTES = 200, 3
+"""What a count, and a byte of a fit, take in memory, about."""
 
 
 @dataclass(slots=True)
 class _Known:
-    """A project's state, since which epoch it is kept here, and what the database says of how much was said."""
+    """A project's state, since which epoch it is kept here, and how many votes and annotations the database knows of."""
 
     epoch: int
     state: ProjectState
-    counted: Counted
+    written: tuple[int, int] | None
 
 
 class States:
@@ -84,7 +87,21 @@ class States:
         missing = [item for item in dict.fromkeys(items) if item not in state.items]
         if missing:
             kept = await self._store.kept(tx, key, missing)
+            read_only = key not in self._changing
+            self._changing.add(key)  # a state that got half of it is of no use to anybody
             await self._computing.result(tx, lambda: recall(state, missing, kept))
+            if read_only:
+                self._changing.discard(key)
+
+    async def apart(
+        self, tx: Transaction, key: ProjectKey, project: Project, items: Sequence[ItemKey] = ()
+    ) -> ProjectState:
+        """A state of the transaction's own, with these items at hand: to be looked at while others work on the project's."""
+        state = (await self._begin(tx, key, project, epoch=-1)).state
+        if items:
+            kept = await self._store.kept(tx, key, items)
+            await self._computing.result(tx, lambda: recall(state, items, kept))
+        return state
 
     async def make_room(self, tx: Transaction, key: ProjectKey) -> ProjectState:
         """The state that this transaction holds, without the items at hand if those take all of the room."""
@@ -110,23 +127,30 @@ class States:
 
     async def _begin(self, tx: Transaction, key: ProjectKey, project: Project, epoch: int) -> _Known:
         """A state with no item at hand."""
-        kept = await self._store.counted(tx, key) or Counted(0, Counts())
-        refit = await self._store.newest_refit(tx, key)
-        counts = kept.counts
-        if kept.schema_version != project.schema_version:
+        counts, refit = await self._store.counted(tx, key), await self._store.newest_refit(tx, key)
+        if counts is None:
             everything = await whole(self._store, self._computing, tx, key, project)
-            counts = everything.counts(await self._store.count_label_annotations(tx, key))
-            self._changing.add(key)  # for it is written
-        state = await self._computing.result(tx, lambda: begun(project, counts, refit))
-        return _Known(epoch, state, kept)
+            counts, written = everything.counts(await self._store.count_label_annotations(tx, key)), None
+        else:
+            written = counts.votes, counts.label_annotations
+        return _Known(epoch, await self._computing.result(tx, lambda: begun(project, counts, refit)), written)
 
     async def _save_counts(self, tx: Transaction, key: ProjectKey) -> None:
-        """Write how much was said, where that is not what is written."""
+        """Write how much was said, where more was said."""
         _, known = self._held[key]
-        now = Counted(known.state.project.schema_version, known.state.counts())
-        if now != known.counted:
-            await self._store.save_counted(tx, key, now, known.counted.counts)
-            known.counted = now
+        state = known.state
+        now = state.votes, state.label_annotations
+        answers = state.questions.newly_counted()
+        if known.written is None:
+            self._changing.add(key)  # for it is written
+            answers = [
+                (name, LabelerName(who), count)
+                for name, given in state.questions.answers_given().items()
+                for who, count in sorted(given.items())
+            ]
+        if answers or now != known.written:
+            await self._store.save_counted(tx, key, *now, answers)
+            known.written = now
 
     def _let_go(self, key: ProjectKey) -> None:
         self._changing.discard(key)
@@ -149,6 +173,8 @@ def begun(project: Project, counts: Counts, refit: RefitRow | None) -> ProjectSt
     """A project's state with no item at hand."""
     state = ProjectState(project)
     state.count_as(counts)
+    state.size += _COUNT_BYTES * sum(map(len, counts.answers.values()))
     if refit is not None:
         state.restore(refit.refit, refit.votes, refit.state)
+        state.size += _FIT_BYTES * len(refit.state)
     return state

@@ -141,14 +141,6 @@ class KeptItems:
     decisions: list[DecisionRow]
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """How much was said in a project, by the schema of this version."""
-
-    schema_version: int
-    counts: Counts
-
-
 class ConsensusStore:
     """Rows in, rows out; it decides nothing."""
 
@@ -311,7 +303,7 @@ class ConsensusStore:
         await tx.execute(SQL.ask_for_refit, *key.columns)
 
     async def refits_under_way(self, rows: Rows) -> list[ProjectKey]:
-        """The projects that are to be fitted or judged again, in the order in which that was asked for."""
+        """The projects that are to be fitted or judged again now, in the order in which that was asked for."""
         found = await rows.fetch(SQL.refits_under_way)
         return [ProjectKey(row["tenant"], row["project"]) for row in found]
 
@@ -319,6 +311,14 @@ class ConsensusStore:
         """How far a project's refit is, if one is under way."""
         row = await tx.fetchrow(SQL.refit_under_way, *key.columns)
         return None if row is None else Refitting(row["judged_until"], row["changed_items"])
+
+    async def note_try(self, tx: Transaction, key: ProjectKey) -> None:
+        """Write down that a project is being fitted: it is not tried again at once, should that take the process down."""
+        await tx.execute(SQL.note_try, *key.columns)
+
+    async def forget_tries(self, tx: Transaction, key: ProjectKey) -> None:
+        """Let a project be fitted at once."""
+        await tx.execute(SQL.forget_tries, *key.columns)
 
     async def note_judging(self, tx: Transaction, key: ProjectKey, refitting: Refitting) -> None:
         """Write down how far a refit is."""
@@ -338,7 +338,7 @@ class ConsensusStore:
         row = await tx.fetchrow(SQL.newest_refit, *key.columns)
         return None if row is None else RefitRow(*row)
 
-    async def counted(self, tx: Transaction, key: ProjectKey) -> Counted | None:
+    async def counted(self, tx: Transaction, key: ProjectKey) -> Counts | None:
         """How much was said in a project; None where it has not been counted yet."""
         row = await tx.fetchrow(SQL.counted, *key.columns)
         if row is None:
@@ -346,23 +346,20 @@ class ConsensusStore:
         answers: dict[QuestionId, dict[str, int]] = {}
         for question, labeler, count in await tx.fetch(SQL.answers_given, *key.columns):
             answers.setdefault(question, {})[labeler] = count
-        return Counted(row["schema_version"], Counts(row["votes"], row["label_annotations"], answers))
+        return Counts(row["votes"], row["label_annotations"], answers)
 
-    async def save_counted(self, tx: Transaction, key: ProjectKey, counted: Counted, before: Counts) -> None:
-        """Write how much was said: of answers only what is not as before."""
-        counts = counted.counts
-        await tx.execute(
-            SQL.save_counted, *key.columns, counted.schema_version, counts.votes, counts.label_annotations
-        )
-        changed = [
-            (question, labeler, answers.get(labeler, 0))
-            for question, answers in counts.answers.items()
-            for earlier in (before.answers.get(question, {}),)
-            for labeler in sorted(answers.keys() | earlier.keys())
-            if answers.get(labeler, 0) != earlier.get(labeler, 0)
-        ]
-        if changed:
-            await tx.execute(SQL.save_answers_given, *key.columns, *map(list, zip(*changed, strict=True)))
+    async def save_counted(
+        self,
+        tx: Transaction,
+        key: ProjectKey,
+        votes: int,
+        label_annotations: int,
+        answers: Sequence[tuple[QuestionId, LabelerName, int]],
+    ) -> None:
+        """Write how much was said; of the answers, those of labelers who said more."""
+        await tx.execute(SQL.save_counted, *key.columns, votes, label_annotations)
+        if answers:
+            await tx.execute(SQL.save_answers_given, *key.columns, *map(list, zip(*answers, strict=True)))
 
     async def count_label_annotations(self, tx: Transaction, key: ProjectKey) -> int:
         """How many annotations of kind LABEL were heard of."""

@@ -89,9 +89,9 @@ class Fit:
 class ProjectState:
     """What was learnt of a project's labelers, how much they said, and what was said of the items at hand.
 
-    An item is at hand from when it is first spoken of here, or brought from where all are kept; what is judged must be.
-    Nothing that is known of one item depends on whether another is at hand: what the others teach is in the fit. It
-    announces nothing itself.
+    An item is brought from where all are kept before it is spoken of or judged: what is first heard of one is taken for all
+    that there is. Nothing that is known of an item depends on whether another is at hand: what the others teach is in the
+    fit. It announces nothing itself.
     """
 
     def __init__(self, project: Project) -> None:
@@ -100,7 +100,7 @@ class ProjectState:
         self.items: dict[ItemKey, Item] = {}
         """Those at hand."""
         self.size = 0
-        """Bytes of memory that they take, about."""
+        """Bytes of memory that they take, and what was learnt, about."""
         self.refits = 0
         self.votes_at_refit = 0
         self.votes = 0
@@ -146,11 +146,13 @@ class ProjectState:
         class_ids: Sequence[str],
     ) -> None:
         """Hear what a model says of an item."""
+        self.size += _VOTE_BYTES
         self.questions.score(key, question, model, probabilities, class_ids)
 
     def know(self, key: ItemKey, question: QuestionId, truth: Answer) -> None:
         """Hear the truth: of gold, or from a reviewer."""
         if question in self.questions:
+            self.size += truth.ByteSize()
             self.questions.know(key, question, truth)
             self.item(key).known.add(question)
 
@@ -173,11 +175,10 @@ class ProjectState:
     @contextmanager
     def uncounted(self) -> Iterator[None]:
         """What is heard meanwhile was counted when it was first heard."""
-        counts = self.counts()
-        try:
+        votes = self.votes
+        with self.questions.uncounted():
             yield
-        finally:
-            self.count_as(counts)
+        self.votes = votes
 
     # --- what is to be done
 
@@ -282,9 +283,9 @@ class ProjectState:
             self._policies = stop_policies(project)
 
     def posterior(self, key: ItemKey, name: QuestionId) -> Posterior | None:
-        """What is known of one question of one item; None while nobody has answered."""
+        """What is known of one question of an item at hand; None while nobody has answered."""
         item = self.items.get(key)
-        leading = self.questions[name].leading(key) if item is not None else None
+        leading = self.questions[name].leading(key) if item is not None and item.annotations else None
         if item is None or leading is None:
             return None
         found = Posterior(

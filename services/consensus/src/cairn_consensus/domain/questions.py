@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from cairn.label.v1.label_schema_pb2 import Question
 from cairn.label.v1.label_value_pb2 import Answer
-from cairn_consensus.domain.ids import ItemKey, QuestionId
+from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
 from cairn_consensus.domain.items import Vote
 from cairn_consensus.domain.kinds import QuestionState, RelationsState, states_of
 
@@ -71,6 +71,33 @@ class Questions(dict[QuestionId, QuestionState]):
         """Count answers as given, whichever are at hand."""
         for name, question in self.items():
             question.count_as(answers.get(name, {}))
+
+    @property
+    def answers(self) -> int:
+        """How many answers were given."""
+        return sum(question.answers for question in self.values())
+
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """What is heard meanwhile is counted already."""
+        heard = {name: set(question.heard) for name, question in self.items()}
+        with ExitStack() as stack:
+            for question in self.values():
+                stack.enter_context(question.uncounted())
+            yield
+        for name, question in self.items():
+            question.heard = heard[name]
+
+    def newly_counted(self) -> list[tuple[QuestionId, LabelerName, int]]:
+        """How many answers they gave who were heard since this was last asked."""
+        found = [
+            (name, labeler, question.count_of(labeler))
+            for name, question in self.items()
+            for labeler in sorted(question.heard)
+        ]
+        for question in self.values():
+            question.heard.clear()
+        return found
 
     def look_at(self, items: Sequence[ItemKey], *, evidence: bool) -> None:
         """Hear which items are judged next; ``evidence``: most of them will be decided."""

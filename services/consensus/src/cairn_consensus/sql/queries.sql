@@ -92,10 +92,18 @@ SET refit = excluded.refit, votes = excluded.votes, labelers = excluded.labelers
 INSERT INTO refitting (tenant, project) VALUES ($1, $2) ON CONFLICT DO NOTHING
 
 -- name: refits_under_way
-SELECT tenant, project FROM refitting ORDER BY asked_at
+SELECT tenant, project FROM refitting WHERE judged_until IS NOT NULL OR not_before <= now() ORDER BY asked_at
+
+-- name: note_try
+-- The next try, should this one come to nothing, waits ten seconds, then twice as long each time, an hour at most.
+UPDATE refitting SET tries = tries + 1, not_before = now() + least(interval '5 s' * 2 ^ least(tries + 1, 10), interval '1 h')
+WHERE tenant = $1 AND project = $2
 
 -- name: refit_under_way
 SELECT judged_until, changed_items FROM refitting WHERE tenant = $1 AND project = $2
+
+-- name: forget_tries
+UPDATE refitting SET tries = 0, not_before = now() WHERE tenant = $1 AND project = $2
 
 -- name: note_judging
 UPDATE refitting SET judged_until = $3, changed_items = $4 WHERE tenant = $1 AND project = $2
@@ -111,15 +119,14 @@ RETURNING refit, votes, labelers, changed_items, state_sha256
 SELECT refit, votes, state, create_time FROM refit WHERE tenant = $1 AND project = $2
 
 -- name: counted
-SELECT schema_version, votes, label_annotations FROM counted WHERE tenant = $1 AND project = $2
+SELECT votes, label_annotations FROM counted WHERE tenant = $1 AND project = $2
 
 -- name: answers_given
 SELECT question, labeler, answers FROM answers_given WHERE tenant = $1 AND project = $2
 
 -- name: save_counted
-INSERT INTO counted (tenant, project, schema_version, votes, label_annotations) VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (tenant, project) DO UPDATE
-SET schema_version = excluded.schema_version, votes = excluded.votes, label_annotations = excluded.label_annotations
+INSERT INTO counted (tenant, project, votes, label_annotations) VALUES ($1, $2, $3, $4)
+ON CONFLICT (tenant, project) DO UPDATE SET votes = excluded.votes, label_annotations = excluded.label_annotations
 
 -- name: save_answers_given
 INSERT INTO answers_given (tenant, project, question, labeler, answers)

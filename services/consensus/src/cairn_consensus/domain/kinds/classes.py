@@ -81,9 +81,11 @@ class ChoiceState(FittedState):
         labeler = model_labeler(model, float(probabilities[best]))
         before = self._model_vote.pop(item, None)
         if before is not None:
+            self.heard.add(before)
             self._live.withdraw(item, before)
         if class_ids[best] not in self._place:
             return
+        self.heard.add(labeler)
         self._model_vote[item] = labeler
         self._live.add(item, labeler, self._place[class_ids[best]])
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -61,6 +62,8 @@ class QuestionState(ABC):
         kind = question.WhichOneof("kind") or "choice"
         self.field = _FIELDS.get(kind, kind)
         """The field of an answer that holds its value."""
+        self.heard: set[LabelerName] = set()
+        """Labelers whose answers have come, or gone, since somebody last looked."""
 
     @property
     def rules(self) -> Any:
@@ -75,6 +78,7 @@ class QuestionState(ABC):
     def vote(self, item: ItemKey, labeler: LabelerName, answer: Answer) -> None:
         """Add a labeler's answer, or replace it. One of another kind is no vote: the question was another then."""
         if answer.WhichOneof("value") == self.field:
+            self.heard.add(labeler)
             self._vote(item, labeler, answer)
 
     @abstractmethod
@@ -123,13 +127,26 @@ class QuestionState(ABC):
     def reliabilities(self) -> list[Reliability]:
         """What is known of each labeler who voted, by name; item counts and times are the caller's."""
 
+    @property
+    @abstractmethod
+    def answers(self) -> int:
+        """How many answers were given, by people and models, whichever are at hand."""
+
     @abstractmethod
     def counts(self) -> Mapping[str, int]:
-        """How many answers each labeler gave."""
+        """How many each labeler gave."""
+
+    @abstractmethod
+    def count_of(self, labeler: LabelerName) -> int:
+        """How many this labeler gave."""
 
     @abstractmethod
     def count_as(self, counts: Mapping[str, int]) -> None:
-        """Count answers as said, whichever are at hand."""
+        """Count answers as said."""
+
+    @abstractmethod
+    def uncounted(self) -> AbstractContextManager[None]:
+        """What is heard meanwhile is counted already."""
 
     def stop(self, item: ItemKey, answers: int, policy: StopPolicy) -> StopDecision:
         """Whether one more answer is worth its cost, after `answers` by people."""
@@ -151,7 +168,7 @@ class QuestionState(ABC):
 
     @abstractmethod
     def restore(self, saved: bytes) -> None:
-        """Adopt a fitted state, after the votes were added. Raises ValueError where it is of another kind of fit."""
+        """Adopt a fitted state. Raises ValueError where it is of another kind of fit."""
 
     @abstractmethod
     def digest(self) -> bytes:
@@ -161,9 +178,16 @@ class QuestionState(ABC):
 class Live(Protocol):
     """What every live state of truth can do."""
 
+    @property
+    def votes(self) -> int: ...
+
     def counts(self) -> Mapping[str, int]: ...
 
+    def count_of(self, labeler: str) -> int: ...
+
     def count_as(self, counts: Mapping[str, int]) -> None: ...
+
+    def uncounted(self) -> AbstractContextManager[None]: ...
 
     def fitting(self) -> Callable[[], Any]: ...
 
@@ -184,11 +208,21 @@ class FittedState(QuestionState):
     numbered = False
     """Whether the fit knows the question's classes by number: it is of no use once their order is another."""
 
+    @property
+    def answers(self) -> int:
+        return self._live.votes
+
     def counts(self) -> Mapping[str, int]:
         return self._live.counts()
 
+    def count_of(self, labeler: LabelerName) -> int:
+        return self._live.count_of(labeler)
+
     def count_as(self, counts: Mapping[str, int]) -> None:
         self._live.count_as(counts)
+
+    def uncounted(self) -> AbstractContextManager[None]:
+        return self._live.uncounted()
 
     def fitting(self) -> Callable[[], Any]:
         return self._live.fitting()

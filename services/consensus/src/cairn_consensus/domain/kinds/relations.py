@@ -64,6 +64,8 @@ class RelationsState(ListState[Relation, JoinedRelations]):
             span.id: Span(span.start, span.end) for span in answer.spans.spans if span.id
         }
         if (item, labeler) in self._linking:
+            if labeler != _TRUTH:
+                self.heard.add(labeler)
             self._resolve(item, labeler, self._linking[item, labeler])
 
     def know_spans(self, item: ItemKey, answer: pb.Answer) -> None:

@@ -1,9 +1,8 @@
--- How much was said in each project, by the schema of that version: what no look at the items at hand can tell. A project
--- without a row, or with one by another schema, is counted from its votes once.
+-- How much was said in each project: what no look at the items at hand can tell. One without a row is counted from its
+-- votes once.
 CREATE TABLE counted (
   tenant            text NOT NULL,
   project           text NOT NULL,
-  schema_version    bigint NOT NULL,
   votes             bigint NOT NULL,  -- annotations with at least one answer that counts
   label_annotations bigint NOT NULL,  -- annotations of kind LABEL, whether or not any of their answers counts
   PRIMARY KEY (tenant, project)
@@ -18,3 +17,8 @@ CREATE TABLE answers_given (
   answers  bigint NOT NULL,
   PRIMARY KEY (tenant, project, question, labeler)
 ) WITH (fillfactor = 50);
+
+-- A fit that takes its process down is not begun again at once, nor by another replica.
+ALTER TABLE refitting
+  ADD COLUMN tries      int NOT NULL DEFAULT 0,
+  ADD COLUMN not_before timestamptz NOT NULL DEFAULT now();
