@@ -121,6 +121,12 @@ class Words:
         body.schema_version, body.revision = 2, 2
         return self._event(store_events.ProjectUpdated(project=body), body.name, 2)
 
+    def updated(self, **quality: Any) -> Event:
+        """The project after a change of its policy."""
+        body = self.project(**quality)
+        body.revision = 2
+        return self._event(store_events.ProjectUpdated(project=body), body.name, 2)
+
     def gold(self, key: str, answer: label_pb.Answer) -> Event:
         items = [store_pb.Item(key=key, name=self.item(key), gold_answers=[answer])]
         message = store_events.ItemsImported(project=f"projects/{self.name}", items=items)

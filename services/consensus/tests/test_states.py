@@ -12,6 +12,7 @@ import pytest
 
 from cairn.consensus.v1 import consensus_pb2 as pb
 from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceStub
+from cairn.events.v1.consensus_events_pb2 import AnswersWanted
 from cairn_consensus import hearing, states
 from cairn_kit.testing import World, eventually
 
@@ -106,6 +107,28 @@ async def test_what_was_counted_stays_when_the_schema_grows(world: World, words:
     tit = words.choice("tit", "call")
     await world.publish(words.answer("c", "ann", "wren", tit, schema_version=2))
     await eventually(votes, {("species", 3), ("call", 1)})
+
+
+@pytest.mark.parametrize("room", [0, 1 << 20])
+async def test_more_are_asked_for_when_a_policy_is_raised_whose_items_have_their_tasks(
+    world: World, words: Any, run: Any, room: int
+) -> None:
+    """Tasks keep the slots that they were made with, whether or not an item was spoken of since."""
+    wanted = await world.listen(AnswersWanted)
+    async with run(room_for_items=room) as service:
+        say = service.database.fetchval
+        await world.publish(words.created(min_answers=2), words.answer("a", "ann", "wren"))
+        await eventually(lambda: say("SELECT count(*) FROM vote"), 1)
+        await world.publish(words.updated(min_answers=3))
+        await eventually(lambda: say("SELECT revision FROM project"), 2)
+        await world.publish(
+            words.answer("a", "bob", "tit"),
+            *(words.answer("b", *said) for said in (("ann", "wren"), ("bob", "tit"))),
+        )
+        told = await wanted.count(2)
+    assert {(event.message.item, event.message.answers_wanted) for event in told} == {
+        (words.item(key), 3) for key in "ab"
+    }
 
 
 async def test_what_a_model_alone_says_is_no_consensus(

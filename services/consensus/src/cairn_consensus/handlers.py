@@ -33,6 +33,7 @@ from cairn_consensus.computing import Computing
 from cairn_consensus.deciding import Deciding
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
 from cairn_consensus.domain.items import Reached, State, Vote
+from cairn_consensus.domain.judging import stop_policy
 from cairn_consensus.domain.project_state import ProjectState, Tests
 from cairn_consensus.mask_blobs import MaskBlobs, Said, seen
 from cairn_consensus.omitted_answers import OmittedAnswers
@@ -93,7 +94,9 @@ class Handlers:
     ) -> None:
         """Keep the projects as they are now."""
         projects = [(ProjectKey(e.tenant, e.project), e.message.project) for e in events]
-        await self._store.upsert_projects(tx, [(key, project.revision, project) for key, project in projects])
+        await self._store.upsert_projects(
+            tx, [(key, project, stop_policy(project.quality).min_answers) for key, project in projects]
+        )
 
     async def on_items_imported(self, tx: Transaction, events: Sequence[Received[ItemsImported]]) -> None:
         """Gold: the truth that came with items."""

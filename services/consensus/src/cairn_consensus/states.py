@@ -128,12 +128,15 @@ class States:
     async def _begin(self, tx: Transaction, key: ProjectKey, project: Project, epoch: int) -> _Known:
         """A state with no item at hand."""
         counts, refit = await self._store.counted(tx, key), await self._store.newest_refit(tx, key)
+        fewest = await self._store.fewest_answers(tx, key)
         if counts is None:
             everything = await whole(self._store, self._computing, tx, key, project)
             counts, written = everything.counts(await self._store.count_label_annotations(tx, key)), None
         else:
             written = counts.votes, counts.label_annotations
-        return _Known(epoch, await self._computing.result(tx, lambda: begun(project, counts, refit)), written)
+        state = await self._computing.result(tx, lambda: begun(project, counts, refit))
+        state.asked_at_least(fewest)
+        return _Known(epoch, state, written)
 
     async def _save_counts(self, tx: Transaction, key: ProjectKey) -> None:
         """Write how much was said, where more was said."""

@@ -159,16 +159,22 @@ class ConsensusStore:
         return {row["share"] for row in rows}
 
     async def upsert_projects(
-        self, tx: Transaction, projects: Sequence[tuple[ProjectKey, int, Project]]
+        self, tx: Transaction, projects: Sequence[tuple[ProjectKey, Project, int]]
     ) -> None:
-        """Keep each project as it is at its newest revision."""
+        """Keep each project as it is at its newest revision, and the fewest answers that any asked for at first."""
         await tx.execute(
             SQL.upsert_projects,
             [key.tenant for key, _, _ in projects],
             [key.project for key, _, _ in projects],
-            [revision for _, revision, _ in projects],
-            [project.SerializeToString() for _, _, project in projects],
+            [project.revision for _, project, _ in projects],
+            [project.SerializeToString() for _, project, _ in projects],
+            [fewest for _, _, fewest in projects],
         )
+
+    async def fewest_answers(self, tx: Transaction, key: ProjectKey) -> int | None:
+        """The fewest answers that the project ever asked for at first, as far as that was noted."""
+        fewest: int | None = await tx.fetchval(SQL.fewest_answers, *key.columns)
+        return fewest
 
     async def project(self, rows: Rows, key: ProjectKey) -> Project | None:
         """The project as last heard of."""

@@ -112,6 +112,8 @@ class ProjectState:
             if question.required and not question.HasField("condition")
         }
         self._policies = stop_policies(project)
+        self._fewest = stop_policy(project.quality).min_answers
+        """Answers that are asked for of every item, by whatever policy it was imported under."""
 
     # --- what came in
 
@@ -119,7 +121,7 @@ class ProjectState:
         """Where an item stands; a new one collects."""
         found = self.items.get(key)
         if found is None:
-            found = self.items[key] = Item(answers_wanted=stop_policy(self.project.quality).min_answers)
+            found = self.items[key] = Item(answers_wanted=self._fewest)
             self.size += _ITEM_BYTES
         return found
 
@@ -281,6 +283,11 @@ class ProjectState:
         if project.revision > self.project.revision:
             self.project = project
             self._policies = stop_policies(project)
+            self.asked_at_least(stop_policy(project.quality).min_answers)
+
+    def asked_at_least(self, answers: int | None) -> None:
+        """Hear that so few answers may have been asked for at first."""
+        self._fewest = min(self._fewest, answers or self._fewest)
 
     def posterior(self, key: ItemKey, name: QuestionId) -> Posterior | None:
         """What is known of one question of an item at hand; None while nobody has answered."""

@@ -14,11 +14,17 @@ ORDER BY share
 FOR SHARE OF share
 
 -- name: upsert_projects
-INSERT INTO project (tenant, project, revision, body)
-SELECT DISTINCT ON (tenant, project) * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[]) AS heard (tenant, project, revision, body)
+INSERT INTO project (tenant, project, revision, body, fewest_answers)
+SELECT DISTINCT ON (tenant, project) tenant, project, revision, body, min(fewest) OVER (PARTITION BY tenant, project)
+FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[], $5::int[]) AS heard (tenant, project, revision, body, fewest)
 ORDER BY tenant, project, revision DESC
-ON CONFLICT (tenant, project) DO UPDATE SET revision = excluded.revision, body = excluded.body
-WHERE project.revision < excluded.revision
+ON CONFLICT (tenant, project) DO UPDATE
+SET revision = greatest(project.revision, excluded.revision),
+    body = CASE WHEN project.revision < excluded.revision THEN excluded.body ELSE project.body END,
+    fewest_answers = least(project.fewest_answers, excluded.fewest_answers)
+
+-- name: fewest_answers
+SELECT fewest_answers FROM project WHERE tenant = $1 AND project = $2
 
 -- name: project
 SELECT body FROM project WHERE tenant = $1 AND project = $2

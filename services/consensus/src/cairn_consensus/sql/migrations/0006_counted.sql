@@ -22,3 +22,7 @@ CREATE TABLE answers_given (
 ALTER TABLE refitting
   ADD COLUMN tries      int NOT NULL DEFAULT 0,
   ADD COLUMN not_before timestamptz NOT NULL DEFAULT now();
+
+-- The fewest answers that were ever asked for at first. Tasks keep the slots that they were made with: of an item that nothing
+-- was announced of yet, no more are on their way. NULL: heard of by a release that did not note it.
+ALTER TABLE project ADD COLUMN fewest_answers int;
