@@ -71,11 +71,13 @@ def _arguments(thing: Any) -> str:
 
 def _methods(thing: type[Any]) -> list[tuple[str, Any]]:
     """Return public methods by name: the class's own, and those of ours that it inherits, except in every live state."""
+    live = cairn_truth.LiveAnswers
+    shared = live.__mro__ if issubclass(thing, live) and thing is not live else ()
     found = {}
     for owner in reversed(thing.__mro__):
         if not owner.__module__.startswith("cairn_truth"):
             continue
-        if owner is cairn_truth.LiveAnswers and thing is not cairn_truth.LiveAnswers:
+        if owner in shared:
             continue
         for name, member in vars(owner).items():
             plain = member.__func__ if isinstance(member, (classmethod, staticmethod)) else member

@@ -15,7 +15,7 @@ from cairn_annotation_store.domain.answer_parts import ItemFacts
 from cairn_annotation_store.domain.answers import check_answers
 from cairn_annotation_store.domain.schema import SchemaRules
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
-from cairn_consensus.domain.items import Reached, Vote
+from cairn_consensus.domain.items import Reached, Truth, Vote
 from cairn_consensus.domain.kinds import Leading
 from cairn_consensus.domain.project_state import Fit, ProjectState
 
@@ -179,7 +179,7 @@ def _a_known_truth_stands_as_it_was_given(
     state = voted(questions, answers)
     truths = answers[item][max(answers[item])]
     for truth in truths:
-        state.know(ItemKey(item), QuestionId(truth.question), truth)
+        state.know(Truth(ItemKey(item), QuestionId(truth.question), truth))
     refit(state)
     [truth] = [one for one in truths if one.question == name]
     assert leading(state, item, name) == Leading(truth, 1.0)

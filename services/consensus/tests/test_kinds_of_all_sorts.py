@@ -11,7 +11,7 @@ from cairn.label.v1 import label_schema_pb2 as schema_pb
 from cairn.label.v1 import label_value_pb2 as pb
 from cairn.label.v1.label_schema_pb2 import LabelClass, Question
 from cairn_consensus.domain.ids import ItemKey, QuestionId
-from cairn_consensus.domain.items import Vote
+from cairn_consensus.domain.items import Truth, Vote
 from cairn_consensus.domain.kinds import Leading, QuestionState
 from cairn_consensus.domain.kinds.states_of_kinds import _STATES
 from cairn_consensus.domain.project_state import ProjectState
@@ -202,7 +202,7 @@ def test_these_are_all_kinds() -> None:
 def test_an_answer_of_another_kind_is_no_vote_and_no_truth(kind: str) -> None:
     other = answer(text="x") if kind != "text" else answer(number=3.0)
     state = voted(KINDS[kind], other)
-    state.know(ITEM, Q, other)
+    state.know(Truth(ITEM, Q, other))
     assert question(state).leading(ITEM) is None
     assert question(state).reliabilities() == []
     refit(state)
@@ -226,9 +226,9 @@ def test_a_truth_replaces_the_one_that_was_known(kind: str) -> None:
     twice, straight = heard(one, *said), heard(one, *said)
     for state, truths in ((twice, (one.first, one.second)), (straight, (one.second,))):
         for before, known in one.before:
-            state.know(ITEM, QuestionId(before.id), known)
+            state.know(Truth(ITEM, QuestionId(before.id), known))
         for truth in truths:
-            state.know(ITEM, Q, truth)
+            state.know(Truth(ITEM, Q, truth))
         refit(state)
     assert twice.questions.digest() == straight.questions.digest()
     assert question(twice).leading(ITEM) == question(straight).leading(ITEM) == Leading(one.second, 1.0)

@@ -31,6 +31,7 @@ from cairn_annotation_store.domain.answer_parts import ItemFacts
 from cairn_annotation_store.domain.answers import check_answers
 from cairn_annotation_store.domain.schema import SchemaRules
 from cairn_consensus.domain.ids import ItemKey, QuestionId
+from cairn_consensus.domain.items import Truth
 from cairn_consensus.domain.kinds import shape_messages as messages
 from cairn_consensus.domain.kinds import state_of
 from cairn_consensus.domain.kinds.shape_messages import rings_of
@@ -417,7 +418,7 @@ def test_pixels_of_no_class_of_the_question_are_no_label() -> None:
 def test_nothing_is_held_against_a_truth_that_cannot_be_seen() -> None:
     state = voted([MASK], {"a": {"ann": [mask(100, 200)], "bob": [mask(110, 200)]}})
     q = QuestionId("q")
-    state.know(ItemKey("a"), q, blob("c"))
+    state.know(Truth(ItemKey("a"), q, blob("c")))
     assert leading(state, "a").answer == blob("c")
     assert {one.gold_votes for one in state.reliabilities(q, Counter(state.tested(q, state.items)))} == {0}
 

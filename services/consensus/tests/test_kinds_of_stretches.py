@@ -31,7 +31,7 @@ from cairn.label.v1.label_value_pb2 import (
 )
 from cairn_annotation_store.domain.answer_parts import ItemFacts
 from cairn_consensus.domain.ids import ItemKey, QuestionId
-from cairn_consensus.domain.items import Vote
+from cairn_consensus.domain.items import Truth, Vote
 from cairn_consensus.domain.kinds import RelationsState, state_of, stretches
 from cairn_consensus.domain.kinds.attributes import of_strings
 from cairn_consensus.domain.project_state import ProjectState
@@ -202,7 +202,7 @@ def test_a_reviewer_may_link_the_spans_that_consensus_found() -> None:
     answers = link_crowd()
     state = voted([SPANS, LINKS], answers)
     truth = links(("s30-44", "s11-20", "was_in"))
-    state.know(ItemKey("i1"), QuestionId("links"), truth)
+    state.know(Truth(ItemKey("i1"), QuestionId("links"), truth))
     refit(state)
     assert leading(state, "i1", "links").answer == truth
     parts = {part.labeler: part.agrees for part in state.questions[QuestionId("links")].parts(ItemKey("i1"))}

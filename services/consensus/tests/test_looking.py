@@ -8,7 +8,7 @@ from cairn.annotation.v1.annotation_store_pb2 import Project, QualityPolicy
 from cairn.label.v1.label_schema_pb2 import ChoiceQuestion, LabelClass, LabelSchema, Question
 from cairn.label.v1.label_value_pb2 import Answer
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
-from cairn_consensus.domain.items import Vote
+from cairn_consensus.domain.items import Score, Truth, Vote
 from cairn_consensus.domain.project_state import ProjectState
 from services.consensus.tests.kind_contract import refit
 
@@ -37,7 +37,7 @@ def crowd(items: int = 60) -> ProjectState:
             answer = Answer(question=QUESTION, choice=said)
             state.vote(Vote(key, QUESTION, LabelerName(f"labelers/{labeler}"), f"{key}/{labeler}", answer))
         if n % 3 == 0:
-            state.score(key, QUESTION, "models/m/versions/1", [0.2, 0.7, 0.1], CLASSES)
+            state.score(Score(key, QUESTION, "models/m/versions/1", (0.2, 0.7, 0.1), CLASSES))
     refit(state)
     return state
 
@@ -59,9 +59,9 @@ def test_what_was_looked_at_is_forgotten_when_it_changes() -> None:
         lambda s: s.vote(
             Vote(key, QUESTION, LabelerName("labelers/new"), "new", Answer(question=QUESTION, choice="eel"))
         ),
-        lambda s: s.score(key, QUESTION, "models/m/versions/2", [0.0, 0.1, 0.9], CLASSES),
+        lambda s: s.score(Score(key, QUESTION, "models/m/versions/2", (0.0, 0.1, 0.9), CLASSES)),
         refit,
-        lambda s: s.know(key, QUESTION, Answer(question=QUESTION, choice="cat")),
+        lambda s: s.know(Truth(key, QUESTION, Answer(question=QUESTION, choice="cat"))),
     ):
         state.questions.look_at(sorted(state.items), evidence=True)
         for one in (state, other):

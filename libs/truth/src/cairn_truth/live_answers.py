@@ -12,14 +12,14 @@ import io
 import json
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .answer_counts import AnswerCounts
 from .columns import Floats, check_instance, checked_name
 from .labeler_accuracy import credible_interval
 
@@ -146,27 +146,6 @@ def given_or(name: str, setting: T | None, usual: T) -> T:
     return setting
 
 
-def counts_given(counts: Mapping[str, int]) -> dict[str, int]:
-    """Return how many answers each labeler gave, without those who gave none. Raises ValueError for what is no count."""
-    check_instance("counts", counts, Mapping, "a mapping of labelers to how many answers they gave")
-    for labeler, count in counts.items():
-        checked_name("labeler", labeler)
-        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-            raise ValueError(
-                f"the count of {labeler!r:.100} is {count!r:.100}; expected a whole number, 0 or more"
-            )
-    return {labeler: count for labeler, count in counts.items() if count}
-
-
-def count_one_less(counts: dict[str, int], labeler: str) -> None:
-    """Count one answer by a labeler less, and a labeler without any no more."""
-    left = counts.get(labeler, 0) - 1
-    if left > 0:
-        counts[labeler] = left
-    else:
-        counts.pop(labeler, None)
-
-
 def packed(names: Sequence[Any]) -> NDArray[Any]:
     """Return names as an array of bytes, for a fitted state is arrays of numbers."""
     return np.frombuffer(json.dumps(names).encode(), dtype=np.uint8)
@@ -186,7 +165,7 @@ class Learnt(NamedTuple, Generic[F]):
     votes: int
 
 
-class LiveAnswers(ABC, Generic[A, J, R]):
+class LiveAnswers(AnswerCounts, ABC, Generic[A, J, R]):
     """Live state of a question: `add` or `update` answers, `refit` labelers, read what the answers say.
 
     `fit` does the three at once. What a refit learns is arrays by name (``self._fitted``), those of labelers with a row
@@ -194,13 +173,11 @@ class LiveAnswers(ABC, Generic[A, J, R]):
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.refits = 0
         self.refit_votes = 0
-        self.votes = 0
-        """Answers held, or as many as `count_as` said."""
         self._answers: dict[str, dict[str, A]] = {}
         self._gold: dict[str, A] = {}
-        self._counts: dict[str, int] = {}
         self._labelers: tuple[str, ...] = ()
         self._rows: dict[str, int] = {}
         self._fitted: Mapping[str, Floats] = {}
@@ -242,8 +219,7 @@ class LiveAnswers(ABC, Generic[A, J, R]):
         self._refuse_unsuited(item, labeler, checked)
         answers = self._answers.setdefault(item, {})
         if labeler not in answers:
-            self._counts[labeler] = self._counts.get(labeler, 0) + 1
-            self.votes += 1
+            self._count_one(labeler)
         answers[labeler] = checked
         self._last = None
 
@@ -258,8 +234,7 @@ class LiveAnswers(ABC, Generic[A, J, R]):
         checked_name("labeler", labeler)
         if self._answers.get(item, {}).pop(labeler, None) is None:
             return
-        self.votes -= 1
-        count_one_less(self._counts, labeler)
+        self._count_one_less(labeler)
         if not self._answers[item]:
             del self._answers[item]
         self._last = None
@@ -285,35 +260,9 @@ class LiveAnswers(ABC, Generic[A, J, R]):
         """Return ``(labeler, answer)`` of each answer to an item, by labeler."""
         return self._votes_on(checked_name("item", item))
 
-    def labelers(self) -> list[str]:
-        """Return the labelers who answered, by name."""
-        return sorted(self._counts)
-
     def items(self) -> Iterable[str]:
         """Return the items that have an answer."""
         return self._answers.keys()
-
-    def counts(self) -> dict[str, int]:
-        """Return how many answers each labeler gave, by name."""
-        return dict(self._counts)
-
-    def count_of(self, labeler: str) -> int:
-        """Return how many answers a labeler gave."""
-        return self._counts.get(labeler, 0)
-
-    def count_as(self, counts: Mapping[str, int]) -> None:
-        """Count answers as said, whatever is held: of a caller who brings the answers to an item only while they matter."""
-        self._counts = counts_given(counts)
-        self.votes = sum(self._counts.values())
-
-    @contextmanager
-    def uncounted(self) -> Iterator[None]:
-        """Take in, for as long as the block lasts, what is counted already."""
-        held, self._counts = (self._counts, self.votes), {}
-        try:
-            yield
-        finally:
-            self._counts, self.votes = held
 
     # --- reconcile, save, restore
 

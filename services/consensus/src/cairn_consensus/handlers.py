@@ -32,7 +32,7 @@ from cairn_consensus import deciding
 from cairn_consensus.computing import Computing
 from cairn_consensus.deciding import Deciding
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
-from cairn_consensus.domain.items import Reached, State, Vote
+from cairn_consensus.domain.items import Reached, Score, State, Truth, Vote
 from cairn_consensus.domain.judging import stop_policy
 from cairn_consensus.domain.project_state import ProjectState, Tests
 from cairn_consensus.mask_blobs import MaskBlobs, Said, seen
@@ -43,9 +43,7 @@ from cairn_consensus.states import States
 from cairn_consensus.store import (
     ConsensusStore,
     ProjectKey,
-    ScoreRow,
     TruthRank,
-    TruthRow,
 )
 from cairn_kit.database import Database, Transaction
 from cairn_kit.errors import FailedPrecondition, NotFound, to_status
@@ -105,7 +103,7 @@ class Handlers:
         answers = await self._seen(tx, said)  # before any lock is held: it is a call
         for key, project, group in await self._by_project(tx, gold):
             truths = [
-                (TruthRow(item, QuestionId(answer.question), answer), TruthRank.GOLD, event.time)
+                (Truth(item, QuestionId(answer.question), answer), TruthRank.GOLD, event.time)
                 for event in group
                 for item, answer in zip(_keys_of_gold(event), answers[event.id], strict=True)
             ]
@@ -119,7 +117,7 @@ class Handlers:
         for key, project, group in await self._by_project(tx, events):
             _await_schema(project, [(event, event.message.schema_version) for event in group])
             truths = [
-                (TruthRow(_key(e.message.item), QuestionId(a.question), a), TruthRank.REVIEWED, e.time)
+                (Truth(_key(e.message.item), QuestionId(a.question), a), TruthRank.REVIEWED, e.time)
                 for e in group
                 for a in answers[e.id]
             ]
@@ -158,7 +156,7 @@ class Handlers:
             for event in group:
                 scored = event.message
                 scores = [
-                    ScoreRow(
+                    Score(
                         _key(one.item),
                         QuestionId(scored.question),
                         scored.model_version,
@@ -171,7 +169,7 @@ class Handlers:
                 newer = await self._store.upsert_scores(tx, key, scored.revision, scores) if scores else set()
                 for one in scores:
                     if one.item in newer:
-                        state.score(one.item, one.question, one.model, one.probabilities, one.class_ids)
+                        state.score(one)
                 answered = sorted(filter(state.is_answered, newer))
                 await self._deciding.decide(tx, key, state, answered, ProjectState.judge_each)
 
@@ -325,7 +323,7 @@ class Handlers:
         tx: Transaction,
         key: ProjectKey,
         project: Project,
-        truths: list[tuple[TruthRow, TruthRank, datetime]],
+        truths: list[tuple[Truth, TruthRank, datetime]],
     ) -> None:
         state = await self._states.hold(tx, key, project)
         reviewed = sorted({truth.item for truth, rank, _ in truths if rank is TruthRank.REVIEWED})
@@ -334,7 +332,7 @@ class Handlers:
         # The last word of a rank wins in the store; here, too.
         for truth, _, _ in sorted(truths, key=lambda one: (one[1], one[2])):
             if (truth.item, truth.question) in changed and truth.item in state.items:
-                state.know(truth.item, truth.question, truth.answer)
+                state.know(truth)
         for item in reviewed:
             state.item(item).state = State.DECIDED
         await self._deciding.save_items(tx, key, state, reviewed)

@@ -48,6 +48,6 @@ def hear(hearer: ProjectState | Whole, said: Said) -> None:
     for vote in said.votes:
         hearer.vote(vote)
     for score in said.scores:
-        hearer.score(score.item, score.question, score.model, score.probabilities, score.class_ids)
+        hearer.score(score)
     for truth in said.truths:
-        hearer.know(truth.item, truth.question, truth.answer)
+        hearer.know(truth)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from cairn.annotation.v1.annotation_store_pb2 import ANNOTATION_KIND_LABEL, Annotation, Project
 from cairn.label.v1.label_value_pb2 import Answer
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
-from cairn_consensus.domain.items import State, Vote
+from cairn_consensus.domain.items import Score, State, Truth, Vote
 from cairn_consensus.domain.project_state import Counts
 from cairn_kit.database import Database, Queries, Transaction
 from cairn_kit.database.transaction import Record
@@ -50,26 +50,6 @@ class ProjectKey:
     def share(self) -> int:
         """The share that the project falls into."""
         return share_of(self.tenant, self.project)
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreRow:
-    """What a model says of one item: `probabilities` (classes,) in the order of `class_ids`."""
-
-    item: ItemKey
-    question: QuestionId
-    model: str
-    probabilities: tuple[float, ...]
-    class_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TruthRow:
-    """What is known to be true of one question of one item."""
-
-    item: ItemKey
-    question: QuestionId
-    answer: Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +108,8 @@ class Said:
     """What was said of items, by people, models, and who knows the truth."""
 
     votes: list[Vote] = field(default_factory=list)
-    scores: list[ScoreRow] = field(default_factory=list)
-    truths: list[TruthRow] = field(default_factory=list)
+    scores: list[Score] = field(default_factory=list)
+    truths: list[Truth] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +201,7 @@ class ConsensusStore:
         return {(row["item"], row["question"], row["labeler"]) for row in rows}
 
     async def upsert_scores(
-        self, tx: Transaction, key: ProjectKey, revision: int, scores: Sequence[ScoreRow]
+        self, tx: Transaction, key: ProjectKey, revision: int, scores: Sequence[Score]
     ) -> set[ItemKey]:
         """Keep scores of one question by one model in one round; returns the items whose score is newer now."""
         first = scores[0]
@@ -239,7 +219,7 @@ class ConsensusStore:
         return {row["item"] for row in rows}
 
     async def upsert_truths(
-        self, tx: Transaction, key: ProjectKey, truths: Sequence[tuple[TruthRow, TruthRank, datetime]]
+        self, tx: Transaction, key: ProjectKey, truths: Sequence[tuple[Truth, TruthRank, datetime]]
     ) -> set[tuple[ItemKey, QuestionId]]:
         """Keep what is known to be true; returns what changed."""
         rows = await tx.fetch(
@@ -432,14 +412,14 @@ def _vote(row: Record) -> Vote:
     return Vote(item, question, LabelerName(sys.intern(labeler)), annotation, _answer(answer))
 
 
-def _score(row: Record) -> ScoreRow:
+def _score(row: Record) -> Score:
     item, question, model, probabilities, class_ids = row
-    return ScoreRow(item, question, model, tuple(probabilities), tuple(class_ids))
+    return Score(item, question, model, tuple(probabilities), tuple(class_ids))
 
 
-def _truth(row: Record) -> TruthRow:
+def _truth(row: Record) -> Truth:
     item, question, answer = row
-    return TruthRow(item, question, _answer(answer))
+    return Truth(item, question, _answer(answer))
 
 
 def _answer(written: bytes) -> Answer:

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import hashlib
 from bisect import insort
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
+from ..answer_counts import AnswerCounts
 from ..columns import Floats, Ints, check_instance, check_sequence, checked_name
 from ..labeler_accuracy import CrowdAccuracy, crowd_accuracy
-from ..live_answers import Learnt, Saved, count_one_less, counts_given, given_or, packed
+from ..live_answers import Learnt, Saved, given_or, packed
 from .blocks import BlockDawidSkene, Heard
 from .reliabilities import MODELS, PEOPLE, Reliabilities
 from .votes import Votes
@@ -64,7 +64,7 @@ class _Item:
     fit: int = -1
 
 
-class LiveClasses:
+class LiveClasses(AnswerCounts):
     """Live posteriors of one question with ``classes`` classes.
 
     ``is_model`` tells models' labelers (each confidence bin is one) from people: they are another population.
@@ -79,14 +79,13 @@ class LiveClasses:
         if not isinstance(classes, int | np.integer) or isinstance(classes, bool) or classes < 1:
             raise ValueError(f"classes is {classes!r}; expected a whole number, at least 1")
         check_instance("is_model", is_model, Callable, "a function that tells a model's name")  # type: ignore[arg-type]
+        super().__init__()
         self.classes = int(classes)
         self.model = given_or("model", model, BlockDawidSkene())
         self.refits = 0
         self.refit_votes = 0
-        self.votes = 0
         self._is_model = is_model
         self._items: dict[str, _Item] = {}
-        self._counts: dict[str, int] = {}
         self._labelers: tuple[str, ...] = ()
         self._met: set[str] = set()
         self._models: set[str] = set()
@@ -121,8 +120,7 @@ class LiveClasses:
         else:
             insort(at.votes, (labeler, choice))
             at.fit = -1
-            self.votes += 1
-            self._counts[labeler] = self._counts.get(labeler, 0) + 1
+            self._count_one(labeler)
 
     def withdraw(self, item: str, labeler: str) -> None:
         """Take back a labeler's vote on an item, if there is one: a model that was trained anew speaks again."""
@@ -133,8 +131,7 @@ class LiveClasses:
             return
         found.votes, found.fit = kept, -1
         self._forget_if_empty(item)
-        self.votes -= 1
-        count_one_less(self._counts, labeler)
+        self._count_one_less(labeler)
 
     def know(self, item: str, truth: int | None) -> None:
         """Clamp an item to a known class (gold, a correction), or free it again with None."""
@@ -197,32 +194,6 @@ class LiveClasses:
         return LabelerReliability(
             labeler, self._counts.get(labeler, 0), accuracy, low, high, known.confusion(row)
         )
-
-    def labelers(self) -> list[str]:
-        """Return the labelers who voted, by name."""
-        return sorted(self._counts)
-
-    def counts(self) -> dict[str, int]:
-        """Return how many votes each labeler cast, by name."""
-        return dict(self._counts)
-
-    def count_of(self, labeler: str) -> int:
-        """Return how many votes a labeler cast."""
-        return self._counts.get(labeler, 0)
-
-    def count_as(self, counts: Mapping[str, int]) -> None:
-        """Count votes as said, whatever is held: of a caller who brings the votes on an item only while they matter."""
-        self._counts = counts_given(counts)
-        self.votes = sum(self._counts.values())
-
-    @contextmanager
-    def uncounted(self) -> Iterator[None]:
-        """Take in, for as long as the block lasts, what is counted already."""
-        held, self._counts = (self._counts, self.votes), {}
-        try:
-            yield
-        finally:
-            self._counts, self.votes = held
 
     # --- reconcile, save, restore
 

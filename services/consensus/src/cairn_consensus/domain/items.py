@@ -29,6 +29,26 @@ class Vote:
     answer: Answer
 
 
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a model says of one item: `probabilities` (classes,) in the order of `class_ids`."""
+
+    item: ItemKey
+    question: QuestionId
+    model: str
+    probabilities: tuple[float, ...]
+    class_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What is known to be true of one question of one item."""
+
+    item: ItemKey
+    question: QuestionId
+    answer: Answer
+
+
 @dataclass(slots=True)
 class Item:
     """Where one item stands; `said` counts people's answers to each question, abstentions included, and

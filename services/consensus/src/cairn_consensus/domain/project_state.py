@@ -30,7 +30,17 @@ from cairn.events.v1.consensus_events_pb2 import (
 )
 from cairn.label.v1.label_value_pb2 import Answer
 from cairn_consensus.domain.ids import ItemKey, QuestionId
-from cairn_consensus.domain.items import Announcement, Disputed, Item, Reached, State, Vote, Wanted
+from cairn_consensus.domain.items import (
+    Announcement,
+    Disputed,
+    Item,
+    Reached,
+    Score,
+    State,
+    Truth,
+    Vote,
+    Wanted,
+)
 from cairn_consensus.domain.judging import (
     Judged,
     abstention_prevails,
@@ -139,24 +149,17 @@ class ProjectState:
             item.abstentions.setdefault(vote.question, []).append(vote.answer.abstention.kind)
         self.questions.vote(vote)
 
-    def score(
-        self,
-        key: ItemKey,
-        question: QuestionId,
-        model: str,
-        probabilities: Sequence[float],
-        class_ids: Sequence[str],
-    ) -> None:
+    def score(self, score: Score) -> None:
         """Hear what a model says of an item."""
         self.size += _VOTE_BYTES
-        self.questions.score(key, question, model, probabilities, class_ids)
+        self.questions.score(score)
 
-    def know(self, key: ItemKey, question: QuestionId, truth: Answer) -> None:
+    def know(self, truth: Truth) -> None:
         """Hear the truth: of gold, or from a reviewer."""
-        if question in self.questions:
-            self.size += truth.ByteSize()
-            self.questions.know(key, question, truth)
-            self.item(key).known.add(question)
+        if truth.question in self.questions:
+            self.size += truth.answer.ByteSize()
+            self.questions.know(truth)
+            self.item(truth.item).known.add(truth.question)
 
     def is_answered(self, key: ItemKey) -> bool:
         """Whether anybody has answered an item at hand."""

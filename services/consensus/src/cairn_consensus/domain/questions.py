@@ -10,9 +10,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from cairn.label.v1.label_schema_pb2 import Question
-from cairn.label.v1.label_value_pb2 import Answer
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
-from cairn_consensus.domain.items import Vote
+from cairn_consensus.domain.items import Score, Truth, Vote
 from cairn_consensus.domain.kinds import QuestionState, RelationsState, states_of
 
 Learnt = Mapping[QuestionId, Any]
@@ -44,24 +43,17 @@ class Questions(dict[QuestionId, QuestionState]):
         for links in self._linking.get(vote.question, ()):
             links.hear_spans(vote.item, vote.labeler, vote.answer)
 
-    def score(
-        self,
-        key: ItemKey,
-        question: QuestionId,
-        model: str,
-        probabilities: Sequence[float],
-        class_ids: Sequence[str],
-    ) -> None:
+    def score(self, score: Score) -> None:
         """Hear what a model says of an item."""
-        if question in self:
-            self[question].score(key, model, probabilities, class_ids)
+        if score.question in self:
+            self[score.question].score(score.item, score.model, score.probabilities, score.class_ids)
 
-    def know(self, key: ItemKey, question: QuestionId, truth: Answer) -> None:
+    def know(self, truth: Truth) -> None:
         """Hear the truth: of gold, or from a reviewer."""
-        if question in self:
-            self[question].know(key, truth)
-            for links in self._linking.get(question, ()):
-                links.know_spans(key, truth)
+        if truth.question in self:
+            self[truth.question].know(truth.item, truth.answer)
+            for links in self._linking.get(truth.question, ()):
+                links.know_spans(truth.item, truth.answer)
 
     def answers_given(self) -> AnswersGiven:
         """How many answers each labeler gave."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from cairn.annotation.v1.annotation_store_pb2 import Project
-from cairn.label.v1.label_value_pb2 import Answer
-from cairn_consensus.domain.ids import ItemKey, QuestionId
-from cairn_consensus.domain.items import Vote
+from cairn_consensus.domain.ids import ItemKey
+from cairn_consensus.domain.items import Score, Truth, Vote
 from cairn_consensus.domain.project_state import Counts, Fit
 from cairn_consensus.domain.questions import Questions
 
@@ -37,20 +34,13 @@ class Whole:
         self._labelers.add(vote.labeler)
         self._questions.vote(vote)
 
-    def score(
-        self,
-        key: ItemKey,
-        question: QuestionId,
-        model: str,
-        probabilities: Sequence[float],
-        class_ids: Sequence[str],
-    ) -> None:
+    def score(self, score: Score) -> None:
         """Hear what a model says of an item."""
-        self._questions.score(key, question, model, probabilities, class_ids)
+        self._questions.score(score)
 
-    def know(self, key: ItemKey, question: QuestionId, truth: Answer) -> None:
+    def know(self, truth: Truth) -> None:
         """Hear the truth: of gold, or from a reviewer."""
-        self._questions.know(key, question, truth)
+        self._questions.know(truth)
 
     def fit(self, after: int) -> Fit:
         """What all of it teaches of labelers, after so many refits: the same whatever the order in which it came."""
