@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from cairn_kit.embedded import EmbeddedError, EmbeddedNats, EmbeddedPostgres
+from cairn_kit.embedded.process import free_port, port_is_free
 from cairn_kit.testing import eventually
 from cairn_kit.testing.scratch import remove_what_was_left, scratch_folder
 
@@ -105,6 +106,26 @@ def test_a_taken_port_is_a_plain_sentence(folder: Path) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(EmbeddedError, match=f"port {port} is taken by another program"):
             EmbeddedNats(folder / "nats", port=port).start()
+
+
+def test_a_first_start_that_loses_its_port_to_another_program_takes_another(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ports = iter([taken.getsockname()[1], free_port(), free_port(), free_port()])
+        monkeypatch.setattr("cairn_kit.embedded.nats_server.free_port", lambda: next(ports))
+        seen = iter([True, True])  # it was free when it was looked at
+        monkeypatch.setattr(
+            "cairn_kit.embedded.nats_server.port_is_free", lambda port: next(seen, None) or port_is_free(port)
+        )
+        server = EmbeddedNats(folder / "nats")
+        server.start()
+        try:
+            assert server.port != taken.getsockname()[1]
+        finally:
+            server.stop()
 
 
 async def test_what_a_killed_test_process_left_is_ended_and_removed_and_nobody_elses(folder: Path) -> None:

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from cairn_kit.embedded.process import free_port
 from tests.benchmarks.rows import Absent
-from tests.benchmarks.volume.targets import CLASSES, QUESTION, free_port, text_item
+from tests.benchmarks.volume.targets import CLASSES, QUESTION, text_item
 
 _VERSION = "1.23.2"
 _OWNER = "bench@example.com"

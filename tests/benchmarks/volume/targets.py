@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import sys
 import uuid
 from asyncio.subprocess import PIPE
@@ -27,6 +26,7 @@ from cairn.label.v1.label_schema_pb2 import ChoiceQuestion, LabelClass, LabelSch
 from cairn.label.v1.label_value_pb2 import Answer
 from cairn_client.tokens import Issuer
 from cairn_kit.embedded import EmbeddedNats, EmbeddedPostgres
+from cairn_kit.embedded.process import free_port
 from cairn_stack import catalog
 from cairn_stack.home import Home
 from cairn_stack.private import PrivateStack
@@ -314,11 +314,3 @@ def _never_none(tasks: int) -> int:
     if not tasks:
         raise RuntimeError("there are no tasks left: the measurement was given too few")
     return tasks
-
-
-def free_port() -> int:
-    """Return a port of this machine that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port

@@ -27,6 +27,10 @@ from cairn_kit.embedded.process import (
 )
 
 
+class PortTakenError(EmbeddedError):
+    """Another program listens on a port of the server."""
+
+
 class EmbeddedNats:
     """One nats-server on the folder `home`; starting it twice adopts the one that runs.
 
@@ -81,27 +85,14 @@ class EmbeddedNats:
         Raises EmbeddedError with one plain sentence and the end of the server's log.
         """
         self.home.mkdir(parents=True, exist_ok=True)
-        connection = self._connection()
-        self._write_configuration(connection)
-        adopted = process_of(self.home / "nats.pid", "nats-server", str(self.home / "nats.conf"))
-        if adopted is not None:
-            self._process = adopted
-        else:
-            for port in (connection["port"], connection["monitor_port"]):
-                if not port_is_free(int(port)):
-                    raise EmbeddedError(
-                        f"NATS did not start: port {port} is taken by another program. "
-                        f"Stop that program, or remove {self._connection_file} to choose another port."
-                    )
-            self._launch()
-        wait_until(
-            self._healthy,
-            lambda: self.running,
-            timeout,
-            lambda why: EmbeddedError(
-                f"NATS on {self.home} did not start: {why}. Its log ends: {tail(self.log)}"
-            ),
-        )
+        first = not self._connection_file.exists()
+        try:
+            self._start(timeout)
+        except PortTakenError:
+            if not first:  # clients know the port
+                raise
+            self._connection_file.unlink()
+            self._start(timeout)
         if self._durable and not self.syncs_always():
             self.stop()
             raise EmbeddedError(
@@ -152,7 +143,32 @@ class EmbeddedNats:
         kept: dict[str, int | str] = json.loads(self._connection_file.read_text())
         return kept
 
-    def _write_configuration(self, connection: dict[str, int | str]) -> None:
+    def _start(self, timeout: float) -> None:
+        self._write_configuration()
+        adopted = process_of(self.home / "nats.pid", "nats-server", str(self.home / "nats.conf"))
+        if adopted is not None:
+            self._process = adopted
+        else:
+            self._refuse_taken_ports()
+            self._launch()
+        wait_until(self._healthy, lambda: self.running, timeout, self._failed)
+
+    def _failed(self, why: str) -> EmbeddedError:
+        if not self.running:
+            self._refuse_taken_ports()
+        return EmbeddedError(f"NATS on {self.home} did not start: {why}. Its log ends: {tail(self.log)}")
+
+    def _refuse_taken_ports(self) -> None:
+        connection = self._connection()
+        for port in (connection["port"], connection["monitor_port"]):
+            if not port_is_free(int(port)):
+                raise PortTakenError(
+                    f"NATS did not start: port {port} is taken by another program. "
+                    f"Stop that program, or remove {self._connection_file} to choose another port."
+                )
+
+    def _write_configuration(self) -> None:
+        connection = self._connection()
         # `always` and the durations are quoted: an unquoted `2m` is read as two million.
         sync = "always" if self._durable else "2m"
         write_private(

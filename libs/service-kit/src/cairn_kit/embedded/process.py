@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 import socket
 import subprocess
@@ -31,11 +32,14 @@ class EmbeddedError(Exception):
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port that a server could listen on at this moment.
+
+    It lies below the ports that a system hands out by itself (Linux: `ip_local_port_range`, from 32,768), which
+    the next connection of any program may take before the server does.
+    """
+    while not port_is_free(port := 10_000 + secrets.randbelow(22_768), host):
+        pass
+    return port
 
 
 def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
