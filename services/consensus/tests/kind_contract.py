@@ -62,9 +62,8 @@ def voted(questions: Sequence[Question], answers: Answers, seed: int | None = No
 
 def refit(state: ProjectState) -> None:
     """Fit a state that has all items at hand, as `Whole` does."""
-    state.adopt_fit(
-        Fit(state.project.schema_version, state.refits, state.votes, len(state.items), state.questions.fit())
-    )
+    learnt = {name: question.fitting()() for name, question in state.questions.items()}
+    state.adopt_fit(Fit(state.project.schema_version, state.refits, state.votes, len(state.items), learnt))
 
 
 def leading(state: ProjectState, item: str, question: str = "q") -> Leading:

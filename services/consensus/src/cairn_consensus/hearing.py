@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from cairn.annotation.v1.annotation_store_pb2 import Project
 from cairn_consensus.computing import Computing
@@ -19,7 +20,7 @@ async def whole(
     """All that was said in a project."""
     everything = Whole(project)
     async for said in store.all_said(tx, key):
-        await computing.result(tx, lambda said=said: hear(everything, said))  # type: ignore[misc]
+        await computing.result(tx, partial(hear, everything, said))
     return everything
 
 

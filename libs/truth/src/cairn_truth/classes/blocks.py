@@ -45,6 +45,9 @@ VERSION = "2"
 
 _LEAST = float(np.finfo(np.float64).tiny)
 
+_BLOCK = 1 << 16
+"""Items times classes that are made into posteriors at a time: half a megabyte, of which there are a dozen on the way."""
+
 
 class Heard(NamedTuple):
     """What votes on items say, summed: what a posterior is made of.
@@ -58,6 +61,11 @@ class Heard(NamedTuple):
     by_models: Floats | None
     tally: Floats
     squares: Floats
+
+    def of(self, items: slice) -> Heard:
+        """Return what was heard of these items."""
+        by_models = None if self.by_models is None else self.by_models[items]
+        return Heard(self.by_people[items], by_models, self.tally[items], self.squares[items])
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +188,14 @@ class BlockDawidSkene:
 
     def posterior(self, known: Reliabilities, heard: Heard) -> Floats:
         """Return the pooled posterior ``(items, classes)`` of what was heard."""
+        said = np.empty(heard.tally.shape)
+        step = max(1, _BLOCK // known.classes)
+        for start in range(0, len(said), step):
+            rows = slice(start, start + step)
+            said[rows] = self._posterior(known, heard.of(rows))
+        return said
+
+    def _posterior(self, known: Reliabilities, heard: Heard) -> Floats:
         total = np.add.reduce(heard.tally, 1)
         logits = known.log_prior + heard.by_people / self.design_effect(total, heard.squares)[:, None, None]
         crowd = _over_kinds(logits)

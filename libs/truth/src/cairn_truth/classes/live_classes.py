@@ -8,10 +8,10 @@ order, give the same posteriors bit for bit, and so does a state rebuilt from `R
 from __future__ import annotations
 
 import hashlib
-from bisect import insort
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import accumulate
+from dataclasses import dataclass
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
@@ -55,12 +55,12 @@ class LabelerReliability:
 class _Item:
     """Votes on one item, by labeler in the order of their names: the order in which they are summed.
 
-    ``rows`` are the votes' labelers in the fit numbered ``fit``.
+    ``rows`` are the votes' labelers in the fit numbered ``fit``. There are millions of these: what is empty is nothing.
     """
 
-    votes: list[tuple[str, int]] = field(default_factory=list)
+    votes: tuple[tuple[str, int], ...] = ()
     gold: int = -1
-    rows: list[int] = field(default_factory=list)
+    rows: Sequence[int] = ()
     fit: int = -1
 
 
@@ -90,6 +90,8 @@ class LiveClasses(AnswerCounts):
         self._met: set[str] = set()
         self._models: set[str] = set()
         """Labelers whose votes are or were held, and those of them that are models."""
+        self._votes: dict[tuple[str, int], tuple[str, int]] = {}
+        """Each labeler's vote for each class, once, however many items hold it."""
         self._fits = 0
         self._adopt(self.model.cold(classes), ())
 
@@ -112,21 +114,22 @@ class LiveClasses(AnswerCounts):
             self._met.add(labeler)
             if self._is_model(labeler):
                 self._models.add(labeler)
+        vote = self._votes.setdefault((labeler, choice), (labeler, choice))
         at = self._items.setdefault(item, _Item())
-        for i, (other, _) in enumerate(at.votes):
-            if other == labeler:
-                at.votes[i] = (labeler, choice)
-                break
+        place = bisect_left(at.votes, (labeler, 0))
+        after = place
+        if place < len(at.votes) and at.votes[place][0] == labeler:
+            after += 1
         else:
-            insort(at.votes, (labeler, choice))
             at.fit = -1
             self._count_one(labeler)
+        at.votes = (*at.votes[:place], vote, *at.votes[after:])
 
     def withdraw(self, item: str, labeler: str) -> None:
         """Take back a labeler's vote on an item, if there is one: a model that was trained anew speaks again."""
         checked_name("labeler", labeler)
         found = self._item(item)
-        kept = [vote for vote in found.votes if vote[0] != labeler] if found else []
+        kept = tuple(vote for vote in found.votes if vote[0] != labeler) if found else ()
         if found is None or len(kept) == len(found.votes):
             return
         found.votes, found.fit = kept, -1
@@ -203,26 +206,25 @@ class LiveClasses(AnswerCounts):
 
     def fitting(self) -> Callable[[], Learnt[Reliabilities]]:
         """Return a function that fits to the votes of now, wherever it runs and whatever comes in meanwhile; see `adopt`."""
-        names = sorted(self._items)
+        items = [self._items[name] for name in sorted(self._items)]
         labelers = tuple(sorted(self._counts))
         place = {labeler: i for i, labeler in enumerate(labelers)}
-        item, labeler, choice = [], [], []
-        gold = np.full(len(names), -1, dtype=np.int64)
-        for i, name in enumerate(names):
-            found = self._items[name]
-            gold[i] = found.gold
-            for who, what in found.votes:
-                item.append(i)
-                labeler.append(place[who])
-                choice.append(what)
+        voted = np.fromiter((len(item.votes) for item in items), np.int64, len(items))
+        cast, count = (lambda: chain.from_iterable(item.votes for item in items)), int(voted.sum())
         votes = Votes.of(
-            item, labeler, choice, classes=self.classes, items=len(names), labelers=len(labelers)
+            np.repeat(np.arange(len(items), dtype=np.int32), voted),
+            np.fromiter((place[who] for who, _ in cast()), np.int32, count),
+            np.fromiter((what for _, what in cast()), np.int16, count),
+            classes=self.classes,
+            items=len(items),
+            labelers=len(labelers),
         )
+        gold = np.fromiter((item.gold for item in items), np.int64, len(items))
         population = np.array([MODELS if who in self._models else PEOPLE for who in labelers], dtype=np.int64)
-        held = self.votes
+        held, model = self.votes, self.model  # and no more of this state, which may be let go of meanwhile
 
         def learn() -> Learnt[Reliabilities]:
-            fit = self.model.fit(votes, gold=gold, population=population)
+            fit = model.fit(votes, gold=gold, population=population)
             return Learnt(labelers, fit.reliabilities, held)
 
         return learn

@@ -63,7 +63,7 @@ _STATES = {
 }
 
 
-_ITEM_BYTES, _VOTE_BYTES = 1400, 400
+_ITEM_BYTES, _VOTE_BYTES = 1200, 300
 """What an item at hand and one answer to it take in memory, about, beside the answer itself."""
 
 

@@ -98,10 +98,6 @@ class Questions(dict[QuestionId, QuestionState]):
 
     # --- what is learnt
 
-    def fit(self) -> Learnt:
-        """Fit every question to the answers at hand."""
-        return {name: question.fitting()() for name, question in self.items()}
-
     def adopt(self, learnt: Learnt) -> None:
         """Take what was learnt into use."""
         for name, of_question in learnt.items():

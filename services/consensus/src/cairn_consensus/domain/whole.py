@@ -43,8 +43,13 @@ class Whole:
         self._questions.know(truth)
 
     def fit(self, after: int) -> Fit:
-        """What all of it teaches of labelers, after so many refits: the same whatever the order in which it came."""
-        learnt = self._questions.fit()
+        """What all of it teaches of labelers, after so many refits: the same whatever the order in which it came.
+
+        It can be asked once, for what was heard is let go of first: it takes as much memory as to learn from it.
+        """
+        fits = [(name, question.fitting()) for name, question in self._questions.items()]
+        self._questions.clear()
+        learnt = {name: learn() for name, learn in fits}
         return Fit(self._schema_version, after, self._votes, len(self._labelers), learnt)
 
     def counts(self, label_annotations: int) -> Counts:
