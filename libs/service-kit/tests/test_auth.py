@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -213,36 +215,93 @@ def test_only_our_algorithm_and_our_keys_are_believed(ring: KeyRing, verifier: V
     assert verifier.verify(good)
 
 
-def test_a_lease_token_comes_back_as_it_was_signed(ring: KeyRing, verifier: Verifier) -> None:
-    token = Signer(ring.service_key("task-dispatch"), "task-dispatch").sign_lease(LEASE)
-    assert verifier.verify_lease(token) == LEASE
-    # It is a JWS like any other.
-    key = ring.service_key("task-dispatch").jwk
-    assert jwt.decode(token, key, algorithms=["Ed25519"]).claims["aud"] == "annotation-store"
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 63, 64, 65, 200])
+def test_lease_tokens_come_back_as_they_were_signed(ring: KeyRing, verifier: Verifier, count: int) -> None:
+    leases = [replace(LEASE, item=f"item-{n}", lease=f"l{n}") for n in range(count)]
+    tokens = dispatch(ring).sign_leases(leases)
+    assert [verifier.verify_lease(token) for token in tokens] == leases
+    longest = max(len(token.split(".")[2]) for token in tokens)
+    assert longest <= 4 * (64 + 6 * 32 + 2) // 3, "a signature and a way of six at the most"
+
+
+def test_leases_that_are_given_together_have_one_signature(ring: KeyRing) -> None:
+    proofs = [
+        urlsafe_b64decode(token.split(".")[2] + "==") for token in dispatch(ring).sign_leases([LEASE] * 20)
+    ]
+    assert len({proof[:64] for proof in proofs}) == 1
+    assert proofs[0][:64] != urlsafe_b64decode(one_lease(ring).split(".")[2] + "==")[:64]
 
 
 def test_a_lease_token_is_no_access_token_nor_the_other_way_round(ring: KeyRing, verifier: Verifier) -> None:
-    signer = Signer(ring.service_key("task-dispatch"), "task-dispatch")
     with pytest.raises(Unauthenticated):
-        verifier.verify(signer.sign_lease(LEASE))
+        verifier.verify(one_lease(ring))
     with pytest.raises(PermissionDenied):
-        verifier.verify_lease(signer.service_token("acme"))
+        verifier.verify_lease(dispatch(ring).service_token("acme"))
 
 
 def test_a_lease_that_dispatch_did_not_sign_is_refused(ring: KeyRing, verifier: Verifier) -> None:
-    good = Signer(ring.service_key("task-dispatch"), "task-dispatch").sign_lease(LEASE)
+    good = one_lease(ring)
     head, body, signature = good.split(".")
-    other = Signer(ring.service_key("consensus"), "consensus").sign_lease(LEASE)
-    users = Signer(ring.users_key(), "test").sign_lease(LEASE)
-    for forged in (other, users, f"{head}.{body[:-2]}AA.{signature}", "a.b", "a.b.c", "ä.b.c", ""):
+    [other] = Signer(ring.service_key("consensus"), "consensus").sign_leases([LEASE])
+    [users] = Signer(ring.users_key(), "test").sign_leases([LEASE])
+    # What a JWS is: signed itself, not as part of a tree.
+    jws = (
+        head
+        + "."
+        + body
+        + "."
+        + _text(ring.service_key("task-dispatch").jwk.private_key.sign(f"{head}.{body}".encode()))
+    )
+    for forged in (other, users, jws, f"{head}.{body[:-2]}AA.{signature}", "a.b", "a.b.c", "ä.b.c", ""):
         with pytest.raises(PermissionDenied) as caught:
             verifier.verify_lease(forged)
         assert caught.value.reason == "LEASE_TOKEN_INVALID"
+    assert verifier.verify_lease(good) == LEASE
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["first", "after one that passed"])
+def test_a_lease_is_proved_by_its_own_way_alone(ring: KeyRing, verifier: Verifier, known: bool) -> None:
+    leases = [replace(LEASE, item=f"item-{n}", lease=f"l{n}") for n in range(5)]
+    first, second, *_, last = dispatch(ring).sign_leases(leases)
+    if known:
+        assert verifier.verify_lease(last) == leases[4]
+    head, body, proof = first.split(".")
+    own = urlsafe_b64decode(proof + "==")
+    changed = {
+        "no way": own[:64],
+        "a part of its way": own[:-32],
+        "half a digest": own[:-16],
+        "a longer way": own + bytes(32),
+        "another's way": urlsafe_b64decode(second.split(".")[2] + "=="),
+        "another order": own[:64] + own[96:] + own[64:96],
+        "a way through the deepest of trees": own + bytes(32 * 100),
+    }
+    for what, forged in changed.items():
+        with pytest.raises(PermissionDenied):
+            verifier.verify_lease(f"{head}.{body}.{_text(forged)}")
+            pytest.fail(f"{what} was taken for a proof")
+    # What stands beside the second is the first's digest: nobody may pass it for something that was said.
+    with pytest.raises(PermissionDenied):
+        verifier.verify_lease(f"{head}.{second.split('.')[1]}.{proof}")
+    assert verifier.verify_lease(first) == leases[0]
+
+
+def dispatch(ring: KeyRing) -> Signer:
+    return Signer(ring.service_key("task-dispatch"), "task-dispatch")
+
+
+def one_lease(ring: KeyRing, lease: LeaseClaims = LEASE) -> str:
+    [token] = dispatch(ring).sign_leases([lease])
+    return token
+
+
+def _text(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def test_an_expired_lease_is_told_apart_from_a_forged_one(ring: KeyRing, verifier: Verifier) -> None:
     late = LeaseClaims("acme", "birds", "item-1", "t1", "l1", "labelers/ann", "LABEL", time.time() - 60)
-    token = Signer(ring.service_key("task-dispatch"), "task-dispatch").sign_lease(late)
+    token = one_lease(ring, late)
     with pytest.raises(FailedPrecondition) as caught:
         verifier.verify_lease(token)
     assert caught.value.reason == "LEASE_TOKEN_EXPIRED"
@@ -252,7 +311,7 @@ def test_an_expired_lease_is_told_apart_from_a_forged_one(ring: KeyRing, verifie
 def test_a_lease_that_is_remembered_expires_and_goes_with_its_key(
     ring: KeyRing, verifier: Verifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    token = Signer(ring.service_key("task-dispatch"), "task-dispatch").sign_lease(LEASE)
+    token = one_lease(ring)
     assert verifier.verify_lease(token) == verifier.verify_lease(token) == LEASE
     now, up = time.time(), time.monotonic()
     monkeypatch.setattr(time, "time", lambda: now + 2 * 86400)

@@ -96,7 +96,8 @@ class Birds:
             "tenant": "acme", "project": "birds", "item": item, "task": f"t-{item}", "lease": str(uuid4()),
             "labeler": f"labelers/{labeler}", "kind": "LABEL", "expires_at": time.time() + 60,
         }  # fmt: skip
-        return self._signer.sign_lease(LeaseClaims(**given | claims))
+        [token] = self._signer.sign_leases([LeaseClaims(**given | claims)])
+        return token
 
     async def submit(
         self, token: str, *answers: value_pb.Answer, stub: Any = None, request_id: str = ""

@@ -175,9 +175,9 @@ class Desk:
         self.expiry = Expiry(database, self.store, self.answered, batch=100, retry=5.0)
         self._handlers = {s.type: s.handler for s in subscriptions(self.hearings, deletions_of(database))}
 
-    def _sign(self, claims: LeaseClaims) -> str:
-        self.signed.append(claims)
-        return f"token of {claims.lease}"
+    def _sign(self, leases: Sequence[LeaseClaims]) -> list[str]:
+        self.signed += leases
+        return [f"token of {claims.lease}" for claims in leases]
 
     # --- hearing
 

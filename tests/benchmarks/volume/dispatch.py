@@ -121,7 +121,7 @@ class Dispatch:
             database,
             self.store,
             Projects(database, self.store, annotations),
-            LeaseTerms(lambda claims: claims.lease, _GRACE),
+            LeaseTerms(lambda leases: [claims.lease for claims in leases], _GRACE),
         )
         self.expiry = Expiry(database, self.store, annotations, batch=500, retry=5.0)
         self._handlers = {s.type: s.handler for s in subscriptions(Hearings(self.store))}

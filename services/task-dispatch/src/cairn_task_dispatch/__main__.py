@@ -36,7 +36,7 @@ async def wire(chassis: Chassis[DispatchSettings]) -> None:
     annotations = chassis.peers.stub(AnnotationStoreServiceStub, "annotation-store")
 
     projects = Projects(database, store, annotations)
-    terms = LeaseTerms(chassis.signer.sign_lease, settings.expiry_grace)
+    terms = LeaseTerms(chassis.signer.sign_leases, settings.expiry_grace)
     handing_out = HandingOut(database, store, projects, terms)
     claiming = Claiming(database, store, projects, terms)
     leasing = Leasing(database, store, terms)

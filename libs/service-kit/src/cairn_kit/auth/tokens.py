@@ -6,7 +6,7 @@ import re
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from joserfc import jwt
@@ -84,9 +84,9 @@ class Signer:
         self._service_tokens[tenant] = (token, now + _SERVICE_TOKEN_LIFE)
         return token
 
-    def sign_lease(self, claims: LeaseClaims) -> str:
-        """A lease token; only task-dispatch's key makes one that the store accepts."""
-        return self._leases.sign(claims)
+    def sign_leases(self, leases: Sequence[LeaseClaims]) -> list[str]:
+        """Lease tokens, in the leases' order; only task-dispatch's key makes some that the store accepts."""
+        return self._leases.sign(leases)
 
 
 class Verifier:

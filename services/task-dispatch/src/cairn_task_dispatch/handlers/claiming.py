@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from cairn.dispatch.v1 import task_dispatch_pb2 as pb
 from cairn_kit.database import Database, Transaction
@@ -51,9 +51,8 @@ class Claiming:
                         strict=True,
                     )
                 )
-                return pb.ClaimItemsResponse(
-                    results=[self._claim_result(outcomes[index]) for index in range(len(request.claims))]
-                )
+                in_order = [outcomes[index] for index in range(len(request.claims))]
+                return pb.ClaimItemsResponse(results=self._results(in_order))
 
             return await once(tx, tenant, request, pb.ClaimItemsResponse, effect)
 
@@ -105,10 +104,13 @@ class Claiming:
             if claim.item in facts
         }
 
-    def _claim_result(self, outcome: Lease | CairnError) -> pb.ClaimResult:
-        if isinstance(outcome, Lease):
-            return pb.ClaimResult(lease=self._terms.with_token(outcome))
-        return pb.ClaimResult(error=to_status(outcome))
+    def _results(self, outcomes: Sequence[Lease | CairnError]) -> Iterator[pb.ClaimResult]:
+        shown = iter(self._terms.with_tokens([one for one in outcomes if isinstance(one, Lease)]))
+        for one in outcomes:
+            if isinstance(one, Lease):
+                yield pb.ClaimResult(lease=next(shown))
+            else:
+                yield pb.ClaimResult(error=to_status(one))
 
     async def _project(self, tx: Transaction, tenant: str, project: str) -> ProjectPolicy:
         ref = ProjectRef(tenant, project)

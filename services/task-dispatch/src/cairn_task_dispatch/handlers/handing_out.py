@@ -147,8 +147,15 @@ class HandingOut:
         searches = [outcome for outcome in outcomes if isinstance(outcome, _Search)]
         for ref in sorted({search.ask.project for search in searches}):
             await self._search(tx, ref, [search for search in searches if search.ask.project == ref])
-        announce_granted(tx, [lease for search in searches for lease in search.leases])
-        return [self._answer(outcome) for outcome in outcomes]
+        granted = [lease for search in searches for lease in search.leases]
+        announce_granted(tx, granted)
+        shown = iter(self._terms.with_tokens(granted))
+        return [
+            outcome
+            if isinstance(outcome, CairnError)
+            else pb.LeaseTasksResponse(leases=islice(shown, len(outcome.leases)))
+            for outcome in outcomes
+        ]
 
     def _admitted(self, ask: _Ask, policy: ProjectPolicy | None, me: LabelerRow) -> _Search:
         """Raises NotFound, or FailedPrecondition for a project or a labeler that is out of work."""
@@ -168,11 +175,6 @@ class HandingOut:
             draw,
             self._terms.granting(policy, wished_duration(ask.request)),
         )
-
-    def _answer(self, outcome: _Search | CairnError) -> pb.LeaseTasksResponse | Exception:
-        if isinstance(outcome, CairnError):
-            return outcome
-        return pb.LeaseTasksResponse(leases=[self._terms.with_token(lease) for lease in outcome.leases])
 
     # --- searching
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -19,7 +19,7 @@ from cairn_task_dispatch.store import Granting
 class LeaseTerms:
     """How long leases last, and their tokens. ``grace``: seconds from a lease's end until it is asked about."""
 
-    def __init__(self, sign: Callable[[LeaseClaims], str], grace: float) -> None:
+    def __init__(self, sign: Callable[[Sequence[LeaseClaims]], Sequence[str]], grace: float) -> None:
         self._sign = sign
         self._grace = grace
 
@@ -28,23 +28,27 @@ class LeaseTerms:
         seconds = policy.lease_seconds if wished is None else wished.ToNanoseconds() / 1e9
         return Granting(seconds, self._grace)
 
-    def with_token(self, lease: Lease) -> pb.Lease:
-        """The lease with the proof that annotation-store wants."""
-        # The token is signed, not encrypted: its bearer can read it. So gold is a label there too, and the store
-        # knows by its own items which answers measure labelers.
-        kind = "REVIEW" if lease.kind is TaskKind.REVIEW else "LABEL"
-        claims = LeaseClaims(
-            tenant=lease.tenant,
-            project=lease.project,
-            item=lease.item,
-            task=str(lease.task),
-            lease=str(lease.lease),
-            labeler=lease.labeler,
-            kind=kind,  # type: ignore[arg-type]
-            expires_at=lease.expires_at.timestamp(),
-            audit=lease.audit,
-        )
-        return lease_message(lease, self._sign(claims))
+    def with_tokens(self, leases: Sequence[Lease]) -> list[pb.Lease]:
+        """Leases that are given together, with the proof that annotation-store wants."""
+        tokens = self._sign([_claims(lease) for lease in leases])
+        return [lease_message(lease, token) for lease, token in zip(leases, tokens, strict=True)]
+
+
+def _claims(lease: Lease) -> LeaseClaims:
+    # The token is signed, not encrypted: its bearer can read it. So gold is a label there too, and the store
+    # knows by its own items which answers measure labelers.
+    kind = "REVIEW" if lease.kind is TaskKind.REVIEW else "LABEL"
+    return LeaseClaims(
+        tenant=lease.tenant,
+        project=lease.project,
+        item=lease.item,
+        task=str(lease.task),
+        lease=str(lease.lease),
+        labeler=lease.labeler,
+        kind=kind,  # type: ignore[arg-type]
+        expires_at=lease.expires_at.timestamp(),
+        audit=lease.audit,
+    )
 
 
 def wished_duration(

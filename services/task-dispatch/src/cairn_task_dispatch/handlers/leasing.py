@@ -129,7 +129,8 @@ class Leasing:
             for ask, lease in found
         ]
         extended = await self._store.extend_leases(tx, [lease for _, lease in found], granting)
-        return {lease.lease: self._terms.with_token(lease) for lease in extended}
+        shown = self._terms.with_tokens(extended)
+        return {lease.lease: message for lease, message in zip(extended, shown, strict=True)}
 
     async def _give_back(self, state: LeaseState, tx: Transaction, found: _Found) -> _Changed:
         changes = [LeaseChange(lease, state, ask.reason) for ask, lease in found if lease.live_now]
