@@ -11,7 +11,7 @@ import hashlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -210,11 +210,11 @@ class LiveClasses(AnswerCounts):
         labelers = tuple(sorted(self._counts))
         place = {labeler: i for i, labeler in enumerate(labelers)}
         voted = np.fromiter((len(item.votes) for item in items), np.int64, len(items))
-        cast, count = (lambda: chain.from_iterable(item.votes for item in items)), int(voted.sum())
+        cast = [vote for item in items for vote in item.votes]
         votes = Votes.of(
             np.repeat(np.arange(len(items), dtype=np.int32), voted),
-            np.fromiter((place[who] for who, _ in cast()), np.int32, count),
-            np.fromiter((what for _, what in cast()), np.int16, count),
+            np.fromiter((place[who] for who, _ in cast), np.int32, len(cast)),
+            np.fromiter((what for _, what in cast), np.int16, len(cast)),
             classes=self.classes,
             items=len(items),
             labelers=len(labelers),
