@@ -6,6 +6,7 @@ import importlib
 import json
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -277,7 +278,7 @@ def test_a_lease_is_proved_by_its_own_way_alone(ring: KeyRing, verifier: Verifie
         "a way through the deepest of trees": own + bytes(32 * 100),
     }
     for what, forged in changed.items():
-        with pytest.raises(PermissionDenied):
+        with suppress(PermissionDenied):
             verifier.verify_lease(f"{head}.{body}.{_text(forged)}")
             pytest.fail(f"{what} was taken for a proof")
     # What stands beside the second is the first's digest: nobody may pass it for something that was said.

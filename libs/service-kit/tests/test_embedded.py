@@ -82,6 +82,30 @@ async def test_started_by_root_below_a_closed_folder_it_runs_without_opening_tha
     assert not any(closed.iterdir())
 
 
+async def test_postgresql_caches_in_an_eighth_of_the_memory_that_its_container_may_take(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = folder / "memory.max"
+    monkeypatch.setattr("cairn_kit.embedded.postgres_server._CGROUP_LIMIT", limit)
+    limit.write_text(f"{2 << 30}\n")
+    server = EmbeddedPostgres(folder / "pg")
+    server.start()
+    try:
+        assert await ask(server, "SHOW shared_buffers") == "256MB"
+    finally:
+        server.kill()
+    limit.write_text("max\n")
+    server = EmbeddedPostgres(folder / "pg")
+    server.start()
+    try:
+        cached = await ask(
+            server, "SELECT setting::int8 * 8192 FROM pg_settings WHERE name = 'shared_buffers'"
+        )
+        assert 128 << 20 <= int(cached) <= 4 << 30
+    finally:
+        server.kill()
+
+
 def test_nats_syncs_always_and_comes_back_where_it_was(folder: Path) -> None:
     server = EmbeddedNats(folder / "nats")
     server.start()

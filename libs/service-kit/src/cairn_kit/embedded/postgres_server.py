@@ -16,6 +16,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,15 +37,24 @@ _ALWAYS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "max_connections": "200",
-    "shared_buffers": "256MB",
-    "max_wal_size": "2GB",
+    # Between two checkpoints each page is written whole to the log once: with few of them, they are nearly all of it.
+    "max_wal_size": "8GB",
     "jit": "off",  # compiling costs more than our short statements
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "log_min_messages": "warning",
 }
-_VOLATILE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+_VOLATILE = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "256MB",
+}
 _DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+
+_LEAST_BUFFERS, _MOST_BUFFERS = 128 << 20, 4 << 30
+_SHARE_OF_MEMORY = 8
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 class EmbeddedPostgres:
@@ -59,7 +69,12 @@ class EmbeddedPostgres:
     ) -> None:
         self.data = data.absolute()
         self.log = self.data.parent / f"{self.data.name}.log"
-        self._settings = {**_ALWAYS, **(_DURABLE if durable else _VOLATILE), **(settings or {})}
+        self._settings = {
+            **_ALWAYS,
+            "shared_buffers": f"{_buffers() >> 10}kB",
+            **(_DURABLE if durable else _VOLATILE),
+            **(settings or {}),
+        }
         self._durable = durable
         self._child: subprocess.Popen[bytes] | None = None
         self._process: psutil.Process | None = None
@@ -214,6 +229,17 @@ class EmbeddedPostgres:
             check=False,
         )
         return asked.returncode == 0
+
+
+def _buffers() -> int:
+    """Bytes for PostgreSQL's own cache: an eighth of the memory that there is, for others need some as well.
+
+    None of it is taken before it is used.
+    """
+    memory = psutil.virtual_memory().total
+    with suppress(OSError, ValueError):  # no limit is said by a word
+        memory = min(memory, int(_CGROUP_LIMIT.read_text()))
+    return min(max(memory // _SHARE_OF_MEMORY, _LEAST_BUFFERS), _MOST_BUFFERS)
 
 
 def _as(user: pwd.struct_passwd | None) -> dict[str, Any]:
