@@ -115,7 +115,9 @@ async def test_from_people_to_a_model_that_answers_alone(stage: Stage) -> None:
     by_people = [item for item in items if item.key in sample or int(item.key.partition("-")[2]) < 200]
     async with stage.no_training():
         await stage.world.publish(*labeled(by_people))
-        await eventually(lambda: stage.count("label IS NOT NULL"), len(by_people))
+        await eventually(
+            lambda: stage.count("label IS NOT NULL AND feature_state = 1"), len(by_people), timeout=30
+        )
     await ended.count(1, timeout=60)
     await made.count(1)
     await promoted.count(1)

@@ -104,6 +104,8 @@ class Featuriser:
         await self._featurise_texts([item for item in items if item.content is Content.TEXT], outcome)
         await self._featurise_images([item for item in items if item.content is Content.IMAGE], outcome)
         async with self._database.transaction() as tx:
+            # As those do who write labels: they have the project before its items, or both might wait for each other.
+            await self._store.lock_projects(tx, {(item.ref.tenant, item.ref.project) for item in items})
             await self._store.keep_features(tx, outcome.made)
             await self._store.give_up_features(tx, outcome.impossible)
             await self._store.postpone_features(tx, outcome.later)
