@@ -1,8 +1,8 @@
 """Lease tokens: dispatch's signed statement of who may answer what until when; the store checks it alone.
 
 They have the three parts of a JWS (RFC 7515): header, claims, and a proof. Leases that are given together are signed
-together (`signature_tree`): to sign one and to check it takes as long as all else that is done for an answer, and a
-machine takes dozens at a time. So the proof is 64 bytes of Ed25519 over the root of a tree, then the way there.
+together (`signature_tree`): to sign one and to check it alone is a third of all that both services do for an answer, and
+a machine takes dozens at a time. So the proof is 64 bytes of Ed25519 over the root of a tree, then the way there.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LEASE_AUDIENCE = "annotation-store"
 LEASE_ISSUER_KEY = "service-task-dispatch-"
 LEEWAY = 5.0
 _SIGNED = b"cairn leases\0"
-"""What is signed begins so: a root, 32 bytes of chance to look at, is nothing else that this key signs."""
+"""What is signed begins so, and nothing else that this key signs does."""
 
 _SIGNATURE_BYTES = 64
 _REMEMBERED = 10_000
