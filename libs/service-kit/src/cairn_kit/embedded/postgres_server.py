@@ -37,8 +37,9 @@ _ALWAYS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "max_connections": "200",
-    # Between two checkpoints each page is written whole to the log once: with few of them, they are nearly all of it.
-    "max_wal_size": "8GB",
+    # After each checkpoint a page is written whole to the log once: where one is a minute after the other, that is nearly
+    # all of it. But what came since the last is read again after a crash: a minute for so much on a slow machine.
+    "max_wal_size": "4GB",
     "jit": "off",  # compiling costs more than our short statements
     "wal_level": "minimal",
     "max_wal_senders": "0",
@@ -103,8 +104,9 @@ class EmbeddedPostgres:
         digest = hashlib.sha256(str(self.data).encode()).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"cairn-pg-{digest}"
 
-    def start(self, timeout: float = 60.0) -> None:
-        """Make the data folder if it is new, start the server, and wait until it answers.
+    def start(self, timeout: float = 300.0) -> None:
+        """Make the data folder if it is new, start the server, and wait until it answers: after a crash, when it has read
+        its log.
 
         Raises EmbeddedError with one plain sentence and the end of the server's log.
         """
