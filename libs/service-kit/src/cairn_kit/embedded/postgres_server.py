@@ -236,7 +236,7 @@ class EmbeddedPostgres:
 def _buffers() -> int:
     """Bytes for PostgreSQL's own cache: an eighth of the memory that there is, for others need some as well.
 
-    None of it is taken before it is used.
+    Next to none of it is taken before it is used.
     """
     memory = psutil.virtual_memory().total
     with suppress(OSError, ValueError):  # no limit is said by a word
