@@ -1,7 +1,6 @@
 """Import and export: Cairn's streams beside what PostgreSQL itself does with the same rows.
 
-The reference of the import is asyncpg's COPY of the finished rows into a copy of the item table with its indexes; of
-the export, a raw `COPY ... TO` of the standing labels. Both leave out what makes an import one: checks, digests, events.
+The references, raw COPY in and out, leave out what makes an import or an export one: checks, digests, events, lines.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ import asyncpg
 from cairn.annotation.v1 import annotation_store_pb2 as store
 from tests.benchmarks.rows import Row, Rows
 from tests.benchmarks.volume.machine import resident_mb
-from tests.benchmarks.volume.targets import CairnStack, admin_dsn, cairn_running, parts_of_an_import
+from tests.benchmarks.volume.raw_copy import copied_in, copied_out, store_database
+from tests.benchmarks.volume.targets import CairnStack, cairn_running, parts_of_an_import
 
 _ROUNDS = 5
 _ITEMS, _LABELS = 20_000, 4_000
@@ -38,15 +38,9 @@ def rows(full: bool) -> Rows:
 
 async def _measure(size: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
-        async with cairn_running(Path(folder)) as cairn:
-            database = await asyncpg.connect(
-                admin_dsn(cairn), server_settings={"search_path": "annotation_store"}
-            )
-            try:
-                imports = await _imports(cairn, database, size * _ITEMS)
-                exports = await _exports(cairn, database, size * _LABELS)
-            finally:
-                await database.close()
+        async with cairn_running(Path(folder)) as cairn, store_database(cairn) as database:
+            imports = await _imports(cairn, database, size * _ITEMS)
+            exports = await _exports(cairn, database, size * _LABELS)
     return [
         *_rows("import of items", size * _ITEMS, imports),
         *_rows("export of labels", size * _LABELS, exports),
@@ -83,22 +77,9 @@ async def _imports(cairn: CairnStack, database: asyncpg.Connection, items: int) 
         began = perf_counter()
         await cairn.store.ImportItems(parts_of_an_import(project, items), metadata=cairn.auth)
         ours = perf_counter() - began
-        pairs.append((ours, await _copied(database, project)))
+        pairs.append((ours, await copied_in(database, project)))
         await cairn.routed(project, items)  # so that what follows an import does not run beside the next one
     return pairs
-
-
-async def _copied(database: asyncpg.Connection, project: str) -> float:
-    """Return the seconds that COPY takes for the same rows."""
-    found = await database.fetch("SELECT * FROM item WHERE project = $1", project.removeprefix("projects/"))
-    columns, records = list(found[0].keys()), [tuple(row) for row in found]
-    await database.execute("CREATE TABLE copied (LIKE item INCLUDING ALL)")
-    try:
-        began = perf_counter()
-        await database.copy_records_to_table("copied", records=records, columns=columns)
-        return perf_counter() - began
-    finally:
-        await database.execute("DROP TABLE copied")
 
 
 # --- a large import
@@ -176,17 +157,5 @@ async def _exports(cairn: CairnStack, database: asyncpg.Connection, labels: int)
         size = await project.exported()
         ours = perf_counter() - began
         assert size, "an export of labels has bytes"
-        pairs.append((ours, await _copied_out(database, project.name)))
+        pairs.append((ours, await copied_out(database, project.name)))
     return pairs
-
-
-async def _copied_out(database: asyncpg.Connection, project: str) -> float:
-    began = perf_counter()
-    with tempfile.TemporaryFile() as file:
-        await database.copy_from_query(
-            "SELECT item, question, revision, source, confidence, answer, provenance, created_at FROM label "
-            "WHERE project = $1 AND stands",
-            project.removeprefix("projects/"),
-            output=file,
-        )
-    return perf_counter() - began
