@@ -33,6 +33,7 @@ from cairn_kit.testing.servers import fresh_database
 from cairn_task_dispatch.config import PLAN_CACHE_MODE
 from cairn_task_dispatch.domain.leases import Claim
 from cairn_task_dispatch.domain.names import parse_item
+from cairn_task_dispatch.handlers.answers_heard import AnswersHeard
 from cairn_task_dispatch.handlers.claiming import Claiming
 from cairn_task_dispatch.handlers.deleting import deletions_of
 from cairn_task_dispatch.handlers.expiry import Expiry
@@ -164,10 +165,11 @@ class Desk:
         self.store = DispatchStore()
         self.answered = AnsweredLeases()
         self.signed: list[LeaseClaims] = []
-        self.hearings = Hearings(self.store)
+        self.answers = AnswersHeard()
+        self.hearings = Hearings(self.store, self.answers)
         projects = Projects(database, self.store, self.answered)
         terms = LeaseTerms(self._sign, GRACE)
-        self.handing_out = HandingOut(database, self.store, projects, terms)
+        self.handing_out = HandingOut(database, self.store, projects, terms, self.answers)
         self.claiming = Claiming(database, self.store, projects, terms)
         self.leasing = Leasing(database, self.store, terms)
         self.tasks = Tasks(database, self.store, projects)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 
 from cairn.dispatch.v1 import task_dispatch_pb2 as pb
 from cairn_kit.errors import FailedPrecondition
-from cairn_task_dispatch.domain.handing_out import OpenSlot, Want, hand_out
+from cairn_task_dispatch.domain.handing_out import OpenSlot, Want, hand_out, pause
+from cairn_task_dispatch.handlers.answers_heard import AnswersHeard
 
 
 def slot(n: int, skill: str = "") -> OpenSlot:
@@ -43,6 +46,50 @@ def test_a_skill_is_asked_of_those_who_have_it():
     front = [slot(0, "birds"), slot(1), slot(2, "fish")]
     handed = hand_out(front, [want("ann"), want("bob", 3, "", "birds"), want("cid", 1, "fish")], ())
     assert handed == [[front[1]], [front[0]], [front[2]]]
+
+
+@pytest.mark.parametrize(
+    ("late", "tasks", "ahead", "seconds"),
+    [
+        (0.0, 50, False, 0.0),
+        (1.0, 50, True, 0.0),
+        (1.5, 50, False, 0.5),
+        (1.5, 1, True, 0.5),
+        (60.0, 50, False, 2.0),
+        (60.0, 10, False, 0.0),
+    ],
+)
+def test_who_asks_for_many_waits_while_answers_are_heard_of_late(late, tasks, ahead, seconds):
+    assert pause(late, tasks, ahead=ahead) == seconds
+
+
+def test_that_answers_were_late_is_forgotten_when_none_come_any_more(desk):
+    now = 100.0
+    answers = AnswersHeard(lambda: now)
+    assert answers.late == 0.0
+    event = desk.received(desk.words.imported("k"))
+    event.time -= timedelta(seconds=30)
+    answers.hear([event, desk.received(desk.words.imported("k"))])
+    assert 30.0 <= answers.late < 35.0
+    now += 6.0
+    assert answers.late == 0.0
+
+
+async def test_a_call_for_many_waits_and_one_for_few_does_not(desk):
+    await desk.open(*(f"k{n}" for n in range(20)))
+    [lease] = await desk.lease("ann")
+    # given an answer that is heard of half a minute late
+    answered = desk.received(desk.words.submitted(lease))
+    answered.time -= timedelta(seconds=30)
+    async with desk.database.transaction() as tx:
+        await desk.hearings.on_annotations(tx, [answered])
+    # when some ask for few and some for many
+    began = time.monotonic()
+    assert len(await desk.lease("bob", 3)) == 3
+    few = time.monotonic() - began
+    assert len(await desk.lease("cid", 11)) == 11
+    # then these have waited
+    assert time.monotonic() - began - few >= 2.0
 
 
 @given(

@@ -32,6 +32,8 @@ from cairn_kit.events import Received
 from cairn_kit.events.envelope import Place
 from cairn_kit.ids import uuid7
 from cairn_task_dispatch.config import PLAN_CACHE_MODE
+from cairn_task_dispatch.handlers.answers_heard import AnswersHeard
+from cairn_task_dispatch.handlers.deleting import deletions_of
 from cairn_task_dispatch.handlers.expiry import Expiry
 from cairn_task_dispatch.handlers.handing_out import HandingOut
 from cairn_task_dispatch.handlers.hearing import Hearings
@@ -117,14 +119,18 @@ class Dispatch:
         """The process of PostgreSQL."""
         self.store = DispatchStore()
         annotations: Any = _NobodyAnswered()
+        answers = AnswersHeard()
         self.handing_out = HandingOut(
             database,
             self.store,
             Projects(database, self.store, annotations),
             LeaseTerms(lambda leases: [claims.lease for claims in leases], _GRACE),
+            answers,
         )
         self.expiry = Expiry(database, self.store, annotations, batch=500, retry=5.0)
-        self._handlers = {s.type: s.handler for s in subscriptions(Hearings(self.store))}
+        self._handlers = {
+            s.type: s.handler for s in subscriptions(Hearings(self.store, answers), deletions_of(database))
+        }
 
     async def project(
         self,

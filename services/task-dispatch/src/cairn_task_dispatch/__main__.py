@@ -11,6 +11,7 @@ from cairn_kit.lifecycle import Chassis, Service
 from cairn_kit.rpc.server import StartError
 from cairn_kit.wakes import Wakes
 from cairn_task_dispatch.config import DispatchSettings
+from cairn_task_dispatch.handlers.answers_heard import AnswersHeard
 from cairn_task_dispatch.handlers.claiming import Claiming
 from cairn_task_dispatch.handlers.deleting import deletions_of
 from cairn_task_dispatch.handlers.expiry import Expiry
@@ -37,7 +38,8 @@ async def wire(chassis: Chassis[DispatchSettings]) -> None:
 
     projects = Projects(database, store, annotations)
     terms = LeaseTerms(chassis.signer.sign_leases, settings.expiry_grace)
-    handing_out = HandingOut(database, store, projects, terms)
+    answers = AnswersHeard()
+    handing_out = HandingOut(database, store, projects, terms, answers)
     claiming = Claiming(database, store, projects, terms)
     leasing = Leasing(database, store, terms)
     opened = Wakes()
@@ -50,7 +52,7 @@ async def wire(chassis: Chassis[DispatchSettings]) -> None:
         elements={"ClaimItems": "claims", "CreateTasks": "wishes"},
     )
     deletions = deletions_of(database)
-    chassis.consume(subscriptions(Hearings(store), deletions), in_order=False)
+    chassis.consume(subscriptions(Hearings(store, answers), deletions), in_order=False)
     chassis.overhear([TasksOpened, LeasesEnded], opened.ring)
     expiry = Expiry(database, store, annotations, batch=settings.expiry_batch, retry=settings.expiry_retry)
     chassis.background("expire leases", expiry.expire, every=settings.expiry_every)

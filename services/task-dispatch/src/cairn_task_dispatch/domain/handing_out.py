@@ -1,4 +1,4 @@
-"""Which open slots go to whom, when several ask at once."""
+"""Which open slots go to whom, when several ask at once; and how long who asks for many waits for it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from cairn_task_dispatch.domain.names import TaskId
+
+_IN_TIME = 1.0
+"""Seconds after which an answer is usually heard of, at the latest."""
+_LONGEST_PAUSE = 2.0
+"""Well within the time that callers have for a call."""
+_FEW = 10
+"""Tasks that people ask for at a time, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +56,14 @@ def hand_out(
         left = [slot for slot in left if slot not in taken]
         handed.append(chosen)
     return handed
+
+
+def pause(late: float, tasks: int, *, ahead: bool) -> float:
+    """Return the seconds that a call for so many tasks waits while answers are heard of so many seconds late.
+
+    Machines answer as fast as they are given tasks, and nothing but this keeps them from being given more than is taken in,
+    ever later. Who asks for a few tasks does not wait, but for those who lease ``ahead``.
+    """
+    if tasks <= _FEW and not ahead:
+        return 0.0
+    return min(max(late - _IN_TIME, 0.0), _LONGEST_PAUSE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections import OrderedDict
@@ -14,12 +15,13 @@ from cairn_kit.database import Database, Transaction
 from cairn_kit.errors import CairnError
 from cairn_kit.rpc import Coalescer, Submitted
 from cairn_task_dispatch.domain.gold import GoldDraw, draw_gold
-from cairn_task_dispatch.domain.handing_out import Want, hand_out
+from cairn_task_dispatch.domain.handing_out import Want, hand_out, pause
 from cairn_task_dispatch.domain.leases import Claim, Grant, Lease, suspended
 from cairn_task_dispatch.domain.names import parse_project
 from cairn_task_dispatch.domain.states import TaskKind
 from cairn_task_dispatch.domain.wishes import ProjectPolicy
 from cairn_task_dispatch.handlers.announcing import announce_granted
+from cairn_task_dispatch.handlers.answers_heard import AnswersHeard
 from cairn_task_dispatch.handlers.lease_terms import LeaseTerms, must_be_open, wished_duration
 from cairn_task_dispatch.handlers.projects import Projects, project_not_found
 from cairn_task_dispatch.handlers.together import answer_together
@@ -115,21 +117,29 @@ class HandingOut:
     """Leases the most urgent tasks that a labeler may do and has not done."""
 
     def __init__(
-        self, database: Database, store: DispatchStore, projects: Projects, terms: LeaseTerms
+        self,
+        database: Database,
+        store: DispatchStore,
+        projects: Projects,
+        terms: LeaseTerms,
+        answers: AnswersHeard,
     ) -> None:
         self._database = database
         self._store = store
         self._projects = projects
         self._terms = terms
+        self._answers = answers
         self._scans = ScanMemory()
         self._coalescer: Coalescer[_Ask, pb.LeaseTasksResponse] = Coalescer(self._flush, parallel=3)
 
     async def lease_tasks(
-        self, tenant: str, labeler: str, request: pb.LeaseTasksRequest
+        self, tenant: str, labeler: str, request: pb.LeaseTasksRequest, *, ahead: bool = False
     ) -> pb.LeaseTasksResponse:
-        """Answer one call."""
+        """Answer one call, or a look of a machine that leases ``ahead``."""
         project = parse_project(request.parent)
         ask = _Ask(Asker(tenant, project, labeler), request)
+        if seconds := pause(self._answers.late, ask.count, ahead=ahead):
+            await asyncio.sleep(seconds)
         return await self._projects.knowing(tenant, project, lambda: self._coalescer.submit(ask))
 
     async def _flush(self, batch: Sequence[Submitted[_Ask]]) -> Sequence[pb.LeaseTasksResponse | Exception]:

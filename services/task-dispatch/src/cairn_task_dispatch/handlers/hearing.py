@@ -25,6 +25,7 @@ from cairn_task_dispatch.domain.states import Decision, Route
 from cairn_task_dispatch.domain.tasks import ItemRef
 from cairn_task_dispatch.domain.wishes import ProjectPolicy
 from cairn_task_dispatch.handlers.answering import HeardAnswer, take_answers
+from cairn_task_dispatch.handlers.answers_heard import AnswersHeard
 from cairn_task_dispatch.handlers.settling import Hearing, settle
 from cairn_task_dispatch.store import DispatchStore, ProjectRef
 
@@ -45,8 +46,9 @@ _ROUTES = {inference_events.ROUTE_AUTO: Route.AUTO, inference_events.ROUTE_HUMAN
 class Hearings:
     """The handlers of events."""
 
-    def __init__(self, store: DispatchStore) -> None:
+    def __init__(self, store: DispatchStore, answers: AnswersHeard) -> None:
         self._store = store
+        self._answers = answers
 
     async def on_projects_created(
         self, tx: Transaction, events: Sequence[Received[store_events.ProjectCreated]]
@@ -154,6 +156,7 @@ class Hearings:
         self, tx: Transaction, events: Sequence[Received[store_events.AnnotationSubmitted]]
     ) -> None:
         """Close the leases under which answers were given."""
+        self._answers.hear(events)
         answers: dict[tuple[str, str, TaskId, LeaseId], HeardAnswer] = {}
         for event in events:
             annotation = event.message.annotation

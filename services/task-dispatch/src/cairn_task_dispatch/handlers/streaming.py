@@ -116,7 +116,7 @@ class LeaseStreams:
         request = pb.LeaseTasksRequest()
         request.CopyFrom(wish)
         request.max_tasks = most
-        leasing = self._handing_out.lease_tasks(tenant, wish.labeler, request)
+        leasing = self._handing_out.lease_tasks(tenant, wish.labeler, request, ahead=True)
         asked = asyncio.create_task(leasing, context=_own_trace())
         try:
             # Who asks together with others does not undo what was begun for all of them by going away.
