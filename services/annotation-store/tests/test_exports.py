@@ -17,8 +17,9 @@ from cairn.label.v1 import label_value_pb2 as v
 from cairn_annotation_store.export_process import ExportProcess
 from cairn_annotation_store.handlers.export_worker import ExportWorker
 from cairn_annotation_store.storage import Storage
-from cairn_annotation_store.store import AnnotationStore, ExportRow, ExportStore, ItemStore, LabelStore
+from cairn_annotation_store.store import ExportRow, ExportStore, ItemStore, LabelStore
 from cairn_kit.testing import eventually
+from cairn_kit.times import timestamp
 
 
 @pytest.fixture
@@ -57,7 +58,6 @@ def worker(birds: Any, storage: Any = None, *, page: int = 4, claim_seconds: flo
         birds.database,
         ExportStore(),
         LabelStore(),
-        AnnotationStore(),
         ItemStore(),
         storage or Storage.open(birds.running.settings.blob_url),
         ExportProcess(),
@@ -69,8 +69,8 @@ def worker(birds: Any, storage: Any = None, *, page: int = 4, claim_seconds: flo
 async def one_part(worker: ExportWorker, row: ExportRow) -> ExportRow | None:
     """Let a worker write the next part and no more."""
     file = await worker._so_far(row)
-    async with aclosing(worker.pages(row)) as pages:
-        return await worker.write_part(row, await anext(pages), file)
+    async with aclosing(worker.parts(row)) as parts:
+        return await worker.write_part(row, await anext(parts), file)
 
 
 async def running_export(birds: Any, *, with_annotations: bool = False) -> UUID:
@@ -220,17 +220,69 @@ async def test_a_page_has_eight_mebibytes_however_small_the_labels_before_it_wer
         )
     export = await running_export(birds, with_annotations=with_annotations)
     row = await ExportStore().get(birds.database, "acme", "birds", export)
-    # when it is read in pages of any number of labels
-    async with aclosing(worker(birds, page=10_000).pages(row)) as pages:  # type: ignore[arg-type]
-        read = [page.labels async for page in pages]
-    # then each label is there once, and no page is much larger than it may be
-    assert [label.item for page in read for label in page] == [f"k{n:03d}" for n in range(700)]
-    sizes = [
-        sum(len(label.answer) + sum(len(a.answers) for a in label.annotations or ()) for label in page)
-        for page in read
+    # when parts are made of any number of labels
+    async with aclosing(worker(birds, page=10_000).parts(row)) as parts:  # type: ignore[arg-type]
+        made = [part.lines async for part in parts]
+    # then each label is there once, and no part is much larger than it may be
+    labels = [tools.jsonl(part.content) for part in made]
+    assert [label["item"] for part in labels for label in part] == [f"k{n:03d}" for n in range(700)]
+    assert [part.labels for part in made] == [*map(len, labels)]
+    assert max(len(part.content) for part in made) < (8 << 20) + 500_000
+    assert len(made) < 10, "nor are they smaller than they need be"
+
+
+async def test_lines_say_what_the_rows_hold(birds: Any, tools: Any) -> None:
+    # given labels and annotations of all that columns may hold, more than are made into lines at once
+    await birds.create()
+    keys = [f"k{n:04d}" for n in range(1500)]
+    await birds.take_in([pb.Item(key=key, text="x") for key in keys])
+    answers = [v.Answer(question=q, text=f"{q} \t\n\\ caf\u00e9") for q in ("a", "b")]
+    await birds.database.execute(
+        "INSERT INTO label (tenant, project, item, question, revision, stands, source, source_order, event_id, "
+        "confidence, answer, provenance, created_at) SELECT tenant, project, item, k.question, 7, true, 3, 1, "
+        "gen_random_uuid(), random(), k.answer, '', timestamptz '2026-01-01' + random() * interval '1 day' "
+        "FROM item, unnest($1::text[], $2::bytea[]) AS k (question, answer)",
+        [answer.question for answer in answers],
+        [answer.SerializeToString() for answer in answers],
+    )
+    await birds.database.execute(
+        "INSERT INTO annotation (tenant, project, annotation, item, task, lease, labeler, kind, audit, answers, late, "
+        "schema_version, submitted_at) SELECT tenant, project, gen_random_uuid(), item, 't', item || n, "
+        "'labelers/caf\u00e9-' || n, 1, '', $1, n = 2, 1, now() - random() * interval '1 day' "
+        "FROM item, generate_series(1, 2) AS n WHERE item < 'k1000'",
+        pb.Annotation(answers=answers).SerializeToString(),
+    )
+    # when they are exported
+    export = await birds.stub.CreateExport(request(include_annotations=True))
+    assert (await ended(birds, export.name)).exported_labels == 3000
+    # then each line says what its rows hold
+    given = await birds.database.fetch("SELECT * FROM annotation ORDER BY item, annotation")
+    expected = [
+        {
+            "item": row["item"],
+            "question": row["question"],
+            "answer": f"{row['question']} \t\n\\ caf\u00e9",
+            "confidence": row["confidence"],
+            "source": "GOLD",
+            "revision": 7,
+            "create_time": row["created_at"].isoformat(),
+            "provenance": {},
+            "annotations": [
+                {
+                    "name": f"projects/birds/items/{one['item']}/annotations/{one['annotation']}",
+                    "labeler": one["labeler"],
+                    "kind": "LABEL",
+                    "late": one["late"],
+                    "submit_time": timestamp(one["submitted_at"]).ToJsonString(),
+                    "answer": f"{row['question']} \t\n\\ caf\u00e9",
+                }
+                for one in given
+                if one["item"] == row["item"]
+            ],
+        }
+        for row in await birds.database.fetch("SELECT * FROM label ORDER BY item, question")
     ]
-    assert max(sizes) < (8 << 20) + 300_000
-    assert len(read) < 10, "nor are they smaller than they need be"
+    assert tools.jsonl(await body_of(birds, export.name)) == expected
 
 
 async def test_a_write_that_comes_late_spoils_nothing_of_the_next_worker(ready: Any, tools: Any) -> None:

@@ -58,7 +58,6 @@ async def wire(chassis: Chassis[AnnotationStoreSettings]) -> None:
         database,
         exports,
         labels,
-        annotations,
         items,
         storage,
         await chassis.enter(ExportProcess()),

@@ -181,6 +181,15 @@ class Database:
             tag = await connection.execute(statement, *values)
         return tag
 
+    async def copy_out(self, to: Callable[[bytes], Awaitable[None]], statement: str, *values: Any) -> None:
+        """Pass on the rows of one statement as they come, in COPY's binary format, any whole number of them at once."""
+
+        async def pass_on(rows: bytes) -> None:
+            await to(bytes(rows))  # asyncpg says bytes, and gives a bytearray now and then
+
+        async with self._pool.acquire(timeout=self._acquire_timeout) as connection:
+            await connection.copy_from_query(statement, *values, output=pass_on, format="binary")
+
     @asynccontextmanager
     async def locks(self) -> AsyncIterator[Locks]:
         """Session advisory locks, on a connection of their own: they last until the block ends or that dies."""

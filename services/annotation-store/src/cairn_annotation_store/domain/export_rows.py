@@ -125,20 +125,33 @@ def _annotations(label: ExportedLabel) -> str:
         [
             (annotation, answer)
             for annotation in label.annotations or ()
-            for answer in pb.Annotation.FromString(annotation.answers).answers
-            if answer.question == label.question
+            for question, answer in _answers(annotation.answers)
+            if question == label.question
         ],
         _annotation,
     )
 
 
-def _annotation(given: tuple[ExportedAnnotation, value_pb.Answer]) -> str:
+def _annotation(given: tuple[ExportedAnnotation, str]) -> str:
     annotation, answer = given
     return (
         f'{{"name":{_quoted(annotation.name)},"labeler":{_quoted(annotation.labeler)},"kind":"{_KINDS[annotation.kind]}"'
         f',"late":{"true" if annotation.late else "false"}'
-        f',"submit_time":"{_timestamp(annotation.submitted_at)}","answer":{value_json(answer)}}}'
+        f',"submit_time":"{_timestamp(annotation.submitted_at)}","answer":{answer}}}'
     )
+
+
+def _answers(encoded: bytes) -> Sequence[tuple[str, str]]:
+    """The questions that an annotation answers, each with its answer as JSON; short ones are remembered, too."""
+    return _short_answers(encoded) if len(encoded) <= _SHORT else _questions_and_values(encoded)
+
+
+def _questions_and_values(encoded: bytes) -> Sequence[tuple[str, str]]:
+    answers = pb.Annotation.FromString(encoded).answers
+    return [(answer.question, value_json(answer)) for answer in answers]
+
+
+_short_answers = lru_cache(maxsize=10_000)(_questions_and_values)
 
 
 def _timestamp(moment: datetime) -> str:

@@ -3,7 +3,7 @@
 Each part is an object in storage, under the claim of the worker that wrote it; the place after it, and whose it is,
 are in the database. When a worker dies between the two the next one writes that part again, beside the old one. While
 a worker lives it says so, however long a step takes. When all are written they are joined into one content-addressed
-blob. While a part is written the next labels are read.
+blob. While a part is written, lines are made of the next labels as they come from the database.
 """
 
 from __future__ import annotations
@@ -12,19 +12,18 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass
 from uuid import UUID
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb
-from cairn_annotation_store.domain.export_rows import ExportedAnnotation, header_line
+from cairn_annotation_store.domain.export_rows import header_line
 from cairn_annotation_store.domain.items import BlobFacts
-from cairn_annotation_store.export_process import ExportProcess
+from cairn_annotation_store.export_process import ExportProcess, Lines, Shown
 from cairn_annotation_store.storage import Storage, blob_path, part_path
-from cairn_annotation_store.store import AnnotationStore, ExportRow, ExportStore, ItemStore, LabelStore
-from cairn_annotation_store.store.annotations import AnnotationRow
-from cairn_annotation_store.store.labels import LabelsOfCut, PageSize
-from cairn_annotation_store.wire import EXPORT_MEDIA_TYPES, annotation_name, export_message
+from cairn_annotation_store.store import ExportRow, ExportStore, ItemStore, LabelStore
+from cairn_annotation_store.store.labels import Cut, PageOfCut, PageSize
+from cairn_annotation_store.wire import EXPORT_MEDIA_TYPES, export_message
 from cairn_kit.database import Database
 from cairn_kit.database.pool import OUTAGES
 from cairn_kit.errors import Internal, to_status
@@ -63,6 +62,14 @@ class _File:
         self.size += len(content)
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What is written next, and how far it comes."""
+
+    page: PageOfCut
+    lines: Lines
+
+
 class ExportWorker:
     """Writes exports. Several replicas may; each export has one worker at a time."""
 
@@ -71,7 +78,6 @@ class ExportWorker:
         database: Database,
         exports: ExportStore,
         labels: LabelStore,
-        annotations: AnnotationStore,
         items: ItemStore,
         storage: Storage,
         process: ExportProcess,
@@ -82,7 +88,6 @@ class ExportWorker:
         self._database = database
         self._exports = exports
         self._labels = labels
-        self._annotations = annotations
         self._items = items
         self._storage = storage
         self._process = process
@@ -141,57 +146,53 @@ class ExportWorker:
     async def _write_parts(self, claimed: ExportRow, file: _File) -> ExportRow | None:
         """Write what is left; None when the export was cancelled or is somebody else's now."""
         row = claimed
-        async with aclosing(self.pages(claimed)) as pages:
-            async for page in pages:
-                advanced = await self.write_part(row, page, file)
+        async with aclosing(self.parts(claimed)) as parts:
+            async for part in parts:
+                advanced = await self.write_part(row, part, file)
                 if advanced is None:
                     return None
                 row = advanced
         return row
 
-    async def pages(self, row: ExportRow) -> AsyncGenerator[LabelsOfCut, None]:
-        """The labels from where the export stands, page by page; the next is read while one is used."""
-        coming = asyncio.create_task(self._read(row, (row.last_item, row.last_question)))
+    async def parts(self, row: ExportRow) -> AsyncGenerator[Part, None]:
+        """The parts from where the export stands; the next is made while one is used."""
+        coming = asyncio.create_task(self._make(row, (row.last_item, row.last_question)))
         try:
             while True:
-                page = await coming
-                if not page.ended:
-                    coming = asyncio.create_task(self._read(row, page.last))
-                yield page
-                if page.ended:
+                part = await coming
+                if not part.page.ended:
+                    coming = asyncio.create_task(self._make(row, part.page.last))
+                yield part
+                if part.page.ended:
                     return
         finally:
             coming.cancel()
             await asyncio.wait([coming])
 
-    async def _read(self, row: ExportRow, after: tuple[str, str]) -> LabelsOfCut:
+    async def _make(self, row: ExportRow, after: tuple[str, str]) -> Part:
         # Gold included: who may export may read gold.
-        most = PageSize(self._page, _PAGE_BYTES, row.include_annotations)
-        page = await self._labels.to_export(self._database, row.tenant, row.project, row.cut, after, most)
-        if not row.include_annotations:
-            return page
-        annotations = await self._annotations.of_items(
-            self._database, row.tenant, row.project, {label.item for label in page.labels}, row.created_at
-        )
-        shown = {item: [_shown(annotation) for annotation in given] for item, given in annotations.items()}
-        return replace(
-            page, labels=[label._replace(annotations=shown.get(label.item, ())) for label in page.labels]
-        )
+        cut = Cut(row.cut, row.created_at, row.include_annotations)
+        most = PageSize(self._page, _PAGE_BYTES)
+        shown = Shown(pb.ExportFormat.ValueType(row.format), row.project, row.include_annotations)
+        async with self._process.page(shown) as making:
+            page = await self._labels.to_export(
+                self._database, row.tenant, row.project, cut, after, most, making.add
+            )
+            return Part(page, await making.lines())
 
-    async def write_part(self, row: ExportRow, page: LabelsOfCut, file: _File) -> ExportRow | None:
-        """Write a page of labels; None when the export was cancelled or is somebody else's now."""
-        if page.labels:
-            export_format = pb.ExportFormat.ValueType(row.format)
-            body = await self._process.lines(export_format, page.labels)
-            await asyncio.to_thread(file.add, body)
-            await self._storage.put(_path(row, row.parts, row.worker), body)
+    async def write_part(self, row: ExportRow, part: Part, file: _File) -> ExportRow | None:
+        """Write a part; None when the export was cancelled or is somebody else's now."""
+        labels, content = part.lines
+        if labels:
+            await asyncio.to_thread(file.add, content)
+            await self._storage.put(_path(row, row.parts, row.worker), content)
         async with self._database.transaction() as tx:
             advanced = await self._exports.advanced(
                 tx,
                 row,
-                last=page.last,
-                written=len(page.labels),
-                done=page.ended,
+                last=part.page.last,
+                written=labels,
+                done=part.page.ended,
                 seconds=self._claim_seconds,
             )
         if advanced is None:  # nobody else knows of what was just written
@@ -242,12 +243,6 @@ def ended(tenant: str, project: str, message: pb.Export) -> Event:
     """What is announced when an export ends, however it does."""
     body = events_pb.ExportFinished(export=message)
     return Event(body, tenant=tenant, project=project, resource=message.name, revision=1)
-
-
-def _shown(row: AnnotationRow) -> ExportedAnnotation:
-    return ExportedAnnotation(
-        annotation_name(row), row.labeler, row.kind, row.late, row.submitted_at, row.answers
-    )
 
 
 def _path(row: ExportRow, part: int, worker: UUID | None) -> str:

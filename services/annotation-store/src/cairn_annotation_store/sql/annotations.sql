@@ -32,9 +32,6 @@ SELECT * FROM annotation WHERE tenant = $1 AND project = $2 AND annotation = $3 
 SELECT * FROM annotation WHERE tenant = $1 AND project = $2 AND item = $3 AND annotation > $4
 ORDER BY annotation LIMIT $5
 
--- name: annotations_of_items
-SELECT * FROM annotation WHERE tenant = $1 AND project = $2 AND item = ANY ($3) AND submitted_at <= $4 ORDER BY item, annotation
-
 -- name: annotations_of_project
 SELECT * FROM annotation WHERE tenant = $1 AND project = $2 AND annotation > $3 ORDER BY annotation LIMIT $4
 

@@ -52,30 +52,42 @@ WHERE tenant = $1 AND project = $2 AND (item, question) > ($3, $4) AND stands AN
 ORDER BY item, question LIMIT $5
 
 -- name: labels_to_export
--- A label that stands and was written before the cut stood in it. For one that was not, see labels_in_cut. At most $5 labels,
--- and none that begins after $7 bytes of those before it, the annotations to their items counted if $8.
-SELECT item, question, revision, source, confidence, answer, provenance, created_at, in_cut, bytes
+-- For COPY, which domain/export_copy.py reads: the labels that stood in a cut, in the order of item and question. One
+-- that stands and was written before the cut stood in it; for one that was not, the last revision before it is looked up,
+-- and where there is none, revision 0 stands for nothing. At most so many labels, and none that begins after so many bytes
+-- of those before it, the annotations to their items counted if they are wanted.
+SELECT coalesce(shown.revision, 0), coalesce(shown.source, 0::smallint), coalesce(shown.confidence, 0),
+       coalesce(shown.created_at, page.created_at), shown.answer, shown.provenance, given.annotations,
+       item, question, octet_length(item), octet_length(question), nth, bytes
 FROM (
-  SELECT l.*, pg_visible_in_snapshot(written_in, $6) AS in_cut,
-         sum(size) OVER (ORDER BY item, question ROWS UNBOUNDED PRECEDING)::bigint AS bytes
+  SELECT l.*, row_number() OVER before AS nth, (sum(size) OVER before)::bigint AS bytes
   FROM (
-    SELECT l.*, octet_length(answer) + octet_length(provenance) + coalesce(given.size, 0) AS size
+    SELECT l.*, pg_visible_in_snapshot(written_in, $6) AS in_cut,
+           octet_length(answer) + octet_length(provenance) + coalesce(given.size, 0) AS size
     FROM label l
     LEFT JOIN LATERAL (SELECT sum(octet_length(a.answers)) AS size FROM annotation a
                        WHERE $8 AND a.tenant = $1 AND a.project = $2 AND a.item = l.item) AS given ON true
     WHERE l.tenant = $1 AND l.project = $2 AND (l.item, l.question) > ($3, $4) AND l.stands
     ORDER BY l.item, l.question LIMIT $5
   ) AS l
+  WINDOW before AS (ORDER BY item, question ROWS UNBOUNDED PRECEDING)
 ) AS page
+LEFT JOIN LATERAL (
+  SELECT page.revision, page.source, page.confidence, page.created_at, page.answer, page.provenance WHERE page.in_cut
+  UNION ALL (
+    SELECT l.revision, l.source, l.confidence, l.created_at, l.answer, l.provenance FROM label l
+    WHERE NOT page.in_cut AND l.tenant = $1 AND l.project = $2 AND l.item = page.item AND l.question = page.question
+      AND pg_visible_in_snapshot(l.written_in, $6)
+    ORDER BY l.revision DESC LIMIT 1
+  )
+) AS shown ON true
+LEFT JOIN LATERAL (
+  SELECT array_agg((a.annotation, a.kind, a.late, a.submitted_at, a.labeler, a.answers) ORDER BY a.annotation) AS annotations
+  FROM annotation a
+  WHERE $8 AND a.tenant = $1 AND a.project = $2 AND a.item = page.item AND a.submitted_at <= $9
+) AS given ON true
 WHERE bytes - size < $7
 ORDER BY item, question
-
--- name: labels_in_cut
--- The revisions that stood in the cut, of labels that have another one since; those of later labels are not there.
-SELECT DISTINCT ON (item, question) item, question, revision, source, confidence, answer, provenance, created_at
-FROM label JOIN unnest($3::text[], $4::text[]) AS k (item, question) USING (item, question)
-WHERE tenant = $1 AND project = $2 AND pg_visible_in_snapshot(written_in, $5)
-ORDER BY item, question, revision DESC
 
 -- name: list_labels_of_source
 SELECT * FROM label

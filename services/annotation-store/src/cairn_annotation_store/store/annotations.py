@@ -134,15 +134,6 @@ class AnnotationStore:
             rows = await reader.fetch(SQL.annotations_of_item, tenant, project, item, after, limit)
         return [AnnotationRow(**row) for row in rows]
 
-    async def of_items(
-        self, reader: Reader, tenant: str, project: str, items: Collection[str], until: datetime
-    ) -> dict[str, list[AnnotationRow]]:
-        """All annotations of these items that were submitted by then, by item, oldest first."""
-        found: dict[str, list[AnnotationRow]] = {}
-        for row in await reader.fetch(SQL.annotations_of_items, tenant, project, list(items), until):
-            found.setdefault(row["item"], []).append(AnnotationRow(**row))
-        return found
-
     async def answered(
         self, reader: Reader, tenant: str, leases: Collection[str]
     ) -> dict[str, AnsweredLease]:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.label.v1 import label_value_pb2 as value_pb
-from cairn_annotation_store.domain.export_rows import ExportedLabel
+from cairn_annotation_store.domain.export_copy import TRAILER_BYTES, end_of_page
 from cairn_annotation_store.domain.labels import LabelKey, LabelRevision, Rank, Source
 from cairn_annotation_store.domain.names import ItemKey, ProjectId, QuestionId, Tenant
 from cairn_annotation_store.store.projects import Reader
-from cairn_kit.database import Queries, Transaction
+from cairn_kit.database import Database, Queries, Transaction
 
 SQL = Queries.load("cairn_annotation_store", "sql/labels.sql")
 
 ItemId = tuple[str, str, str]
 """Tenant, project and item key."""
-
-_SHOWN = 8
-"""Columns that an export shows, in the order of ExportedLabel; what follows is for the reader of the page."""
 
 Snapshot = tuple[int, int, tuple[int, ...]]
 """What PostgreSQL keeps as a pg_snapshot: its xmin, xmax and the transactions that were running in between."""
@@ -33,15 +30,23 @@ class PageSize:
 
     labels: int
     size: int
-    with_annotations: bool
-    """Whether the annotations to the labels' items count among the bytes."""
 
 
 @dataclass(frozen=True, slots=True)
-class LabelsOfCut:
-    """Labels as they stood in a cut; more come after `last`, the (item, question) looked at last, unless `ended`."""
+class Cut:
+    """What an export shows of its project."""
 
-    labels: Sequence[ExportedLabel]
+    snapshot: Snapshot
+    at: datetime
+    """When the snapshot was taken."""
+    with_annotations: bool
+    """Whether the annotations to the labels' items are shown, too, as far as they were submitted by then."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageOfCut:
+    """How far a page of labels came: more come after `last`, the (item, question) looked at last, unless `ended`."""
+
     last: tuple[str, str]
     ended: bool
 
@@ -155,33 +160,42 @@ class LabelStore:
 
     async def to_export(
         self,
-        reader: Reader,
+        database: Database,
         tenant: str,
         project: str,
-        cut: Snapshot,
+        cut: Cut,
         after: tuple[str, str],
         most: PageSize,
-    ) -> LabelsOfCut:
-        """The labels that stood in the cut, by item and question.
+        to: Callable[[bytes], Awaitable[None]],
+    ) -> PageOfCut:
+        """Pass on the labels that stood in the cut, by item and question, as `domain.export_copy` reads them.
 
         What stands now is read, and replaced where it was written after the cut: revisions are kept for ever, so
         each page shows the same moment, however late it is read and whatever was written meanwhile.
         """
-        rows = await reader.fetch(
-            SQL.labels_to_export, tenant, project, *after, most.labels, cut, most.size, most.with_annotations
+        latest = b""
+
+        async def pass_on(rows: bytes) -> None:
+            nonlocal latest
+            latest = rows if len(rows) > TRAILER_BYTES else latest + rows
+            await to(rows)
+
+        await database.copy_out(
+            pass_on,
+            SQL.labels_to_export,
+            tenant,
+            project,
+            *after,
+            most.labels,
+            cut.snapshot,
+            most.size,
+            cut.with_annotations,
+            cut.at,
         )
-        later = [(row["item"], row["question"]) for row in rows if not row["in_cut"]]
-        earlier = {}
-        if later:
-            items, questions = zip(*later, strict=True)
-            found = await reader.fetch(SQL.labels_in_cut, tenant, project, items, questions, cut)
-            earlier = {(row["item"], row["question"]): row for row in found}
-        shown = (row if row["in_cut"] else earlier.get((row["item"], row["question"])) for row in rows)
-        return LabelsOfCut(
-            [ExportedLabel(*row[:_SHOWN]) for row in shown if row is not None],
-            (rows[-1]["item"], rows[-1]["question"]) if rows else after,
-            len(rows) < most.labels and (not rows or rows[-1]["bytes"] < most.size),
-        )
+        end = end_of_page(latest)
+        if end is None:
+            return PageOfCut(after, ended=True)
+        return PageOfCut((end.item, end.question), end.labels < most.labels and end.size < most.size)
 
     async def list_of_item(
         self,
