@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import deque
 
 from cairn_kit.auth.caller import Caller, make_caller
 from cairn_kit.rpc.admission import LEAST, Admission, Room
+from cairn_kit.rpc.deadline import set_deadline
+from cairn_kit.rpc.resting import rest, set_place
 
 MOST, LONGEST = 512, 2.0
 
@@ -123,3 +127,24 @@ def test_who_has_left_is_forgotten() -> None:
             room.leave(ONE, 0.0)
     assert room.in_flight == 0
     assert not room._held
+
+
+async def test_who_rests_takes_no_room_meanwhile() -> None:
+    room = Room(64)
+    taken(room, ONE)
+    assert room.in_flight == 48
+    set_place(room, ONE)
+    resting = asyncio.create_task(rest(3600.0))
+    await asyncio.sleep(0)
+    assert room.in_flight == 47
+    assert room.enter(ONE)
+    resting.cancel()
+    await asyncio.wait([resting])
+    assert room.in_flight == 49, "there is always room to come back"
+
+
+async def test_nobody_rests_for_longer_than_half_of_the_callers_time() -> None:
+    set_deadline(0.2)
+    began = time.monotonic()
+    await asyncio.wait_for(rest(3600.0), 60.0)
+    assert time.monotonic() - began >= 0.05

@@ -129,6 +129,21 @@ async def test_a_statement_that_takes_too_long_is_ended_by_the_server(world: Wor
     await database.close()
 
 
+@pytest.mark.parametrize("rows", [1, 100_000])
+async def test_a_copy_whose_rows_nobody_takes_ends_with_the_reason(world: World, rows: int) -> None:
+    dsn = await world.dsn("sample", MIGRATIONS)
+    database = Database(dsn, "sample", pool_min=1, pool_max=1, acquire_timeout=3600.0)
+    await database.open()
+
+    async def refuse(_: bytes) -> None:
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"):
+        await asyncio.wait_for(database.copy_out(refuse, "SELECT generate_series(1, $1::int)", rows), 60.0)
+    assert await database.fetchval("SELECT 1") == 1
+    await database.close()
+
+
 async def test_only_one_holds_an_exclusive_lock_and_it_passes_on(database: Database) -> None:
     order: list[str] = []
     first_in, let_go = asyncio.Event(), asyncio.Event()

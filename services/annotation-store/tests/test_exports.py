@@ -231,12 +231,13 @@ async def test_a_page_has_eight_mebibytes_however_small_the_labels_before_it_wer
     assert len(made) < 10, "nor are they smaller than they need be"
 
 
-async def test_lines_say_what_the_rows_hold(birds: Any, tools: Any) -> None:
+@pytest.mark.parametrize("times", [1, 9])
+async def test_lines_say_what_the_rows_hold(birds: Any, tools: Any, times: int) -> None:
     # given labels and annotations of all that columns may hold, more than are made into lines at once
     await birds.create()
     keys = [f"k{n:04d}" for n in range(1500)]
     await birds.take_in([pb.Item(key=key, text="x") for key in keys])
-    answers = [v.Answer(question=q, text=f"{q} \t\n\\ caf\u00e9") for q in ("a", "b")]
+    answers = [v.Answer(question=q, text=times * f"{q} \t\n\\ caf\u00e9") for q in ("a", "b")]
     await birds.database.execute(
         "INSERT INTO label (tenant, project, item, question, revision, stands, source, source_order, event_id, "
         "confidence, answer, provenance, created_at) SELECT tenant, project, item, k.question, 7, true, 3, 1, "
@@ -261,7 +262,7 @@ async def test_lines_say_what_the_rows_hold(birds: Any, tools: Any) -> None:
         {
             "item": row["item"],
             "question": row["question"],
-            "answer": f"{row['question']} \t\n\\ caf\u00e9",
+            "answer": times * f"{row['question']} \t\n\\ caf\u00e9",
             "confidence": row["confidence"],
             "source": "GOLD",
             "revision": 7,
@@ -274,7 +275,7 @@ async def test_lines_say_what_the_rows_hold(birds: Any, tools: Any) -> None:
                     "kind": "LABEL",
                     "late": one["late"],
                     "submit_time": timestamp(one["submitted_at"]).ToJsonString(),
-                    "answer": f"{row['question']} \t\n\\ caf\u00e9",
+                    "answer": times * f"{row['question']} \t\n\\ caf\u00e9",
                 }
                 for one in given
                 if one["item"] == row["item"]

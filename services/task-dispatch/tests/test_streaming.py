@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from datetime import timedelta
 
 import grpc
 import pytest
@@ -293,6 +295,20 @@ def served(desk, streams, send, grant=5):
 
     wish = pb.LeaseTasksRequest(parent=desk.words.name, labeler="labelers/ann")
     return asyncio.create_task(streams.lease_ahead(desk.tenant, wish, grants(), send))
+
+
+async def test_while_answers_are_heard_of_late_a_stream_waits_and_takes_fewer_at_a_time(desk, streams):
+    await desk.open(*(f"k{n}" for n in range(120)))
+    late = desk.received(desk.words.imported("any"))
+    late.time -= timedelta(seconds=30)
+    desk.answers.hear([late])
+    sent, began = asyncio.Queue(), time.monotonic()
+    caller = served(desk, streams, sent.put, grant=1000)
+    first = await sent.get()
+    assert time.monotonic() - began >= 2.0
+    assert len(first.leases) == 100
+    caller.cancel()
+    await asyncio.wait([caller])
 
 
 async def test_what_was_chosen_when_the_caller_goes_is_given_back(desk, streams):

@@ -87,7 +87,8 @@ class Page:
         else:
             await self._ask(self._asking, b"")
             with _death_told():
-                made = await self._answers
+                # Whoever gives up waiting has the process ended, and its end is read behind all that it has written.
+                made = await asyncio.shield(self._answers)
         return Lines(sum(part.labels for part in made), b"".join([part.content for part in made]))
 
     async def give_up(self) -> None:

@@ -188,7 +188,12 @@ class Database:
             await to(bytes(rows))  # asyncpg says bytes, and gives a bytearray now and then
 
         async with self._pool.acquire(timeout=self._acquire_timeout) as connection:
-            await connection.copy_from_query(statement, *values, output=pass_on, format="binary")
+            try:
+                await connection.copy_from_query(statement, *values, output=pass_on, format="binary")
+            except BaseException:
+                # asyncpg asks the server to cancel, and waits for its word: which never comes where all was sent already.
+                connection.terminate()
+                raise
 
     @asynccontextmanager
     async def locks(self) -> AsyncIterator[Locks]:

@@ -46,6 +46,8 @@ _POLL = 1.0
 _REPLAY_EVERY = 2.0
 _SLOWEST_RETRY = 2.0
 _CONFLICT_RETRIES = 5
+_MOST_MESSAGES = 500
+"""Taken at once, however many events a batch may have: the server lends all replicas together ten thousand at a time."""
 
 _COUNT_FAILURE = """
 INSERT INTO delivery_failure (consumer, event_id, failures, last_error) VALUES ($1, $2, 1, $3)
@@ -103,7 +105,7 @@ class Consumer:
         self._in_order = in_order
         self._retention_days = retention_days
         self._replicas = replicas
-        self._pull = Pull(bus, name, batch, keepers)
+        self._pull = Pull(bus, name, min(batch, _MOST_MESSAGES), keepers)
         self._most_events = batch
         self._held: dict[int, Msg] = {}
         self._failing: set[UUID] = set()

@@ -5,6 +5,7 @@ from cairn_kit.rpc.coalescing import Coalescer, Submitted
 from cairn_kit.rpc.deadline import remaining
 from cairn_kit.rpc.idempotency import once, once_many
 from cairn_kit.rpc.paging import page_size, read_page_token, write_page_token
+from cairn_kit.rpc.resting import rest
 from cairn_kit.rpc.validation import bad_elements, invalid, texts_with_nul
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "page_size",
     "read_page_token",
     "remaining",
+    "rest",
     "texts_with_nul",
     "write_page_token",
 ]

@@ -13,6 +13,9 @@ refusing it would waste the work that it brings, and keep what it sets free.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from cairn_kit.auth.caller import Caller
 
 LEAST = 96
@@ -42,17 +45,28 @@ class Room:
         by_caller, by_tenant = self._held.get(a_caller, 0), self._held.get(a_tenant, 0)
         if free <= 0 or not (returns or (by_caller < _A_CALLER * free and by_tenant < _A_TENANT * free)):
             return False
-        self._held[a_caller], self._held[a_tenant] = by_caller + 1, by_tenant + 1
-        self.in_flight += 1
+        self._count(who, 1)
         return True
 
     def leave(self, who: Caller, now: float) -> None:
         """A call of this caller was answered, at this second of one clock."""
-        self.in_flight -= 1
+        self._count(who, -1)
+
+    @contextmanager
+    def aside(self, who: Caller) -> Iterator[None]:
+        """A call that waits on purpose takes no room meanwhile, and comes back whether there is any or not."""
+        self._count(who, -1)
+        try:
+            yield
+        finally:
+            self._count(who, 1)
+
+    def _count(self, who: Caller, by: int) -> None:
+        self.in_flight += by
         for holder in ((who.tenant, who.subject), who.tenant):
-            self._held[holder] -= 1
-            if not self._held[holder]:
-                del self._held[holder]
+            held = self._held.pop(holder, 0) + by
+            if held:
+                self._held[holder] = held
 
 
 class Admission(Room):

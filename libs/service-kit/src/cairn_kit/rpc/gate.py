@@ -37,6 +37,7 @@ from cairn_kit.errors import (
 )
 from cairn_kit.rpc.admission import Admission, Room
 from cairn_kit.rpc.deadline import set_deadline
+from cairn_kit.rpc.resting import set_place
 from cairn_kit.rpc.validation import check
 from cairn_kit.telemetry.logs import get_logger
 from cairn_kit.telemetry.metrics import Metrics
@@ -139,6 +140,7 @@ class _Method:
                 "The service is at its limit of calls at once, or at what it gives one caller or tenant of it.",
                 retry_after=_RETRY_AFTER,
             )
+        set_place(self.room, who)
         parent = context_of(metadata.get(TRACEPARENT))
         span = self.gate._tracer.start_span(self.span_name, parent, SpanKind.SERVER)
         otel_context.attach(set_span_in_context(span, parent))

@@ -125,8 +125,7 @@ def _annotations(label: ExportedLabel) -> str:
         [
             (annotation, answer)
             for annotation in label.annotations or ()
-            for question, answer in _answers(annotation.answers)
-            if question == label.question
+            for answer in _answers(annotation.answers, label.question)
         ],
         _annotation,
     )
@@ -141,17 +140,18 @@ def _annotation(given: tuple[ExportedAnnotation, str]) -> str:
     )
 
 
-def _answers(encoded: bytes) -> Sequence[tuple[str, str]]:
-    """The questions that an annotation answers, each with its answer as JSON; short ones are remembered, too."""
-    return _short_answers(encoded) if len(encoded) <= _SHORT else _questions_and_values(encoded)
+def _answers(encoded: bytes, question: str) -> Sequence[str]:
+    """What an annotation answers to a question, as JSON; short ones are remembered, too."""
+    if len(encoded) > _SHORT:
+        answers = pb.Annotation.FromString(encoded).answers
+        return [value_json(answer) for answer in answers if answer.question == question]
+    return [answer for asked, answer in _short_answers(encoded) if asked == question]
 
 
-def _questions_and_values(encoded: bytes) -> Sequence[tuple[str, str]]:
+@lru_cache(maxsize=10_000)
+def _short_answers(encoded: bytes) -> Sequence[tuple[str, str]]:
     answers = pb.Annotation.FromString(encoded).answers
     return [(answer.question, value_json(answer)) for answer in answers]
-
-
-_short_answers = lru_cache(maxsize=10_000)(_questions_and_values)
 
 
 def _timestamp(moment: datetime) -> str:

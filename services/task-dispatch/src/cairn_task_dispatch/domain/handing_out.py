@@ -61,8 +61,8 @@ def hand_out(
 def pause(late: float, tasks: int, *, ahead: bool) -> float:
     """Return the seconds that a call for so many tasks waits while answers are heard of so many seconds late.
 
-    Machines answer as fast as they are given tasks, and nothing but this keeps them from being given more than is taken in,
-    ever later. Who asks for a few tasks does not wait, but for those who lease ``ahead``.
+    Machines answer as fast as they are given tasks; nothing but this slows them when more is answered than is taken in. Who
+    asks for a few tasks does not wait, but for those who lease ``ahead``.
     """
     if tasks <= _FEW and not ahead:
         return 0.0

@@ -9,8 +9,8 @@ from typing import Any
 
 from cairn_kit.events import Received
 
-_REMEMBERED = 5.0
-"""Seconds after which no answer came any more, or none is taken in."""
+_REMEMBERED, _LONGEST_REMEMBERED = 5.0, 60.0
+"""Seconds without answers after which there are none: more the later they were, for other events may come between them."""
 
 
 class AnswersHeard:
@@ -23,11 +23,11 @@ class AnswersHeard:
 
     def hear(self, answers: Sequence[Received[Any]]) -> None:
         """Answers are being taken in."""
-        oldest = min(answer.time for answer in answers)
-        self._late = (datetime.now(UTC) - oldest).total_seconds()
-        self._until = self._clock() + _REMEMBERED
+        middle = sorted(answer.time for answer in answers)[(len(answers) - 1) // 2]
+        self._late = (datetime.now(UTC) - middle).total_seconds()
+        self._until = self._clock() + min(max(self._late, _REMEMBERED), _LONGEST_REMEMBERED)
 
     @property
     def late(self) -> float:
-        """Seconds from the oldest answer to its being heard of; 0 when none was heard of lately."""
+        """Seconds until half of the answers were heard of; 0 when there were none lately. By the clocks of two services."""
         return self._late if self._clock() < self._until else 0.0

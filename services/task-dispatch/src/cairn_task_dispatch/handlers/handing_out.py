@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections import OrderedDict
@@ -13,7 +12,7 @@ from itertools import islice
 from cairn.dispatch.v1 import task_dispatch_pb2 as pb
 from cairn_kit.database import Database, Transaction
 from cairn_kit.errors import CairnError
-from cairn_kit.rpc import Coalescer, Submitted
+from cairn_kit.rpc import Coalescer, Submitted, rest
 from cairn_task_dispatch.domain.gold import GoldDraw, draw_gold
 from cairn_task_dispatch.domain.handing_out import Want, hand_out, pause
 from cairn_task_dispatch.domain.leases import Claim, Grant, Lease, suspended
@@ -133,13 +132,23 @@ class HandingOut:
         self._coalescer: Coalescer[_Ask, pb.LeaseTasksResponse] = Coalescer(self._flush, parallel=3)
 
     async def lease_tasks(
-        self, tenant: str, labeler: str, request: pb.LeaseTasksRequest, *, ahead: bool = False
+        self, tenant: str, labeler: str, request: pb.LeaseTasksRequest
     ) -> pb.LeaseTasksResponse:
-        """Answer one call, or a look of a machine that leases ``ahead``."""
+        """Answer one call, if it is for many tasks a little later when answers are heard of late."""
+        if seconds := pause(self._answers.late, request.max_tasks, ahead=False):
+            await rest(seconds)
+        return await self.lease_now(tenant, labeler, request)
+
+    def pause_ahead(self) -> float:
+        """Seconds that whoever leases ahead is to wait now."""
+        return pause(self._answers.late, 1, ahead=True)
+
+    async def lease_now(
+        self, tenant: str, labeler: str, request: pb.LeaseTasksRequest
+    ) -> pb.LeaseTasksResponse:
+        """Lease at once, together with all who ask at this moment."""
         project = parse_project(request.parent)
         ask = _Ask(Asker(tenant, project, labeler), request)
-        if seconds := pause(self._answers.late, ask.count, ahead=ahead):
-            await asyncio.sleep(seconds)
         return await self._projects.knowing(tenant, project, lambda: self._coalescer.submit(ask))
 
     async def _flush(self, batch: Sequence[Submitted[_Ask]]) -> Sequence[pb.LeaseTasksResponse | Exception]:

@@ -25,6 +25,8 @@ Send = Callable[[pb.StreamLeasesResponse], Awaitable[None]]
 MOST_CREDIT = 10_000
 """Leases that a caller may have asked for and not been sent: hours of work for most, and a call's worth of memory."""
 _MOST_AT_ONCE = 1000  # as by LeaseTasks
+_MOST_WHILE_LATE = 100
+"""Leases after each pause for answers that are heard of late."""
 
 
 class Credit:
@@ -97,9 +99,15 @@ class LeaseStreams:
             if not credit.left:
                 await _first_of(credit.some(), reading)
                 continue
+            most = _MOST_AT_ONCE
+            if seconds := self._handing_out.pause_ahead():
+                most = _MOST_WHILE_LATE
+                await _first_of(asyncio.sleep(seconds), reading)
+                if reading.done():
+                    break
             bell = self._opened.listen(tenant, parse_project(wish.parent))
             pace.begin()
-            sent = await self._lease(tenant, wish, min(credit.left, _MOST_AT_ONCE), send)
+            sent = await self._lease(tenant, wish, min(credit.left, most), send)
             pace.end()
             credit.spend(sent)
             if sent:
@@ -116,7 +124,7 @@ class LeaseStreams:
         request = pb.LeaseTasksRequest()
         request.CopyFrom(wish)
         request.max_tasks = most
-        leasing = self._handing_out.lease_tasks(tenant, wish.labeler, request, ahead=True)
+        leasing = self._handing_out.lease_now(tenant, wish.labeler, request)
         asked = asyncio.create_task(leasing, context=_own_trace())
         try:
             # Who asks together with others does not undo what was begun for all of them by going away.
