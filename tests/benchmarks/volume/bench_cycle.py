@@ -25,7 +25,7 @@ from tests.benchmarks.volume.targets import (
 )
 
 _ROUNDS = 5
-_ITEMS, _TASKS = 60_000, 200_000
+_ITEMS, _TASKS = 150_000, 500_000
 _WARM = 3.0
 _PATIENCE = 120.0
 

@@ -21,7 +21,7 @@ from tests.benchmarks.volume.machine import processor_seconds
 from tests.benchmarks.volume.offered import Call, Offered, offer, quantile, turn
 from tests.benchmarks.volume.targets import CairnProject, cairn_running
 
-_ITEMS = 20_000
+_ITEMS, _MORE_ITEMS = 80_000, 240_000
 _CALLERS = 64
 _TIMES = 5.0
 _PROCESSES = 2  # that offer the load; more of them would only wait for each other
@@ -37,14 +37,14 @@ _LEASE, _SUBMIT = "LeaseTasks", "SubmitAnnotation"
 
 def rows(full: bool) -> Rows:
     """Yield latencies and rates. ``full``: a minute of overload instead of fifteen seconds."""
-    yield from asyncio.run(_measure(60.0 if full else 15.0))
+    yield from asyncio.run(_measure(60.0, _MORE_ITEMS) if full else _measure(15.0, _ITEMS))
 
 
-async def _measure(seconds: float) -> list[Row]:
+async def _measure(seconds: float, items: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         async with cairn_running(folder) as cairn:
-            project = await cairn.project(_ITEMS)
+            project = await cairn.project(items)
             await drive(project, _CALLERS, 1, _WARM)
             calm = [call for number in range(_CALM) for call in await turn(project, number)]
             peak = (await drive(project, _CALLERS, 1, _PEAK_SECONDS)).rate

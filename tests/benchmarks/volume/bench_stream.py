@@ -24,7 +24,7 @@ from tests.benchmarks.volume.targets import CairnProject, CairnStack, cairn_runn
 _CALLERS, _TASKS = 16, 10
 _AHEAD = 4 * _TASKS  # held by each: what is judged, what waits, what is on its way in and out
 _ROUNDS = 5
-_ITEMS, _LINE_ITEMS = 40_000, 150_000
+_ITEMS, _LINE_ITEMS = 150_000, 400_000
 _WARM = 3.0
 _PATIENCE = 120.0
 _LEAST_OF_STRAIGHT = 0.6  # what is wanted of batch calls, too
