@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -78,20 +77,6 @@ def interleaved(
     pairs = [(seconds(ours, 1)[0], seconds(theirs, 1)[0]) for _ in range(runs)]
     mine = [a for a, _ in pairs]
     return median(mine), median(b for _, b in pairs), max(mine) - min(mine)
-
-
-def as_measured(found: AsyncGenerator[Row, None]) -> Rows:
-    """Yield the rows of a long measurement one by one, so that those it had are told however it ends."""
-
-    async def following() -> Row | None:
-        return await anext(found, None)
-
-    with asyncio.Runner() as runner:
-        try:
-            while row := runner.run(following()):
-                yield row
-        finally:
-            runner.run(found.aclose())
 
 
 Rows = Iterator[Row]

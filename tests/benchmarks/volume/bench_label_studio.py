@@ -8,19 +8,19 @@ Label Studio is found by the environment variable LABEL_STUDIO, and passed over 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-from tests.benchmarks.rows import Row, Rows, as_measured
+from tests.benchmarks.rows import Row, Rows
 from tests.benchmarks.volume.label_studio import (
     LabelStudio,
     command,
     label_studio_running,
 )
-from tests.benchmarks.volume.load import drive, until
+from tests.benchmarks.volume.load import drive, each, until
 from tests.benchmarks.volume.raw_copy import copied_in, store_database
 from tests.benchmarks.volume.targets import CairnProject, CairnStack, cairn_running, parts_of_an_import
 
@@ -57,29 +57,27 @@ class _Pair:
 
 def rows(full: bool) -> Rows:
     """Yield rates and how many times Label Studio's they are. ``full``: imports of 100,000, longer turns."""
-    yield from as_measured(_measure(command(), _FULL if full else _SMALL))
+    for found in each(_measure(command(), _FULL if full else _SMALL)):
+        yield from found
 
 
-async def _measure(executable: Path, sizes: _Sizes) -> AsyncGenerator[Row, None]:
+async def _measure(executable: Path, sizes: _Sizes) -> AsyncGenerator[list[Row], None]:
     with tempfile.TemporaryDirectory() as ours, tempfile.TemporaryDirectory() as theirs:
         async with (
             label_studio_running(executable, Path(theirs), _LABELERS) as studio,
             cairn_running(Path(ours)) as cairn,
         ):
-            for part in (
-                _labeling(cairn, studio, sizes),
-                _importing(cairn, studio, sizes.imported),
-                _exporting(cairn, studio, sizes.exported),
-            ):
-                async for row in part:
-                    yield row
+            yield await _labeling(cairn, studio, sizes)
+            yield await _importing(cairn, studio, sizes.imported)
+            yield await _exporting(cairn, studio, sizes.exported)
 
 
-async def _labeling(cairn: CairnStack, studio: LabelStudio, sizes: _Sizes) -> AsyncIterator[Row]:
+async def _labeling(cairn: CairnStack, studio: LabelStudio, sizes: _Sizes) -> list[Row]:
     ours = await cairn.project(sizes.tasks[0])
     theirs = await (await studio.empty_project()).imported(sizes.tasks[1])
     await _label(ours, _LABELERS, _WARM)
     await drive(theirs, _LABELERS, 1, _WARM)
+    found: list[Row] = []
     for labelers, least in ((1, None), (_LABELERS, _LEAST_TASKS)):
         pairs = [
             _Pair(
@@ -88,12 +86,10 @@ async def _labeling(cairn: CairnStack, studio: LabelStudio, sizes: _Sizes) -> As
             )
             for _ in range(_ROUNDS)
         ]
-        for row in _compared(
-            f"next task and submit, single calls, {labelers} at once", "tasks/s", pairs, least
-        ):
-            yield row
+        found += _compared(f"next task and submit, single calls, {labelers} at once", "tasks/s", pairs, least)
     if theirs.failures:
         print(f"        turns that Label Studio answered with an error: {theirs.failures}")
+    return found
 
 
 async def _label(project: CairnProject, labelers: int, seconds: float) -> float:
@@ -104,7 +100,7 @@ async def _label(project: CairnProject, labelers: int, seconds: float) -> float:
     return measured.rate
 
 
-async def _importing(cairn: CairnStack, studio: LabelStudio, sizes: tuple[int, int]) -> AsyncIterator[Row]:
+async def _importing(cairn: CairnStack, studio: LabelStudio, sizes: tuple[int, int]) -> list[Row]:
     kept, ready, copied = [], [], []
     async with store_database(cairn) as database:
         for _ in range(_ROUNDS):
@@ -121,16 +117,14 @@ async def _importing(cairn: CairnStack, studio: LabelStudio, sizes: tuple[int, i
             ready.append(_Pair(routed, theirs))
             copied.append(_Pair(raw, theirs))
     what = f"import of {sizes[0]:,} texts beside {sizes[1]:,}"
-    for compared in (
-        _compared(what, "items/s", kept, _LEAST_IMPORT),
-        _compared(f"{what}, until every item has its task", "items/s", ready, None),
-        _compared(f"{what}, raw COPY of Cairn's finished rows", "items/s", copied, None),
-    ):
-        for row in compared:
-            yield row
+    return [
+        *_compared(what, "items/s", kept, _LEAST_IMPORT),
+        *_compared(f"{what}, until every item has its task", "items/s", ready, None),
+        *_compared(f"{what}, raw COPY of Cairn's finished rows", "items/s", copied, None),
+    ]
 
 
-async def _exporting(cairn: CairnStack, studio: LabelStudio, sizes: tuple[int, int]) -> AsyncIterator[Row]:
+async def _exporting(cairn: CairnStack, studio: LabelStudio, sizes: tuple[int, int]) -> list[Row]:
     ours = await cairn.labeled_project(sizes[0])
     theirs = await (await studio.empty_project()).imported(sizes[1], annotated=True)
     if (there := await theirs.exported()) != sizes[1]:
@@ -143,8 +137,7 @@ async def _exporting(cairn: CairnStack, studio: LabelStudio, sizes: tuple[int, i
         for _ in range(_ROUNDS)
     ]
     what = f"export of {sizes[0]:,} labels with annotations beside {sizes[1]:,}"
-    for row in _compared(what, "items/s", pairs, _LEAST_EXPORT):
-        yield row
+    return _compared(what, "items/s", pairs, _LEAST_EXPORT)
 
 
 async def _rate(items: int, work: Callable[[], Awaitable[object]]) -> float:
