@@ -49,18 +49,11 @@ def test_a_skill_is_asked_of_those_who_have_it():
 
 
 @pytest.mark.parametrize(
-    ("late", "tasks", "ahead", "seconds"),
-    [
-        (0.0, 50, False, 0.0),
-        (1.0, 50, True, 0.0),
-        (1.5, 50, False, 0.5),
-        (1.5, 1, True, 0.5),
-        (60.0, 50, False, 2.0),
-        (60.0, 10, False, 0.0),
-    ],
+    ("late", "tasks", "seconds"),
+    [(0.0, 50, 0.0), (1.0, 50, 0.0), (1.5, 50, 0.5), (1.5, 11, 0.5), (60.0, 50, 2.0), (60.0, 10, 0.0)],
 )
-def test_who_asks_for_many_waits_while_answers_are_heard_of_late(late, tasks, ahead, seconds):
-    assert pause(late, tasks, ahead=ahead) == seconds
+def test_who_asks_for_many_waits_while_answers_are_heard_of_late(late, tasks, seconds):
+    assert pause(late, tasks) == seconds
 
 
 def test_that_answers_were_late_is_forgotten_when_none_come_any_more(desk):

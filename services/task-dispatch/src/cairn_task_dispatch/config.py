@@ -22,7 +22,7 @@ class DispatchSettings(ChassisSettings):
     service_name: str = "task-dispatch"
     plan_cache_mode: PlanCacheMode = PLAN_CACHE_MODE
     consumer_batch: int = Field(default=2000, ge=1, le=5000)
-    """Messages, and events in one transaction. A batch is two dozen statements one after the other, however large it is: on
+    """Events in one transaction. A batch is two dozen statements one after the other, however large it is: on
     a busy machine most of its time is their waiting for a processor. So who is behind takes in more at a time."""
 
     expiry_grace: float = Field(default=20.0, gt=_STORE_COMMITS_WITHIN)

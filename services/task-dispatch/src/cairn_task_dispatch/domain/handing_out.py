@@ -58,12 +58,12 @@ def hand_out(
     return handed
 
 
-def pause(late: float, tasks: int, *, ahead: bool) -> float:
+def pause(late: float, tasks: int) -> float:
     """Return the seconds that a call for so many tasks waits while answers are heard of so many seconds late.
 
     Machines answer as fast as they are given tasks; nothing but this slows them when more is answered than is taken in. Who
-    asks for a few tasks does not wait, but for those who lease ``ahead``.
+    asks for a few tasks does not wait.
     """
-    if tasks <= _FEW and not ahead:
+    if tasks <= _FEW:
         return 0.0
     return min(max(late - _IN_TIME, 0.0), _LONGEST_PAUSE)

@@ -135,13 +135,13 @@ class HandingOut:
         self, tenant: str, labeler: str, request: pb.LeaseTasksRequest
     ) -> pb.LeaseTasksResponse:
         """Answer one call, if it is for many tasks a little later when answers are heard of late."""
-        if seconds := pause(self._answers.late, request.max_tasks, ahead=False):
+        if seconds := self.pause(request.max_tasks):
             await rest(seconds)
         return await self.lease_now(tenant, labeler, request)
 
-    def pause_ahead(self) -> float:
-        """Seconds that whoever leases ahead is to wait now."""
-        return pause(self._answers.late, 1, ahead=True)
+    def pause(self, tasks: int) -> float:
+        """Seconds that whoever asks for so many tasks is to wait now."""
+        return pause(self._answers.late, tasks)
 
     async def lease_now(
         self, tenant: str, labeler: str, request: pb.LeaseTasksRequest

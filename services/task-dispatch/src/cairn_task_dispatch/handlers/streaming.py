@@ -100,7 +100,7 @@ class LeaseStreams:
                 await _first_of(credit.some(), reading)
                 continue
             most = _MOST_AT_ONCE
-            if seconds := self._handing_out.pause_ahead():
+            if seconds := self._handing_out.pause(_MOST_AT_ONCE):
                 most = _MOST_WHILE_LATE
                 await _first_of(asyncio.sleep(seconds), reading)
                 if reading.done():
