@@ -7,6 +7,8 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+import cairn_kit  # noqa: F401 - before gRPC, see there
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when numpy is imported; workers and services inherit it
 
 settings.register_profile("cairn", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -1,6 +1,8 @@
 """Every service stands on the same floor plan, and data flows one way through it."""
 
 import ast
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -86,3 +88,27 @@ def test_truth_is_numbers_alone() -> None:
     for module in modules(ROOT / "libs/truth/src"):
         foreign = {name.split(".")[0] for name in imports(module)} - allowed
         assert not foreign, f"{module.relative_to(ROOT)} imports {foreign}"
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda path: path.name)
+def test_grpc_is_told_before_it_is_imported_that_nothing_forks(service: Path) -> None:
+    told = """
+import importlib, os, sys
+
+def look(event, details):
+    if event == "import" and details[0] == "grpc":
+        print(os.environ.get("GRPC_ENABLE_FORK_SUPPORT"), flush=True)
+        os._exit(0)
+
+sys.addaudithook(look)
+importlib.import_module(sys.argv[1])
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GRPC_")}
+    done = subprocess.run(
+        [sys.executable, "-c", told, f"{package(service).name}.__main__"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "0", done.stderr

@@ -139,7 +139,7 @@ async def _measure(seconds: float) -> AsyncGenerator[list[Row], None]:
     os.environ |= {
         "PYTHONPATH": str(_ROOT),  # the service runs in a folder of its own and must find the echo
         "CAIRN_THREADS": str(THREADS),  # as many as a model has that is run here
-        "GRPC_ENABLE_FORK_SUPPORT": "0",  # as in inference's __main__, which the echo's imports come before
+        "GRPC_ENABLE_FORK_SUPPORT": "0",  # as cairn_kit sets it, which the echo's imports come before
     }
     with tempfile.TemporaryDirectory() as folder:
         async with cairn_running(Path(folder), modules={"inference": echoing.__name__}) as cairn:

@@ -51,8 +51,6 @@ _EXPECTED: tuple[type[BaseException], ...] = (
 def run_command(service: Service[Any], arguments: Sequence[str] | None) -> None:
     """Do what the arguments say and exit: 0 done, 1 with one plain sentence on stderr, 2 for wrong arguments."""
     options = _parser().parse_args(arguments)
-    # We never fork, only start programs; gRPC's fork handlers would get in their way, and say so each time.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:
         settings = service.settings()
     except ValidationError as error:

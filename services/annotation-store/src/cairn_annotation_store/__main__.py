@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+import cairn_kit  # noqa: F401 - before gRPC, see there
 from cairn_annotation_store.config import AnnotationStoreSettings
 from cairn_annotation_store.export_process import ExportProcess
 from cairn_annotation_store.handlers.blobs import BlobHandlers

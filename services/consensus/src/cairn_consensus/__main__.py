@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+import cairn_kit  # noqa: F401 - before gRPC, see there
 from cairn.annotation.v1.annotation_store_pb2_grpc import AnnotationStoreServiceStub
 from cairn.consensus.v1.consensus_pb2_grpc import add_ConsensusServiceServicer_to_server
 from cairn_consensus.computing import Computing

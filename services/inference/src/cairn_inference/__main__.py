@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
-# Before anything imports grpc, which reads it then. Its handlers of fork() run in every process that is started here, a
-# trial of a model or a training, and now and then crash it before it has begun (SIGSEGV, one upload in six).
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-
 from importlib.resources import files
 
+import cairn_kit  # noqa: F401 - before gRPC, see there
 from cairn.annotation.v1.annotation_store_pb2_grpc import AnnotationStoreServiceStub
 from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceStub
 from cairn.dispatch.v1.task_dispatch_pb2_grpc import TaskDispatchServiceStub

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+import cairn_kit  # noqa: F401 - before gRPC, see there
 from cairn.annotation.v1.annotation_store_pb2_grpc import AnnotationStoreServiceStub
 from cairn.dispatch.v1 import task_dispatch_pb2_grpc as api
 from cairn.events.v1.task_dispatch_events_pb2 import LeasesEnded, TasksOpened
