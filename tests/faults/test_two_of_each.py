@@ -75,7 +75,7 @@ class Load:
         """Call until `work`, which blocks, is done. Raises what a call raised."""
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(self._watch())
-            calling = [tasks.create_task(self._label()), tasks.create_task(self._keep_looking())]
+            calling = [tasks.create_task(self._label()), tasks.create_task(self._look_around())]
             try:
                 await asyncio.to_thread(work)
             finally:
@@ -90,12 +90,7 @@ class Load:
                 kept = await self._client.submit(job, {"label": CLASSES[0]})
                 self.kept.append(kept.name)
 
-    async def _keep_looking(self) -> None:
-        while not self._enough.is_set():
-            await self.look_around()
-
-    async def look_around(self) -> bool:
-        """Ask every service something about the project."""
+    async def _look_around(self) -> None:
         looks: dict[str, Callable[[], Awaitable[object]]] = {
             "annotation-store": lambda: self._client.projects.get(self._project),
             "task-dispatch": lambda: self._client.queue(self._project),
@@ -103,10 +98,10 @@ class Load:
             "inference": lambda: self._client.models.routing(self._project),
             "audit": self._client.ledger.public_keys,
         }
-        for service, look in looks.items():
-            await look()
-            self.calls[service] += 1
-        return True
+        while not self._enough.is_set():
+            for service, look in looks.items():
+                await look()
+                self.calls[service] += 1
 
     async def _reliabilities(self) -> int:
         return len([one async for one in self._client.labelers.reliabilities(self._project)])
@@ -127,8 +122,6 @@ async def test_a_rolling_restart_of_everything_fails_no_call(
         quality=QualityPolicy(min_answers=1, max_answers=1),
     )
     await client.import_items(project, [NewItem(f"item-{n:05}", text=f"item {n}") for n in range(ITEMS)])
-    # Some hear of a project by the bus, a moment after its creation.
-    await eventually(Load(client, project).look_around)
     load = Load(client, project)
 
     await load.run_beside(two_of_each.restart_in_turn)

@@ -16,10 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from google.protobuf.message import Message
 
 from cairn.annotation.v1 import annotation_store_pb2 as store_pb
-from cairn.annotation.v1.annotation_store_pb2_grpc import (
-    AnnotationStoreServiceServicer,
-    add_AnnotationStoreServiceServicer_to_server,
-)
+from cairn.annotation.v1.annotation_store_pb2_grpc import add_AnnotationStoreServiceServicer_to_server
 from cairn.audit.v1.audit_pb2_grpc import AuditServiceStub
 from cairn.dispatch.v1 import task_dispatch_pb2 as dispatch_pb
 from cairn.dispatch.v1.task_dispatch_pb2_grpc import (
@@ -35,7 +32,7 @@ from cairn_audit.config import AuditSettings
 from cairn_kit.errors import NotFound, to_status
 from cairn_kit.events import Event
 from cairn_kit.ids import uuid7
-from cairn_kit.testing import RunningService, World
+from cairn_kit.testing import ProjectsOfAll, RunningService, World
 from cairn_kit.testing.fixtures import *  # noqa: F403
 
 Run = Callable[..., AbstractAsyncContextManager[RunningService[AuditSettings]]]
@@ -83,10 +80,11 @@ class FakeDispatch(TaskDispatchServiceServicer):
         return dispatch_pb.Task(name=request.name)
 
 
-class FakeStore(AnnotationStoreServiceServicer):
+class FakeStore(ProjectsOfAll):
     """annotation-store as far as audit calls it: it keeps the answers that no event could carry."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.annotations: dict[str, store_pb.Annotation] = {}
         self.labels: dict[str, store_pb.Label] = {}
         """By the name with the revision."""

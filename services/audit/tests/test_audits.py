@@ -15,6 +15,8 @@ from cairn.annotation.v1.annotation_store_pb2 import (
     LABEL_SOURCE_AUTO,
     LABEL_SOURCE_CONSENSUS,
     LABEL_SOURCE_CORRECTION,
+    PROJECT_STATE_ACTIVE,
+    Project,
 )
 from cairn.audit.v1 import audit_pb2 as pb
 from cairn.audit.v1.audit_pb2_grpc import AuditServiceStub
@@ -524,6 +526,11 @@ async def test_another_tenants_audits_do_not_exist(audit: Service, api: Any, bir
         == "PROJECT_NOT_FOUND"
     )
     assert await reason_of(rival.CreateAudit(plan())) == "PROJECT_NOT_FOUND"
+
+
+async def test_a_project_that_was_made_a_moment_ago_is_worth_another_try(store: Any, api: Any) -> None:
+    store.projects["projects/birds"] = Project(name="projects/birds", state=PROJECT_STATE_ACTIVE)
+    assert await reason_of(api.CreateAudit(plan())) == "PROJECT_NOT_HERE_YET"
 
 
 async def test_a_reviewer_is_told_neither_verdicts_nor_what_other_reviewers_saw(

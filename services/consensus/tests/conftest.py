@@ -14,10 +14,7 @@ import pytest
 from google.protobuf.message import Message
 
 from cairn.annotation.v1 import annotation_store_pb2 as store_pb
-from cairn.annotation.v1.annotation_store_pb2_grpc import (
-    AnnotationStoreServiceServicer,
-    add_AnnotationStoreServiceServicer_to_server,
-)
+from cairn.annotation.v1.annotation_store_pb2_grpc import add_AnnotationStoreServiceServicer_to_server
 from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceStub
 from cairn.events.v1 import annotation_store_events_pb2 as store_events
 from cairn.events.v1 import audit_events_pb2 as audit_events
@@ -27,17 +24,18 @@ from cairn.label.v1 import label_value_pb2 as label_pb
 from cairn_consensus.__main__ import SERVICE
 from cairn_consensus.config import ConsensusSettings
 from cairn_kit.events import Event
-from cairn_kit.testing import RunningService, World
+from cairn_kit.testing import ProjectsOfAll, RunningService, World
 from cairn_kit.testing.fixtures import *  # noqa: F403
 
 Run = Callable[..., AbstractAsyncContextManager[RunningService[ConsensusSettings]]]
 CLASSES = ("robin", "wren", "tit")
 
 
-class Annotations(AnnotationStoreServiceServicer):
+class Annotations(ProjectsOfAll):
     """annotation-store, as consensus sees it: it keeps the answers that no event could carry."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.kept: dict[str, store_pb.Annotation] = {}
         self.blobs: dict[str, bytes] = {}
         self.away = False

@@ -22,6 +22,7 @@ from cairn.events.v1.consensus_events_pb2 import (
 )
 from cairn.label.v1 import label_schema_pb2 as schema_pb
 from cairn.label.v1 import label_value_pb2 as label_pb
+from cairn_kit.errors import from_rpc_error
 from cairn_kit.testing import World, eventually
 from services.consensus.tests.test_rasters import png
 
@@ -438,3 +439,13 @@ async def test_another_tenants_project_is_not_there(
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stranger.GetPosterior(get)
     assert refused.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_project_that_was_made_a_moment_ago_is_worth_another_try(
+    annotations: Any, words: Any, api: Any
+) -> None:
+    young = store_pb.Project(name="projects/birds", state=store_pb.PROJECT_STATE_ACTIVE)
+    annotations.projects[young.name] = young
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await api.GetPosterior(pb.GetPosteriorRequest(item=words.item("a"), question="species"))
+    assert from_rpc_error(refused.value).reason == "PROJECT_NOT_HERE_YET"

@@ -19,7 +19,6 @@ from cairn.annotation.v1.annotation_store_pb2 import (
     QualityPolicy,
     RoutingPolicy,
 )
-from cairn.annotation.v1.annotation_store_pb2_grpc import AnnotationStoreServiceServicer
 from cairn.consensus.v1.consensus_pb2 import BatchGetPosteriorsResponse, ClassProbability, Posterior
 from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceServicer
 from cairn.dispatch.v1.task_dispatch_pb2 import CreateTasksResponse, Task, TaskResult
@@ -38,7 +37,7 @@ from cairn_inference.domain.features import TEXT_SPEC
 from cairn_inference.training.exchange import TrainingRequest
 from cairn_inference.training.head import train
 from cairn_kit.events import Event
-from cairn_kit.testing import World
+from cairn_kit.testing import ProjectsOfAll, World
 
 PROJECT = "projects/reviews"
 CLASSES = ("bad", "good")
@@ -92,10 +91,11 @@ class Dispatch(TaskDispatchServiceServicer):
         return CreateTasksResponse(results=[TaskResult(task=Task()) for _ in request.wishes])
 
 
-class Blobs(AnnotationStoreServiceServicer):
-    """The images of annotation-store."""
+class Blobs(ProjectsOfAll):
+    """annotation-store with its images."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.kept: dict[str, bytes] = {}
         self.away = 0
 

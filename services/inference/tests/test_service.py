@@ -9,7 +9,9 @@ from PIL import Image
 
 from cairn.annotation.v1.annotation_store_pb2 import (
     LABEL_SOURCE_AUTO,
+    PROJECT_STATE_ACTIVE,
     Item,
+    Project,
 )
 from cairn.audit.v1.audit_pb2 import Audit
 from cairn.events.v1.audit_events_pb2 import AuditFailed
@@ -30,6 +32,7 @@ from cairn.inference.v1.inference_pb2_grpc import InferenceServiceStub
 from cairn.label.v1.label_schema_pb2 import NumberQuestion
 from cairn.label.v1.label_value_pb2 import Answer, BlobRef
 from cairn_inference.__main__ import SERVICE
+from cairn_kit.errors import from_rpc_error
 from cairn_kit.events import Event
 from cairn_kit.testing import eventually
 from services.inference.tests.stage import (
@@ -286,3 +289,16 @@ async def test_another_tenant_sees_nothing(stage: Stage) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await call
         assert refused.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_project_that_was_made_a_moment_ago_is_worth_another_try(stage: Stage, blobs: Any) -> None:
+    blobs.projects[PROJECT] = Project(name=PROJECT, state=PROJECT_STATE_ACTIVE)
+    for call in (
+        stage.api.GetRouting(api.GetRoutingRequest(project=PROJECT)),
+        stage.api.Predict(api.PredictRequest(parent=PROJECT, inputs=[api.PredictInput(text="x")])),
+        stage.api.StartTraining(api.StartTrainingRequest(parent=PROJECT)),
+        upload(stage, head()),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call
+        assert from_rpc_error(refused.value).reason == "PROJECT_NOT_HERE_YET"

@@ -15,26 +15,20 @@ from cairn.dispatch.v1 import task_dispatch_pb2 as pb
 from cairn.dispatch.v1 import task_dispatch_pb2_grpc as api
 from cairn.events.v1.task_dispatch_events_pb2 import LeasesEnded, LeasesGranted, TasksClosed, TasksOpened
 from cairn_kit.auth import PublicKeys, Verifier
-from cairn_kit.errors import NotFound, from_rpc_error, trailers
+from cairn_kit.errors import from_rpc_error
 from cairn_kit.events import Event
-from cairn_kit.testing import eventually
+from cairn_kit.testing import ProjectsOfAll, eventually
 from cairn_task_dispatch.__main__ import SERVICE
 
 
-class AnnotationStore(store_api.AnnotationStoreServiceServicer):
+class AnnotationStore(ProjectsOfAll):
     """annotation-store as far as task-dispatch needs it: the real contract over the real wire."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.answered: dict[str, bool] = {}
         self.away = True
         self.asked = 0
-        self.projects: dict[str, store_pb.Project] = {}
-
-    async def GetProject(self, request, context):
-        if request.name not in self.projects:
-            error = NotFound("PROJECT_NOT_FOUND", f"There is no {request.name}.", resource=request.name)
-            await context.abort(error.code, error.message, trailers(error))
-        return self.projects[request.name]
 
     async def BatchGetAnsweredLeases(self, request, context):
         self.asked += 1

@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 DOMAIN = "cairn"
+PROJECT_NOT_FOUND = "PROJECT_NOT_FOUND"
 _STATUS_TRAILER = "grpc-status-details-bin"
 
 
@@ -47,6 +48,12 @@ class NotFound(CairnError):
     """There is no such object in the caller's tenant."""
 
     code = grpc.StatusCode.NOT_FOUND
+
+
+def project_not_found(project: str) -> NotFound:
+    """There is no such project in the caller's tenant. `project` is its id."""
+    name = f"projects/{project}"
+    return NotFound(PROJECT_NOT_FOUND, f"There is no {name}.", resource=name)
 
 
 class AlreadyExists(CairnError):

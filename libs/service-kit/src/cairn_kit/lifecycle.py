@@ -32,6 +32,7 @@ from cairn_kit.events.subscription import Subscription
 from cairn_kit.http import HttpPort
 from cairn_kit.rpc.clients import Peers
 from cairn_kit.rpc.gate import Gate
+from cairn_kit.rpc.newcomers import ProjectSource
 from cairn_kit.rpc.server import RpcServer, StartError
 from cairn_kit.settings import ChassisSettings
 from cairn_kit.shares import EventsForKeepers
@@ -83,9 +84,13 @@ class Chassis(Generic[S]):
         add_to_server: Callable[[Any, grpc.aio.Server], None],
         *,
         elements: Mapping[str, str] | None = None,
+        projects: ProjectSource | None = None,
     ) -> None:
-        """Answer a gRPC service. `elements`: method -> the repeated field whose bad elements the handler answers."""
-        self._rpc.add(servicer, add_to_server, elements or {})
+        """Answer a gRPC service. `elements`: method -> the repeated field whose bad elements the handler answers.
+
+        `projects` is asked of a project that is unknown here, so that callers come again whose project is on its way.
+        """
+        self._rpc.add(servicer, add_to_server, elements or {}, projects)
 
     def consume(
         self,

@@ -37,12 +37,13 @@ async def wire(chassis: Chassis[AuditSettings]) -> None:
     store = AuditStore()
     handlers = Handlers(database, store)
     dispatch = chassis.peers.stub(TaskDispatchServiceStub, "task-dispatch")
-    answers = OmittedAnswers(chassis.peers.stub(AnnotationStoreServiceStub, "annotation-store"))
+    annotations = chassis.peers.stub(AnnotationStoreServiceStub, "annotation-store")
+    answers = OmittedAnswers(annotations)
     reviews = Reviews(database, store, handlers, dispatch, answers)
 
     deletions = ProjectDeletions(database, [*PARTS, ErasedEntries(entries)], at_once=PROJECT)
 
-    chassis.serve(AuditRpc(handlers, ledger), add_AuditServiceServicer_to_server)
+    chassis.serve(AuditRpc(handlers, ledger), add_AuditServiceServicer_to_server, projects=annotations)
     chassis.consume(subscriptions(handlers, ledger, answers, deletions), in_order=False)
     chassis.background(SIGNING, ledger.sign_news, every=settings.checkpoint_seconds)
     deletions.wake = chassis.background("delete projects", deletions.work, every=1.0).wake

@@ -47,7 +47,7 @@ from cairn_audit.domain.verdict import AuditPhase, all_judged, covers_auto, erro
 from cairn_audit.messages import audit_message
 from cairn_audit.store import AuditKey, AuditRow, AuditStore, FindingRow, OpenSample, Rows, StandingLabel
 from cairn_kit.database import Database, Transaction
-from cairn_kit.errors import FailedPrecondition, InvalidArgument, NotFound, Violation
+from cairn_kit.errors import FailedPrecondition, InvalidArgument, NotFound, Violation, project_not_found
 from cairn_kit.events import Event, NotYet, Received, announce
 from cairn_kit.ids import uuid7
 from cairn_kit.rpc import once
@@ -353,8 +353,7 @@ class Handlers:
     async def _project(self, rows: Rows, tenant: Tenant, project: names.Project) -> ProjectMessage:
         found = await self._store.project(rows, tenant, project)
         if found is None:
-            name = names.project_name(project)
-            raise NotFound("PROJECT_NOT_FOUND", f"There is no {name}.", resource=name)
+            raise project_not_found(project)
         return found
 
     async def _message(self, rows: Rows, key: AuditKey) -> Audit:

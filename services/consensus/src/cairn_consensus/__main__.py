@@ -50,7 +50,7 @@ async def wire(chassis: Chassis[ConsensusSettings]) -> None:
         refits,
     )
     calls = await chassis.enter(KeeperCalls(lines))
-    chassis.serve(ConsensusRpc(handlers, calls), add_ConsensusServiceServicer_to_server)
+    chassis.serve(ConsensusRpc(handlers, calls), add_ConsensusServiceServicer_to_server, projects=annotations)
     deletions = deletions_of(chassis.database)
     chassis.consume(subscriptions(handlers, deletions), keepers=EventsForKeepers(lines))
     chassis.spawn("keep shares", shares.run)

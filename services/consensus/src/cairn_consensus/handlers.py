@@ -46,7 +46,7 @@ from cairn_consensus.store import (
     TruthRank,
 )
 from cairn_kit.database import Database, Transaction
-from cairn_kit.errors import FailedPrecondition, NotFound, to_status
+from cairn_kit.errors import FailedPrecondition, NotFound, project_not_found, to_status
 from cairn_kit.events import NotYet, Received
 from cairn_kit.rpc import once
 from cairn_kit.shares import Elsewhere
@@ -296,8 +296,7 @@ class Handlers:
     async def _project(self, tx: Transaction, key: ProjectKey) -> Project:
         project = await self._store.project(tx, key)
         if project is None:
-            name = f"projects/{key.project}"
-            raise NotFound("PROJECT_NOT_FOUND", f"There is no {name}.", resource=name)
+            raise project_not_found(key.project)
         return project
 
     async def _by_project(

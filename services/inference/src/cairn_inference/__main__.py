@@ -64,7 +64,8 @@ async def wire(chassis: Chassis[InferenceSettings]) -> None:
         training.wake()
 
     handlers.wake = wake
-    chassis.serve(InferenceRpc(database, store, handlers, predictor), add_InferenceServiceServicer_to_server)
+    calls = InferenceRpc(database, store, handlers, predictor)
+    chassis.serve(calls, add_InferenceServiceServicer_to_server, projects=annotations)
     deletions = deletions_of(database, store, models)
     chassis.consume(subscriptions(handlers, deletions), in_order=False)
     deletions.wake = chassis.background("delete projects", deletions.work, every=1.0).wake

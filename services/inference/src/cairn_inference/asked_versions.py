@@ -6,7 +6,7 @@ from cairn_inference.domain.names import project_name, version_of
 from cairn_inference.records import AskedVersion, Version
 from cairn_inference.store import InferenceStore
 from cairn_kit.database import Database
-from cairn_kit.errors import FailedPrecondition, InvalidArgument, NotFound
+from cairn_kit.errors import FailedPrecondition, InvalidArgument, NotFound, project_not_found
 from cairn_kit.looks import Looks
 
 _FRESH = 0.1
@@ -52,7 +52,7 @@ def _asked(tenant: str, project: str, name: str) -> AskedVersion:
 def _missing(asked: AskedVersion, *, known: bool) -> Exception:
     resource = project_name(asked.project)
     if not known:
-        return NotFound("PROJECT_NOT_FOUND", f"There is no {resource}.", resource=resource)
+        return project_not_found(asked.project)
     if asked.model is None:
         return FailedPrecondition("NO_MODEL", f"No model serves {resource} yet.", resource=resource)
     name = f"{resource}/models/{asked.model}/versions/{asked.number}"

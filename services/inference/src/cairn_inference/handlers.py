@@ -44,7 +44,14 @@ from cairn_inference.records import (
 )
 from cairn_inference.store import InferenceStore
 from cairn_kit.database import Database, Transaction
-from cairn_kit.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Violation
+from cairn_kit.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Violation,
+    project_not_found,
+)
 from cairn_kit.events import NotYet, Received, announce
 from cairn_kit.ids import uuid7
 
@@ -248,7 +255,7 @@ class Handlers:
     async def _check_upload(self, tenant: str, project: str, features: str, class_ids: Sequence[str]) -> None:
         found = (await self._store.projects(self._database, [(tenant, project)])).get((tenant, project))
         if found is None:
-            raise _no_project(project)
+            raise project_not_found(project)
         if features not in SPECS:
             problem = f"There is no feature extraction {features!r}; there are {', '.join(SPECS)}."
             raise InvalidArgument(
@@ -336,9 +343,5 @@ class Handlers:
     async def _locked(self, tx: Transaction, tenant: str, project: str) -> Project:
         found = await self._store.project_for_update(tx, tenant, project)
         if found is None:
-            raise _no_project(project)
+            raise project_not_found(project)
         return found
-
-
-def _no_project(project: str) -> NotFound:
-    return NotFound("PROJECT_NOT_FOUND", f"There is no projects/{project}.", resource=project_name(project))

@@ -9,7 +9,7 @@ from typing import Any
 
 from cairn.inference.v1 import inference_pb2 as api
 from cairn.inference.v1.inference_pb2_grpc import InferenceServiceServicer
-from cairn_inference.domain.names import model_of, project_id, project_name, run_of, version_of
+from cairn_inference.domain.names import model_of, project_id, run_of, version_of
 from cairn_inference.handlers import Handlers
 from cairn_inference.messages import predict_response, routing_message, run_message, version_message
 from cairn_inference.model_store import MAX_MODEL_BYTES
@@ -18,7 +18,7 @@ from cairn_inference.records import Project
 from cairn_inference.store import InferenceStore, Reader
 from cairn_kit.auth import caller
 from cairn_kit.database import Database
-from cairn_kit.errors import InvalidArgument, NotFound, Violation
+from cairn_kit.errors import InvalidArgument, NotFound, Violation, project_not_found
 from cairn_kit.rpc import once, page_size, read_page_token, write_page_token
 
 
@@ -206,9 +206,7 @@ class InferenceRpc(InferenceServiceServicer):
         tenant = caller().tenant
         found = (await self._store.projects(reader, [(tenant, project)])).get((tenant, project))
         if found is None:
-            raise NotFound(
-                "PROJECT_NOT_FOUND", f"There is no projects/{project}.", resource=project_name(project)
-            )
+            raise project_not_found(project)
         return found
 
     async def _routing(self, reader: Reader, project: Project) -> api.Routing:

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from cairn_kit.auth.permissions import Permission, Role, permissions_of
-from cairn_kit.errors import NotFound, PermissionDenied, Unauthenticated
+from cairn_kit.errors import PermissionDenied, Unauthenticated, project_not_found
 
 _caller: ContextVar[Caller] = ContextVar("cairn_caller")
 _tenant: ContextVar[str] = ContextVar("cairn_tenant")
@@ -51,9 +51,7 @@ class Caller:
     def require_project(self, project: str) -> None:
         """Raise NotFound when the token is restricted to other projects: it cannot even tell that this exists."""
         if self.projects is not None and project not in self.projects:
-            raise NotFound(
-                "PROJECT_NOT_FOUND", f"There is no projects/{project}.", resource=f"projects/{project}"
-            )
+            raise project_not_found(project)
 
 
 def make_caller(

@@ -37,6 +37,7 @@ from cairn_kit.errors import (
 )
 from cairn_kit.rpc.admission import Admission, Room
 from cairn_kit.rpc.deadline import set_deadline
+from cairn_kit.rpc.newcomers import ProjectSource, awaited
 from cairn_kit.rpc.resting import set_place
 from cairn_kit.rpc.validation import check
 from cairn_kit.telemetry.logs import get_logger
@@ -84,6 +85,8 @@ class Gate(grpc.aio.ServerInterceptor):
         self._draining = False
         self.elements: dict[str, str] = {}
         """Full method -> the repeated field whose wrong elements do not fail the batch."""
+        self.projects: ProjectSource | None = None
+        """Who knows of projects first; None where projects are made, or asked for by the service itself."""
 
     def end_lasting(self) -> None:
         """End every call that would last for ever with UNAVAILABLE: their callers come back."""
@@ -247,6 +250,9 @@ def _behind(method: _Method, handler: Any) -> Any:
         kind, behaviour, wrap = grpc.unary_stream_rpc_method_handler, handler.unary_stream, _streaming
     else:
         kind, behaviour, wrap = grpc.unary_unary_rpc_method_handler, handler.unary_unary, _single
+    projects = method.gate.projects
+    if projects is not None and wrap is _single:
+        behaviour = awaited(projects, behaviour)
     return kind(
         wrap(method, behaviour, handler.request_streaming),
         _tolerant(handler.request_deserializer),

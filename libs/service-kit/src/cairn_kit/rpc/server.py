@@ -12,6 +12,7 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
 from cairn_kit.rpc.gate import Gate
+from cairn_kit.rpc.newcomers import ProjectSource
 from cairn_kit.settings import ChassisSettings
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -41,8 +42,10 @@ class RpcServer:
         servicer: Any,
         add_to_server: Callable[[Any, grpc.aio.Server], None],
         elements: Mapping[str, str],
+        projects: ProjectSource | None,
     ) -> None:
         """Serve a servicer. `elements`: method -> the repeated field whose bad elements are the handler's."""
+        self._gate.projects = projects
         recorder = _Recorder(self._server)
         add_to_server(servicer, recorder)  # type: ignore[arg-type]
         for name in recorder.services:

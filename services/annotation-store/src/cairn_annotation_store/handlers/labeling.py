@@ -31,7 +31,7 @@ from cairn_annotation_store.store.labels import ItemId
 from cairn_annotation_store.store.projects import ProjectKey
 from cairn_annotation_store.wire import label_message
 from cairn_kit.database import Database, Transaction
-from cairn_kit.errors import InvalidArgument, NotFound
+from cairn_kit.errors import InvalidArgument, NotFound, project_not_found
 from cairn_kit.events import Event, Received, announce
 from cairn_kit.telemetry import get_logger
 from cairn_kit.wakes import Wakes
@@ -301,7 +301,7 @@ def _item(key: LabelKey) -> ItemId:
 
 def _known(projects: dict[ProjectKey, ProjectRow], key: ProjectKey) -> ProjectRow:
     if key not in projects:
-        raise NotFound("PROJECT_NOT_FOUND", f"There is no projects/{key[1]}.", resource=f"projects/{key[1]}")
+        raise project_not_found(key[1])
     return projects[key]
 
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from cairn.dispatch.v1 import task_dispatch_pb2 as pb
 from cairn_kit.database import Database, Transaction
-from cairn_kit.errors import CairnError, to_status
+from cairn_kit.errors import CairnError, project_not_found, to_status
 from cairn_kit.rpc import once
 from cairn_task_dispatch.domain.leases import Claim, ClaimedItem, Grant, Lease, decide_claims
 from cairn_task_dispatch.domain.names import parse_project
 from cairn_task_dispatch.domain.wishes import Closed, ProjectPolicy, label_wish
 from cairn_task_dispatch.handlers.announcing import announce_granted
 from cairn_task_dispatch.handlers.lease_terms import LeaseTerms, must_be_open, wished_duration
-from cairn_task_dispatch.handlers.projects import Projects, project_not_found
+from cairn_task_dispatch.handlers.projects import Projects
 from cairn_task_dispatch.store import Asker, DispatchStore, ProjectRef
 
 

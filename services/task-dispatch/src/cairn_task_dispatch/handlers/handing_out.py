@@ -11,7 +11,7 @@ from itertools import islice
 
 from cairn.dispatch.v1 import task_dispatch_pb2 as pb
 from cairn_kit.database import Database, Transaction
-from cairn_kit.errors import CairnError
+from cairn_kit.errors import CairnError, project_not_found
 from cairn_kit.rpc import Coalescer, Submitted, rest
 from cairn_task_dispatch.domain.gold import GoldDraw, draw_gold
 from cairn_task_dispatch.domain.handing_out import Want, hand_out, pause
@@ -22,7 +22,7 @@ from cairn_task_dispatch.domain.wishes import ProjectPolicy
 from cairn_task_dispatch.handlers.announcing import announce_granted
 from cairn_task_dispatch.handlers.answers_heard import AnswersHeard
 from cairn_task_dispatch.handlers.lease_terms import LeaseTerms, must_be_open, wished_duration
-from cairn_task_dispatch.handlers.projects import Projects, project_not_found
+from cairn_task_dispatch.handlers.projects import Projects
 from cairn_task_dispatch.handlers.together import answer_together
 from cairn_task_dispatch.store import (
     Asker,

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-import grpc
-
-from cairn.annotation.v1.annotation_store_pb2 import PROJECT_STATE_DELETING, GetProjectRequest, Project
 from cairn_kit.auth import acting_for
 from cairn_kit.database import Database
-from cairn_kit.errors import NotFound, from_rpc_error
+from cairn_kit.errors import PROJECT_NOT_FOUND, NotFound, project_not_found
+from cairn_kit.rpc.newcomers import ProjectSource, newcomer
 from cairn_task_dispatch.handlers.hearing import policy_of
 from cairn_task_dispatch.store import DispatchStore, ProjectRef
 
 T = TypeVar("T")
-_UNKNOWN = "PROJECT_NOT_FOUND"
-
-
-class ProjectSource(Protocol):
-    """What is asked of annotation-store."""
-
-    @property
-    def GetProject(self) -> Callable[..., Awaitable[Project]]:  # noqa: N802 - the name of the RPC
-        """A project of the tenant."""
-        ...
 
 
 class Projects:
@@ -40,7 +28,7 @@ class Projects:
         try:
             return await command()
         except NotFound as unknown:
-            if unknown.reason != _UNKNOWN:
+            if unknown.reason != PROJECT_NOT_FOUND:
                 raise
             await self._learn(tenant, project, unknown)
         return await command()
@@ -56,19 +44,7 @@ class Projects:
         await self.knowing(tenant, project, look)
 
     async def _learn(self, tenant: str, project: str, unknown: NotFound) -> None:
-        try:
-            with acting_for(tenant):
-                found = await self._source.GetProject(GetProjectRequest(name=f"projects/{project}"))
-        except grpc.aio.AioRpcError as refused:
-            error = from_rpc_error(refused)
-            raise (unknown if isinstance(error, NotFound) else error) from None
-        if found.state == PROJECT_STATE_DELETING:
-            raise unknown
+        with acting_for(tenant):
+            found = await newcomer(self._source, unknown)
         async with self._database.transaction() as tx:
             await self._store.save_projects(tx, {ProjectRef(tenant, project): policy_of(found)})
-
-
-def project_not_found(project: str) -> NotFound:
-    """There is no such project in the tenant."""
-    name = f"projects/{project}"
-    return NotFound(_UNKNOWN, f"There is no {name}.", resource=name)

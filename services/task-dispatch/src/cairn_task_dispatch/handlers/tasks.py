@@ -14,6 +14,7 @@ from cairn_kit.errors import (
     InvalidArgument,
     NotFound,
     Violation,
+    project_not_found,
     to_status,
 )
 from cairn_kit.rpc import once, page_size, read_page_token, write_page_token
@@ -22,7 +23,7 @@ from cairn_task_dispatch.domain.states import TaskKind, TaskState
 from cairn_task_dispatch.domain.tasks import ItemRef, Step, Task, step_towards
 from cairn_task_dispatch.domain.wishes import ItemFacts, Open, ProjectPolicy
 from cairn_task_dispatch.handlers.announcing import announce_steps
-from cairn_task_dispatch.handlers.projects import Projects, project_not_found
+from cairn_task_dispatch.handlers.projects import Projects
 from cairn_task_dispatch.handlers.settling import Hearing, settle
 from cairn_task_dispatch.messages import (
     STATE_FILTERS,
