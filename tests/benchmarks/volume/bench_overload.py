@@ -33,6 +33,9 @@ _REFUSED = {
     for code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 }
 _LEASE, _SUBMIT = "LeaseTasks", "SubmitAnnotation"
+_BY_US = (
+    "The service is at its limit"  # the words of a call that the gate refused; any others are gRPC's core's
+)
 
 
 def rows(full: bool) -> Rows:
@@ -95,7 +98,12 @@ def _told_apart(what: str, offered: Sequence[Offered], cores: float) -> list[Row
     """What of it was the callers' own: how late their loops were, and the processor that they took from the servers."""
     calls = [call for one in offered for call in one.calls]
     late = [lateness for one in offered for lateness in one.late]
+    refused = [call for call in calls if call.code in _REFUSED]
+    by_us = [call.seconds for call in refused if call.words.startswith(_BY_US)]
+    by_core = [call.seconds for call in refused if not call.words.startswith(_BY_US)]
     return [
+        Row(f"{what}: {len(by_us)} refused by a service, median", "s", quantile(by_us, 0.5)),
+        Row(f"{what}: {len(by_core)} refused by gRPC's core, median", "s", quantile(by_core, 0.5)),
         Row(
             f"{what}: calls left their process late, p99",
             "s",
