@@ -357,7 +357,7 @@ async def test_calls_go_together_up_to_what_they_ask_for_in_all() -> None:
     assert batches == [[4, 6], [1], [50], [3, 3, 3], [3]]
 
 
-async def test_a_batch_that_fails_fails_each_of_its_calls_and_nobody_elses() -> None:
+async def test_a_call_that_a_batch_cannot_stand_fails_alone() -> None:
     async def flush(batch: Any) -> list[int]:
         if any(submitted.request == 13 for submitted in batch):
             raise RuntimeError("broken")
@@ -365,7 +365,22 @@ async def test_a_batch_that_fails_fails_each_of_its_calls_and_nobody_elses() -> 
 
     coalescer: Coalescer[int, int] = Coalescer(flush, max_batch=4)
     results = await asyncio.gather(*(coalescer.submit(n) for n in range(12, 20)), return_exceptions=True)
+    assert [n for n, result in enumerate(results, 12) if isinstance(result, Exception)] == [13]
+
+
+async def test_a_batch_that_fails_as_a_whole_fails_each_of_its_calls_and_nobody_elses() -> None:
+    flushed: list[int] = []
+
+    async def flush(batch: Any) -> list[int]:
+        flushed.append(len(batch))
+        if any(submitted.request == 13 for submitted in batch):
+            raise errors.Unavailable("AWAY", "Away.")
+        return [submitted.request for submitted in batch]
+
+    coalescer: Coalescer[int, int] = Coalescer(flush, max_batch=4)
+    results = await asyncio.gather(*(coalescer.submit(n) for n in range(12, 20)), return_exceptions=True)
     assert [isinstance(result, Exception) for result in results] == [True] * 4 + [False] * 4
+    assert flushed == [4, 4]
 
 
 async def test_callers_of_a_batch_that_is_cancelled_are_told_to_come_again() -> None:

@@ -43,11 +43,13 @@ class Submitted(Generic[Q]):
 class Coalescer(Generic[Q, R]):
     """Gathers concurrent calls of one kind into batches.
 
-    `flush(batch)` returns one result or exception for each request, in order; if it raises, each call of the
-    batch gets that error. Each takes at most `max_batch` calls; or calls that together weigh as much, where `weigh` tells
-    how much each one asks for, and one that weighs more goes alone. Another begins beside those that run, `parallel` in
-    all, when as many calls have gathered, or the last one has run for `patience` seconds and three times as long as they
-    do: on a machine that is busy, or slow, calls gather for longer.
+    `flush(batch)` returns one result or exception for each request, in order, and has had no effect if it raises. Then the
+    calls are flushed one by one, for one of them may have been what none could stand; but where the database is away, or
+    the error is stated as everybody's (CairnError), each call of the batch gets that. Each takes at most `max_batch`
+    calls; or calls that together weigh as much, where `weigh` tells how much each one asks for, and one that weighs more
+    goes alone. Another begins beside those that run, `parallel` in all, when as many calls have gathered, or the last one
+    has run for `patience` seconds and three times as long as they do: on a machine that is busy, or slow, calls gather for
+    longer.
     """
 
     def __init__(
@@ -141,6 +143,10 @@ class Coalescer(Generic[Q, R]):
         try:
             results = await self._flush([submitted for submitted, _ in live])
         except BaseException as error:
+            if len(live) > 1 and _may_be_of_one(error):
+                for one in live:
+                    await self._run([one])
+                return
             for _, future in live:
                 if not future.done():
                     future.set_exception(_copy(error))
@@ -160,6 +166,10 @@ class Coalescer(Generic[Q, R]):
 def _nobody() -> VarContext:
     """A batch belongs to no single caller: it runs in a context that has none, in the trace of its first call."""
     return VarContext()
+
+
+def _may_be_of_one(error: BaseException) -> bool:
+    return isinstance(error, Exception) and not isinstance(error, CairnError | OUTAGES)
 
 
 def _copy(error: BaseException) -> BaseException:
