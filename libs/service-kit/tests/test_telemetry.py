@@ -65,7 +65,11 @@ async def test_without_an_exporter_ids_still_travel(world: World, sample: Any) -
         assert trace_id(event.context()) == incoming.split("-")[1]
 
 
-@pytest.mark.parametrize("broken", ["", "nonsense", "00-xyz-1-01", "00-" + "0" * 32 + "-" + "0" * 16 + "-01"])
+_NO_TRACE = f"00-{'0' * 32}-{'0' * 16}-01"
+_LONG = f"00-{'a' * 32}-{'b' * 16}-{'f' * 7_000}"  # what is carried on is part of every event
+
+
+@pytest.mark.parametrize("broken", ["", "nonsense", "00-xyz-1-01", _NO_TRACE, _LONG])
 def test_a_broken_traceparent_is_no_trace(broken: str) -> None:
     assert traceparent(context_of(broken)) == ""
     assert trace_id(current_context()) == ""

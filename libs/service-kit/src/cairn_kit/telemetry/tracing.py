@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from random import getrandbits
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
 TRACEPARENT = "traceparent"
-_TRACEPARENT_PARTS = 4
+# W3C Trace Context: version, trace, span, flags. A caller chose it, so no more is carried on than that.
+_FORM = re.compile("[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _NOT_SAMPLED = "-00"
 _SPANS_IN_HAND = 50_000  # two seconds of the busiest service; the SDK's 2,048 lose spans in a burst
 
@@ -110,13 +112,9 @@ def is_dropped(carried: str) -> bool:
 def context_of(carried: str | Mapping[str, str] | None) -> Context:
     """The context that a W3C traceparent (or headers with one) names; an empty context if it names none."""
     text = carried.get(TRACEPARENT) if isinstance(carried, Mapping) else carried
-    parts = (text or "").split("-")
-    if len(parts) != _TRACEPARENT_PARTS:
+    found = _FORM.fullmatch(text or "")
+    if found is None:
         return Context()
-    try:
-        remote = SpanContext(
-            int(parts[1], 16), int(parts[2], 16), is_remote=True, trace_flags=TraceFlags(int(parts[3], 16))
-        )
-    except ValueError:
-        return Context()
+    of_trace, of_span, flags = (int(digits, 16) for digits in found.groups())
+    remote = SpanContext(of_trace, of_span, is_remote=True, trace_flags=TraceFlags(flags))
     return trace.set_span_in_context(NonRecordingSpan(remote), Context()) if remote.is_valid else Context()
