@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from weakref import WeakValueDictionary
 
 
 class Wakes:
-    """One bell a project. A hint within this process only: who waits also looks now and then, for others' commits."""
+    """One bell a project. A hint within this process only: who waits also looks now and then, for others' commits.
+
+    A bell is kept by who waits for it, and gone with the last of them: anybody may wait for a project that nobody made.
+    """
 
     def __init__(self) -> None:
-        self._bells: dict[tuple[str, str], asyncio.Event] = {}
+        self._bells: WeakValueDictionary[tuple[str, str], asyncio.Event] = WeakValueDictionary()
 
     def ring(self, tenant: str, project: str) -> None:
         """Wake everybody who waits for this project."""
