@@ -129,18 +129,20 @@ def test_who_has_left_is_forgotten() -> None:
     assert not room._held
 
 
-async def test_who_rests_takes_no_room_meanwhile() -> None:
+async def test_a_flood_of_calls_that_rest_stops_where_others_do_and_takes_no_room_from_what_returns() -> None:
     room = Room(64)
-    taken(room, ONE)
-    assert room.in_flight == 48
-    set_place(room, ONE)
-    resting = asyncio.create_task(rest(3600.0))
-    await asyncio.sleep(0)
-    assert room.in_flight == 47
-    assert room.enter(ONE)
-    resting.cancel()
-    await asyncio.wait([resting])
-    assert room.in_flight == 49, "there is always room to come back"
+    set_place(room)
+    resting = []
+    while room.enter(ONE):
+        resting.append(asyncio.create_task(rest(3600.0)))
+        await asyncio.sleep(0)
+    assert (len(resting), room.in_flight) == (48, 0)
+    assert room.enter(OTHERS[0]), "a quarter is for others"
+    assert [room.enter(ONE, returns=True) for _ in range(64)] == [True] * 63 + [False]
+    for call in resting:
+        call.cancel()
+    await asyncio.wait(resting)
+    assert room.in_flight == 64 + 48, "there is always room to come back"
 
 
 async def test_nobody_rests_for_longer_than_half_of_the_callers_time() -> None:

@@ -30,10 +30,11 @@ _A_CALLER, _A_TENANT = 3, 7  # times what is free
 class Room:
     """Counts the calls in flight and says whether there is room for one more: for calls that last as long as they like."""
 
-    __slots__ = ("_held", "in_flight", "limit")
+    __slots__ = ("_held", "_resting", "in_flight", "limit")
 
     def __init__(self, most: int) -> None:
         self.in_flight = 0
+        self._resting = 0
         self.limit = most
         """How many may be in flight."""
         self._held: dict[object, int] = {}
@@ -41,9 +42,10 @@ class Room:
     def enter(self, who: Caller, *, returns: bool = False) -> bool:
         """Take on one more call of whoever calls, if there is room; all of it for one that ``returns`` something."""
         free = self.limit - self.in_flight
+        shared = free - self._resting  # those that rest come back
         a_caller, a_tenant = (who.tenant, who.subject), who.tenant
         by_caller, by_tenant = self._held.get(a_caller, 0), self._held.get(a_tenant, 0)
-        if free <= 0 or not (returns or (by_caller < _A_CALLER * free and by_tenant < _A_TENANT * free)):
+        if free <= 0 or not (returns or (by_caller < _A_CALLER * shared and by_tenant < _A_TENANT * shared)):
             return False
         self._count(who, 1)
         return True
@@ -53,13 +55,18 @@ class Room:
         self._count(who, -1)
 
     @contextmanager
-    def aside(self, who: Caller) -> Iterator[None]:
-        """A call that waits on purpose takes no room meanwhile, and comes back whether there is any or not."""
-        self._count(who, -1)
+    def aside(self) -> Iterator[None]:
+        """A call that waits on purpose is not in flight meanwhile: there is room for what returns something.
+
+        It comes back, so that whoever asks for more is answered as if it were: a flood of them stops where others do.
+        """
+        self.in_flight -= 1
+        self._resting += 1
         try:
             yield
         finally:
-            self._count(who, 1)
+            self._resting -= 1
+            self.in_flight += 1
 
     def _count(self, who: Caller, by: int) -> None:
         self.in_flight += by

@@ -143,7 +143,7 @@ class _Method:
                 "The service is at its limit of calls at once, or at what it gives one caller or tenant of it.",
                 retry_after=_RETRY_AFTER,
             )
-        set_place(self.room, who)
+        set_place(self.room)
         parent = context_of(metadata.get(TRACEPARENT))
         span = self.gate._tracer.start_span(self.span_name, parent, SpanKind.SERVER)
         otel_context.attach(set_span_in_context(span, parent))
