@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from cairn.dispatch.v1 import task_dispatch_pb2 as pb
+from cairn_task_dispatch.handlers.expiry import Expiry
 
 
 async def over(desk, seconds=600):
@@ -70,6 +73,17 @@ async def test_one_tenant_that_cannot_be_settled_keeps_no_other_waiting(desk, ki
     assert (await later.look(lease)).state == pb.LEASE_STATE_EXPIRED
     assert (await desk.queue()).live_leases == 150, "nothing of the one is issued again"
     assert len(desk.answered.asked) == 101, "nor is it asked about twice in one turn"
+
+
+async def test_a_turn_ends_though_leases_that_cannot_be_settled_are_due_again_before_it_does(desk):
+    at_once = Expiry(desk.database, desk.store, desk.answered, batch=5, retry=0.0)
+    await desk.open(*(f"item-{n}" for n in range(12)), min_answers=1)
+    await desk.lease("ann", 12)
+    desk.answered.away_from = (desk.words.name,)
+    await desk.pass_time(700)
+    with pytest.raises(ExceptionGroup, match="leases of 1 tenants"):
+        await asyncio.wait_for(at_once.expire(), 60.0)
+    assert len(desk.answered.asked) == 5
 
 
 async def test_an_extended_lease_is_not_asked_about_at_its_old_end(desk):

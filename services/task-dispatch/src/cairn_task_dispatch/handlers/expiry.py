@@ -6,6 +6,7 @@ re-issued. A lease ends at the latest `grace + every + retry` seconds after its 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
@@ -59,9 +60,11 @@ class Expiry:
         """Settle every lease that is over. Replicas share the work: each takes what no other has taken.
 
         A tenant whose leases cannot be settled keeps no other's waiting, and is not tried again in this turn: each
-        attempt may last as long as the question. Raises an ExceptionGroup of the failures once all others are settled.
+        attempt may last as long as the question. Nor does the turn go on with it for longer than until it is due again,
+        which would be for ever. Raises an ExceptionGroup of the failures.
         """
         failures: dict[str, Exception] = {}
+        ends = time.monotonic() + self._retry
         while True:
             due = await self._store.take_due_leases(self._database, self._batch, self._retry)
             for tenant in sorted({lease.tenant for lease in due} - failures.keys()):
@@ -70,7 +73,7 @@ class Expiry:
                 except Exception as error:
                     _log.warning("leases.not_settled", tenant=tenant, error=repr(error))
                     failures[tenant] = error
-            if len(due) < self._batch:
+            if len(due) < self._batch or (failures and time.monotonic() >= ends):
                 break
         if failures:
             raise ExceptionGroup(
