@@ -154,3 +154,20 @@ async def test_the_same_lease_given_back_by_two_calls_at_once_is_given_back_once
     assert sum(isinstance(outcome, FailedPrecondition) for outcome in outcomes) == 1
     assert await desk.announced("LeasesEnded") == 1
     assert await desk.broken_promises() == []
+
+
+async def test_who_asks_for_many_goes_with_others_who_do_and_no_more_than_a_flush_holds(desk, monkeypatch):
+    flushes = []
+    flush = desk.handing_out._flush
+
+    async def noted(batch):
+        flushes.append(sorted(one.request.count for one in batch))
+        return await flush(batch)
+
+    for together in (desk.handing_out._few, desk.handing_out._many):
+        monkeypatch.setattr(together, "_flush", noted)
+    await desk.open("a", min_answers=1)
+    await asyncio.gather(
+        *(desk.lease(f"m{n}", 900) for n in range(4)), *(desk.lease(f"p{n}") for n in range(3))
+    )
+    assert sorted(flushes) == [[1, 1, 1], [900, 900], [900, 900]]

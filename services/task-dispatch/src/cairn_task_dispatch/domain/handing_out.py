@@ -11,7 +11,7 @@ _IN_TIME = 1.0
 """Seconds after which an answer is usually heard of, at the latest."""
 _LONGEST_PAUSE = 2.0
 """Well within the time that callers have for a call."""
-_FEW = 10
+FEW = 10
 """Tasks that people ask for at a time, at most."""
 
 
@@ -64,6 +64,6 @@ def pause(late: float, tasks: int) -> float:
     Machines answer as fast as they are given tasks; nothing but this slows them when more is answered than is taken in. Who
     asks for a few tasks does not wait.
     """
-    if tasks <= _FEW:
+    if tasks <= FEW:
         return 0.0
     return min(max(late - _IN_TIME, 0.0), _LONGEST_PAUSE)

@@ -14,7 +14,7 @@ from cairn_kit.database import Database, Transaction
 from cairn_kit.errors import CairnError, project_not_found
 from cairn_kit.rpc import Coalescer, Submitted, rest
 from cairn_task_dispatch.domain.gold import GoldDraw, draw_gold
-from cairn_task_dispatch.domain.handing_out import Want, hand_out, pause
+from cairn_task_dispatch.domain.handing_out import FEW, Want, hand_out, pause
 from cairn_task_dispatch.domain.leases import Claim, Grant, Lease, suspended
 from cairn_task_dispatch.domain.names import parse_project
 from cairn_task_dispatch.domain.states import TaskKind
@@ -32,6 +32,9 @@ from cairn_task_dispatch.store import (
     ProjectRef,
     ScanStart,
 )
+
+_AT_ONCE = 2_000
+"""Leases of one transaction, some tenths of a millisecond each."""
 
 _SPARE = 8
 """Slots looked at beyond those that were asked for: some have been seen by whoever asks."""
@@ -129,7 +132,11 @@ class HandingOut:
         self._terms = terms
         self._answers = answers
         self._scans = ScanMemory()
-        self._coalescer: Coalescer[_Ask, pb.LeaseTasksResponse] = Coalescer(self._flush, parallel=3)
+        self._few: Coalescer[_Ask, pb.LeaseTasksResponse] = Coalescer(self._flush, parallel=3)
+        # By themselves: a person should not wait behind a machine's thousands.
+        self._many: Coalescer[_Ask, pb.LeaseTasksResponse] = Coalescer(
+            self._flush, max_batch=_AT_ONCE, parallel=3, weigh=lambda ask: ask.count
+        )
 
     async def lease_tasks(
         self, tenant: str, labeler: str, request: pb.LeaseTasksRequest
@@ -149,7 +156,8 @@ class HandingOut:
         """Lease at once, together with all who ask at this moment."""
         project = parse_project(request.parent)
         ask = _Ask(Asker(tenant, project, labeler), request)
-        return await self._projects.knowing(tenant, project, lambda: self._coalescer.submit(ask))
+        together = self._few if ask.count <= FEW else self._many
+        return await self._projects.knowing(tenant, project, lambda: together.submit(ask))
 
     async def _flush(self, batch: Sequence[Submitted[_Ask]]) -> Sequence[pb.LeaseTasksResponse | Exception]:
         return await answer_together(self._database, batch, pb.LeaseTasksResponse, self._lease)
