@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from cairn.dispatch.v1 import task_dispatch_pb2 as pb
 from cairn_kit.errors import FailedPrecondition
@@ -187,3 +188,35 @@ async def test_leases_of_an_archived_project_are_refused(desk):
     with pytest.raises(FailedPrecondition) as refused:
         await desk.lease("ann")
     assert refused.value.reason == "PROJECT_ARCHIVED"
+
+
+async def test_a_lease_for_less_than_the_clock_can_tell_is_one_nevertheless(desk):
+    await desk.open("a", "b", min_answers=1)
+    brief, usual = await asyncio.gather(
+        desk.lease("ann", lease_duration=Duration(nanos=1)), desk.lease("bob", 1)
+    )
+    assert (len(brief), len(usual)) == (1, 1)
+    created = desk.words.created(2)
+    created.project.quality.lease_duration.CopyFrom(Duration(nanos=1))
+    await desk.hear(created)
+    assert (await desk.queue()).open_tasks == 2
+
+
+async def test_a_lease_of_a_project_that_is_being_deleted_is_gone_and_disturbs_nobody(desk, kit):
+    other = kit.Desk(desk.database, tenant="zoo", project="fish")
+    for one in (desk, other):
+        await one.open("a", min_answers=1)
+    [gone], [kept] = await desk.lease("ann"), await other.lease("bob")
+    task = await desk.task("a")
+    await desk.database.execute("DELETE FROM project WHERE tenant = $1", desk.tenant)
+    request = pb.ExtendLeaseRequest(name=kept.name, lease_duration=Duration(seconds=9_000))
+    extended, *refused = await asyncio.gather(
+        desk.leasing.extend_lease(other.tenant, request, lambda _: True),
+        desk.extend(gone, 9_000),
+        desk.release(gone),
+        desk.skip(gone),
+        desk.cancel(task),
+        return_exceptions=True,
+    )
+    assert extended.expire_time.seconds > kept.expire_time.seconds
+    assert [error.reason for error in refused] == ["LEASE_NOT_FOUND"] * 3 + ["PROJECT_NOT_FOUND"]

@@ -10,6 +10,9 @@ from cairn_kit.errors import CairnError, FailedPrecondition, NotFound, ResourceE
 from cairn_task_dispatch.domain.names import LeaseId, TaskId, item_name
 from cairn_task_dispatch.domain.states import LeaseState, TaskKind, TaskState
 
+SHORTEST = 0.001
+"""Seconds that a lease lasts at least, whoever wished for less: the database's clock can tell that from none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:

@@ -20,6 +20,7 @@ from cairn.events.v1 import (
 )
 from cairn_kit.database import Transaction
 from cairn_kit.events import NotYet, Received
+from cairn_task_dispatch.domain.leases import SHORTEST
 from cairn_task_dispatch.domain.names import LeaseId, TaskId, parse_item, parse_lease
 from cairn_task_dispatch.domain.states import Decision, Route
 from cairn_task_dispatch.domain.tasks import ItemRef
@@ -188,11 +189,12 @@ class Hearings:
 def policy_of(project: store_pb.Project) -> ProjectPolicy:
     """What matters here of a project, with defaults filled in."""
     quality = project.quality
+    lease_seconds = quality.lease_duration.ToNanoseconds() / 1e9 or _DEFAULT_LEASE_SECONDS
     return ProjectPolicy(
         revision=project.revision,
         min_answers=quality.min_answers or _DEFAULT_MIN_ANSWERS,
         gold_share=quality.gold_share,
-        lease_seconds=quality.lease_duration.ToNanoseconds() / 1e9 or _DEFAULT_LEASE_SECONDS,
+        lease_seconds=max(lease_seconds, SHORTEST),
         reviews_disputes=quality.on_dispute != store_pb.DISPUTE_POLICY_ACCEPT_BEST,
         required_skill=quality.required_skill,
         archived=project.state == store_pb.PROJECT_STATE_ARCHIVED,

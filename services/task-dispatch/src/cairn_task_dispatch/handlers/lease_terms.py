@@ -9,7 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from cairn.dispatch.v1 import task_dispatch_pb2 as pb
 from cairn_kit.auth import LeaseClaims
 from cairn_kit.errors import FailedPrecondition
-from cairn_task_dispatch.domain.leases import Lease
+from cairn_task_dispatch.domain.leases import SHORTEST, Lease
 from cairn_task_dispatch.domain.states import TaskKind
 from cairn_task_dispatch.domain.wishes import ProjectPolicy
 from cairn_task_dispatch.messages import lease_message
@@ -26,7 +26,7 @@ class LeaseTerms:
     def granting(self, policy: ProjectPolicy, wished: Duration | None) -> Granting:
         """How long a lease is given for: what the call wishes, or what the project says."""
         seconds = policy.lease_seconds if wished is None else wished.ToNanoseconds() / 1e9
-        return Granting(seconds, self._grace)
+        return Granting(max(seconds, SHORTEST), self._grace)
 
     def with_tokens(self, leases: Sequence[Lease]) -> list[pb.Lease]:
         """Leases that are given together, with the proof that annotation-store wants."""

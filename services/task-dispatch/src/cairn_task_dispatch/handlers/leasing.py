@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,6 +15,7 @@ from cairn_kit.rpc import Coalescer, Submitted
 from cairn_task_dispatch.domain.leases import Lease, lease_not_live
 from cairn_task_dispatch.domain.names import LeaseId, TaskId, lease_not_found, parse_lease
 from cairn_task_dispatch.domain.states import LeaseState
+from cairn_task_dispatch.domain.wishes import ProjectPolicy
 from cairn_task_dispatch.handlers.answering import close_leases
 from cairn_task_dispatch.handlers.lease_terms import LeaseTerms, wished_duration
 from cairn_task_dispatch.handlers.together import answer_together
@@ -48,7 +49,8 @@ class _Ask:
 
 _Found = Sequence[tuple[_Ask, Lease]]
 _Changed = dict[LeaseId, pb.Lease]
-_Change = Callable[[Transaction, _Found], Awaitable[_Changed]]
+_Policies = Mapping[ProjectRef, ProjectPolicy]
+_Change = Callable[[Transaction, _Found, _Policies], Awaitable[_Changed]]
 
 
 class Leasing:
@@ -101,6 +103,9 @@ class Leasing:
         self, change: _Change, tx: Transaction, asks: Sequence[_Ask]
     ) -> list[pb.Lease | Exception]:
         leases = await self._store.leases(tx, {ask.lease for ask in asks})
+        # A project that is being deleted is gone before its leases are.
+        policies = await self._store.projects(tx, {_project(lease) for lease in leases})
+        leases = [lease for lease in leases if _project(lease) in policies]
         found: dict[int, tuple[_Ask, Lease]] = {}
         refused: dict[int, CairnError] = {}
         for i, ask in enumerate(asks):
@@ -110,7 +115,7 @@ class Leasing:
                 refused[i] = error
         await self._store.lock_tasks(tx, {(le.tenant, le.project, le.task) for _, le in found.values()})
         first = {lease.lease: i for i, (_, lease) in reversed(found.items())}
-        changed = await change(tx, [found[i] for i in sorted(first.values())])
+        changed = await change(tx, [found[i] for i in sorted(first.values())], policies)
         outcomes: list[pb.Lease | Exception] = []
         for i in range(len(asks)):
             if i in refused:
@@ -121,20 +126,19 @@ class Leasing:
             outcomes.append(done or lease_not_live(ask.request.name, lease.state))
         return outcomes
 
-    async def _extend(self, tx: Transaction, found: _Found) -> _Changed:
-        refs = {ProjectRef(lease.tenant, lease.project) for _, lease in found}
-        policies = await self._store.projects(tx, refs)
-        granting = [
-            self._terms.granting(policies[ProjectRef(lease.tenant, lease.project)], ask.wished)
-            for ask, lease in found
-        ]
+    async def _extend(self, tx: Transaction, found: _Found, policies: _Policies) -> _Changed:
+        granting = [self._terms.granting(policies[_project(lease)], ask.wished) for ask, lease in found]
         extended = await self._store.extend_leases(tx, [lease for _, lease in found], granting)
         shown = self._terms.with_tokens(extended)
         return {lease.lease: message for lease, message in zip(extended, shown, strict=True)}
 
-    async def _give_back(self, state: LeaseState, tx: Transaction, found: _Found) -> _Changed:
+    async def _give_back(self, state: LeaseState, tx: Transaction, found: _Found, _: _Policies) -> _Changed:
         changes = [LeaseChange(lease, state, ask.reason) for ask, lease in found if lease.live_now]
         return {le.lease: lease_message(le) for le in await close_leases(tx, self._store, changes)}
+
+
+def _project(lease: Lease) -> ProjectRef:
+    return ProjectRef(lease.tenant, lease.project)
 
 
 def _touched(ask: _Ask, leases: Sequence[Lease]) -> Lease:

@@ -182,7 +182,10 @@ class Tasks:
     async def _cancel(self, tx: Transaction, task: Task, reason: str) -> None:
         if not task.audit:
             kind = task.kind
-            policies = await self._store.projects(tx, [ProjectRef(task.ref.tenant, task.ref.project)])
+            ref = ProjectRef(task.ref.tenant, task.ref.project)
+            policies = await self._store.projects(tx, [ref])
+            if ref not in policies:  # it is being deleted, and gone before its tasks are
+                raise project_not_found(ref.project)
             await settle(
                 tx, self._store, policies, {task.ref: [lambda facts: facts.with_cancelled(kind, reason)]}
             )
