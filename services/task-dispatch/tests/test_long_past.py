@@ -29,6 +29,12 @@ SELECT tenant, project, gen_random_uuid(), task, number, item, kind, $2, 'ANSWER
 FROM taken
 """
 
+SKIP_ALL = """
+INSERT INTO lease (tenant, project, lease, task, slot, item, kind, labeler, state, expires_at, check_at, ended_at)
+SELECT tenant, project, gen_random_uuid(), task, 2, item, kind, $2, 'SKIPPED', now() + interval '1 hour', now(), now()
+FROM task WHERE tenant = $1
+"""
+
 
 @pytest.fixture
 async def crowded(desk):
@@ -66,3 +72,40 @@ def test_a_long_search_is_not_repeated_for_twenty_times_as_long_as_it_took():
     assert memory.start(key) == ScanStart(-0.4, 2), "moved on, and the time from the long search runs on"
     now[0] += 2
     assert memory.start(key) == ScanStart(), "twenty times what it took are over"
+
+
+def test_a_search_in_vain_is_not_repeated_either_but_soon_again_when_it_was_short():
+    now = [100.0]
+    memory, key, end = ScanMemory(lambda: now[0]), ("acme", "birds", "labelers/ann"), ScanStart(-0.1, 9)
+    memory.took(key, 0.05, ScanStart(), end, in_vain=True)
+    assert memory.start(key) == ScanStart()
+    memory.took(key, 0.2, ScanStart(), end, in_vain=True)
+    assert (memory.start(key), memory.in_vain(key)) == (end, True)
+    memory.took(key, 0.001, end, ScanStart(-0.1, 12), in_vain=False)
+    assert (memory.start(key), memory.in_vain(key)) == (ScanStart(-0.1, 12), True)
+    now[0] += 5
+    assert (memory.start(key), memory.in_vain(key)) == (ScanStart(), False)
+
+
+async def test_who_has_seen_all_there_is_looks_at_its_end_alone_for_a_while(crowded, monkeypatch):
+    monkeypatch.setattr(ScanMemory, "_LONG_IN_VAIN", 0.0)
+    monkeypatch.setattr(ScanMemory, "_RESTS", 1e9)
+    await crowded.database.execute(SKIP_ALL, crowded.tenant, "labelers/bob")
+    looked = []
+    look = crowded.store.lease_labels
+
+    async def noted(*arguments):
+        looked.append(arguments[-1])
+        return await look(*arguments)
+
+    monkeypatch.setattr(crowded.store, "lease_labels", noted)
+    assert await crowded.lease("bob", 5) == []
+    assert await crowded.lease("bob", 5) == []
+    assert looked[0] == ScanStart()
+    assert (
+        looked[1:] == [crowded.handing_out._scans.start(("acme", "birds", "labelers/bob"))] != [ScanStart()]
+    )
+    await crowded.hear(crowded.words.imported("new"), crowded.words.routed("new", priority=0.0))
+    [lease] = await crowded.lease("bob", 5)
+    assert lease.item == crowded.words.item("new"), "what comes at the end is found at once"
+    assert len(await crowded.lease("ann", 3)) == 3, "others search as ever"

@@ -132,6 +132,7 @@ STATEMENTS = {
         granting,
         lambda s: [TENANT, s.project, "labelers/bob", [""], ROWS, [new_lease_id() for _ in range(ROWS)], 600, 10],
     ),
+    "queue_end": (granting, lambda s: [TENANT, s.project, [""]]),
     "lease_reviews": (
         granting,
         lambda s: [TENANT, s.project, "labelers/bob", ROWS, [new_lease_id() for _ in range(ROWS)], 600, 10],

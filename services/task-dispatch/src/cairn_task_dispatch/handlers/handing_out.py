@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import NamedTuple
 
 from cairn.dispatch.v1 import task_dispatch_pb2 as pb
 from cairn_kit.database import Database, Transaction
@@ -40,16 +41,28 @@ _SPARE = 8
 """Slots looked at beyond those that were asked for: some have been seen by whoever asks."""
 
 
+class _Scan(NamedTuple):
+    """A labeler's last long search."""
+
+    reached: ScanStart
+    until: float
+    """When it is forgotten."""
+    in_vain: bool
+    """Whether it found too little from the front to the end."""
+
+
 class ScanMemory:
     """How far a labeler's last long search for work went.
 
     Whoever has answered much of what is still open has all of it before them, each time anew. A search that was long
     is therefore not repeated from the beginning for some time: a few seconds, or twenty times as long as it took, so
     that whoever has answered a million items does not have the database search all the time. Meanwhile more urgent new
-    work waits, for this labeler alone. Only a hint: a search that finds too little begins anew at the front.
+    work waits, for this labeler alone, and all but what comes at the end of the queue when there was nothing to find.
+    Only a hint: a search that finds too little begins anew at the front, unless one from there did not either.
     """
 
     _LONG = 0.02  # seconds; a lease that steps over nothing takes a tenth of it
+    _LONG_IN_VAIN = 0.1  # seconds; it makes even who has nothing else to do wait for what comes back
     _REMEMBERED = 5.0  # seconds for which urgent new work may wait, at least
     _RESTS = 20.0  # times the search itself
     _LONGEST = (
@@ -59,23 +72,32 @@ class ScanMemory:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._starts: OrderedDict[Asker, tuple[ScanStart, float]] = OrderedDict()
+        self._scans: OrderedDict[Asker, _Scan] = OrderedDict()
 
     def start(self, key: Asker) -> ScanStart:
         """Where to begin."""
-        start, until = self._starts.get(key, (ScanStart(), 0.0))
-        return start if self._clock() < until else ScanStart()
+        scan = self._scans.get(key)
+        return scan.reached if scan and self._clock() < scan.until else ScanStart()
 
-    def took(self, key: Asker, seconds: float, start: ScanStart, reached: ScanStart) -> None:
+    def in_vain(self, key: Asker) -> bool:
+        """Whether there was nothing to find before where to begin, a moment ago."""
+        scan = self._scans.get(key)
+        return scan is not None and scan.in_vain and self._clock() < scan.until
+
+    def took(
+        self, key: Asker, seconds: float, start: ScanStart, reached: ScanStart, *, in_vain: bool = False
+    ) -> None:
         """Remember how far a search went, if it was long and began at the front; or move on from there."""
-        _, until = self._starts.pop(key, (start, 0.0))
+        last = self._scans.pop(key, _Scan(start, 0.0, in_vain))
+        now = self._clock()
         if start == ScanStart():
-            rest = min(max(self._REMEMBERED, self._RESTS * seconds), self._LONGEST)
-            until = self._clock() + rest if seconds >= self._LONG else 0.0
-        if until > self._clock():
-            self._starts[key] = (reached, until)
-            if len(self._starts) > self._MOST:
-                self._starts.popitem(last=False)
+            long, least = (self._LONG_IN_VAIN, 0.0) if in_vain else (self._LONG, self._REMEMBERED)
+            rest = min(max(least, self._RESTS * seconds), self._LONGEST)
+            last = _Scan(reached, now + rest if seconds >= long else 0.0, in_vain)
+        if last.until > now:
+            self._scans[key] = last._replace(reached=reached)
+            if len(self._scans) > self._MOST:
+                self._scans.popitem(last=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +131,8 @@ class _Search:
     draw: GoldDraw
     granting: Granting
     leases: list[Lease] = field(default_factory=list)
+    rests: bool = False
+    """Whether all there is was searched in vain a moment ago."""
 
     @property
     def left(self) -> int:
@@ -215,7 +239,7 @@ class HandingOut:
         for search in rest:
             await self._search_alone(tx, ref, search)
         for search in labels:
-            if search.left:
+            if search.left and not search.rests:
                 search.leases += await self._store.lease_given_back(
                     tx, *ref, search.me.labeler, search.skills, search.left, search.granting
                 )
@@ -251,14 +275,18 @@ class HandingOut:
     async def _search_alone(self, tx: Transaction, ref: ProjectRef, search: _Search) -> None:
         """Look for what is still left to find, on from where this labeler's last long search ended."""
         start = self._scans.start(search.ask.asker)
+        search.rests = self._scans.in_vain(search.ask.asker)
         began = time.monotonic()
         draw = GoldDraw(search.draw.nth[len(search.leases) :], search.draw.start)
         reached = await self._look(tx, ref, search, draw, start)
-        if search.left and start != ScanStart():
+        if search.left and start != ScanStart() and not search.rests:
             start = ScanStart()
             draw = draw_gold(search.gold_share, search.left, _entropy())
             reached = await self._look(tx, ref, search, draw, start)
-        self._scans.took(search.ask.asker, time.monotonic() - began, start, reached)
+        seconds, in_vain = time.monotonic() - began, search.left > 0
+        if in_vain and start == ScanStart():
+            reached = await self._store.queue_end(tx, *ref, search.skills)
+        self._scans.took(search.ask.asker, seconds, start, reached, in_vain=in_vain)
 
     async def _look(
         self, tx: Transaction, ref: ProjectRef, search: _Search, draw: GoldDraw, start: ScanStart

@@ -166,6 +166,20 @@ FROM granted g
 JOIN chosen c USING (lease)
 ORDER BY c.turn
 
+-- Where the queue of these skills ends.
+-- name: queue_end
+SELECT last.urgency, last.place
+FROM unnest($3::text[]) AS able(skill)
+CROSS JOIN LATERAL (
+  SELECT s.urgency, s.place
+  FROM slot s
+  WHERE s.tenant = $1 AND s.project = $2 AND s.kind = 'LABEL' AND s.skill = able.skill AND s.state = 'OPEN'
+  ORDER BY s.urgency DESC, s.place DESC
+  LIMIT 1
+) AS last
+ORDER BY last.urgency DESC, last.place DESC
+LIMIT 1
+
 -- What this labeler gave back or let expire, the longest ago first; for when nothing else is left. Gold comes back as it
 -- is, for the others do; but only for $7 seconds, while few of the others will have been taken by other labelers.
 -- name: lease_given_back
@@ -175,26 +189,38 @@ WITH back AS (
   WHERE l.tenant = $1 AND l.project = $2 AND l.labeler = $3 AND l.kind <> 'REVIEW' AND l.state IN ('RELEASED', 'EXPIRED')
   ORDER BY l.item, l.ended_at DESC
 ),
-candidate AS MATERIALIZED (
-  SELECT b.*, s.number
+first AS MATERIALIZED (
+  SELECT b.*
   FROM back b
   JOIN task t ON t.tenant = $1 AND t.project = $2 AND t.task = b.task AND t.state = 'OPEN'
-  LEFT JOIN LATERAL (
-    SELECT o.number
-    FROM slot o
-    WHERE o.tenant = $1 AND o.project = $2 AND o.task = b.task AND o.skill = ANY ($4::text[])
-      AND o.state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN')
-    ORDER BY o.number
-    LIMIT 1
-    FOR UPDATE OF o SKIP LOCKED
-  ) AS s ON true
-  WHERE CASE b.kind WHEN 'GOLD' THEN b.ended_at > now() - make_interval(secs => $7) ELSE s.number IS NOT NULL END
+  WHERE CASE b.kind
+      WHEN 'GOLD' THEN b.ended_at > now() - make_interval(secs => $7)
+      ELSE EXISTS (
+        SELECT FROM slot o
+        WHERE o.tenant = $1 AND o.project = $2 AND o.task = b.task AND o.skill = ANY ($4::text[])
+          AND o.state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN'))
+    END
     AND NOT EXISTS (
       SELECT FROM lease l
       WHERE l.tenant = $1 AND l.project = $2 AND l.labeler = $3 AND l.item = b.item AND l.kind <> 'REVIEW'
         AND l.state IN ('LIVE', 'ANSWERED', 'SKIPPED', 'ANSWERED_LATE'))
   ORDER BY b.ended_at, b.item
   LIMIT $5
+),
+-- Of those alone, for what is locked is passed over by whoever else looks.
+candidate AS MATERIALIZED (
+  SELECT f.*, s.number
+  FROM first f
+  LEFT JOIN LATERAL (
+    SELECT o.number
+    FROM slot o
+    WHERE o.tenant = $1 AND o.project = $2 AND o.task = f.task AND o.skill = ANY ($4::text[])
+      AND o.state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN')
+    ORDER BY o.number
+    LIMIT 1
+    FOR UPDATE OF o SKIP LOCKED
+  ) AS s ON true
+  WHERE f.kind = 'GOLD' OR s.number IS NOT NULL
 ),
 chosen AS (
   SELECT w.lease, c.*

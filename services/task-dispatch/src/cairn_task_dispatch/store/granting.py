@@ -97,6 +97,11 @@ class GrantingStore:
         reached = ScanStart(rows[-1]["urgency"], rows[-1]["place"]) if rows else start
         return [lease_of(row) for row in rows], reached
 
+    async def queue_end(self, tx: Reader, tenant: str, project: str, skills: Sequence[str]) -> ScanStart:
+        """The place of the least urgent open slot of these skills; the front where there is none."""
+        row = await tx.fetchrow(SQL.queue_end, tenant, project, list(skills))
+        return ScanStart(row["urgency"], row["place"]) if row else ScanStart()
+
     async def lease_given_back(
         self,
         tx: Reader,
