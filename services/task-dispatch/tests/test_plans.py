@@ -173,7 +173,7 @@ STATEMENTS = {
     ),
     "withdraw_slots": (tasks, lambda s: [*s.keys, s.tasks]),
     "offer_slots": (tasks, lambda s: [*s.keys, s.tasks, [0.7] * ROWS, [""] * ROWS]),
-    "list_tasks": (tasks, lambda s: [TENANT, s.project, "", "~", "infinity", 0, ROWS]),
+    "list_tasks": (tasks, lambda s: [TENANT, s.project, "", "OPEN", 0.3, 0, ROWS]),
     "list_tasks_of_item": (tasks, lambda s: [TENANT, s.project, "", "~", "infinity", 0, ROWS, s.items[0]]),
     "known_items": (facts, lambda s: [*s.keys, s.items]),
     "save_items": (facts, _facts),

@@ -72,11 +72,28 @@ CROSS JOIN LATERAL generate_series(have + 1, want) AS number
 SELECT * FROM task WHERE tenant = $1 AND project = $2 AND task = $3
 
 -- Most urgent first within a state: from the state $4 down to $3, behind the row ($4, $5, $6).
+-- Three walks along the index, each from where it begins: as one condition they would be a walk over all that lies before.
 -- name: list_tasks
 SELECT *
-FROM task
-WHERE tenant = $1 AND project = $2 AND state IN ('OPEN', 'FILLED', 'CLOSED') AND state >= $3 AND state <= $4
-  AND (state < $4 OR priority < $5 OR (priority = $5 AND place > $6))
+FROM (
+  (SELECT * FROM task
+   WHERE tenant = $1 AND project = $2 AND state IN ('OPEN', 'FILLED', 'CLOSED') AND state >= $3
+     AND state = $4 AND priority = $5 AND place > $6
+   ORDER BY place
+   LIMIT $7)
+  UNION ALL
+  (SELECT * FROM task
+   WHERE tenant = $1 AND project = $2 AND state IN ('OPEN', 'FILLED', 'CLOSED') AND state >= $3
+     AND state = $4 AND priority < $5
+   ORDER BY priority DESC, place
+   LIMIT $7)
+  UNION ALL
+  (SELECT * FROM task
+   WHERE tenant = $1 AND project = $2 AND state IN ('OPEN', 'FILLED', 'CLOSED') AND state >= $3
+     AND state < $4
+   ORDER BY state DESC, priority DESC, place
+   LIMIT $7)
+) AS next
 ORDER BY state DESC, priority DESC, place
 LIMIT $7
 
