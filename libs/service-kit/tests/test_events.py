@@ -7,12 +7,17 @@ import dataclasses
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb2
 from cairn.events.v1 import task_dispatch_events_pb2 as announced_pb2
-from cairn_kit.events import Event, Subscription
+from cairn_kit.events import Event, NotYet, Received, Subscription
+from cairn_kit.events.batch import HandlerFailed
+from cairn_kit.events.blame import Outage, blame
 from cairn_kit.events.dead_letters import list_dead_letters, request_replay
+from cairn_kit.events.envelope import Place
+from cairn_kit.ids import uuid7
 from cairn_kit.testing import World, eventually
 
 EFFECTS = "SELECT what FROM effect ORDER BY place"
@@ -159,6 +164,106 @@ async def reasons(service: Any) -> list[str]:
 
 async def replays_open(service: Any) -> int:
     return sum(letter.replay_requested for letter in await list_dead_letters(service.database))
+
+
+REFUSE = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN RAISE EXCEPTION 'cannot stand %', NEW.what USING ERRCODE = TG_ARGV[0]; END $$;
+"""
+AT_COMMIT = """
+CREATE CONSTRAINT TRIGGER refusing AFTER INSERT ON effect DEFERRABLE INITIALLY DEFERRED
+  FOR EACH ROW WHEN (NEW.what = 'poison') EXECUTE FUNCTION refuse('check_violation');
+"""
+
+
+async def test_an_event_for_which_the_commit_fails_is_given_up_alone(
+    world: World, sample: Any, make_annotation: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("cairn_kit.events.consumer._RETRY_DELAYS", (0.01,))
+    async with world.run(sample.service) as service:
+        await service.database.execute(REFUSE + AT_COMMIT)
+        await world.publish(*(make_annotation(name) for name in ("a", "poison", "b")))
+
+        given_up = [("out_of_tries", "CheckViolationError: cannot stand poison")]
+        await eventually(lambda: dead_letters(service), given_up)
+        await eventually(lambda: effects(service), ["a", "b"])
+
+
+async def test_an_event_for_which_a_hook_before_the_commit_fails_is_given_up_alone(
+    world: World, sample: Any, make_annotation: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("cairn_kit.events.consumer._RETRY_DELAYS", (0.01,))
+    handle = sample.on_annotations
+
+    async def on_annotations(tx: Any, events: Any) -> None:
+        await handle(tx, events)
+        if "poison" in [event.resource for event in events]:
+            tx.before_commit(refuse)
+
+    async def refuse(_: Any) -> None:
+        raise ValueError("cannot stand poison")
+
+    sample.on_annotations = on_annotations
+    async with world.run(sample.service) as service:
+        await world.publish(*(make_annotation(name) for name in ("a", "poison", "b")))
+
+        given_up = [("out_of_tries", "ValueError: cannot stand poison")]
+        await eventually(lambda: dead_letters(service), given_up)
+        await eventually(lambda: effects(service), ["a", "b"])
+
+
+async def test_a_full_disk_is_no_event_s_failure(
+    world: World, sample: Any, make_annotation: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("cairn_kit.events.consumer._TRIES", 1)
+    async with world.run(sample.service) as service:
+        await service.database.execute(
+            f"{REFUSE} CREATE TRIGGER refusing BEFORE INSERT ON effect FOR EACH ROW EXECUTE FUNCTION refuse('disk_full')"
+        )
+        await world.publish(make_annotation("one"))
+        await eventually(lambda: len(sample.batches) > 2)
+
+        await service.database.execute("DROP TRIGGER refusing ON effect")
+
+        await eventually(lambda: effects(service), ["one"])
+        assert await dead_letters(service) == []
+
+
+EVENT = Received(
+    id=uuid7(),
+    type="t",
+    source="/s",
+    tenant="acme",
+    project="birds",
+    resource="r",
+    revision=0,
+    time=datetime.now(UTC),
+    subject="",
+    headers={},
+    body=b"",
+    place=Place(uuid7()),
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "opened", "told"),
+    [
+        (ValueError(), True, HandlerFailed),
+        (asyncpg.CheckViolationError(), True, HandlerFailed),
+        (asyncpg.InvalidPasswordError(), False, Outage),
+        (asyncpg.DiskFullError(), True, Outage),
+        (TimeoutError(), True, Outage),
+        (asyncpg.DeadlockDetectedError(), True, asyncpg.DeadlockDetectedError),
+        (NotYet("unknown"), True, NotYet),
+        (asyncio.CancelledError(), True, asyncio.CancelledError),
+    ],
+)
+def test_what_is_raised_outside_of_handlers_is_blamed_on_whom_it_comes_from(
+    error: BaseException, opened: bool, told: type[BaseException]
+) -> None:
+    blamed = blame(error, [EVENT], opened=opened)
+    assert type(blamed) is told
+    assert blamed is error or blamed.__cause__ is error
 
 
 async def test_what_is_no_event_becomes_a_dead_letter_once(

@@ -16,15 +16,13 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-import asyncpg
-import grpc
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from opentelemetry.trace import Tracer
 
 from cairn_kit.database.pool import CONFLICTS, OUTAGES, Database
-from cairn_kit.errors import Unavailable
 from cairn_kit.events.batch import HandlerFailed, Spans, forgive, handle
+from cairn_kit.events.blame import Outage, blame
 from cairn_kit.events.bus import Bus, BusError
 from cairn_kit.events.dead_letters import DeadLetter, Reason, bury, exhume, storable, take_replays
 from cairn_kit.events.delivery import Delivery, Parcel, Reader, Refused, fault_of
@@ -56,25 +54,7 @@ SET failures = delivery_failure.failures + 1, last_error = excluded.last_error, 
 RETURNING failures
 """
 
-# Raised inside a handler, these tell of a lost server, not of a bad event. (Outside handlers any OUTAGE does.)
-_OUTAGES_IN_HANDLER = (
-    ConnectionError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-    Unavailable,
-)
-
-
-class _Outage(Exception):
-    """A server is away; the batch waits."""
-
-
-_WAITED_FOR: tuple[type[BaseException], ...] = (*OUTAGES, BusError, NatsError, _Outage)
+_WAITED_FOR: tuple[type[BaseException], ...] = (*OUTAGES, BusError, NatsError, Outage)
 
 
 class Consumer:
@@ -241,7 +221,7 @@ class Consumer:
                 if conflicts > _CONFLICT_RETRIES:
                     raise HandlerFailed([d.event for d in part]) from error
                 await asyncio.sleep(random.uniform(0, 0.02 * 2**conflicts))
-            except _Outage as error:
+            except Outage as error:
                 _log.warning("consumer.waiting", error=repr(error.__cause__))
                 if self._stopping:
                     raise
@@ -251,10 +231,11 @@ class Consumer:
     async def _in_one_transaction(self, part: Sequence[Delivery]) -> None:
         events = [delivery.event for delivery in part]
         began = time.perf_counter()
-        spans: Spans | None = None
+        opened, spans = False, None
         fresh: list[Received[Any]] = []
         try:
             async with self._database.transaction() as tx:
+                opened = True
                 fresh = await remember(tx, self._name, events)
                 spans = Spans(self._tracer, self._name, fresh)
                 if fresh:
@@ -266,15 +247,7 @@ class Consumer:
         except BaseException as error:
             if spans is not None:
                 spans.end(error)
-            if isinstance(error, HandlerFailed):
-                cause = error.__cause__
-                if isinstance(cause, CONFLICTS):
-                    raise cause from None
-                if isinstance(cause, _OUTAGES_IN_HANDLER) or _is_unavailable(cause):
-                    raise _Outage from cause
-            elif isinstance(error, OUTAGES):
-                raise _Outage from error
-            raise
+            raise blame(error, events, opened=opened)  # noqa: B904 - it has its cause
         spans.end()
         self._failing.difference_update(event.id for event in events)
         self._count(fresh, len(events) - len(fresh), time.perf_counter() - began)
@@ -380,11 +353,3 @@ def _times_delivered(message: Msg) -> int:
         return int(message.metadata.num_delivered)
     except (NatsError, ValueError, IndexError):
         return 1
-
-
-def _is_unavailable(error: BaseException | None) -> bool:
-    return isinstance(error, grpc.aio.AioRpcError) and error.code() in (
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        grpc.StatusCode.CANCELLED,  # by the neighbour's core, for too many wait there
-    )
