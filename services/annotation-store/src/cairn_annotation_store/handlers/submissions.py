@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
@@ -12,10 +12,13 @@ from opentelemetry.context import Context, get_current
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb
-from cairn_annotation_store.domain.answers import MAX_ANSWERS_BYTES, check_answers
+from cairn_annotation_store.domain.answer_parts import ItemFacts
+from cairn_annotation_store.domain.answers import MAX_ANSWERS_BYTES
 from cairn_annotation_store.domain.items import BlobFacts, facts_of
 from cairn_annotation_store.domain.masks import check_mask_blobs, mask_blobs_of
-from cairn_annotation_store.domain.schema_change import uses_of
+from cairn_annotation_store.domain.schema_change import Use
+from cairn_annotation_store.domain.verdicts import Verdict
+from cairn_annotation_store.handlers.examining import Examiner
 from cairn_annotation_store.handlers.found import active, found
 from cairn_annotation_store.store import (
     AnnotationRow,
@@ -54,8 +57,12 @@ task-dispatch, which asks for it once after the lease's end (`expiry_grace`, abo
 sees it at its commit: one that is in time must not come to light after its slot was given to somebody else (P2). It is
 a thousand times what a submission takes, and whoever is refused may send it again."""
 
-_AT_ONCE = 256
+_SINGLE_AT_ONCE = 64
+_MANY_AT_ONCE = 256
 """Submissions in one transaction, far from the seconds that it may take; a call or message with more goes by itself."""
+
+_BYTES_AT_ONCE = 1 << 20
+"""Bytes of submissions in one transaction; one that has more goes by itself. To examine so many takes up to a second."""
 
 _BREATHER = 50
 """Lease tokens checked before other calls get a turn on the event loop."""
@@ -76,6 +83,10 @@ class Submission:
     request: pb.SubmitAnnotationRequest
     claims: LeaseClaims
     cause: Context
+    size: int
+    """Bytes of the request."""
+    verdict: Verdict | None = None
+    """What was found of its answers already."""
 
     @property
     def item(self) -> tuple[str, str, str]:
@@ -129,15 +140,19 @@ class SubmissionHandlers:
         self._annotations = annotations
         self._wakes = wakes
         self._gate = gate
-        self._single: Coalescer[Submission, pb.Annotation] = Coalescer(self._keep_single, parallel=3)
+        self._examiner = Examiner(database, projects, items)
+        self._single: Coalescer[Submission, pb.Annotation] = Coalescer(
+            self._keep_single, max_batch=_BYTES_AT_ONCE, parallel=3, weigh=_weighing(_SINGLE_AT_ONCE)
+        )
         # By themselves: a person's answer should not wait behind a machine's thousands.
+        weight = _weighing(_MANY_AT_ONCE)
         self._many: Coalescer[Sequence[Submission], list[pb.Annotation | CairnError]] = Coalescer(
-            self._keep_all, max_batch=_AT_ONCE, parallel=3, weigh=len
+            self._keep_all, max_batch=_BYTES_AT_ONCE, parallel=3, weigh=lambda call: sum(map(weight, call))
         )
 
     async def submit(self, who: Caller, request: pb.SubmitAnnotationRequest) -> pb.Annotation:
         """Keep one annotation."""
-        return await self._single.submit(self.admit(who, request))
+        return await self._single.submit(await self._examined(self.admit(who, request)))
 
     async def submit_many(
         self,
@@ -157,9 +172,9 @@ class SubmissionHandlers:
                 results[i] = error
             if i % _BREATHER == _BREATHER - 1:
                 await asyncio.sleep(0)
-        if admitted:
-            kept = await self._many.submit(list(admitted.values()))
-            results.update(zip(admitted, kept, strict=True))
+        for part in _parts(admitted):
+            kept = await self._many.submit([await self._examined(admitted[i]) for i in part])
+            results.update(zip(part, kept, strict=True))
         return [results[i] for i in range(len(requests))]
 
     def admit(self, who: Caller, request: pb.SubmitAnnotationRequest) -> Submission:
@@ -171,7 +186,12 @@ class SubmissionHandlers:
             raise InvalidArgument(
                 "ANSWERS_TOO_LARGE", told[0].upper() + told[1:], violations=[Violation("answers", told)]
             )
-        return Submission(who, request, claims, get_current())
+        return Submission(who, request, claims, get_current(), size)
+
+    async def _examined(self, submission: Submission) -> Submission:
+        """The submission, examined if it is large."""
+        verdict = await self._examiner.ahead(submission.item, submission.request.answers, submission.size)
+        return submission if verdict is None else replace(submission, verdict=verdict)
 
     async def _keep_single(
         self, calls: Sequence[Submitted[Submission]]
@@ -220,10 +240,15 @@ class SubmissionHandlers:
         )
         # --- decide
         new: dict[int, NewAnnotation] = {}
+        uses: dict[int, frozenset[Use]] = {}
         errors: dict[int, CairnError] = {}
         for i, submission in enumerate(batch):
             try:
-                new[i] = _examined(submission, projects, items, blobs)
+                project, item = _there(submission, projects, items)
+                facts = facts_of(item.body, item.text_length)
+                verdict = await self._verdict(submission, project, facts)
+                _check(submission, verdict, facts, blobs)
+                new[i], uses[i] = _annotation(submission, project, item), verdict.uses
             except CairnError as error:
                 errors[i] = error
         # --- store
@@ -234,14 +259,12 @@ class SubmissionHandlers:
         earlier = await self._annotations.of_leases(
             tx, sorted({batch[i].lease for i in range(len(batch)) if i not in mine})
         )
-        await self._projects.add_uses(
-            tx, [(batch[i].item[:2], use) for i in mine for use in uses_of(batch[i].request.answers)]
-        )
+        await self._projects.add_uses(tx, [(batch[i].item[:2], use) for i in mine for use in uses[i]])
         # --- announce
         for i in sorted(mine):
             announce(tx, _submitted(kept[batch[i].lease]), cause=batch[i].cause)
-        for tenant, project in {batch[i].item[:2] for i in mine}:
-            tx.after_commit(lambda t=tenant, p=project: self._wakes.ring(t, p))  # type: ignore[misc]
+        for key in {batch[i].item[:2] for i in mine}:
+            tx.after_commit(lambda key=key: self._wakes.ring(*key))  # type: ignore[misc]
         return [
             annotation_message(kept[submission.lease], with_gold=False)
             if i in mine
@@ -249,23 +272,62 @@ class SubmissionHandlers:
             for i, submission in enumerate(batch)
         ]
 
+    async def _verdict(self, submission: Submission, project: ProjectRow, facts: ItemFacts) -> Verdict:
+        """What its answers are worth by the schema that stays until the transaction ends."""
+        known = submission.verdict
+        if known is not None and known.schema_version == project.schema_version:
+            return known
+        return await self._examiner.verdict(submission.request.answers, submission.size, project, facts)
 
-def _examined(
+
+def _weighing(at_once: int) -> Callable[[Submission], int]:
+    """What a submission weighs of `_BYTES_AT_ONCE`: its bytes, but never so little that more than `at_once` fit."""
+    least = _BYTES_AT_ONCE // at_once
+    return lambda submission: max(least, submission.size)
+
+
+def _parts(admitted: Mapping[int, Submission]) -> Iterator[list[int]]:
+    """The submissions of one call, in order, in parts of as many bytes as one transaction takes."""
+    part: list[int] = []
+    size = 0
+    for i, submission in admitted.items():
+        if part and size + submission.size > _BYTES_AT_ONCE:
+            yield part
+            part, size = [], 0
+        part.append(i)
+        size += submission.size
+    if part:
+        yield part
+
+
+def _there(
     submission: Submission,
     projects: Mapping[tuple[str, str], ProjectRow],
     items: Mapping[tuple[str, str, str], LeasedItemRow],
+) -> tuple[ProjectRow, LeasedItemRow]:
+    """The project and the item that are answered; raises what the submission deserves when they take no answer."""
+    name = f"projects/{submission.claims.project}"
+    project = active(projects.get(submission.item[:2]), name)
+    item = found(items.get(submission.item), "item", f"{name}/items/{submission.claims.item}")
+    return project, item
+
+
+def _check(
+    submission: Submission,
+    verdict: Verdict,
+    facts: ItemFacts,
     blobs: Mapping[tuple[str, str, str], BlobFacts],
-) -> NewAnnotation:
-    """The annotation to keep; raises what the submission deserves when it does not fit."""
-    claims, request = submission.claims, submission.request
-    project = active(projects.get(submission.item[:2]), f"projects/{claims.project}")
-    item = found(items.get(submission.item), "item", f"projects/{claims.project}/items/{claims.item}")
-    facts = facts_of(item.body, item.text_length)
-    error = check_answers(request.answers, project.rules, facts)
+) -> None:
+    """Raises what the submission deserves when its answers do not fit."""
     own_blobs = {key[2]: blob for key, blob in blobs.items() if key[:2] == submission.item[:2]}
-    error = error or check_mask_blobs(request.answers, facts, own_blobs)
+    error = verdict.error or check_mask_blobs(submission.request.answers, facts, own_blobs)
     if error is not None:
         raise error
+
+
+def _annotation(submission: Submission, project: ProjectRow, item: LeasedItemRow) -> NewAnnotation:
+    """The annotation to keep."""
+    claims, request = submission.claims, submission.request
     kind = _KINDS[claims.kind]
     if item.is_gold and kind == pb.ANNOTATION_KIND_LABEL:
         kind = (
