@@ -10,7 +10,8 @@ import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb2
-from cairn_kit.auth import acting_for
+from cairn_kit.auth import Caller, Role, acting_for, caller
+from cairn_kit.auth.caller import make_caller, set_caller
 from cairn_kit.errors import FailedPrecondition, Internal, Unavailable
 from cairn_kit.events import Event, Subscription
 from cairn_kit.events.bus import Bus, BusAddress
@@ -147,6 +148,24 @@ async def test_the_answer_is_the_same_whoever_is_asked(two: tuple[Lines, Lines],
     replicas = [replica_answering(lines, repeat) for lines in two]
     await begin(two[1], range(SHARES))
     assert [await ask(replica) for replica in replicas] == [f"acme:{said}"] * 2
+
+
+async def test_who_calls_is_the_same_whoever_was_asked(two: tuple[Lines, Lines]) -> None:
+    heard: list[Caller] = []
+
+    async def note(tenant: str, request: StringValue) -> StringValue:
+        heard.append(caller())
+        return request
+
+    replicas = [replica_answering(lines, note) for lines in two]
+    await begin(two[1], range(SHARES))
+    zoe = make_caller("acme", " Zoë, the wren ", frozenset({Role.MANAGER, Role.VIEWER}), frozenset({"birds"}))
+    bob = make_caller("acme", "bob", frozenset())
+    for who in (zoe, bob):
+        set_caller(who)
+        for replica in replicas:
+            await ask(replica)
+    assert heard == [zoe, zoe, bob, bob]
 
 
 async def test_a_refusal_reaches_the_asker_as_it_was_raised(two: tuple[Lines, Lines]) -> None:

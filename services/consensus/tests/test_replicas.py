@@ -79,6 +79,44 @@ async def test_a_refusal_by_the_keeper_is_the_answer_of_whoever_was_asked(run: A
                 assert f"projects/{name}" in (refused.value.details() or "")
 
 
+async def test_a_request_is_known_again_by_every_replica_and_is_its_subjects_own(
+    world: World, run: Any, words: Any
+) -> None:
+    told = [type(words)(name=name) for name in PROJECTS]
+    async with run() as one, run() as other:
+        await settled(one.database)
+        for project in told:
+            await world.publish(project.created(), project.answer("a", "ann", "wren"))
+            request = pb.ConcludeProjectRequest(
+                project=f"projects/{project.name}", expected_annotations=1, request_id=f"end-{project.name}"
+            )
+            concluded = one.stub(ConsensusServiceStub, subject="ann").ConcludeProject
+            first = await eventually(lambda concluded=concluded, request=request: concluded(request))
+            for service in (other, one):
+                api = service.stub(ConsensusServiceStub, subject="ann")
+                assert await api.ConcludeProject(request) == first
+            by_bob = await other.stub(ConsensusServiceStub, subject="bob").ConcludeProject(request)
+            assert (first.refit, by_bob.refit) == (1, 2)
+
+
+async def test_a_list_goes_on_at_any_replica(world: World, run: Any, words: Any) -> None:
+    told = [type(words)(name=name) for name in PROJECTS]
+    async with run() as one, run() as other:
+        await settled(one.database)
+        apis = [service.stub(ConsensusServiceStub) for service in (one, other)]
+        for project in told:
+            await world.publish(project.created(), *(project.answer("a", who, "wren") for who in "ab"))
+        await eventually(lambda: one.database.fetchval("SELECT count(*) FROM vote"), 2 * len(told))
+        for project in told:
+            page = pb.ListReliabilitiesRequest(parent=f"projects/{project.name}", page_size=1)
+            first = await apis[0].ListReliabilities(page)
+            page.page_token = first.next_page_token
+            rest = [await api.ListReliabilities(page) for api in apis]
+            assert rest[0] == rest[1]
+            labelers = [known.labeler for known in (*first.reliabilities, *rest[0].reliabilities)]
+            assert labelers == ["labelers/a", "labelers/b"]
+
+
 async def test_what_one_replica_leaves_another_goes_on_with(world: World, run: Any, words: Any) -> None:
     told = [type(words)(name=name) for name in PROJECTS]
 

@@ -1,12 +1,17 @@
 """Calls about a project, answered by its keeper whichever replica was asked.
 
-The asked replica has checked who calls and what they may; the keeper runs the handler and says every second that it is
-still at it. When it falls silent the call is made again, of the next keeper: every call is safe to repeat.
+The asked replica has checked who calls and what they may, and tells the keeper; the keeper runs the handler for the same
+caller and says every second that it is still at it. When it falls silent the call is made again, of the next keeper:
+every call is safe to repeat.
+
+The keeper takes the asker's word for who calls: the lines are the service's own, and whoever may write to them could
+announce its events just as well.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -18,9 +23,10 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from opentelemetry import context as otel_context
 
-from cairn_kit.auth.caller import current_tenant
+from cairn_kit.auth.caller import Caller, caller, current_tenant, make_caller, set_caller
+from cairn_kit.auth.permissions import Role
 from cairn_kit.database.pool import OUTAGES
-from cairn_kit.errors import CairnError, Internal, Unavailable, from_status, to_status
+from cairn_kit.errors import CairnError, Internal, Unauthenticated, Unavailable, from_status, to_status
 from cairn_kit.rpc.deadline import remaining, set_deadline
 from cairn_kit.shares.lines import Lines, nobody_there
 from cairn_kit.shares.share import Elsewhere, share_of
@@ -32,7 +38,7 @@ R = TypeVar("R", bound=Message)
 
 _log = get_logger(__name__)
 _KIND = "call"
-_SAYS, _TENANT, _LEFT = "cairn-says", "cairn-tenant", "cairn-time-left"
+_SAYS, _TENANT, _CALLER, _LEFT = "cairn-says", "cairn-tenant", "cairn-caller", "cairn-time-left"
 _WORKING, _PART, _DONE, _REFUSED, _ELSEWHERE = "working", "part", "done", "refused", "elsewhere"
 _SIGN_OF_LIFE = 1.0
 _SILENCE = 4.0
@@ -113,7 +119,12 @@ class KeeperCalls:
         number, said = self._asked, asyncio.Queue[Msg]()
         self._waiting[number] = said
         left = remaining()
-        headers = {_TENANT: tenant, TRACEPARENT: traceparent(), _LEFT: "" if left is None else f"{left:.3f}"}
+        headers = {
+            _TENANT: tenant,
+            _CALLER: _said_of_caller(),
+            TRACEPARENT: traceparent(),
+            _LEFT: "" if left is None else f"{left:.3f}",
+        }
         try:
             await self._send(share, name, request, f"{await self._own_inbox()}.{number}", headers)
             return self._methods[name].response.FromString(await _whole(said))
@@ -151,6 +162,8 @@ class KeeperCalls:
         otel_context.attach(context_of(headers.get(TRACEPARENT)))
         left = float(headers.get(_LEFT) or 0) or None
         set_deadline(left)
+        if said := headers.get(_CALLER):
+            set_caller(_caller_of(headers[_TENANT], said))
         method = self._methods[name]
         working = asyncio.create_task(self._keep_saying(message.reply))
         try:
@@ -180,6 +193,26 @@ class KeeperCalls:
             await self._lines.bus.client.publish(reply, body, headers={_SAYS: says})
         except (NatsError, OSError) as error:  # the asker hears nothing, and asks again
             _log.warning("shares.unsaid", says=says, error=repr(error))
+
+
+def _said_of_caller() -> str:
+    """Who calls, as a header: what handlers ask of them. Nothing where the service asks by itself."""
+    try:
+        who = caller()
+    except Unauthenticated:
+        return ""
+    projects = None if who.projects is None else sorted(who.projects)
+    said = {"subject": who.subject, "roles": sorted(role.value for role in who.roles), "projects": projects}
+    return json.dumps(said)  # in ASCII, whatever the subject is called
+
+
+def _caller_of(tenant: str, said: str) -> Caller:
+    """Who calls, by the asker's word; a role that only a newer release knows grants nothing here."""
+    who = json.loads(said)
+    known = {role.value: role for role in Role}
+    roles = frozenset(known[name] for name in who["roles"] if name in known)
+    projects = who["projects"]
+    return make_caller(tenant, who["subject"], roles, None if projects is None else frozenset(projects))
 
 
 async def _whole(said: asyncio.Queue[Msg]) -> bytes:
