@@ -37,9 +37,16 @@ async def settled(world: World) -> bool:
     return not (info.num_pending or info.num_ack_pending)
 
 
+@pytest.mark.parametrize("bytes_a_statement", [16 << 20, 1])
 async def test_what_one_transaction_announces_goes_as_one_message_a_type_and_arrives_in_order(
-    world: World, sample: Any, make_annotation: Any, make_project: Any
+    world: World,
+    sample: Any,
+    make_annotation: Any,
+    make_project: Any,
+    monkeypatch: Any,
+    bytes_a_statement: int,
 ) -> None:
+    monkeypatch.setattr("cairn_kit.events.outbox._AT_ONCE", bytes_a_statement)
     async with world.run(sample.service) as service:
         heard = await world.listen(events_pb2.AnnotationSubmitted)
         async with service.database.transaction() as tx:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -14,6 +15,9 @@ from cairn_kit.events.subjects import subject_of
 from cairn_kit.ids import uuid7
 from cairn_kit.telemetry.tracing import traceparent
 
+_AT_ONCE = 16 << 20
+"""Bytes of bodies in one statement; a whole message to PostgreSQL may have 1 GiB."""
+
 _INSERT = """
 INSERT INTO outbox (event_id, event_type, nats_subject, tenant, project, resource, revision, traceparent,
                     occurred_at, body, events)
@@ -23,7 +27,7 @@ SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[],
 
 
 def announce(tx: Transaction, *events: Event, cause: Received[Any] | Context | None = None) -> list[UUID]:
-    """Put events down; they are written by one statement at commit and published right after it, like ones together.
+    """Put events down; they are written at commit and published right after it, like ones together.
 
     Returns their ids.
 
@@ -61,21 +65,34 @@ def announce(tx: Transaction, *events: Event, cause: Received[Any] | Context | N
 
 async def _write(tx: Transaction) -> None:
     announced: list[Stored] = tx.pending_events
-    stored = list(batched(announced))
-    if not stored:
+    if not announced:
         return  # a savepoint took them back
-    await tx.execute(
-        _INSERT,
-        [event.id for event in stored],
-        [event.type for event in stored],
-        [event.nats_subject for event in stored],
-        [event.tenant for event in stored],
-        [event.project for event in stored],
-        [event.resource for event in stored],
-        [event.revision for event in stored],
-        [event.traceparent for event in stored],
-        [event.time for event in stored],
-        [event.body for event in stored],
-        [event.events for event in stored],
-    )
+    for stored in _in_parts(batched(announced)):
+        await tx.execute(
+            _INSERT,
+            [event.id for event in stored],
+            [event.type for event in stored],
+            [event.nats_subject for event in stored],
+            [event.tenant for event in stored],
+            [event.project for event in stored],
+            [event.resource for event in stored],
+            [event.revision for event in stored],
+            [event.traceparent for event in stored],
+            [event.time for event in stored],
+            [event.body for event in stored],
+            [event.events for event in stored],
+        )
     tx.after_commit(lambda: tx.announced(announced))
+
+
+def _in_parts(stored: Iterable[Stored]) -> Iterator[list[Stored]]:
+    part: list[Stored] = []
+    size = 0
+    for event in stored:
+        part.append(event)
+        size += len(event.body)
+        if size >= _AT_ONCE:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
