@@ -395,6 +395,63 @@ async def test_an_event_that_another_replica_is_to_handle_waits_however_old_it_i
         assert await list_dead_letters(service.database) == []
 
 
+OLD = HEADERS | {"ce-time": "2020-01-01T00:00:00+00:00", "ce-subject": "old"}
+SUBJECT = "cairn.v1.acme.birds.annotation.annotation-submitted"
+PUT_OFF = "SELECT put_off FROM delivery_failure"
+
+
+async def test_an_event_that_is_first_heard_of_when_it_is_old_waits_like_any_other(
+    world: World, sample: Any, make_annotation: Any
+) -> None:
+    sample.not_yet = {"old"}
+    async with world.run(sample.service) as service:
+        await world.connection()
+        await world.publish_raw([(SUBJECT, OLD, make_annotation("old").message.SerializeToString())])
+        await eventually(lambda: service.database.fetchval(PUT_OFF))
+
+        sample.not_yet = set()
+
+        await eventually(lambda: effects(service), ["old"])
+        assert await list_dead_letters(service.database) == []
+        assert await failures(service) == []
+
+
+async def test_an_event_that_was_put_off_for_as_long_as_makes_sense_is_given_up(
+    world: World, sample: Any, make_annotation: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("cairn_kit.events.consumer._PUT_OFF_LONGEST", timedelta(seconds=0.5))
+    monkeypatch.setattr("cairn_kit.events.consumer._REPLAY_EVERY", 0.05)
+    sample.not_yet = {"old"}
+    async with world.run(sample.service) as service:
+        await world.connection()
+        await world.publish_raw([(SUBJECT, OLD, make_annotation("old").message.SerializeToString())])
+        await eventually(lambda: reasons(service), ["not_yet_too_long"])
+        assert await failures(service) == []
+
+        await request_replay(service.database)
+        await eventually(lambda: replays_open(service), 0)
+        assert await reasons(service) == ["not_yet_too_long"], "it is still unknown"
+
+
+async def test_a_time_in_which_nobody_was_there_to_try_does_not_count(
+    world: World, sample: Any, make_annotation: Any
+) -> None:
+    sample.not_yet = {"old"}
+    async with world.run(sample.service) as service:
+        await world.connection()
+        await world.publish_raw([(SUBJECT, OLD, make_annotation("old").message.SerializeToString())])
+        await eventually(lambda: service.database.fetchval(PUT_OFF))
+    away = "UPDATE delivery_failure SET failed_at = failed_at - interval '3 days'"
+    database = await world.database("sample", sample.service.migrations)
+    await database.execute(away)
+
+    async with world.run(sample.service) as service:
+        a_minute = timedelta(minutes=1)
+        await eventually(lambda: service.database.fetchval(f"{PUT_OFF} WHERE put_off > $1", a_minute))
+        assert await service.database.fetchval(PUT_OFF) < 2 * a_minute
+        assert await list_dead_letters(service.database) == []
+
+
 async def test_who_hears_everything_gets_whole_batches_beside_the_typed_handlers(
     world: World, sample: Any, make_annotation: Any, make_project: Any
 ) -> None:

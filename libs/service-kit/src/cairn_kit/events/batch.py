@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
-from uuid import UUID
 
 from opentelemetry import context as otel_context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
@@ -15,8 +14,6 @@ from cairn_kit.events.envelope import Received
 from cairn_kit.events.subscription import NotYet, Subscription
 from cairn_kit.telemetry.tracing import TRACEPARENT, context_of, is_dropped
 
-_FORGIVE = "DELETE FROM delivery_failure WHERE consumer = $1 AND event_id = ANY($2::uuid[])"
-
 
 class HandlerFailed(Exception):
     """A handler raised; the cause is what it raised, `events` the run it was given."""
@@ -24,11 +21,6 @@ class HandlerFailed(Exception):
     def __init__(self, events: Sequence[Received[Any]]) -> None:
         super().__init__()
         self.events = events
-
-
-async def forgive(tx: Transaction, consumer: str, event_ids: list[UUID]) -> None:
-    """Forget the failures of events that have succeeded."""
-    await tx.execute(_FORGIVE, consumer, event_ids)
 
 
 def calls(

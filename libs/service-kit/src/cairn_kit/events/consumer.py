@@ -12,7 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +21,7 @@ from nats.errors import Error as NatsError
 from opentelemetry.trace import Tracer
 
 from cairn_kit.database.pool import CONFLICTS, OUTAGES, Database
-from cairn_kit.events.batch import HandlerFailed, Spans, forgive, handle
+from cairn_kit.events.batch import HandlerFailed, Spans, handle
 from cairn_kit.events.blame import Outage, blame
 from cairn_kit.events.bus import Bus, BusError
 from cairn_kit.events.dead_letters import DeadLetter, Reason, bury, exhume, storable, take_replays
@@ -29,6 +29,7 @@ from cairn_kit.events.delivery import Delivery, Parcel, Reader, Refused, fault_o
 from cairn_kit.events.envelope import Received
 from cairn_kit.events.inbox import remember
 from cairn_kit.events.pull import ConsumerMissing, Pull
+from cairn_kit.events.setbacks import count_failure, forgive, put_off
 from cairn_kit.events.subscription import NotYet, Subscription
 from cairn_kit.events.topology import ACK_WAIT, ensure_consumer, ensure_stream
 from cairn_kit.shares import Elsewhere, EventsForKeepers
@@ -39,20 +40,17 @@ _log = get_logger(__name__)
 _TRIES = 8
 _RETRY_DELAYS = (0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 120.0)
 _NOT_YET_DELAYS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
-_NOT_YET_LONGEST = 86_400.0  # an event whose project is unknown for a day will never be understood
+_PUT_OFF_LONGEST = timedelta(days=1)
+"""An event whose project is unknown for a day will never be understood. A day of trying, not of age: after as long an
+outage all events are as old when they are first heard of, and their project's own may be in another replica's hands."""
+_PUT_OFF_COUNTED = timedelta(hours=1)
+"""The age from which on trying is counted: most events wait for seconds, and are not worth a row."""
 _POLL = 1.0
 _REPLAY_EVERY = 2.0
 _SLOWEST_RETRY = 2.0
 _CONFLICT_RETRIES = 5
 _MOST_MESSAGES = 500
 """Taken at once, however many events a batch may have: the server lends all replicas together ten thousand at a time."""
-
-_COUNT_FAILURE = """
-INSERT INTO delivery_failure (consumer, event_id, failures, last_error) VALUES ($1, $2, 1, $3)
-ON CONFLICT (consumer, event_id) DO UPDATE
-SET failures = delivery_failure.failures + 1, last_error = excluded.last_error, failed_at = now()
-RETURNING failures
-"""
 
 _WAITED_FOR: tuple[type[BaseException], ...] = (*OUTAGES, BusError, NatsError, Outage)
 
@@ -88,7 +86,8 @@ class Consumer:
         self._pull = Pull(bus, name, min(batch, _MOST_MESSAGES), keepers)
         self._most_events = batch
         self._held: dict[int, Msg] = {}
-        self._failing: set[UUID] = set()
+        self._set_back: set[UUID] = set()
+        """Events that have a row in `delivery_failure`, as far as this process knows."""
         self._stopping = False
         self._replayed_at = float("-inf")
 
@@ -240,7 +239,7 @@ class Consumer:
                 spans = Spans(self._tracer, self._name, fresh)
                 if fresh:
                     await handle(tx, fresh, self._subscriptions, self._in_order)
-                if suspects := [event.id for event in events if event.id in self._failing]:
+                if suspects := [event.id for event in events if event.id in self._set_back]:
                     await forgive(tx, self._name, suspects)
                 if replayed := [d.event.id for d in part if d.replayed]:
                     await exhume(tx, self._name, replayed)
@@ -249,7 +248,7 @@ class Consumer:
                 spans.end(error)
             raise blame(error, events, opened=opened)  # noqa: B904 - it has its cause
         spans.end()
-        self._failing.difference_update(event.id for event in events)
+        self._set_back.difference_update(event.id for event in events)
         self._count(fresh, len(events) - len(fresh), time.perf_counter() - began)
 
     def _count(self, fresh: Sequence[Received[Any]], duplicates: int, seconds: float) -> None:
@@ -285,17 +284,27 @@ class Consumer:
                 await message.nak(delay=parcel.again * random.uniform(0.8, 1.2))
 
     async def _put_off(self, part: Sequence[Delivery], not_yet: NotYet) -> None:
-        now, why = datetime.now(UTC), not_yet.why
+        why = storable(not_yet.why)
         # What another replica keeps is understood, however old it is, and has but to be taken there.
         elsewhere = isinstance(not_yet, Elsewhere)
+        counted = {} if elsewhere else await self._count_put_off(part, why)
         for delivery in part:
-            age = (now - delivery.event.time).total_seconds()
-            if age > _NOT_YET_LONGEST and not elsewhere:
+            if counted.get(delivery.event.id, timedelta()) >= _PUT_OFF_LONGEST:
                 await self._give_up(delivery, Reason.NOT_YET_TOO_LONG, why)
             else:
                 self._metrics.not_yet.labels(delivery.event.type).inc()
                 await self._again(delivery, _NOT_YET_DELAYS, 1 if elsewhere else None)
         _log.debug("consumer.not_yet", why=why, events=len(part))
+
+    async def _count_put_off(self, part: Sequence[Delivery], why: str) -> dict[UUID, timedelta]:
+        """For how long those of them that are no longer young have been put off."""
+        young = datetime.now(UTC) - _PUT_OFF_COUNTED
+        old = [delivery for delivery in part if delivery.event.time <= young]
+        # A replayed dead letter has had its day.
+        replayed = {delivery.event.id: _PUT_OFF_LONGEST for delivery in old if delivery.replayed}
+        ids = [delivery.event.id for delivery in old if not delivery.replayed]
+        self._set_back.update(ids)
+        return replayed | (await put_off(self._database, self._name, ids, why) if ids else {})
 
     async def _failed(self, delivery: Delivery, error: BaseException) -> None:
         event = delivery.event
@@ -307,8 +316,8 @@ class Consumer:
         text = storable(f"{type(error).__name__}: {error}")
         failures = _TRIES  # a replayed dead letter has had its tries
         if not delivery.replayed:
-            self._failing.add(event.id)
-            failures = await self._database.fetchval(_COUNT_FAILURE, self._name, event.id, text)
+            self._set_back.add(event.id)
+            failures = await count_failure(self._database, self._name, event.id, text)
         if failures >= _TRIES:
             await self._give_up(delivery, Reason.OUT_OF_TRIES, text)
         else:
@@ -321,7 +330,7 @@ class Consumer:
             await self._settled(parcel, delays[min(count, len(delays)) - 1])
 
     async def _give_up(self, delivery: Delivery, reason: Reason, error: str) -> None:
-        self._failing.discard(delivery.event.id)
+        self._set_back.discard(delivery.event.id)
         await self._bury(delivery.dead(reason, error), delivery.parcels)
 
     async def _bury(self, letter: DeadLetter, parcels: Sequence[Parcel]) -> None:
