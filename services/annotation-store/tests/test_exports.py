@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from itertools import product
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,6 +16,7 @@ from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb
 from cairn.label.v1 import label_schema_pb2 as schema_pb
 from cairn.label.v1 import label_value_pb2 as v
+from cairn_annotation_store.__main__ import SERVICE
 from cairn_annotation_store.export_process import ExportProcess
 from cairn_annotation_store.handlers.export_worker import ExportWorker
 from cairn_annotation_store.storage import Storage
@@ -110,6 +113,22 @@ class Dying:
         await self._storage.put(path, content)
         if self._writes < 0:
             raise Killed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+
+class DyingAtTheEnd:
+    """Storage of a worker that dies when it would remove what it needs no more."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    async def delete_below(self, folder: str, most: int) -> int:
+        raise Killed
+
+    async def delete(self, *paths: str) -> None:
+        raise Killed
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
@@ -341,6 +360,73 @@ async def test_a_cancelled_export_stops_and_leaves_nothing(ready: Any, tools: An
         await ready.stub.CancelExport(pb.CancelExportRequest(name=name))
     async with tools.refused("EXPORT_NOT_FOUND"):
         await ready.stub.GetExport(pb.GetExportRequest(name=f"{name[:-4]}0000"))
+
+
+def parts(birds: Any) -> list[Path]:
+    """All parts that are in storage."""
+    return list((birds.world.folder / "blobs" / "exports").rglob("part-*"))
+
+
+async def a_while_passes(birds: Any) -> None:
+    await birds.database.execute(
+        "UPDATE export SET ended_at = now() - interval '1 hour' WHERE ended_at < now()"
+    )
+
+
+async def test_what_killed_workers_left_of_ended_exports_is_removed(ready: Any, tools: Any) -> None:
+    storage = Storage.open(ready.running.settings.blob_url)
+    # given a worker that is killed when its export has a file, before it has removed the parts
+    finished = await running_export(ready)
+    row = await ExportStore().get(ready.database, "acme", "birds", finished)
+    with pytest.raises(Killed):
+        await worker(ready, DyingAtTheEnd(storage)).write(row)  # type: ignore[arg-type]
+    # and one that is killed after a part of which it has told nobody, and whose export is cancelled before another comes
+    cancelled = await running_export(ready)
+    row = await ExportStore().get(ready.database, "acme", "birds", cancelled)
+    with pytest.raises(Killed):
+        await worker(ready, Dying(storage, 1, after=True)).write(row)  # type: ignore[arg-type]
+    name = f"projects/birds/exports/{cancelled}"
+    await ready.stub.CancelExport(pb.CancelExportRequest(name=name))
+    # and one that works on, and has written a part
+    goes_on = await running_export(ready)
+    row = await ExportStore().get(ready.database, "acme", "birds", goes_on)
+    advanced = await one_part(worker(ready, claim_seconds=60), row)  # type: ignore[arg-type]
+    assert len(parts(ready)) == 3 + 2 + 1
+    # when a replica looks after them a while later
+    await a_while_passes(ready)
+    async with ready.world.run(SERVICE, blob_url=ready.running.settings.blob_url):
+        await eventually(lambda: len(parts(ready)), 1)
+    # then nothing is left but what is needed
+    assert await ready.database.fetchval("SELECT count(*) FROM export_part") == 1
+    await worker(ready, claim_seconds=60).write(advanced)  # type: ignore[arg-type]
+    for export in (finished, goes_on):
+        rows = tools.jsonl(await body_of(ready, f"projects/birds/exports/{export}"))
+        assert [row["item"] for row in rows] == [f"k{i:03d}" for i in range(10)]
+    assert not parts(ready)
+
+
+async def test_an_export_that_cannot_be_cleaned_holds_up_no_other(ready: Any) -> None:
+    storage = Storage.open(ready.running.settings.blob_url)
+    exports = sorted([await running_export(ready) for _ in range(2)])
+    for export in exports:
+        row = await ExportStore().get(ready.database, "acme", "birds", export)
+        await one_part(worker(ready, claim_seconds=60), row)  # type: ignore[arg-type]
+        await ready.stub.CancelExport(pb.CancelExportRequest(name=f"projects/birds/exports/{export}"))
+    await a_while_passes(ready)
+
+    class Refusing:
+        async def delete_below(self, folder: str, most: int) -> int:
+            if str(exports[0]) in folder:
+                raise PermissionError(folder)
+            return await storage.delete_below(folder, most)
+
+    # given storage that refuses to remove the parts of the first of two
+    await worker(ready, Refusing()).clean()
+    assert [str(exports[0]) in str(part) for part in parts(ready)] == [True]
+    # when it does so no more, then two who clean at once leave nothing
+    await asyncio.gather(worker(ready).clean(), worker(ready).clean())
+    assert not parts(ready)
+    assert await ready.database.fetchval("SELECT count(*) FROM export_part") == 0
 
 
 async def test_an_export_that_is_cancelled_while_it_is_joined_writes_no_file(ready: Any) -> None:

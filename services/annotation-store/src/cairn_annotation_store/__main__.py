@@ -36,6 +36,7 @@ from cairn_kit.rpc.server import StartError
 from cairn_kit.wakes import Wakes
 
 _EXPORTS_EVERY = 2.0
+_CLEAN_EXPORTS_EVERY = 60.0
 _RECOUNT_EVERY = 2.0
 _DELETE_EVERY = 1.0
 _LOOK_FOR_FILES_EVERY = 3600.0
@@ -84,6 +85,7 @@ async def wire(chassis: Chassis[AnnotationStoreSettings]) -> None:
     )
     chassis.consume(subscriptions(labeling))
     exporting.wake_worker = chassis.background("write exports", worker.work, every=_EXPORTS_EVERY).wake
+    chassis.background("clean exports", worker.clean, every=_CLEAN_EXPORTS_EVERY)
     chassis.background("recount items", labeling.recount, every=_RECOUNT_EVERY)
     deletions.wake = chassis.background("delete projects", deletions.work, every=_DELETE_EVERY).wake
     chassis.background("look for files", deletions.look_again, every=_LOOK_FOR_FILES_EVERY)

@@ -106,7 +106,12 @@ def blob_path(tenant: str, project: str, sha256: str) -> str:
     return f"blobs/{tenant}/{project}/{sha256[:2]}/{sha256}"
 
 
+def parts_folder(tenant: str, project: str, export: str) -> str:
+    """Where all parts of an export are, whoever wrote them."""
+    return f"exports/{tenant}/{project}/{export}/"
+
+
 def part_path(tenant: str, project: str, export: str, part: int, worker: str | None) -> str:
     """Where a part of an unfinished export is: under the claim of the worker that wrote it, whom none but it overwrites."""
     claim = "" if worker is None else f"-{worker}"
-    return f"exports/{tenant}/{project}/{export}/part-{part:06d}{claim}"
+    return f"{parts_folder(tenant, project, export)}part-{part:06d}{claim}"

@@ -4,6 +4,8 @@ Each part is an object in storage, under the claim of the worker that wrote it; 
 are in the database. When a worker dies between the two the next one writes that part again, beside the old one. While
 a worker lives it says so, however long a step takes. When all are written they are joined into one content-addressed
 blob. While a part is written, lines are made of the next labels as they come from the database.
+
+Whoever ends an export removes its parts, all that is in its folder; what killed workers left is removed a while later.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from cairn.events.v1 import annotation_store_events_pb2 as events_pb
 from cairn_annotation_store.domain.export_rows import header_line
 from cairn_annotation_store.domain.items import BlobFacts
 from cairn_annotation_store.export_process import ExportProcess, Lines, Shown
-from cairn_annotation_store.storage import Storage, blob_path, part_path
+from cairn_annotation_store.storage import Storage, blob_path, part_path, parts_folder
 from cairn_annotation_store.store import ExportRow, ExportStore, ItemStore, LabelStore
 from cairn_annotation_store.store.labels import Cut, PageOfCut, PageSize
 from cairn_annotation_store.wire import EXPORT_MEDIA_TYPES, export_message
@@ -35,6 +37,10 @@ _log = get_logger(__name__)
 _TRIES = 5
 _SIGNS_A_CLAIM = 5
 """Signs of life in the time after which a worker is believed dead: some may come late, or not at all."""
+
+_FIRST = UUID(int=0)
+_CLEANED_AT_ONCE = 100
+"""Exports, and parts of one."""
 
 _PAGE_BYTES = 8 << 20
 """What is in memory of an export, twice, while one part is written and the next is read."""
@@ -102,6 +108,22 @@ class ExportWorker:
             except Exception as error:
                 _log.error("export.failed", export=str(row.export), exc_info=error)
                 await self._fail(row)
+
+    async def clean(self) -> None:
+        """Remove what is left of exports that have ended, where a worker was killed or storage was away.
+
+        What an export has that has not ended is left alone. Several replicas may do so at once.
+        """
+        last = _FIRST
+        while rows := await self._exports.to_clean(
+            self._database, self._claim_seconds, last, _CLEANED_AT_ONCE
+        ):
+            for row in rows:
+                try:
+                    await self._remove_parts(row)
+                except Exception as error:  # what storage refuses of one it may do for the others
+                    _log.warning("export.not_cleaned", export=str(row.export), error=repr(error))
+            last = rows[-1].export
 
     async def write(self, claimed: ExportRow) -> None:
         """Write an export that this worker has claimed, from where it stands to its end, unless the claim is lost."""
@@ -226,10 +248,15 @@ class ExportWorker:
         """Remove the parts of an export that has ended. What another worker still writes is left alone."""
         current = await self._exports.get(self._database, row.tenant, row.project, row.export)
         if current is not None and current.ended_at is not None:
-            writers = await self._exports.parts(self._database, current)
-            await self._storage.delete(*(_path(current, part, worker) for part, worker in enumerate(writers)))
-            async with self._database.transaction() as tx:
-                await self._exports.forget_parts(tx, current)
+            await self._remove_parts(current)
+
+    async def _remove_parts(self, row: ExportRow) -> None:
+        """Remove all parts of an export that has ended, those too of which a killed worker told nobody."""
+        folder = parts_folder(row.tenant, row.project, str(row.export))
+        while await self._storage.delete_below(folder, _CLEANED_AT_ONCE) == _CLEANED_AT_ONCE:
+            pass
+        async with self._database.transaction() as tx:
+            await self._exports.cleaned(tx, row)
 
     async def _fail(self, row: ExportRow) -> None:
         error = to_status(Internal("EXPORT_FAILED", "The export could not be written."))

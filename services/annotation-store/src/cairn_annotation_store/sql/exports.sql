@@ -53,8 +53,15 @@ SELECT * FROM advanced
 -- name: export_parts
 SELECT part, worker FROM export_part WHERE tenant = $1 AND project = $2 AND export = $3
 
--- name: forget_parts
-DELETE FROM export_part WHERE tenant = $1 AND project = $2 AND export = $3
+-- name: exports_to_clean
+-- Those that ended a while ago: whoever was writing has noticed by then.
+SELECT * FROM export
+WHERE ended_at < now() - make_interval(secs => $1) AND NOT cleaned AND export > $2
+ORDER BY export LIMIT $3
+
+-- name: export_cleaned
+WITH forgotten AS (DELETE FROM export_part WHERE tenant = $1 AND project = $2 AND export = $3)
+UPDATE export SET cleaned = true WHERE tenant = $1 AND project = $2 AND export = $3 AND ended_at IS NOT NULL
 
 -- name: export_finished
 UPDATE export SET state = 3, file_sha256 = $5, file_bytes = $6, total = exported, ended_at = now(), worker = NULL

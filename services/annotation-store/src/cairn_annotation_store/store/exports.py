@@ -103,9 +103,14 @@ class ExportStore:
         writers = {found["part"]: found["worker"] for found in rows}
         return [writers.get(part) for part in range(row.parts)]
 
-    async def forget_parts(self, tx: Transaction, row: ExportRow) -> None:
-        """Forget who wrote what: no part is in storage any more."""
-        await tx.execute(SQL.forget_parts, row.tenant, row.project, row.export)
+    async def to_clean(self, reader: Reader, seconds: float, after: UUID, limit: int) -> list[ExportRow]:
+        """Exports that ended more than so many seconds ago, and whose parts may be in storage still, by their ids."""
+        rows = await reader.fetch(SQL.exports_to_clean, seconds, after, limit)
+        return [_export(row) for row in rows]
+
+    async def cleaned(self, tx: Transaction, row: ExportRow) -> None:
+        """Note that no part of an export that has ended is in storage any more, and forget who wrote what."""
+        await tx.execute(SQL.export_cleaned, row.tenant, row.project, row.export)
 
     async def advanced(
         self,
