@@ -30,6 +30,10 @@ _NANOSECONDS = 1_000_000_000
 _MOST_BYTES = 2 * 1024 * 1024
 """Asked for at once, as much again while that is handled. Decoded it is some twenty times as much: an import's messages
 have 200 KiB each, and tell of thousands of items."""
+_MOST_FORWARDED = 16 * _MOST_BYTES
+"""Bytes that may wait here when another replica sends a message on: nobody asked for it, so no request bounds these."""
+_COME_AGAIN = 1.0
+"""Seconds until a message comes again that there was no room for."""
 _PENDING_PART = -1  # last token of $JS.ACK.<stream>.<consumer>.<delivered>.<sseq>.<cseq>.<time>.<pending>
 
 
@@ -38,7 +42,7 @@ class ConsumerMissing(Exception):
 
 
 class Pull:
-    """The messages of one durable consumer, a few hundred at a time.
+    """The messages of one durable consumer, a few hundred at a time, or as many as are two megabytes.
 
     With `keepers`, what comes for another replica is sent on to it as soon as it comes, whatever is being done here.
     """
@@ -48,6 +52,8 @@ class Pull:
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{durable}"
         self._batch = batch
         self._messages: deque[Msg] = deque()
+        self._bytes = 0
+        self._refusals: set[asyncio.Task[None]] = set()
         self._arrived = asyncio.Event()
         self._subscription: NatsSubscription | None = None
         self._inbox = ""
@@ -60,7 +66,7 @@ class Pull:
         self._interrupted = False
         self._keepers = keepers
         if keepers is not None:
-            keepers.bind(self._take, self._arrived.set)
+            keepers.bind(self._take_forwarded, self._arrived.set)
         self.waiting = 0
         """Messages at the server behind the last one that came."""
 
@@ -88,7 +94,7 @@ class Pull:
             await self._pace.keep()
         else:
             self._pace.begin()
-        taken = [self._messages.popleft() for _ in range(min(len(self._messages), self._batch))]
+        taken = self._next_batch()
         await self._keep_asking()  # so that the server sends on while these are handled
         with suppress(ValueError, IndexError):
             self.waiting = int(taken[-1].reply.rsplit(".", 1)[_PENDING_PART])
@@ -113,6 +119,7 @@ class Pull:
             for message in self._messages:
                 await message.nak()
         self._messages.clear()
+        self._bytes = 0
 
     async def _keep_asking(self) -> None:
         loop = asyncio.get_running_loop()
@@ -124,7 +131,8 @@ class Pull:
         if self._keepers is not None and not self._keepers.wanted:
             return
         lost = self._generation != self._bus.generation or loop.time() - self._heard_at > _SILENCE
-        if (self._wanted > 0 and not lost) or len(self._messages) >= self._batch:
+        full = len(self._messages) >= self._batch or self._bytes >= _MOST_BYTES
+        if (self._wanted > 0 and not lost) or full:
             return
         self._requests += 1
         self._wanted, self._generation, self._heard_at = self._batch, self._bus.generation, loop.time()
@@ -161,4 +169,31 @@ class Pull:
 
     def _take(self, message: Msg) -> None:
         self._messages.append(message)
+        self._bytes += len(message.data)
         self._arrived.set()
+
+    def _take_forwarded(self, message: Msg) -> None:
+        if self._bytes + len(message.data) <= _MOST_FORWARDED:
+            self._take(message)
+        else:
+            refusal = asyncio.create_task(_refuse(message))
+            self._refusals.add(refusal)
+            refusal.add_done_callback(self._refusals.discard)
+
+    def _next_batch(self) -> list[Msg]:
+        """The messages that are to be handled together: one at least, however large."""
+        taken: list[Msg] = []
+        room = _MOST_BYTES
+        while self._messages and len(taken) < self._batch:
+            size = len(self._messages[0].data)
+            if taken and size > room:
+                break
+            taken.append(self._messages.popleft())
+            room -= size
+            self._bytes -= size
+        return taken
+
+
+async def _refuse(message: Msg) -> None:
+    with suppress(NatsError, OSError):  # else nobody acknowledges it, and it is delivered again as well
+        await message.nak(delay=_COME_AGAIN)
