@@ -9,8 +9,10 @@ import pytest
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb
+from cairn.label.v1 import label_schema_pb2 as schema_pb
 from cairn.label.v1 import label_value_pb2 as v
-from cairn_kit.errors import from_status
+from cairn_annotation_store.domain.violations import shortened
+from cairn_kit.errors import InvalidArgument, NotFound, Violation, from_status
 from cairn_kit.testing import eventually
 
 HEADER = pb.ImportItemsRequest(header=pb.ImportHeader(parent="projects/birds", import_id="first"))
@@ -211,3 +213,34 @@ async def test_text_with_a_nul_is_refused_alone(birds: Any, tools: Any) -> None:
         "key", "text", "metadata[0].value", "blob.sha256", "gold_answers[0].choice",
     ]  # fmt: skip
     assert all("NUL" in error.message for error in errors)
+
+
+async def test_an_import_of_which_all_is_wrong_can_tell_how_far_it_is(birds: Any) -> None:
+    # given items with a hundred faults each, told in many words
+    classes = [schema_pb.LabelClass(id=f"{n}-{'x' * 60}") for n in range(10)]
+    birdsong = schema_pb.Question(id="songs", choices=schema_pb.ChoicesQuestion(classes=classes))
+    await birds.create(schema_pb.LabelSchema(questions=[birdsong]))
+    unknown = v.Answer(question="songs", choices=v.Choices(class_ids=[f"{n}-{'y' * 50}" for n in range(101)]))
+    items = [pb.Item(key=f"k{n}", text="x", gold_answers=[unknown]) for n in range(1100)]
+    # when they are imported
+    done = await birds.take_in(items, last=False)
+    # then it says where to go on, and of as many as a call can carry what is wrong
+    assert done == await birds.stub.GetImport(pb.GetImportRequest(name="projects/birds/imports/first"))
+    assert (done.failed_items, done.next_offset) == (1100, 1100)
+    assert 3_000_000 < done.ByteSize() < 4 << 20
+    assert [failure.offset for failure in done.failures] == [*range(len(done.failures))]
+    error = from_status(done.failures[0].error)
+    assert len(error.violations) == 10  # type: ignore[attr-defined]
+    assert error.message.endswith("(90 or more are not shown)")
+
+
+def test_of_few_violations_all_are_told_and_of_more_how_many() -> None:
+    violations = [Violation(f"f{n}", "expected another.") for n in range(12)]
+    error = InvalidArgument("ITEM_INVALID", "Refused.", violations=violations, resource="r")
+    assert shortened(error, 12) is error
+    short = shortened(error, 10)
+    assert isinstance(short, InvalidArgument)
+    assert (short.reason, short.message) == ("ITEM_INVALID", "Refused. (2 are not shown)")
+    assert (short.violations, short.metadata) == (tuple(violations[:10]), {"resource": "r"})
+    other = NotFound("ITEM_NOT_FOUND", "There is none.")
+    assert shortened(other, 0) is other

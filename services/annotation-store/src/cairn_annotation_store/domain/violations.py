@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cairn_kit.errors import Violation
+from cairn_kit.errors import CairnError, InvalidArgument, Violation
 
 MAX_VIOLATIONS = 100
 """More than this helps nobody and would outgrow the 8 KiB that many gRPC stacks allow for trailers."""
@@ -46,3 +46,17 @@ class Report:
     def violations(self) -> tuple[Violation, ...]:
         """Everything noted, in the order of the message."""
         return tuple(self._violations)
+
+
+def shortened(error: CairnError, most: int) -> CairnError:
+    """The error with the first `most` of its violations; where there are more, its message says how many."""
+    if not isinstance(error, InvalidArgument) or len(error.violations) <= most:
+        return error
+    more = len(error.violations) - most
+    told = f"{more} or more" if len(error.violations) >= MAX_VIOLATIONS else f"{more}"
+    return InvalidArgument(
+        error.reason,
+        f"{error.message} ({told} are not shown)",
+        violations=error.violations[:most],
+        **error.metadata,
+    )

@@ -19,6 +19,7 @@ from cairn_annotation_store.domain.intake import Intake, Refusal
 from cairn_annotation_store.domain.items import NewItem, blobs_of, new_item
 from cairn_annotation_store.domain.labels import NO_EVENT, LabelKey, Proposal, Rank, Source
 from cairn_annotation_store.domain.names import ItemKey, ProjectId, QuestionId, Tenant, child_id, project_id
+from cairn_annotation_store.domain.violations import shortened
 from cairn_annotation_store.handlers.found import active, found, parsed
 from cairn_annotation_store.handlers.labeling import Caused, LabelHandlers
 from cairn_annotation_store.handlers.pages import page_of
@@ -34,6 +35,9 @@ from cairn_kit.rpc import once, page_size, read_page_token, write_page_token
 
 T = TypeVar("T")
 _FAILURES_KEPT = 1000
+_VIOLATIONS_KEPT = 10
+"""Of one refused item: who repairs it sees what is wrong, and a thousand of them are some MiB."""
+
 _BREATHER = 200
 """Items examined before other calls get a turn on the event loop: some milliseconds."""
 
@@ -132,7 +136,7 @@ class ImportHandlers:
             self._database, who.tenant, project, import_id, _FAILURES_KEPT
         )
         found(await self._projects.get(self._database, who.tenant, project), "project", f"projects/{project}")
-        return import_message(row, failures)
+        return import_message(row, page_of(failures, _FAILURES_KEPT))
 
     async def list(self, who: Caller, request: pb.ListImportsRequest) -> pb.ListImportsResponse:
         """A page of a project's imports, newest first, without what they refused."""
@@ -332,7 +336,10 @@ def _kept(refused: Sequence[Refusal], earlier: int) -> list[pb.ImportFailure]:
     """What is kept of refusals, when so many came earlier."""
     first = sorted(refused, key=lambda one: one.offset)[: max(0, _FAILURES_KEPT - earlier)]
     return [
-        pb.ImportFailure(offset=one.offset, key=one.key[:256], error=to_status(one.error)) for one in first
+        pb.ImportFailure(
+            offset=one.offset, key=one.key[:256], error=to_status(shortened(one.error, _VIOLATIONS_KEPT))
+        )
+        for one in first
     ]
 
 
