@@ -22,7 +22,15 @@ from cairn_inference.announcing import Announcer, project_event
 from cairn_inference.domain.features import SPECS, Content
 from cairn_inference.domain.learning import assess
 from cairn_inference.domain.names import project_name
-from cairn_inference.domain.routing import VALIDATION_PRIORITY, Route, Stop, first_priority, uniform
+from cairn_inference.domain.routing import (
+    VALIDATION_PRIORITY,
+    Route,
+    Stop,
+    first_priority,
+    lot,
+    sampling_odds,
+    uniform,
+)
 from cairn_inference.messages import (
     class_of,
     content_of,
@@ -100,7 +108,7 @@ class Handlers:
             old = before.policy
             if policy.question and policy.question != before.routed_question:
                 await self._route_question(tx, before, policy.question, event)
-            if (policy.alpha, policy.delta, policy.question) != (old.alpha, old.delta, old.question):
+            if policy.promised != old.promised:
                 await self._store.withdraw_threshold(tx, event.tenant, event.project)
             known[event.tenant, event.project] = (
                 await self._store.projects(tx, [(event.tenant, event.project)])
@@ -144,11 +152,10 @@ class Handlers:
         gold_class = class_of(item.gold_answers, project.routed_question)
         gold = bool(item.gold_answers)
         name = (project.tenant, project.id, item.key)
-        validation = (
-            not gold
-            and content is not Content.NONE
-            and uniform(self._key, "validation", *name) < project.policy.validation_share
-        )
+        share, drawn = project.policy.validation_share, None
+        if content is not Content.NONE and not gold:
+            drawn = lot(uniform(self._key, "validation", *name), share)
+        validation = drawn is not None and drawn < sampling_odds(share)
         waits = project.threshold is not None and content is not Content.NONE and not (gold or validation)
         asked_first = validation and bool(project.policy.question)
         return NewItem(
@@ -156,6 +163,7 @@ class Handlers:
             project=project.id,
             key=item.key,
             validation=validation,
+            lot=drawn if validation else None,
             gold=gold,
             hint=item.priority,
             content=content,

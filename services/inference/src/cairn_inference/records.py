@@ -31,12 +31,18 @@ class Policy:
     max_answers: int
     automatic: bool
 
+    @property
+    def promised(self) -> tuple[float, float, str, frozenset[str]]:
+        """What a bound is about: one that was set for another error, risk, question or set of classes no longer holds."""
+        return self.alpha, self.delta, self.question, frozenset(self.class_ids)
+
 
 @dataclass(frozen=True, slots=True)
 class Project:
     """A project, its policy, and where its model and its routing stand.
 
     `routed_question` is the one that labels and scores are of: the policy's, or, while routing is off, the last.
+    `smallest_share` is the smallest validation share ever in force.
     """
 
     tenant: str
@@ -44,6 +50,7 @@ class Project:
     revision: int
     policy: Policy
     routed_question: str
+    smallest_share: float
     serving_model: str | None
     serving_version: int | None
     score_round: int
@@ -80,12 +87,16 @@ class ItemRef(NamedTuple):
 
 
 class NewItem(NamedTuple):
-    """An item as it is first written. A tuple, for imports: a frozen dataclass takes five times as long to make."""
+    """An item as it is first written; one of the validation sample keeps its lot (`domain.routing.lot`).
+
+    A tuple, for imports: a frozen dataclass takes five times as long to make.
+    """
 
     tenant: str
     project: str
     key: str
     validation: bool
+    lot: float | None
     gold: bool
     hint: float
     content: Content

@@ -6,7 +6,7 @@ People's posteriors come from consensus, once a round; what is decided is `domai
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -161,12 +161,8 @@ class ValidationRounds:
     async def _end_round(self, project: Project, decision: ThresholdDecision, found: NewThreshold) -> None:
         async with self._database.transaction() as tx:
             current = await self._store.project_for_update(tx, project.tenant, project.id)
-            if current is None or (current.score_round, current.validation_round, current.stop) != (
-                project.score_round,
-                project.validation_round,
-                project.stop,
-            ):
-                return  # promoted, or stopped, meanwhile: this evidence is about something else
+            if current is None or _judged(current) != _judged(project):
+                return  # promoted, stopped or promised otherwise meanwhile: this evidence is about something else
             coverage = await self._store.open_coverage(tx, project, found.score)
             kept = replace(found, coverage=coverage)
             await self._announcer.end_round(tx, current, kept, in_force=decision.allows_any)
@@ -190,6 +186,17 @@ def _promise(project: Project, pool_items: int = 1) -> Promise:
     """What the project's next round tests."""
     policy = project.policy
     return Promise(policy.alpha, policy.delta, project.validation_round + 1, pool_items)
+
+
+def _judged(project: Project) -> tuple[Hashable, ...]:
+    """What a round is about."""
+    return (
+        project.score_round,
+        project.validation_round,
+        project.stop,
+        project.policy.promised,
+        project.smallest_share,
+    )
 
 
 def _doubt(posterior: Floats, place: int | None) -> float:

@@ -74,6 +74,21 @@ def uniform(key: bytes, *parts: str) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
+def sampling_odds(share: float) -> float:
+    """How many items are drawn into the validation sample for each that is left to the model."""
+    return share / (1.0 - share)
+
+
+def lot(chance: float, share: float) -> float:
+    """What an item draws when it comes: it is of the validation sample below the odds of the share in force.
+
+    ``chance`` is `uniform`, ``share`` the one in force. Those alone judge a model whose lot is below the odds of the
+    smallest share ever in force: of a share ``s`` that is ``(1 - s)`` of the items times a constant, and ``(1 - s)`` is
+    what is left to the model. So whatever shares there were, those that judge are like those that are judged.
+    """
+    return chance / (1.0 - share)
+
+
 def first_priority(hint: float, chance: float) -> float:
     """Priority of an item that no model has seen: the importer's hint, and chance among equals; 0 to 0.9."""
     return _HIGHEST * (0.99 * min(max(hint, 0.0), 1.0) + 0.01 * chance)

@@ -5,7 +5,8 @@ WHERE tenant = $1 AND project = $2 AND NOT validation AND NOT gold AND scored_ro
 -- name: validation_features
 -- A fixed random part of the sample that a threshold was set on.
 SELECT vector FROM item JOIN feature USING (tenant, project, item)
-WHERE tenant = $1 AND project = $2 AND validation AND scored_round = $3 AND created_at <= $4 AND score IS NOT NULL
+WHERE tenant = $1 AND project = $2 AND validation AND lot < $6 AND scored_round = $3 AND created_at <= $4
+    AND score IS NOT NULL
 ORDER BY md5(item), item
 LIMIT $5
 

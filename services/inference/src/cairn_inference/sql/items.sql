@@ -1,11 +1,11 @@
 -- name: insert_items
 -- Those of the items that are not there yet. Where none is, COPY writes them in half the time.
-INSERT INTO item (tenant, project, item, validation, gold, hint, content, body, blob, feature_state, feature_error,
+INSERT INTO item (tenant, project, item, validation, lot, gold, hint, content, body, blob, feature_state, feature_error,
                   route, route_revision, priority, open, label, label_source, label_confidence)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::boolean[], $6::double precision[],
-                     $7::smallint[], $8::text[], $9::text[], $10::smallint[], $11::text[], $12::smallint[],
-                     $13::bigint[], $14::double precision[], $15::boolean[], $16::text[], $17::smallint[],
-                     $18::double precision[])
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::double precision[], $6::boolean[],
+                     $7::double precision[], $8::smallint[], $9::text[], $10::text[], $11::smallint[], $12::text[],
+                     $13::smallint[], $14::bigint[], $15::double precision[], $16::boolean[], $17::text[],
+                     $18::smallint[], $19::double precision[])
 ON CONFLICT DO NOTHING
 RETURNING tenant, project, item
 

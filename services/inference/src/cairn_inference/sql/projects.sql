@@ -1,11 +1,12 @@
 -- name: upsert_project
 INSERT INTO project (tenant, project, revision, question, unroutable, class_ids, alpha, delta, validation_share,
-                     min_answers, max_answers, automatic, routed_question)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $4)
+                     smallest_share, min_answers, max_answers, automatic, routed_question)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12, $4)
 ON CONFLICT (tenant, project) DO UPDATE SET
     revision = excluded.revision, question = excluded.question, unroutable = excluded.unroutable,
     class_ids = excluded.class_ids, alpha = excluded.alpha, delta = excluded.delta,
-    validation_share = excluded.validation_share, min_answers = excluded.min_answers,
+    validation_share = excluded.validation_share,
+    smallest_share = least(project.smallest_share, excluded.validation_share), min_answers = excluded.min_answers,
     max_answers = excluded.max_answers, automatic = excluded.automatic,
     routed_question = coalesce(nullif(excluded.question, ''), project.routed_question)
 WHERE project.revision < excluded.revision

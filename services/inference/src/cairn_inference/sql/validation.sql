@@ -1,15 +1,18 @@
 -- name: validation_scores
+-- $5 is the lot below which an item judges.
 SELECT i.item, i.predicted, i.score, i.label_source >= 2 AS labeled, l.item IS NOT NULL AS through, i.created_at
 FROM item i
 LEFT JOIN let_through l ON (l.tenant, l.project, l.question, l.item) = (i.tenant, i.project, $4, i.item)
-WHERE i.tenant = $1 AND i.project = $2 AND i.validation AND i.scored_round = $3 AND i.score IS NOT NULL
+WHERE i.tenant = $1 AND i.project = $2 AND i.validation AND i.lot < $5 AND i.scored_round = $3
+    AND i.score IS NOT NULL
 ORDER BY i.item
 
 -- name: doubtful_validation
 SELECT item FROM item
-WHERE tenant = $1 AND project = $2 AND validation AND label_source = 2 AND label_confidence < $3 AND NOT answers_wished
+WHERE tenant = $1 AND project = $2 AND validation AND lot < $3 AND label_source = 2 AND label_confidence < $4
+    AND NOT answers_wished
 ORDER BY item
-LIMIT $4
+LIMIT $5
 
 -- name: answers_wished
 UPDATE item SET answers_wished = true WHERE tenant = $1 AND project = $2 AND item = ANY ($3)
@@ -26,7 +29,9 @@ WHERE p.tenant = $1 AND p.project = $2 AND i.validation AND i.scored_round = p.s
 ON CONFLICT DO NOTHING
 
 -- name: answers_let_through
-SELECT item, answer FROM let_through WHERE tenant = $1 AND project = $2 AND question = $3 ORDER BY item
+SELECT l.item, l.answer FROM let_through l JOIN item i USING (tenant, project, item)
+WHERE l.tenant = $1 AND l.project = $2 AND l.question = $3 AND i.lot < $4
+ORDER BY l.item
 
 -- name: pool_items
 SELECT count(*) FROM item WHERE tenant = $1 AND project = $2 AND NOT validation AND NOT gold

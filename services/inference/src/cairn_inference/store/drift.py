@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from cairn_inference.domain.routing import sampling_odds
 from cairn_inference.records import Project
 from cairn_inference.store.rows import Reader
 from cairn_kit.database import Queries, Transaction
@@ -22,9 +23,15 @@ class DriftStore:
     async def validation_features(
         self, reader: Reader, project: Project, until: datetime, limit: int
     ) -> list[bytes]:
-        """Packed features of at most `limit` validation items that were there by then, a fixed choice."""
+        """Packed features of at most `limit` validation items that judge and were there by then, a fixed choice."""
         rows = await reader.fetch(
-            SQL.validation_features, project.tenant, project.id, project.score_round, until, limit
+            SQL.validation_features,
+            project.tenant,
+            project.id,
+            project.score_round,
+            until,
+            limit,
+            sampling_odds(project.smallest_share),
         )
         return [row["vector"] for row in rows]
 

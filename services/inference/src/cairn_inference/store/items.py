@@ -15,8 +15,8 @@ from cairn_kit.database import Queries, Transaction
 SQL = Queries.load("cairn_inference", "sql/items.sql")
 
 _NEW_COLUMNS = (
-    "tenant", "project", "item", "validation", "gold", "hint", "content", "body", "blob", "feature_state", "feature_error",
-    "route", "route_revision", "priority", "open", "label", "label_source", "label_confidence",
+    "tenant", "project", "item", "validation", "lot", "gold", "hint", "content", "body", "blob", "feature_state",
+    "feature_error", "route", "route_revision", "priority", "open", "label", "label_source", "label_confidence",
 )  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def _new_row(item: NewItem) -> tuple[Any, ...]:
     """The columns _NEW_COLUMNS of an item."""
     known = item.gold_class is not None
     return (
-        *item.ref, item.validation, item.gold, item.hint, int(item.content), item.body, item.blob,
+        *item.ref, item.validation, item.lot, item.gold, item.hint, int(item.content), item.body, item.blob,
         2 if item.feature_error else 0, item.feature_error, int(item.route), 0 if item.route is Route.PENDING else 1,
         item.priority, not known, item.gold_class, 3 if known else 0, 1.0 if known else 0.0,
     )  # fmt: skip

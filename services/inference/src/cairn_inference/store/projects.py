@@ -83,7 +83,7 @@ def _project_of(row: Any) -> Project:
         automatic=row["automatic"],
     )
     same = (
-        "revision", "routed_question", "serving_model", "serving_version", "score_round", "route_round",
+        "revision", "routed_question", "smallest_share", "serving_model", "serving_version", "score_round", "route_round",
         "routed_scores", "threshold", "threshold_score", "threshold_at", "threshold_coverage", "thresholds",
         "validation_round", "validation_items", "validation_scores", "stop_reason", "stop_revision", "drift_items",
         "labels_trained",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from cairn_inference.domain.routing import sampling_odds
 from cairn_inference.records import NewThreshold, Project, Threshold, ValidationScore
 from cairn_inference.store.rows import Reader
 from cairn_kit.database import Queries, Transaction
@@ -16,9 +17,14 @@ class ValidationStore:
     """The evidence for a validation round, and how each round ended."""
 
     async def validation_scores(self, reader: Reader, project: Project) -> list[ValidationScore]:
-        """The validation sample, as far as it is scored in this round, by item."""
+        """The validation items that judge, as far as they are scored in this round, by item."""
         rows = await reader.fetch(
-            SQL.validation_scores, project.tenant, project.id, project.score_round, project.policy.question
+            SQL.validation_scores,
+            project.tenant,
+            project.id,
+            project.score_round,
+            project.policy.question,
+            sampling_odds(project.smallest_share),
         )
         return [
             ValidationScore(
@@ -35,8 +41,15 @@ class ValidationStore:
     async def doubtful_validation(
         self, reader: Reader, project: Project, confidence: float, limit: int
     ) -> list[str]:
-        """Validation items that people settled with less confidence, and were not asked about again."""
-        rows = await reader.fetch(SQL.doubtful_validation, project.tenant, project.id, confidence, limit)
+        """Validation items that judge, settled by people with less confidence, that they were not asked about again."""
+        rows = await reader.fetch(
+            SQL.doubtful_validation,
+            project.tenant,
+            project.id,
+            sampling_odds(project.smallest_share),
+            confidence,
+            limit,
+        )
         return [row["item"] for row in rows]
 
     async def answers_wished(self, tx: Transaction, project: Project, keys: Sequence[str]) -> None:
@@ -48,9 +61,13 @@ class ValidationStore:
         await tx.execute(SQL.let_through, project.tenant, project.id)
 
     async def answers_let_through(self, reader: Reader, project: Project) -> dict[str, str]:
-        """The validation items that thresholds have let through so far, with the answer each went with."""
+        """The validation items that judge and were let through so far, with the answer each went with."""
         rows = await reader.fetch(
-            SQL.answers_let_through, project.tenant, project.id, project.policy.question
+            SQL.answers_let_through,
+            project.tenant,
+            project.id,
+            project.policy.question,
+            sampling_odds(project.smallest_share),
         )
         return {row["item"]: row["answer"] for row in rows}
 
