@@ -28,6 +28,7 @@ from cairn_consensus.refits import Refits
 from cairn_consensus.shares import Shares
 from cairn_consensus.states import States
 from cairn_consensus.store import ConsensusStore
+from cairn_consensus.turns import Turns
 from cairn_kit.events import Event
 from cairn_kit.shares import SHARES, Lines
 from cairn_kit.testing import RunningService, World, eventually
@@ -154,13 +155,15 @@ async def test_a_failed_transaction_leaves_no_trace_in_memory(world: World, run:
             Fitting(kept, computing, place_of(settings)),
         )
         decides = Deciding(kept, computing, held, fits)
-        refits = Refits(database, kept, held, shares, decides, fits, settings)
+        turns = Turns(database, computing)
+        refits = Refits(database, kept, turns, held, shares, decides, fits, settings)
         handlers = Handlers(
             database,
             kept,
             OmittedAnswers(store),
             MaskBlobs(store),
             shares,
+            turns,
             held,
             computing,
             decides,

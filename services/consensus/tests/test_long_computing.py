@@ -20,7 +20,7 @@ SHORT = 0.5
 """Seconds for a statement: a session may be idle for twice that."""
 
 OUTLASTING = """
-SELECT count(*) FROM pg_stat_activity
+SELECT count(*) > 0 FROM pg_stat_activity
 WHERE datname = current_database()
   AND xact_start < clock_timestamp() - 2 * current_setting('idle_in_transaction_session_timeout')::interval
 """
@@ -43,7 +43,7 @@ class Slowed:
 @pytest.mark.parametrize(
     ("owner", "name"), [(states, "begun"), (Whole, "fit"), (ProjectState, "judge_again")]
 )
-async def test_a_transaction_outlasts_its_computing_and_so_does_one_that_waits_for_it(
+async def test_a_transaction_outlasts_its_computing(
     world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
 ) -> None:
     slowed = Slowed(getattr(owner, name))
@@ -59,21 +59,11 @@ async def test_a_transaction_outlasts_its_computing_and_so_does_one_that_waits_f
         refitting = api.RefitProject(pb.RefitProjectRequest(project="projects/birds"))
         try:
             await eventually(slowed.begun.is_set)
-            asked = pb.BatchGetPosteriorsRequest(
-                parent="projects/birds", question="species", items=[words.item("a")]
-            )
-            looking = api.BatchGetPosteriors(asked)
-            await eventually(lambda: outlasting(service), True)
+            await eventually(lambda: service.database.fetchval(OUTLASTING))
         finally:
             slowed.go_on.set()
 
         assert (await refitting).refit == 1
-        await looking
-
-
-async def outlasting(service: Any) -> bool:
-    """Whether both have been in a transaction for longer than they could have been idle."""
-    return int(await service.database.fetchval(OUTLASTING)) >= 2
 
 
 async def test_what_is_written_in_several_goes_is_written_whole(

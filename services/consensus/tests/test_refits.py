@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from typing import Any
 
 import pytest
@@ -13,24 +12,9 @@ from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceStub
 from cairn.events.v1.consensus_events_pb2 import ConsensusReached, ReliabilitiesRefitted
 from cairn_consensus import deciding, refits
 from cairn_consensus.domain.project_state import ProjectState
-from cairn_consensus.domain.whole import Whole
 from cairn_consensus.fitting import Fitting
 from cairn_kit.testing import World, eventually
-
-
-class Held:
-    """Fits that go on only when they are told to."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.begun, self.go_on = threading.Event(), threading.Event()
-        fit = Whole.fit
-
-        def held(everything: Whole, after: int) -> Any:
-            self.begun.set()
-            assert self.go_on.wait(60)
-            return fit(everything, after)
-
-        monkeypatch.setattr(Whole, "fit", held)
+from services.consensus.tests.holding import Held
 
 
 async def under_way(service: Any) -> int:

@@ -21,6 +21,7 @@ from cairn_consensus.shares import Shares
 from cairn_consensus.states import States
 from cairn_consensus.store import ConsensusStore
 from cairn_consensus.subscriptions import subscriptions
+from cairn_consensus.turns import Turns
 from cairn_kit.lifecycle import Chassis, Service
 from cairn_kit.shares import EventsForKeepers, KeeperCalls, Lines
 
@@ -33,17 +34,19 @@ async def wire(chassis: Chassis[ConsensusSettings]) -> None:
     store = ConsensusStore()
     shares = Shares(chassis.database, store, lines)
     computing = Computing(store, chassis.settings.statement_timeout)
+    turns = Turns(chassis.database, computing)
     states = States(store, computing, shares, chassis.settings.room_for_items)
     shares.ended = states.forget
     fitting = Fitting(store, computing, place_of(chassis.settings))
     deciding = Deciding(store, computing, states, fitting)
-    refits = Refits(chassis.database, store, states, shares, deciding, fitting, chassis.settings)
+    refits = Refits(chassis.database, store, turns, states, shares, deciding, fitting, chassis.settings)
     handlers = Handlers(
         chassis.database,
         store,
         OmittedAnswers(annotations),
         MaskBlobs(annotations),
         shares,
+        turns,
         states,
         computing,
         deciding,

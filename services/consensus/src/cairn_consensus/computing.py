@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from cairn_consensus.store import ConsensusStore
@@ -37,12 +37,11 @@ class Computing:
             computed.cancel()
         return computed.result()
 
-    async def turn(self, tx: Transaction, lock: asyncio.Lock) -> None:
-        """Take the lock, which another transaction may hold for as long as it computes."""
+    async def waiting(self, tx: Transaction, wait: Callable[[], Awaitable[T]]) -> T:
+        """What `wait` comes to, which is broken off and begun anew now and then: so the session stays in use."""
         while True:
             try:
                 async with asyncio.timeout(self._pause):
-                    await lock.acquire()
-                    return
+                    return await wait()
             except TimeoutError:
                 await self._store.stay(tx)

@@ -40,11 +40,8 @@ from cairn_consensus.omitted_answers import OmittedAnswers
 from cairn_consensus.refits import Refits
 from cairn_consensus.shares import Shares
 from cairn_consensus.states import States
-from cairn_consensus.store import (
-    ConsensusStore,
-    ProjectKey,
-    TruthRank,
-)
+from cairn_consensus.store import ConsensusStore, ProjectKey, TruthRank
+from cairn_consensus.turns import Turns
 from cairn_kit.database import Database, Transaction
 from cairn_kit.errors import FailedPrecondition, NotFound, project_not_found, to_status
 from cairn_kit.events import NotYet, Received
@@ -52,7 +49,9 @@ from cairn_kit.rpc import once
 from cairn_kit.shares import Elsewhere
 
 M = TypeVar("M", ItemsImported, AnnotationSubmitted, ItemsScored, ItemsRouted, LabelCorrected)
-T = TypeVar("T")
+
+_PATIENCE = 2.0
+"""Seconds that whoever wants to look waits for a state that is somebody else's."""
 
 
 class Handlers:
@@ -65,6 +64,7 @@ class Handlers:
         omitted_answers: OmittedAnswers,
         mask_blobs: MaskBlobs,
         shares: Shares,
+        turns: Turns,
         states: States,
         computing: Computing,
         deciding: Deciding,
@@ -75,6 +75,7 @@ class Handlers:
         self._omitted_answers = omitted_answers
         self._mask_blobs = mask_blobs
         self._shares = shares
+        self._turns = turns
         self._states = states
         self._computing = computing
         self._deciding = deciding
@@ -196,9 +197,12 @@ class Handlers:
     async def posteriors(
         self, tenant: str, project: str, question: str, items: Sequence[str]
     ) -> list[Posterior]:
-        """What is known of each of these items; those that nobody has answered are left out."""
+        """What is known of each of these items; those that nobody has answered are left out.
+
+        Raises Busy where the project's state is somebody else's for long.
+        """
         key = ProjectKey(tenant, project)
-        async with self._database.transaction() as tx:
+        async with self._turns.transaction(key, patience=_PATIENCE) as tx:
             state = await self._read(tx, key)
             name = QuestionId(question)
             if name not in state.questions:
@@ -236,10 +240,12 @@ class Handlers:
     async def refit(self, tenant: str, request: RefitProjectRequest) -> RefitProjectResponse:
         """Fit everything now."""
         key = ProjectKey(tenant, request.project.removeprefix("projects/"))
-        async with self._database.transaction() as tx:
+        async with self._turns.transaction(key) as tx:
 
             async def effect() -> RefitProjectResponse:
-                state = await self._states.hold(tx, key, await self._project(tx, key))
+                project = await self._project(tx, key)
+                self._turns.takes_long(key)
+                state = await self._states.hold(tx, key, project)
                 await self._deciding.refit(tx, key, state)
                 changed = 0
                 async for judged in self._deciding.judge_all(tx, key, state, ProjectState.judge_each_again):
@@ -252,7 +258,7 @@ class Handlers:
     async def conclude(self, tenant: str, request: ConcludeProjectRequest) -> ConcludeProjectResponse:
         """Decide every item with what there is."""
         key = ProjectKey(tenant, request.project.removeprefix("projects/"))
-        async with self._database.transaction() as tx:
+        async with self._turns.transaction(key) as tx:
 
             async def effect() -> ConcludeProjectResponse:
                 state = await self._read(tx, key)
@@ -264,6 +270,7 @@ class Handlers:
                         heard=str(heard),
                     )
                 await self._states.hold(tx, key, state.project)  # until here it was only looked at
+                self._turns.takes_long(key)
                 await self._deciding.refit(tx, key, state)
                 changed, announced, undecided = 0, 0, list[ItemKey]()
                 async for judged in self._deciding.judge_all(tx, key, state, ProjectState.conclude_each):
@@ -302,7 +309,9 @@ class Handlers:
     async def _by_project(
         self, tx: Transaction, events: Sequence[Received[M]]
     ) -> list[tuple[ProjectKey, Project, list[Received[M]]]]:
-        """Events by project, in one order for all transactions, so that none waits for another in a circle."""
+        """Events by project, whose turn it is at all of them, in one order for all transactions: so that none waits for
+        another in a circle. Raises NotYet with the events of projects that are not known, or somebody else's for long.
+        """
         groups: dict[ProjectKey, list[Received[M]]] = {}
         for event in events:
             groups.setdefault(ProjectKey(event.tenant, event.project), []).append(event)
@@ -315,6 +324,9 @@ class Handlers:
         elsewhere = [event for key in keys if key not in kept for event in groups[key]]
         if elsewhere:
             raise Elsewhere("another replica keeps the project", *elsewhere)
+        late = await self._turns.soon(tx, keys)
+        if waiting := [event for key in keys if key in late for event in groups[key]]:
+            raise NotYet("the project is being concluded, or fitted again", *waiting)
         return [(key, known[key], groups[key]) for key in keys]
 
     async def _learn(

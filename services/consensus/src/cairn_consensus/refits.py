@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 
 from cairn.annotation.v1.annotation_store_pb2 import Project
 from cairn_consensus import deciding
@@ -19,6 +20,7 @@ from cairn_consensus.fitting import Fitting
 from cairn_consensus.shares import Shares
 from cairn_consensus.states import States
 from cairn_consensus.store import ConsensusStore, ProjectKey, Refitting
+from cairn_consensus.turns import Busy, Turns
 from cairn_kit.database import Database, Transaction
 from cairn_kit.database.pool import OUTAGES
 from cairn_kit.shares import Elsewhere
@@ -30,6 +32,9 @@ REST = 4.0
 """A project rests so many times as long as its last refit took before the next: where votes come so fast that they grow by
 enough while all items are judged again, that would be all that is done."""
 
+_PATIENCE = 10.0
+"""Seconds that a project's turn is waited for: what was fitted would be lost, but others wait for their refits, too."""
+
 _BEGIN = Refitting(judged_until="", changed_items=0)
 
 
@@ -40,6 +45,7 @@ class Refits:
         self,
         database: Database,
         store: ConsensusStore,
+        turns: Turns,
         states: States,
         shares: Shares,
         deciding: Deciding,
@@ -48,6 +54,7 @@ class Refits:
     ) -> None:
         self._database = database
         self._store = store
+        self._turns = turns
         self._states = states
         self._shares = shares
         self._deciding = deciding
@@ -80,8 +87,8 @@ class Refits:
             try:
                 await self._fit(key)
                 await self._judge_all_again(key)
-            except Elsewhere:
-                pass  # whoever keeps it now goes on
+            except (Elsewhere, Busy):
+                pass  # whoever keeps it now goes on; or it is being concluded
             except OUTAGES:
                 raise
             except Exception as error:
@@ -96,7 +103,7 @@ class Refits:
 
     async def _fit(self, key: ProjectKey) -> None:
         """Fit a project and take that into use, unless this was done."""
-        async with self._database.transaction() as tx:
+        async with self._turn(key) as tx:
             state = await self._state(tx, key, self._states.read)
             under_way = await self._store.refit_under_way(tx, key)
             if state is None or under_way is None or under_way.judged_until is not None:
@@ -105,13 +112,13 @@ class Refits:
                 await self._store.end_refit(tx, key)
                 return
             await self._store.note_try(tx, key)
-        async with self._database.transaction() as tx:
+        async with self._turn(key) as tx:
             state = await self._state(tx, key, self._states.read)
             if state is None:
                 return
             making = await self._fitting.begin(tx, key, state)
         fit = await making()
-        async with self._database.transaction() as tx:
+        async with self._turn(key) as tx:
             now = await self._state(tx, key, self._states.hold)
             if now is not None and now.takes(fit):
                 await self._deciding.adopt(tx, key, now, fit)
@@ -123,7 +130,7 @@ class Refits:
         """Judge the items that were not yet judged by the newest fit."""
         more = True
         while more:
-            async with self._database.transaction() as tx:
+            async with self._turn(key) as tx:
                 state = await self._state(tx, key, self._states.hold)
                 under_way = await self._store.refit_under_way(tx, key)
                 if state is None or under_way is None or under_way.judged_until is None:
@@ -142,6 +149,9 @@ class Refits:
         await self._store.end_refit(tx, key)
         await self._deciding.tell(tx, key, changed)
         await self.ask_if_due(tx, key, state)  # for the votes that came meanwhile
+
+    def _turn(self, key: ProjectKey) -> AbstractAsyncContextManager[Transaction]:
+        return self._turns.transaction(key, patience=_PATIENCE)
 
     async def _state(self, tx: Transaction, key: ProjectKey, take: Take) -> ProjectState | None:
         """The project's state; None where the project is gone."""

@@ -1,5 +1,5 @@
-"""Projects' states in memory: begun when first needed, held by one transaction at a time, dropped when one that changed
-them fails, another replica has kept them meanwhile, or the items at hand take too much memory.
+"""Projects' states in memory: begun when first needed, held by the transaction whose turn it is (`turns`), dropped when one
+that changed them fails, another replica has kept them meanwhile, or the items at hand take too much memory.
 
 A state is what was learnt of labelers, and the items at hand. Whoever judges items brings them first (`bring`); the
 others rest in the database, so that neither a start nor the memory depends on how large a project is.
@@ -7,7 +7,6 @@ others rest in the database, so that neither a start nor the memory depends on h
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -43,27 +42,27 @@ class States:
         self._room = room
         self._known: dict[ProjectKey, _Known] = {}
         """Those that were not used for longest come first."""
-        self._locks: dict[ProjectKey, asyncio.Lock] = {}
         self._held: dict[ProjectKey, tuple[Transaction, _Known]] = {}
         self._changing: set[ProjectKey] = set()
 
     async def hold(self, tx: Transaction, key: ProjectKey, project: Project) -> ProjectState:
-        """The project's state, to be changed by this transaction alone until it ends. Raises Elsewhere."""
+        """The project's state, to be changed by this transaction, whose turn it is, until it ends. Raises Elsewhere."""
         state = await self.read(tx, key, project)
         self._changing.add(key)
         return state
 
     async def read(self, tx: Transaction, key: ProjectKey, project: Project) -> ProjectState:
-        """The project's state, changed by nobody until this transaction ends.
+        """The project's state, to be looked at by this transaction, whose turn it is, until it ends.
 
         Raises Elsewhere when this replica does not keep the project's share.
         """
         epoch = await self._shares.epoch(tx, key)
         held = self._held.get(key)
-        if held is not None and held[0] is tx:
+        if held is not None:
+            if held[0] is not tx:
+                raise RuntimeError(f"{key} is held by another transaction: wait for the turn at it first")
             known: _Known | None = held[1]
         else:
-            await self._computing.turn(tx, self._locks.setdefault(key, asyncio.Lock()))
             tx.before_commit(lambda tx: self._save_counts(tx, key))
             tx.after_commit(lambda: self._let_go(key))
             tx.on_rollback(lambda: self._undo(key))
@@ -158,7 +157,6 @@ class States:
     def _let_go(self, key: ProjectKey) -> None:
         self._changing.discard(key)
         self._held.pop(key, None)
-        self._locks[key].release()
         taken = sum(known.state.size for known in self._known.values())
         for idle in [one for one in self._known if one not in self._held]:
             if taken <= self._room:
