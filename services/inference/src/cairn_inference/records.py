@@ -149,11 +149,14 @@ class Featured:
 
 @dataclass(frozen=True, slots=True)
 class Unscored:
-    """An item that the serving version has not looked at; `out_of_fold` is packed float32, for a training item."""
+    """An item that the serving version has not looked at.
+
+    There is no vector where it does not read such features; `out_of_fold` is packed float32, for a training item.
+    """
 
     key: str
     validation: bool
-    vector: bytes
+    vector: bytes | None
     out_of_fold: bytes | None
 
 

@@ -126,15 +126,12 @@ class ScoringRounds:
     # --- scores
 
     async def _score(self, project: Project, version: Version) -> int:
-        items = await self._store.items_to_score(self._database, project, version, MAX_BATCH)
-        if not items:
+        waiting = await self._store.items_to_score(self._database, project, version, MAX_BATCH)
+        if not waiting:
             return 0
-        dim = SPECS[version.made.features].dim
-        features = await asyncio.to_thread(unpack_dense, [item.vector for item in items], dim)
-        probabilities = await self._scorer.score_many(
-            version.tenant, version.project, version.made.sha256, features
-        )
-        _put_out_of_fold(probabilities, items)
+        items = [item for item in waiting if item.vector is not None]
+        unread = [item.key for item in waiting if item.vector is None]
+        probabilities = await self._probabilities(version, items)
         scores = _scores(version, items, probabilities)
         messages = [
             ItemScore(
@@ -148,13 +145,27 @@ class ScoringRounds:
         async with self._database.transaction() as tx:
             current = await self._store.project_for_update(tx, project.tenant, project.id)
             if current is None or current.score_round != project.score_round:
-                return len(items)  # another version was promoted meanwhile
+                return len(waiting)  # another version was promoted meanwhile
             await self._store.keep_scores(tx, project, scores)
+            await self._store.pass_over(tx, project, unread)
             if any(item.validation for item in items):
                 await self._store.let_through(tx, project)
             for message in scored_events(project, version, messages):
                 announce(tx, project_event(project, message, project.score_round))
-        return len(items)
+        return len(waiting)
+
+    async def _probabilities(self, version: Version, items: Sequence[Unscored]) -> NDArray[np.float32]:
+        """What the version says of items that it reads ``(items, classes)``; of those it learned from, out of fold."""
+        if not items:
+            return np.zeros((0, len(version.made.class_ids)), dtype=np.float32)
+        dim = SPECS[version.made.features].dim
+        packed = [item.vector for item in items if item.vector is not None]
+        features = await asyncio.to_thread(unpack_dense, packed, dim)
+        probabilities = await self._scorer.score_many(
+            version.tenant, version.project, version.made.sha256, features
+        )
+        _put_out_of_fold(probabilities, items)
+        return probabilities
 
     # --- the validation round
 
@@ -164,7 +175,6 @@ class ScoringRounds:
             return
         if project.routed_scores < project.score_round:
             async with self._database.transaction() as tx:
-                await self._store.pass_over_other_features(tx, project, version.made.features)
                 await self._store.begin_routing_round(tx, project)
 
     # --- routes

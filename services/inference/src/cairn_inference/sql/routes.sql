@@ -2,10 +2,12 @@
 UPDATE project SET route_round = route_round + 1, routed_scores = score_round WHERE tenant = $1 AND project = $2
 
 -- name: items_to_route
+-- Those that wait longest, in no order among them, as items_to_score; whoever writes to a project's items holds the project.
 SELECT item, score, margin, predicted, gold, route, priority, route_revision
 FROM item
-WHERE tenant = $1 AND project = $2 AND open AND NOT validation AND routed_round < $3 AND scored_round = $4
-ORDER BY routed_round, item
+WHERE tenant = $1 AND project = $2 AND open AND NOT validation AND feature_state = 1 AND routed_round < $3
+    AND scored_round = $4
+ORDER BY routed_round
 LIMIT $5
 FOR UPDATE
 

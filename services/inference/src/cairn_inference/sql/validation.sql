@@ -39,7 +39,7 @@ SELECT count(*) FROM item WHERE tenant = $1 AND project = $2 AND NOT validation 
 -- name: open_coverage
 SELECT coalesce(avg((score >= $4)::int), 0)::double precision
 FROM item
-WHERE tenant = $1 AND project = $2 AND open AND NOT validation AND scored_round = $3
+WHERE tenant = $1 AND project = $2 AND open AND NOT validation AND feature_state = 1 AND scored_round = $3
 
 -- name: insert_threshold
 INSERT INTO threshold (tenant, project, threshold, score, alpha, delta, round, round_delta, validation_items,

@@ -20,7 +20,7 @@ class RouteStore:
         await tx.execute(SQL.begin_routing_round, project.tenant, project.id)
 
     async def items_to_route(self, tx: Transaction, project: Project, limit: int) -> list[Routable]:
-        """Open items behind the routing round, locked."""
+        """Open items behind the routing round that have been looked at in this scoring round, locked."""
         rows = await tx.fetch(
             SQL.items_to_route, project.tenant, project.id, project.route_round, project.score_round, limit
         )

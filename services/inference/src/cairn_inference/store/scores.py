@@ -17,7 +17,7 @@ class ScoreStore:
     async def items_to_score(
         self, reader: Reader, project: Project, version: Version, limit: int
     ) -> list[Unscored]:
-        """Items that the serving version has not looked at in this round."""
+        """Items that the serving version has not looked at in this round, those that wait longest."""
         rows = await reader.fetch(
             SQL.items_to_score,
             project.tenant,
@@ -43,8 +43,7 @@ class ScoreStore:
             [score.margin for score in scores],
         )
 
-    async def pass_over_other_features(self, tx: Transaction, project: Project, features: str) -> None:
-        """Items with features that the serving version does not read count as looked at."""
-        await tx.execute(
-            SQL.pass_over_other_features, project.tenant, project.id, project.score_round, features
-        )
+    async def pass_over(self, tx: Transaction, project: Project, keys: Sequence[str]) -> None:
+        """Items that the serving version cannot read count as looked at, without a score."""
+        if keys:
+            await tx.execute(SQL.pass_over, project.tenant, project.id, project.score_round, list(keys))
