@@ -1106,7 +1106,9 @@ class Import(_message.Message):
     """Items refused."""
     @_builtins.property
     def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportFailure]:
-        """The first 1,000 refused items, each with its place, reason and field."""
+        """The first refused items, at most 1,000 and at most 3 MiB of them (`failed_items` counts all), each with its place,
+        reason and first ten fields; its message says how many more there are.
+        """
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
