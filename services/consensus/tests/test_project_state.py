@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from math import prod
 
 import pytest
@@ -33,12 +34,18 @@ def choice(value: str) -> Answer:
     return Answer(question=SPECIES, choice=value)
 
 
-def project() -> Project:
+CALL = QuestionId("call")
+CALL_QUESTION = Question(
+    id=CALL, required=True, choice=ChoiceQuestion(classes=[LabelClass(id=one) for one in ("trill", "chirp")])
+)
+
+
+def project(*more: Question) -> Project:
     classes = [LabelClass(id=one) for one in CLASSES]
     question = Question(id=SPECIES, required=True, choice=ChoiceQuestion(classes=classes))
     return Project(
         name="projects/birds",
-        schema=LabelSchema(questions=[question]),
+        schema=LabelSchema(questions=[question, *more]),
         quality=QualityPolicy(target_confidence=0.85),
         revision=1,
     )
@@ -99,6 +106,55 @@ def test_a_state_restored_from_its_fit_and_votes_says_the_same(
     assert restored.questions.digest() == state.questions.digest()
     for key in state.items:
         assert restored.posterior(key, SPECIES) == state.posterior(key, SPECIES)
+
+
+def test_what_was_learnt_of_other_classes_is_named_by_no_decision_and_learnt_anew() -> None:
+    # given a fitted project, one of whose two questions gets another class
+    said = [vote(f"i{i}", f"l{who}", CLASSES[i % 3]) for i in range(30) for who in range(3)]
+    calls = [replace(one, question=CALL, answer=Answer(question=CALL, choice="trill")) for one in said]
+    before = ProjectState(project(CALL_QUESTION))
+    for one in (*said, *calls):
+        before.vote(one)
+    refit(before)
+
+    grown = project(CALL_QUESTION)
+    grown.schema.questions[0].choice.classes.add(id="owl")
+    state = ProjectState(grown)
+    for one in (*said, *calls):
+        state.vote(one)
+
+    # when it goes on from the fit of before
+    state.restore(before.refits, before.votes_at_refit, before.questions.save())
+    assert state.is_due(growth=1e9, at_least=90)
+    assert not state.is_due(growth=1e9, at_least=91), "so few votes say nothing of anybody"
+    assert _refits_named(state, "i0") == {SPECIES: 0, CALL: 1}
+
+    # then another fit makes it good
+    refit(state)
+    assert not state.is_due(growth=1e9, at_least=1)
+    assert _refits_named(state, "i1") == {SPECIES: 2, CALL: 2}
+
+
+def test_a_question_that_is_new_rests_on_no_fit_and_waits_for_its_votes() -> None:
+    before = ProjectState(project())
+    for i in range(30):
+        before.vote(vote(f"i{i}", "ann", CLASSES[i % 3]))
+    refit(before)
+    state = ProjectState(project(CALL_QUESTION))
+    state.count_as(before.counts())
+    state.restore(before.refits, before.votes_at_refit, before.questions.save())
+    for question, said in ((SPECIES, "wren"), (CALL, "trill")):
+        state.vote(
+            replace(vote("new", "ann", ""), question=question, answer=Answer(question=question, choice=said))
+        )
+    assert not state.is_due(growth=0.2, at_least=1)
+    assert _refits_named(state, "new") == {SPECIES: 1, CALL: 0}
+
+
+def _refits_named(state: ProjectState, item: str) -> dict[str, int]:
+    reached = state.conclude(ItemKey(item))
+    assert isinstance(reached, Reached)
+    return {one.answer.question: one.provenance.refit for one in reached.decisions}
 
 
 def _doubtful_state() -> ProjectState:

@@ -86,6 +86,23 @@ async def test_a_fit_by_an_earlier_schema_is_not_taken_into_use(
         assert {(one.question, one.votes) for one in listed.reliabilities} == {("call", 1)}
 
 
+async def test_one_class_more_has_everything_fitted_again_with_the_next_vote(
+    world: World, run: Any, words: Any
+) -> None:
+    refitted = await world.listen(ReliabilitiesRefitted)
+    async with run(refit_min_votes=6, refit_growth=1e9) as service:
+        await world.publish(
+            words.created(), *(words.answer(k, w, "wren") for k in "abc" for w in ("ann", "bob"))
+        )
+        await refitted.count(1)
+        question = words.question()
+        question.choice.classes.add(id="owl")
+        await world.publish(words.extended(question))
+        await eventually(lambda: service.database.fetchval("SELECT revision FROM project"), 2)
+        await world.publish(words.answer("d", "ann", "owl", schema_version=2))
+        assert [(e.message.refit, e.message.votes) for e in await refitted.count(2)] == [(1, 6), (2, 7)]
+
+
 async def test_judging_goes_on_where_it_was_broken_off(
     world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

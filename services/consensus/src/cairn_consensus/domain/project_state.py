@@ -263,8 +263,9 @@ class ProjectState:
     # --- everybody's reliability
 
     def is_due(self, growth: float, at_least: int) -> bool:
-        """Whether votes have grown enough for a refit."""
-        return self.votes >= max(at_least, self.votes_at_refit * (1.0 + growth))
+        """Whether votes have grown enough for a refit, or what the last one learnt is of no use any more."""
+        grown = self.votes >= self.votes_at_refit * (1.0 + growth)
+        return self.votes >= at_least and (grown or self.questions.lost)
 
     def takes(self, fit: Fit) -> bool:
         """Whether a fit is not out of date."""
@@ -343,7 +344,8 @@ class ProjectState:
     def _decision(
         self, key: ItemKey, name: QuestionId, reason: StopReasonMessage.ValueType
     ) -> Decision | None:
-        return decision(self.questions[name], key, self.items[key], refit=self.refits, reason=reason)
+        refit = 0 if name in self.questions.unfitted else self.refits
+        return decision(self.questions[name], key, self.items[key], refit=refit, reason=reason)
 
     def _ask(self, key: ItemKey, item: Item, wanted: int) -> Announcement | None:
         if wanted <= item.answers_wanted:

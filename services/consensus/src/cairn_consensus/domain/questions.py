@@ -6,7 +6,7 @@ import hashlib
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from cairn.label.v1.label_schema_pb2 import Question
@@ -28,6 +28,10 @@ class Questions(dict[QuestionId, QuestionState]):
         super().__init__((state.id, state) for state in states_of(schema))
         self._linking: dict[QuestionId, list[RelationsState]] = {}
         """The questions whose answers link the spans of a question's answers."""
+        self.unfitted: set[QuestionId] = set()
+        """Those of which the fit that was restored knows nothing."""
+        self._passed_over: set[QuestionId] = set()
+        """Those of them of whose answers something was learnt, of which no use can be made."""
         for state in self.values():
             if isinstance(state, RelationsState):
                 self._linking.setdefault(QuestionId(state.spans_question), []).append(state)
@@ -102,17 +106,30 @@ class Questions(dict[QuestionId, QuestionState]):
         """Take what was learnt into use."""
         for name, of_question in learnt.items():
             self[name].adopt(of_question)
+        self.unfitted.difference_update(learnt)
+        self._passed_over.difference_update(learnt)
 
     def save(self) -> bytes:
         """What is in use, as bytes."""
         return json.dumps({name: b64encode(self[name].save()).decode() for name in sorted(self)}).encode()
 
     def restore(self, saved: bytes) -> None:
-        """Go on from what was saved. What was learnt of other classes is passed over: the next fit makes it good."""
+        """Go on from what was saved. What was learnt of other classes, or by another version, is passed over."""
+        self.unfitted, self._passed_over = set(self), set()
         for name, state in json.loads(saved).items():
-            if name in self:
-                with suppress(ValueError):
-                    self[name].restore(b64decode(state))
+            if name not in self:
+                continue
+            try:
+                self[name].restore(b64decode(state))
+            except ValueError:
+                self._passed_over.add(name)
+            else:
+                self.unfitted.remove(name)
+
+    @property
+    def lost(self) -> bool:
+        """Whether what was learnt of any question's answers was passed over: only another fit makes that good."""
+        return any(self[name].answers for name in self._passed_over)
 
     def digest(self) -> bytes:
         """SHA-256 of what was learnt: equal digests weigh every vote equally."""
