@@ -51,9 +51,10 @@ async def wire(chassis: Chassis[AnnotationStoreSettings]) -> None:
 
     projects, items, annotations = ProjectStore(), ItemStore(), AnnotationStore()
     labels, imports, exports = LabelStore(), ImportStore(), ExportStore()
-    wakes, gate = Wakes(), LeaseGate(chassis.verifier)
+    wakes, label_wakes = Wakes(), Wakes()
+    gate = LeaseGate(chassis.verifier)
 
-    labeling = LabelHandlers(database, projects, items, annotations, labels, wakes)
+    labeling = LabelHandlers(database, projects, items, annotations, labels, wakes, label_wakes)
     submissions = SubmissionHandlers(database, projects, items, annotations, wakes, gate)
     exporting = ExportHandlers(database, projects, exports, storage)
     worker = ExportWorker(
@@ -76,7 +77,7 @@ async def wire(chassis: Chassis[AnnotationStoreSettings]) -> None:
             submissions=submissions,
             streams=AnnotationStreams(submissions, chassis.tracer),
             reading=ReadingHandlers(database, projects, items, annotations, labels, gate),
-            watching=WatchHandlers(database, projects, labels, wakes, poll),
+            watching=WatchHandlers(database, projects, labels, label_wakes, poll),
             blobs=BlobHandlers(database, projects, items, storage, gate, settings.max_blob_bytes),
             exports=exporting,
         ),

@@ -71,6 +71,7 @@ class LabelHandlers:
         annotations: AnnotationStore,
         labels: LabelStore,
         wakes: Wakes,
+        label_wakes: Wakes,
     ) -> None:
         self._database = database
         self._projects = projects
@@ -78,6 +79,7 @@ class LabelHandlers:
         self._annotations = annotations
         self._labels = labels
         self._wakes = wakes
+        self._label_wakes = label_wakes
 
     async def on_consensus_reached(
         self, tx: Transaction, events: Sequence[Received[consensus_events_pb2.ConsensusReached]]
@@ -208,6 +210,7 @@ class LabelHandlers:
             event = _finalized(revision, label_message(revision, moment), complete[_item(revision.key)])
             announce(tx, event, cause=cause)
         self.ring_after(tx, {item[:2] for item in complete})
+        _ring_after(tx, self._label_wakes, {item[:2] for item in complete})
 
     async def _fitting(
         self, tx: Transaction, proposals: Sequence[Caused], projects: Mapping[ProjectKey, ProjectRow]
@@ -234,9 +237,8 @@ class LabelHandlers:
         return fitting
 
     def ring_after(self, tx: Transaction, projects: set[ProjectKey]) -> None:
-        """Wake those who watch these projects, once the transaction is committed."""
-        for tenant, project in projects:
-            tx.after_commit(lambda t=tenant, p=project: self._wakes.ring(t, p))  # type: ignore[misc]
+        """Wake those who watch the progress of these projects, once the transaction is committed."""
+        _ring_after(tx, self._wakes, projects)
 
     async def recount(self) -> None:
         """Look again at the completeness of items whose schema asks for other questions now, page by page."""
@@ -262,6 +264,11 @@ class LabelHandlers:
             )
             self.ring_after(tx, {(tenant, project)})
         return True
+
+
+def _ring_after(tx: Transaction, wakes: Wakes, projects: set[ProjectKey]) -> None:
+    for tenant, project in projects:
+        tx.after_commit(lambda t=tenant, p=project: wakes.ring(t, p))  # type: ignore[misc]
 
 
 def _finalized(revision: LabelRevision, label: pb.Label, complete: Source | None) -> Event:
