@@ -1,16 +1,20 @@
 -- name: items_to_featurise
--- Of projects that route a question only: in others all items are wanted, and none is taken.
+-- Of projects that route a question only: in others all items are wanted, and none is taken. The projects take turns: whoever
+-- comes after an import of millions does not wait for it.
 SELECT wanted.*
 FROM project p
 CROSS JOIN LATERAL (
-    SELECT i.tenant, i.project, i.item, i.content, i.body, i.blob, i.feature_tries, i.feature_after
-    FROM item i
-    WHERE i.tenant = p.tenant AND i.project = p.project AND i.feature_state = 0 AND i.feature_after <= now()
-    ORDER BY i.feature_after
-    LIMIT $1
+    SELECT longest.*, row_number() OVER (ORDER BY longest.feature_after) AS turn
+    FROM (
+        SELECT i.tenant, i.project, i.item, i.content, i.body, i.blob, i.feature_tries, i.feature_after
+        FROM item i
+        WHERE i.tenant = p.tenant AND i.project = p.project AND i.feature_state = 0 AND i.feature_after <= now()
+        ORDER BY i.feature_after
+        LIMIT $1
+    ) AS longest
 ) AS wanted
 WHERE p.question <> ''
-ORDER BY wanted.feature_after, wanted.tenant, wanted.project, wanted.item
+ORDER BY wanted.turn, wanted.feature_after, wanted.tenant, wanted.project, wanted.item
 LIMIT $1
 
 -- name: keep_features

@@ -16,7 +16,7 @@ class FeatureStore:
     """The queue of items without features, and packed features."""
 
     async def items_to_featurise(self, reader: Reader, limit: int) -> list[Unfeatured]:
-        """Items whose features are wanted now, longest waiting first."""
+        """Items whose features are wanted now: as many of each project, as far as it has any, longest waiting first."""
         return [
             Unfeatured(item_ref(row), Content(row["content"]), row["body"], row["blob"], row["feature_tries"])
             for row in await reader.fetch(SQL.items_to_featurise, limit)
