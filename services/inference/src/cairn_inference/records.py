@@ -303,6 +303,15 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class NewLabels:
+    """A project whose labels have changed since they were counted; `seen` tells its row from any later one."""
+
+    tenant: str
+    project: str
+    seen: str
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingRows:
     """What a head is trained on, row by row: items, class ids, confidences and packed features."""
 

@@ -23,7 +23,7 @@ from cairn_inference.domain.features import SPECS, unpack_dense, unpack_sparse
 from cairn_inference.domain.learning import assess, is_due
 from cairn_inference.domain.names import TRAINED_MODEL
 from cairn_inference.model_store import ModelStore
-from cairn_inference.records import NewVersion, Project, Run, RunState, TrainingRows, Version
+from cairn_inference.records import NewLabels, NewVersion, Project, Run, RunState, TrainingRows, Version
 from cairn_inference.scoring import Scorer
 from cairn_inference.store import InferenceStore
 from cairn_inference.training.__main__ import UNTRAINABLE
@@ -46,6 +46,9 @@ Ints = NDArray[np.int64]
 _SEED = 1
 _MOST_ATTEMPTS = 3
 _LOOK_EVERY = 0.25
+_REST = 20.0
+"""How many times as long as it took to count a project's labels they are not counted again."""
+
 _LEAST_WEIGHT = 0.05
 """A label of no confidence still says which items there are; weight 0 would upset the folds."""
 
@@ -98,11 +101,17 @@ class Trainer:
         self._folder = folder
         self._limits = limits
         self._announcer = Announcer(store)
+        self._counted_until: dict[tuple[str, str], float] = {}
+        """Until when, on the loop's clock, each project's labels are not counted again."""
 
     async def step(self) -> int:
         """Ask for what is due, and do one run; how many runs were done."""
-        for tenant, project in await self._store.projects_to_train(self._database, self._limits.interval):
-            await self._ask(tenant, project)
+        clock = asyncio.get_running_loop().time
+        for changed in await self._store.projects_to_train(self._database, self._limits.interval):
+            began, place = clock(), (changed.tenant, changed.project)
+            if began >= self._counted_until.get(place, 0.0):
+                await self._ask(changed)
+                self._counted_until[place] = clock() + _REST * (clock() - began)
         async with self._database.transaction() as tx:
             run = await self._store.next_run(tx)
         if run is None:
@@ -110,16 +119,21 @@ class Trainer:
         await self._do(run)
         return 1
 
-    async def _ask(self, tenant: str, project_id: str) -> None:
+    async def _ask(self, changed: NewLabels) -> None:
+        """Ask for a training if one is due. Labels are counted while others come in: there may be millions."""
+        place = changed.tenant, changed.project
+        found = (await self._store.projects(self._database, [place])).get(place)
+        if found is None:
+            return
+        counts = await self._store.label_counts(self._database, found)
+        best: Counter[str] = max(counts.values(), key=lambda labels: labels.total(), default=Counter())
+        need = assess([best.get(class_id, 0) for class_id in found.policy.class_ids])
+        if not is_due(need, found.labels_trained, self._limits.growth):
+            await self._store.labels_counted(self._database, changed)
+            return
         async with self._database.transaction() as tx:
-            project = await self._store.project_for_update(tx, tenant, project_id)
-            if project is None:
-                return
-            await self._store.labels_counted(tx, project)
-            counts = await self._store.label_counts(tx, project)
-            best: Counter[str] = max(counts.values(), key=lambda labels: labels.total(), default=Counter())
-            need = assess([best.get(class_id, 0) for class_id in project.policy.class_ids])
-            if is_due(need, project.labels_trained, self._limits.growth):
+            project = await self._store.project_for_update(tx, *place)
+            if project is not None and project.policy.promised == found.policy.promised:
                 await self._store.insert_run(tx, project, str(uuid7()), need.labels)
 
     # --- one run

@@ -1,5 +1,6 @@
 -- name: projects_to_train
-SELECT p.tenant, p.project FROM project p
+-- `seen` is another one after every change of the project, and all who write labels or features of labeled items change it.
+SELECT p.tenant, p.project, p.xmin::text AS seen FROM project p
 WHERE p.labels_changed AND p.question <> ''
     AND (p.trained_at IS NULL OR p.trained_at < now() - make_interval(secs => $1))
     AND NOT EXISTS (SELECT 1 FROM training_run r
@@ -13,7 +14,7 @@ WHERE tenant = $1 AND project = $2 AND label_source >= 2 AND NOT validation AND 
 GROUP BY spec, label
 
 -- name: labels_counted
-UPDATE project SET labels_changed = false WHERE tenant = $1 AND project = $2
+UPDATE project SET labels_changed = false WHERE tenant = $1 AND project = $2 AND xmin::text = $3
 
 -- name: training_rows
 SELECT i.item, i.label, i.label_confidence, f.vector

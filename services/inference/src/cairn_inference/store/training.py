@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from cairn_inference.records import Project, Run, RunState, TrainingRows, Version
+from cairn_inference.records import NewLabels, Project, Run, RunState, TrainingRows, Version
 from cairn_inference.store.rows import Reader
-from cairn_kit.database import Queries, Transaction
+from cairn_kit.database import Database, Queries, Transaction
 
 SQL = Queries.load("cairn_inference", "sql/training.sql")
 
@@ -15,11 +15,9 @@ SQL = Queries.load("cairn_inference", "sql/training.sql")
 class TrainingStore:
     """Runs, at most one of a project under way, and their labels."""
 
-    async def projects_to_train(self, reader: Reader, min_interval: float) -> list[tuple[str, str]]:
+    async def projects_to_train(self, reader: Reader, min_interval: float) -> list[NewLabels]:
         """Projects with new labels, no run under way, and none asked for within so many seconds."""
-        return [
-            (row["tenant"], row["project"]) for row in await reader.fetch(SQL.projects_to_train, min_interval)
-        ]
+        return [NewLabels(**row) for row in await reader.fetch(SQL.projects_to_train, min_interval)]
 
     async def label_counts(self, reader: Reader, project: Project) -> dict[str, Counter[str]]:
         """Labels of each class that may be trained on, by feature extraction."""
@@ -31,9 +29,9 @@ class TrainingStore:
             counts.setdefault(row["spec"], Counter())[row["label"]] = row["labels"]
         return counts
 
-    async def labels_counted(self, tx: Transaction, project: Project) -> None:
-        """Note that nothing has changed since the labels were counted."""
-        await tx.execute(SQL.labels_counted, project.tenant, project.id)
+    async def labels_counted(self, database: Database, counted: NewLabels) -> None:
+        """Note that all labels were counted, unless something has changed since these were found."""
+        await database.execute(SQL.labels_counted, counted.tenant, counted.project, counted.seen)
 
     async def training_rows(self, reader: Reader, project: Project, spec: str, limit: int) -> TrainingRows:
         """Finished labels by people with features, never of the validation sample; a fixed choice when too many."""
