@@ -29,3 +29,20 @@ async def test_a_worker_whose_lock_is_lost_breaks_off_what_it_does(world: World)
     )
     await asyncio.wait_for(working, 10)
     assert broken_off.is_set()
+
+
+async def test_whoever_takes_the_lock_is_told_before_the_first_step(world: World) -> None:
+    database = await world.database("inference", SERVICE.migrations)
+    told: list[str] = []
+    stepped = asyncio.Event()
+
+    async def step() -> int:
+        told.append("step")
+        stepped.set()
+        return 0
+
+    working = asyncio.create_task(Worker(database, "routing", [step], lambda: told.append("begin")).run())
+    await stepped.wait()
+    working.cancel()
+    await asyncio.wait([working])
+    assert told == ["begin", "step"]

@@ -56,7 +56,7 @@ async def wire(chassis: Chassis[InferenceSettings]) -> None:
     trainings = settings.work_dir / "trainings"
     process = await chassis.enter(TrainingProcess(trainings))
     trainer = Trainer(database, store, models, scorer, process, trainings, limits)
-    routing = Worker(database, "routing", [featuriser.step, wishes.step, rounds.step])
+    routing = Worker(database, "routing", [featuriser.step, wishes.step, rounds.step], rounds.begin)
     training = Worker(database, "training", [trainer.step])
 
     def wake() -> None:

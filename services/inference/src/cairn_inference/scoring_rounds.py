@@ -21,6 +21,7 @@ from cairn_inference.domain.features import SPECS, unpack_dense
 from cairn_inference.domain.names import item_name
 from cairn_inference.domain.routing import (
     DRIFT_FEATURES,
+    DRIFT_SCORES,
     Route,
     Seen,
     Stop,
@@ -87,6 +88,12 @@ class ScoringRounds:
         self._validation = ValidationRounds(database, store, consensus)
         self._rests_until: dict[tuple[str, str], float] = {}
         """Of projects that failed: until when, on the loop's clock, they are passed over."""
+        self._newcomers: dict[tuple[str, str], _Newcomers] = {}
+        """Of projects with a threshold: what may have come since, so as not to count it for each batch."""
+
+    def begin(self) -> None:
+        """Count anew what came: another process may have scored."""
+        self._newcomers.clear()
 
     async def step(self) -> int:
         """One batch of work for each project that is not at rest; how many items were taken up.
@@ -149,9 +156,11 @@ class ScoringRounds:
             await self._store.keep_scores(tx, project, scores)
             await self._store.pass_over(tx, project, unread)
             if any(item.validation for item in items):
-                await self._store.let_through(tx, project)
+                await self._store.let_through_of(tx, project, [item.key for item in items])
             for message in scored_events(project, version, messages):
                 announce(tx, project_event(project, message, project.score_round))
+        if (newcomers := self._newcomers.get((project.tenant, project.id))) is not None:
+            newcomers.at_most += len(items)
         return len(waiting)
 
     async def _probabilities(self, version: Version, items: Sequence[Unscored]) -> NDArray[np.float32]:
@@ -180,6 +189,8 @@ class ScoringRounds:
     # --- routes
 
     async def _route(self, project: Project) -> int:
+        if not await self._store.any_to_route(self._database, project):
+            return 0
         tested = await self._drift_tested(project)
         async with self._database.transaction() as tx:
             current = await self._store.project_for_update(tx, project.tenant, project.id)
@@ -248,12 +259,19 @@ class ScoringRounds:
 
         It takes a second or two, and so is found out before the project is locked.
         """
-        set_at = project.threshold_at
+        set_at, place = project.threshold_at, (project.tenant, project.id)
         if set_at is None:
+            self._newcomers.pop(place, None)
             return None
-        scores = np.array(await self._store.scores_since(self._database, project, set_at), dtype=np.float64)
-        if not drift_is_due(int(scores.size), project.drift_items):
+        about, known = (project.threshold, project.drift_items), self._newcomers.get(place)
+        if known is None or known.about != about or drift_is_due(known.at_most, project.drift_items):
+            there = await self._store.items_since(self._database, project, set_at)
+            known = self._newcomers[place] = _Newcomers(about, there)
+        if not drift_is_due(known.at_most, project.drift_items):
             return None
+        scores = np.array(
+            await self._store.scores_since(self._database, project, set_at, DRIFT_SCORES), dtype=np.float64
+        )
         version = await self._store.serving(self._database, project)
         if version is None:
             return None
@@ -268,7 +286,7 @@ class ScoringRounds:
         def found() -> str:
             return drifted(Seen(before, unpack_dense(old, dim)), Seen(scores, unpack_dense(new, dim)))
 
-        return _DriftTested(scores.size, await asyncio.to_thread(found))
+        return _DriftTested(known.at_most, await asyncio.to_thread(found))
 
     async def _release_overdue(self) -> int:
         """Send to people what has waited too long for its score."""
@@ -305,6 +323,14 @@ class _DriftTested:
 
     items: int
     reason: str
+
+
+@dataclass(slots=True)
+class _Newcomers:
+    """How many items may have come since a threshold was set, and the threshold and drift test that this is about."""
+
+    about: tuple[int | None, int]
+    at_most: int
 
 
 def _put_out_of_fold(probabilities: NDArray[np.float32], items: Sequence[Unscored]) -> None:

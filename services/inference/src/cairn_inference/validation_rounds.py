@@ -41,6 +41,9 @@ _POSTERIOR_BATCH = 5000
 _FIRST_PAUSE = 15.0
 """Seconds until the same sample is looked at again, for people may have become surer of it; doubled each time."""
 
+_REST = 20.0
+"""How many times as long as it took to count a sample it is not counted again: a twentieth of the database's time."""
+
 _NOTHING_PASSES = 2.0
 """Stands for a threshold that no score reaches."""
 
@@ -57,12 +60,14 @@ class ValidationRounds:
         self._announcer = Announcer(store)
         self._considered: dict[tuple[str, str], _Considered] = {}
         """The last look at each project's sample: consensus is not asked again each second."""
+        self._counted_until: dict[tuple[str, str], float] = {}
+        """Until when, on the loop's clock, each project's sample is not counted again."""
 
     async def judge(self, project: Project, version: Version) -> bool:
         """Whether a round was held: all scores are in, and enough of the sample is settled."""
-        sample = await self._store.validation_scores(self._database, project)
-        if project.stop not in {Stop.NONE, Stop.DRIFT} or not self._round_is_due(project, sample):
+        if project.stop not in {Stop.NONE, Stop.DRIFT} or not await self._round_is_due(project):
             return False
+        sample = await self._store.validation_scores(self._database, project)
         found = await self._hold(project, version, sample)
         self._note_look(project, sum(1 for item in sample if item.labeled))
         if found is None:
@@ -70,13 +75,17 @@ class ValidationRounds:
         await self._end_round(project, *found)
         return True
 
-    def _round_is_due(self, project: Project, sample: Sequence[ValidationScore]) -> bool:
-        labeled = sum(1 for item in sample if item.labeled)
-        last, now = self._considered.get((project.tenant, project.id)), asyncio.get_running_loop().time()
-        if last is not None and last.holds(_circumstances(project), labeled, now):
+    async def _round_is_due(self, project: Project) -> bool:
+        clock, place = asyncio.get_running_loop().time, (project.tenant, project.id)
+        last, now = self._considered.get(place), clock()
+        if now < self._counted_until.get(place, 0.0):
+            return False
+        settled = await self._store.settled_validation(self._database, project)
+        self._counted_until[place] = clock() + _REST * (clock() - now)
+        if last is not None and last.holds(_circumstances(project), settled, now):
             return False  # a round was held, or found not worth its delta, on about this evidence
         return round_is_due(
-            labeled,
+            settled,
             _promise(project),
             same_version=project.validation_scores == project.score_round,
             evidence_before=project.validation_items,

@@ -12,13 +12,25 @@ _IDLE = 1.0
 """Seconds until the next look, when nothing wakes it: what another process wrote wakes nobody here."""
 
 
+def _nothing() -> None:
+    """Nothing is known from before."""
+
+
 class Worker:
     """Runs steps again and again, as long as it holds the lock of its name."""
 
-    def __init__(self, database: Database, name: str, steps: Sequence[Callable[[], Awaitable[int]]]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        name: str,
+        steps: Sequence[Callable[[], Awaitable[int]]],
+        begin: Callable[[], None] = _nothing,
+    ) -> None:
+        """`begin` is called when the lock was taken: until then others may have done the work."""
         self._database = database
         self._name = name
         self._steps = steps
+        self._begin = begin
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
@@ -39,6 +51,7 @@ class Worker:
                 working.result()  # it ends by an error alone
 
     async def _work(self) -> None:
+        self._begin()
         while True:
             self._woken.clear()
             done = 0

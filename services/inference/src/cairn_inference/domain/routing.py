@@ -61,6 +61,9 @@ _FRESH_SHARE = 1.25
 _SIGNIFICANCE = 0.0005
 """Of each of the two tests of drift: a false alarm in a thousand, for both are repeated through a project's life."""
 
+DRIFT_SCORES = 20_000
+"""The most new items whose scores are compared with the sample's: of more, a smaller shift would be found than matters."""
+
 DRIFT_FEATURES = 500
 """Of each side, the most items whose features are compared."""
 

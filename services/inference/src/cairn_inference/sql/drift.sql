@@ -1,6 +1,15 @@
+-- name: items_since
+SELECT count(*) FROM item
+WHERE tenant = $1 AND project = $2 AND NOT validation AND NOT gold AND scored_round = $3 AND created_at > $4
+    AND score IS NOT NULL
+
 -- name: scores_since
+-- A fixed random part of what came later.
 SELECT score FROM item
-WHERE tenant = $1 AND project = $2 AND NOT validation AND NOT gold AND scored_round = $3 AND created_at > $4 AND score IS NOT NULL
+WHERE tenant = $1 AND project = $2 AND NOT validation AND NOT gold AND scored_round = $3 AND created_at > $4
+    AND score IS NOT NULL
+ORDER BY md5(item), item
+LIMIT $5
 
 -- name: validation_features
 -- A fixed random part of the sample that a threshold was set on.

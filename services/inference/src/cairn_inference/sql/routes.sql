@@ -11,6 +11,12 @@ ORDER BY routed_round
 LIMIT $5
 FOR UPDATE
 
+-- name: any_to_route
+SELECT EXISTS (
+    SELECT FROM item
+    WHERE tenant = $1 AND project = $2 AND open AND NOT validation AND feature_state = 1 AND routed_round < $3
+        AND scored_round = $4)
+
 -- name: keep_routes
 UPDATE item i SET route = r.route, priority = r.priority, route_revision = r.revision, routed_round = $3,
     open = i.open AND r.route <> 1

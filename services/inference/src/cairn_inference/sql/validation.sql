@@ -7,6 +7,11 @@ WHERE i.tenant = $1 AND i.project = $2 AND i.validation AND i.lot < $5 AND i.sco
     AND i.score IS NOT NULL
 ORDER BY i.item
 
+-- name: settled_validation
+SELECT count(*) FROM item
+WHERE tenant = $1 AND project = $2 AND validation AND lot < $4 AND scored_round = $3 AND score IS NOT NULL
+    AND label_source >= 2
+
 -- name: doubtful_validation
 SELECT item FROM item
 WHERE tenant = $1 AND project = $2 AND validation AND lot < $3 AND label_source = 2 AND label_confidence < $4
@@ -26,6 +31,17 @@ JOIN threshold t USING (tenant, project, threshold)
 JOIN item i ON (i.tenant, i.project) = (p.tenant, p.project)
 WHERE p.tenant = $1 AND p.project = $2 AND i.validation AND i.scored_round = p.score_round AND i.score >= t.score
     AND i.predicted = ANY (p.class_ids)
+ON CONFLICT DO NOTHING
+
+-- name: let_through_of
+-- The same of a batch that was scored just now.
+INSERT INTO let_through (tenant, project, question, item, answer, threshold)
+SELECT i.tenant, i.project, p.routed_question, i.item, i.predicted, t.threshold
+FROM project p
+JOIN threshold t USING (tenant, project, threshold)
+JOIN item i ON (i.tenant, i.project) = (p.tenant, p.project)
+WHERE p.tenant = $1 AND p.project = $2 AND i.item = ANY ($3) AND i.validation AND i.scored_round = p.score_round
+    AND i.score >= t.score AND i.predicted = ANY (p.class_ids)
 ON CONFLICT DO NOTHING
 
 -- name: answers_let_through

@@ -15,9 +15,20 @@ SQL = Queries.load("cairn_inference", "sql/drift.sql")
 class DriftStore:
     """Scores and features of both, and on how much drift was tested."""
 
-    async def scores_since(self, reader: Reader, project: Project, since: datetime) -> list[float]:
-        """Scores of items that came later, outside the validation sample."""
-        rows = await reader.fetch(SQL.scores_since, project.tenant, project.id, project.score_round, since)
+    async def items_since(self, reader: Reader, project: Project, since: datetime) -> int:
+        """How many items with a score came later, outside the validation sample."""
+        count: int = await reader.fetchval(
+            SQL.items_since, project.tenant, project.id, project.score_round, since
+        )
+        return count
+
+    async def scores_since(
+        self, reader: Reader, project: Project, since: datetime, limit: int
+    ) -> list[float]:
+        """Scores of at most `limit` of these, a fixed choice."""
+        rows = await reader.fetch(
+            SQL.scores_since, project.tenant, project.id, project.score_round, since, limit
+        )
         return [row["score"] for row in rows]
 
     async def validation_features(

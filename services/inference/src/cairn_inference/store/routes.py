@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cairn_inference.domain.routing import Route, Stop
 from cairn_inference.records import ItemRef, Overdue, Project, Routable, Routed
-from cairn_inference.store.rows import item_columns, item_ref
+from cairn_inference.store.rows import Reader, item_columns, item_ref
 from cairn_kit.database import Queries, Transaction
 
 SQL = Queries.load("cairn_inference", "sql/routes.sql")
@@ -18,6 +18,13 @@ class RouteStore:
     async def begin_routing_round(self, tx: Transaction, project: Project) -> None:
         """Every open item is to be routed again, by the scores of this round."""
         await tx.execute(SQL.begin_routing_round, project.tenant, project.id)
+
+    async def any_to_route(self, reader: Reader, project: Project) -> bool:
+        """Whether `items_to_route` would find any."""
+        found: bool = await reader.fetchval(
+            SQL.any_to_route, project.tenant, project.id, project.route_round, project.score_round
+        )
+        return found
 
     async def items_to_route(self, tx: Transaction, project: Project, limit: int) -> list[Routable]:
         """Open items behind the routing round that have been looked at in this scoring round, locked."""

@@ -38,6 +38,17 @@ class ValidationStore:
             for row in rows
         ]
 
+    async def settled_validation(self, reader: Reader, project: Project) -> int:
+        """How many of the validation items that judge are scored in this round, and settled by people."""
+        count: int = await reader.fetchval(
+            SQL.settled_validation,
+            project.tenant,
+            project.id,
+            project.score_round,
+            sampling_odds(project.smallest_share),
+        )
+        return count
+
     async def doubtful_validation(
         self, reader: Reader, project: Project, confidence: float, limit: int
     ) -> list[str]:
@@ -59,6 +70,10 @@ class ValidationStore:
     async def let_through(self, tx: Transaction, project: Project) -> None:
         """Note which validation items the threshold in force lets through, if there is one."""
         await tx.execute(SQL.let_through, project.tenant, project.id)
+
+    async def let_through_of(self, tx: Transaction, project: Project, keys: Sequence[str]) -> None:
+        """The same of some items alone."""
+        await tx.execute(SQL.let_through_of, project.tenant, project.id, list(keys))
 
     async def answers_let_through(self, reader: Reader, project: Project) -> dict[str, str]:
         """The validation items that judge and were let through so far, with the answer each went with."""
