@@ -3,10 +3,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb
+from cairn_annotation_store.store import ProjectStore
 from cairn_kit.testing import eventually
 
 
@@ -241,3 +243,42 @@ async def test_a_question_that_becomes_required_makes_items_incomplete_and_back(
     wider.questions[1].required = False
     await update(birds, "schema", schema=wider)
     await eventually(labeled, 3)
+
+
+@pytest.mark.parametrize("change", ["get_to_change", "get_to_delete"])
+async def test_who_changes_a_project_waits_for_those_who_use_it_and_not_for_those_who_come_later(
+    birds: Any, change: str
+) -> None:
+    await birds.create()
+    store, order = ProjectStore(), list[str]()
+
+    async def changes() -> None:
+        async with birds.database.transaction() as tx:
+            row = await getattr(store, change)(tx, "acme", "birds")
+            await store.update(tx, "acme", "birds", schema_version=2, archived=True, body=row.body)
+            order.append("changed")
+
+    async def uses() -> None:
+        async with birds.database.transaction() as tx:
+            [row] = (await store.in_use(tx, [("acme", "birds")])).values()
+            order.append(f"used at revision {row.revision}")
+
+    async def waiting() -> int:
+        return await birds.database.fetchval(  # type: ignore[no-any-return]
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+
+    async def passed_or_waits() -> bool:
+        return bool(order) or await waiting() == 2
+
+    # given a project that is in use, somebody who waits to change it, and another who comes to use it
+    async with birds.database.transaction() as tx:
+        await store.in_use(tx, [("acme", "birds")])
+        changing = asyncio.create_task(changes())
+        await eventually(waiting, 1)
+        using = asyncio.create_task(uses())
+        await eventually(passed_or_waits)
+        # when who used it first does so no more
+    await asyncio.gather(changing, using)
+    # then they go on in the order in which they came, and see what those before them did
+    assert order == ["changed", "used at revision 2"]

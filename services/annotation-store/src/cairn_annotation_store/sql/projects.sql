@@ -1,5 +1,10 @@
 -- Projects, what of their schema is in use, their progress, and the items to recount. A project that is being deleted is
 -- there for those alone who tell how far that has come.
+--
+-- Who changes a project waits for those who use it, and those who come later wait in turn. Locks on the row would not have
+-- them wait: while it is shared anybody may share it, and in a crowd somebody always does. So before the row everybody
+-- takes an advisory lock, for which they queue. There are 1,024 in all, so that many projects do not fill the lock table; that
+-- two projects meet in one does no harm.
 
 -- name: insert_project
 INSERT INTO project (tenant, project, revision, schema_version, body)
@@ -15,7 +20,11 @@ SELECT * FROM project p WHERE tenant = $1 AND project = $2
 SELECT * FROM project WHERE tenant = $1 AND project = $2
 
 -- name: project_to_delete
-SELECT * FROM project WHERE tenant = $1 AND project = $2 FOR NO KEY UPDATE
+WITH gate AS MATERIALIZED (
+  SELECT pg_advisory_xact_lock(hashtext(current_schema()), hashtext($1 || '/' || $2) & 1023)::text
+)
+SELECT p.* FROM project p, gate WHERE p.tenant = $1 AND p.project = $2
+FOR NO KEY UPDATE OF p
 
 -- name: deletions
 -- Rows of later revisions of labels are not counted before they are found.
@@ -25,17 +34,23 @@ SELECT d.project, d.requested_at, d.deleted,
 FROM deleted_project d WHERE d.tenant = $1 AND d.project = ANY ($2::text[])
 
 -- name: project_to_change
-SELECT * FROM project p WHERE tenant = $1 AND project = $2
+WITH gate AS MATERIALIZED (
+  SELECT pg_advisory_xact_lock(hashtext(current_schema()), hashtext($1 || '/' || $2) & 1023)::text
+)
+SELECT p.* FROM project p, gate WHERE p.tenant = $1 AND p.project = $2
   AND NOT EXISTS (SELECT FROM deleted_project d WHERE d.tenant = p.tenant AND d.project = p.project)
-FOR NO KEY UPDATE
+FOR NO KEY UPDATE OF p
 
 -- name: projects_in_use
 -- Share-locked, so that no schema changes and no project is archived until the caller's transaction ends.
 -- A body that the caller has already (same revision) is not sent again.
+WITH gate AS MATERIALIZED (
+  SELECT k.*, pg_advisory_xact_lock_shared(hashtext(current_schema()), hashtext(k.tenant || '/' || k.project) & 1023)::text
+  FROM unnest($1::text[], $2::text[], $3::bigint[]) AS k (tenant, project, revision)
+)
 SELECT p.tenant, p.project, p.revision, p.schema_version, p.archived, p.created_at, p.updated_at,
        CASE WHEN p.revision = k.revision THEN NULL ELSE p.body END AS body
-FROM project p JOIN unnest($1::text[], $2::text[], $3::bigint[]) AS k (tenant, project, revision)
-     ON p.tenant = k.tenant AND p.project = k.project
+FROM project p JOIN gate k ON p.tenant = k.tenant AND p.project = k.project
 WHERE NOT EXISTS (SELECT FROM deleted_project d WHERE d.tenant = p.tenant AND d.project = p.project)
 ORDER BY p.tenant, p.project
 FOR SHARE OF p
