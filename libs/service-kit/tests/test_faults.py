@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 from collections import Counter
 from pathlib import Path
@@ -92,6 +93,36 @@ async def test_a_restart_of_postgresql_is_waited_for(world: World, sample: Any, 
 
             await eventually(lambda: count(service), 2)
             await eventually(lambda: service.chassis.missing() == [])
+
+
+async def test_a_replica_that_has_lost_its_database_gives_what_it_holds_to_one_that_has_not(
+    world: World, sample: Any, make_annotation: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cairn_kit.events.consumer._HELD_LONGEST", 0.2)
+    names = {f"item-{number}" for number in range(40)}
+    healthy, handle, lost = dataclasses.replace(sample, batches=[]), sample.on_annotations, asyncio.Event()
+
+    async def in_the_middle(tx: Any, events: Any) -> None:
+        if not lost.is_set():
+            line.refuse()
+            lost.set()
+        await handle(tx, events)
+
+    sample.on_annotations = in_the_middle
+    dsn = await world.dsn("sample", sample.service.migrations)
+    await world.publish(*(make_annotation(name) for name in names))
+    async with (
+        CutProxy(socket_of(dsn)) as line,
+        world.run(sample.service, postgres_dsn=through(line, dsn), consumer_batch=10) as lonely,
+    ):
+        await lost.wait()
+        async with world.run(healthy.service) as other:
+            await eventually(lambda: count(other), len(names))
+        assert {name for batch in healthy.batches for name in batch} == names
+
+        line.refuse(False)
+        await world.publish(make_annotation("last"))
+        await eventually(lambda: count(lonely), len(names) + 1)
 
 
 async def test_the_bus_wiped_again_and_again_while_events_flow(

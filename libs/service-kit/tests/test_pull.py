@@ -75,6 +75,19 @@ async def test_the_stream_is_asked_for_nothing_while_two_megabytes_wait(world: W
     assert len(taken) == 15 + 1
 
 
+async def test_who_has_stopped_asking_and_asks_again_need_not_wait_for_the_request_of_before(
+    world: World, bus: Bus
+) -> None:
+    await ensure_consumer(bus.jetstream, "sample", [Subscription.everything(unused)])
+    pull = Pull(bus, "sample", 10)
+    assert await pull.next(0.0) == []
+    await pull.close()
+
+    await world.publish_raw([("cairn.v1.acme.birds.test.small", {}, b"small")])
+
+    assert [one.data for one in await pull.next(5.0)] == [b"small"], "silence is noticed after 7.5 s"
+
+
 async def unused(*_: object) -> None:
     raise AssertionError("nothing is handled here")
 

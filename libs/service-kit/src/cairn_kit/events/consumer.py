@@ -1,7 +1,8 @@
 """The reading side: batches from the stream, each handled in one transaction with its inbox rows.
 
 Acknowledged after the commit. A failing batch is halved until the guilty event is alone; that one is put off with
-growing delays and, out of tries, becomes a dead letter. A lost database or bus is nobody's failure: it is waited for.
+growing delays and, out of tries, becomes a dead letter. A lost database or bus is nobody's failure: it is waited for,
+and what is in hand given back after a while, to replicas that may have lost nothing.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ _POLL = 1.0
 _REPLAY_EVERY = 2.0
 _SLOWEST_RETRY = 2.0
 _CONFLICT_RETRIES = 5
+_HELD_LONGEST = 20.0
+"""Seconds for which a batch stays in hand while a server is away: longer than a restart, for most."""
 _MOST_MESSAGES = 500
 """Taken at once, however many events a batch may have: the server lends all replicas together ten thousand at a time."""
 
@@ -107,10 +110,13 @@ class Consumer:
                 await self._pull.close()
 
     async def _consume(self) -> None:
-        delay, bound = 0.05, False
+        delay, bound, doubtful = 0.05, False, False
         while not self._stopping:
             try:
                 await self._bus.until_connected()
+                if doubtful:
+                    await self._ask_database()
+                    doubtful = False
                 if not bound:
                     await self._bind()
                     bound = True
@@ -128,13 +134,23 @@ class Consumer:
                 await asyncio.sleep(delay * random.uniform(0.5, 1.0))
                 delay = min(delay * 2, _SLOWEST_RETRY)
             except _WAITED_FOR as error:
-                _log.warning("consumer.waiting", error=repr(error))
+                doubtful = True
+                _log.warning("consumer.waiting", error=repr(error.__cause__ or error))
                 await asyncio.sleep(delay * random.uniform(0.5, 1.0))
                 delay = min(delay * 2, _SLOWEST_RETRY)
             except Exception:
                 # A defect of ours must not end the consumer: what was in hand is delivered again.
+                doubtful = True
                 _log.exception("consumer.defect")
                 await asyncio.sleep(1.0)
+
+    async def _ask_database(self) -> None:
+        """Raise Outage, and hold on to no message, unless the database answers."""
+        try:
+            await self._database.fetchval("SELECT 1")
+        except Exception as error:
+            await self._pull.close()
+            raise Outage from error
 
     async def _take(self, messages: Sequence[Msg]) -> None:
         try:
@@ -210,8 +226,8 @@ class Consumer:
                 await self._acknowledge(part)
 
     async def _attempt(self, part: Sequence[Delivery]) -> None:
-        """One transaction for the part; conflicts and outages are tried again here."""
-        conflicts, delay = 0, 0.05
+        """One transaction for the part; conflicts and, for a while, outages are tried again here."""
+        conflicts, delay, began = 0, 0.05, time.monotonic()
         while True:
             try:
                 return await self._in_one_transaction(part)
@@ -222,7 +238,7 @@ class Consumer:
                 await asyncio.sleep(random.uniform(0, 0.02 * 2**conflicts))
             except Outage as error:
                 _log.warning("consumer.waiting", error=repr(error.__cause__))
-                if self._stopping:
+                if self._stopping or time.monotonic() - began > _HELD_LONGEST:
                     raise
                 await asyncio.sleep(delay * random.uniform(0.5, 1.0))
                 delay = min(delay * 2, _SLOWEST_RETRY)

@@ -110,7 +110,8 @@ class Pull:
         return list(self._messages)
 
     async def close(self) -> None:
-        """Stop asking; what has arrived and was not taken is delivered again, to whoever asks."""
+        """Stop asking until `next` is; what has arrived and was not taken is delivered again, to whoever asks."""
+        self._wanted = 0
         if self._subscription is not None:
             with suppress(NatsError, OSError):
                 await self._subscription.unsubscribe()
