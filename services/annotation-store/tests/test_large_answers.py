@@ -11,7 +11,7 @@ from cairn.label.v1 import label_schema_pb2 as schema_pb
 from cairn.label.v1 import label_value_pb2 as v
 from cairn_annotation_store.handlers import submissions
 from cairn_annotation_store.handlers.submissions import _BYTES_AT_ONCE, _weighing
-from cairn_annotation_store.store import ProjectStore
+from cairn_annotation_store.store import ItemStore, ProjectStore
 from cairn_kit.errors import from_status
 from cairn_kit.rpc import Coalescer, Submitted
 from cairn_kit.testing import eventually
@@ -83,6 +83,31 @@ async def test_a_schema_that_changes_after_a_look_ahead_has_the_last_word(birds:
         await submitting
     assert project.schema_version == 1
     assert (await birds.progress()).annotations == 0
+
+
+async def test_that_the_database_is_away_is_said_of_large_answers_as_of_small_ones(
+    birds: Any, tools: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await birds.create(notes(100_000))
+    await birds.texts(1)
+
+    async def away(*_: Any) -> None:
+        raise ConnectionRefusedError
+
+    # given a database that is away for a stream of answers, a large one and a small one
+    monkeypatch.setattr(ItemStore, "of_leases", away)
+    stream = birds.operator.StreamAnnotations()
+    for sequence, length in enumerate((50_000, 10), 1):
+        submission = pb.SubmitAnnotationRequest(lease_token=birds.lease("a0000"), answers=[note(length)])
+        await stream.write(pb.StreamAnnotationsRequest(sequence=sequence, requests=[submission]))
+    await stream.done_writing()
+    # then it is said of each, and the stream goes on to its end
+    acknowledged = {
+        one.sequence: from_status(one.results[0].error).reason
+        async for response in stream
+        for one in response.finished.acknowledgements
+    }
+    assert acknowledged == {1: "STORAGE_UNAVAILABLE", 2: "STORAGE_UNAVAILABLE"}
 
 
 async def test_many_large_answers_of_one_call_are_kept_in_their_order_by_several_transactions(

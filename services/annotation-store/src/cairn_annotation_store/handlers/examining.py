@@ -15,6 +15,7 @@ from cairn_annotation_store.domain.items import facts_of
 from cairn_annotation_store.domain.verdicts import Verdict, verdict_on
 from cairn_annotation_store.store import ItemStore, ProjectRow, ProjectStore
 from cairn_kit.database import Database
+from cairn_kit.database.pool import OUTAGES
 from cairn_kit.database.transaction import to_the_end
 
 _LARGE = 16 * 1024
@@ -38,13 +39,17 @@ class Examiner:
     ) -> Verdict | None:
         """What large answers to the item (tenant, project, item) are worth by the schema of now.
 
-        None where they have few bytes, or project or item are not there: all that is said where answers are kept.
+        None where they have few bytes, or project or item are not there, or the database is away: all that is said where
+        answers are kept.
         """
         if size < _LARGE:
             return None
         async with self._turn:
-            project = await self._projects.get(self._database, *key[:2])
-            item = (await self._items.of_leases(self._database, [key])).get(key)
+            try:
+                project = await self._projects.get(self._database, *key[:2])
+                item = (await self._items.of_leases(self._database, [key])).get(key)
+            except OUTAGES:
+                return None
             if project is None or item is None:
                 return None
             return await _beside(answers, project, facts_of(item.body, item.text_length))
