@@ -121,17 +121,87 @@ async def test_judging_goes_on_where_it_was_broken_off(
     monkeypatch.setattr(ProjectState, "judge_again", breaking_off)
     refitted = await world.listen(ReliabilitiesRefitted)
     until = "SELECT judged_until FROM refitting"
+    waiting = "SELECT count(*) FROM refitting WHERE tries > 0 AND not_before > now()"
     async with run(refit_min_votes=7, refit_growth=10.0) as service:
         await world.publish(words.created(), *(words.answer(key, "ann", "wren") for key in "abcdefg"))
         await eventually(lambda: service.database.fetchval(until), "d")
         assert "c" in judged
-    # when another takes over
+        assert await service.database.fetchval(waiting) == 1
+    # when another takes over, once it is time
     broken, judged[:] = False, []
     async with run(refit_min_votes=7, refit_growth=10.0) as service:
+        await service.database.execute("UPDATE refitting SET not_before = now()")
         await eventually(lambda: under_way(service), 0)
     # then only the rest is judged, and it is told of once
     assert judged == ["e", "f", "g"]
     assert [(e.message.refit, e.message.votes) for e in await refitted.count(1)] == [(1, 7)]
+
+
+async def test_items_whose_judging_takes_the_process_down_are_left_alone_for_longer_each_time(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is killed says nothing any more: what was noted before is all that the next one knows."""
+
+    def killed(state: ProjectState, items: Any) -> Any:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(ProjectState, "judge_each_again", killed)
+    noted = "SELECT tries, not_before - now() FROM refitting"
+
+    async def delay(service: Any, tries: int) -> float:
+        row = await service.database.fetchrow(noted)
+        assert row["tries"] == tries
+        return float(row[1].total_seconds())
+
+    async with run(refit_min_votes=2, refit_growth=10.0) as service:
+        await world.publish(words.created(), *(words.answer("a", who, "wren") for who in ("ann", "bob")))
+        assert 0.0 < await eventually(lambda: delay(service, 1)) <= 10.0
+    async with run(refit_min_votes=2, refit_growth=10.0) as service:
+        await service.database.execute("UPDATE refitting SET not_before = now()")
+        assert 10.0 < await eventually(lambda: delay(service, 2)) <= 20.0
+
+
+async def test_projects_are_judged_again_in_turn_and_none_waits_for_anothers_last_item(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deciding, "AT_ONCE", 1)
+    held, fish = Held(monkeypatch), type(words)("acme", "fish")
+    judge_again, judged = ProjectState.judge_again, list[str]()
+
+    def noting(state: ProjectState, key: Any) -> Any:
+        judged.append(state.project.name)
+        return judge_again(state, key)
+
+    monkeypatch.setattr(ProjectState, "judge_again", noting)
+    async with run(refit_min_votes=5, refit_growth=10.0) as service:
+        for project in (words, fish):
+            await world.publish(project.created(), *(project.answer(key, "ann", "wren") for key in "abcde"))
+        await eventually(lambda: under_way(service), 2)
+        held.go_on.set()
+        await eventually(lambda: under_way(service), 0)
+    assert len(judged) == 10
+    one, other = ([n for n, name in enumerate(judged) if name == said] for said in sorted(set(judged)))
+    assert max(one[0], other[0]) < min(one[-1], other[-1])
+
+
+async def test_items_are_judged_together_as_far_as_their_answers_have_few_bytes(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = 3 * words.choice("wren").ByteSize()
+    monkeypatch.setattr(deciding, "_BYTES_AT_ONCE", 2 * size)
+    judge_each_again, together = ProjectState.judge_each_again, list[list[str]]()
+
+    def noting(state: ProjectState, items: Any) -> Any:
+        together.append(list(items))
+        return judge_each_again(state, items)
+
+    monkeypatch.setattr(ProjectState, "judge_each_again", noting)
+    async with run() as service:
+        await world.publish(words.created(), *(words.answer(k, w, "wren") for k in "abcde" for w in "xyz"))
+        await eventually(lambda: service.database.fetchval("SELECT count(*) FROM vote"), 15)
+        api = service.stub(ConsensusServiceStub)
+        await api.RefitProject(pb.RefitProjectRequest(project="projects/birds"))
+    assert together == [["a", "b"], ["c", "d"], ["e"]]
 
 
 async def test_a_project_rests_between_two_refits_and_keeps_no_other_waiting(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,12 @@ import pytest
 from cairn.consensus.v1 import consensus_pb2 as pb
 from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceStub
 from cairn.events.v1.consensus_events_pb2 import AnswersWanted
+from cairn.label.v1.label_schema_pb2 import LabelClass, MaskQuestion, Question
+from cairn.label.v1.label_value_pb2 import Answer, Mask, Runs
 from cairn_consensus import hearing, states
+from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
+from cairn_consensus.domain.items import Sized, Vote, in_one_go
+from cairn_consensus.domain.project_state import ProjectState
 from cairn_kit.testing import World, eventually
 
 RELIABILITIES = pb.ListReliabilitiesRequest(parent="projects/birds")
@@ -57,7 +63,7 @@ async def test_states_that_were_not_used_for_longest_make_room(
     world: World, words: Any, run: Any, begun: list[str]
 ) -> None:
     told = [words, type(words)("acme", "fish"), type(words)("acme", "frogs")]
-    async with run(room_for_items=2 * 2000) as service:  # for two of the three items
+    async with run(room_for_items=2 * 15_000) as service:  # for two of the three projects with an item each
         api = service.stub(ConsensusServiceStub)
 
         async def ask(project: Any) -> None:
@@ -171,3 +177,27 @@ async def test_of_a_read_that_was_given_up_half_way_nothing_stays_in_memory(
         assert {one.labeler: one.votes for one in known} == dict.fromkeys(
             ("labelers/ann", "labelers/bob", "labelers/cid"), 1
         )
+
+
+def test_an_item_is_taken_in_one_go_whatever_its_size_and_more_as_far_as_they_fit() -> None:
+    sized = [Sized(ItemKey(name), size) for name, size in (("a", 9), ("b", 3), ("c", 2), ("d", 1))]
+    assert in_one_go(sized, 5) == ["a"]
+    assert in_one_go(sized[1:], 5) == ["b", "c"]
+    assert in_one_go(sized, 15) == ["a", "b", "c", "d"]
+    assert in_one_go([], 5) == []
+
+
+def test_what_a_state_takes_in_memory_is_reckoned_with_masks_as_arrays_and_with_nothing_at_hand(
+    words: Any,
+) -> None:
+    question = Question(id="cover", mask=MaskQuestion(classes=[LabelClass(id="leaf")]))
+    idle = ProjectState(words.project(question))
+    assert idle.size > 10_000
+    state, runs = ProjectState(words.project(question)), 20_000
+    mask = Mask(width=runs, height=1, runs=Runs(class_indices=[0, 1] * (runs // 2), lengths=[1] * runs))
+    answer = Answer(question="cover", mask=mask)
+    tracemalloc.start()
+    state.vote(Vote(ItemKey("a"), QuestionId("cover"), LabelerName("ann"), "a-ann", answer))
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert 0.8 * taken < state.size - idle.size < 1.3 * taken

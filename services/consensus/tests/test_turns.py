@@ -12,7 +12,6 @@ import pytest
 
 from cairn.consensus.v1 import consensus_pb2 as pb
 from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceStub
-from cairn_consensus import handlers
 from cairn_kit.errors import Unavailable, from_rpc_error
 from cairn_kit.testing import World, eventually
 from services.consensus.tests.holding import Held
@@ -38,7 +37,6 @@ async def votes(api: Any, project: Any) -> int:
 async def test_who_looks_at_it_is_told_to_come_again_and_takes_no_connection(
     world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handlers, "_PATIENCE", 0.5)
     held, fish = Held(monkeypatch), type(words)("acme", "fish")
     async with run(pool_max=6) as service:
         api = service.stub(ConsensusServiceStub)

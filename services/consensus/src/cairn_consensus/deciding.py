@@ -9,7 +9,7 @@ from cairn.events.v1.consensus_events_pb2 import ReliabilitiesRefitted
 from cairn_consensus.announcing import announce_all
 from cairn_consensus.computing import Computing
 from cairn_consensus.domain.ids import ItemKey, QuestionId
-from cairn_consensus.domain.items import Announcement
+from cairn_consensus.domain.items import Announcement, Sized, in_one_go
 from cairn_consensus.domain.project_state import Fit, ProjectState
 from cairn_consensus.fitting import Fitting
 from cairn_consensus.states import States
@@ -23,6 +23,21 @@ Judge = Callable[[ProjectState, Sequence[ItemKey]], list[Announcement]]
 
 AT_ONCE = 300
 """Items judged, announced and written in one go: between two of them others have their turn."""
+_BYTES_AT_ONCE = 4 << 20
+"""Bytes of their answers: of masks that is up to 50 MiB in memory, while they are read."""
+
+
+class Part(NamedTuple):
+    """The next items in order, not more than are worked on in one go, and whether others come after them."""
+
+    items: list[ItemKey]
+    more: bool
+
+
+def part_of(found: Sequence[Sized]) -> Part:
+    """What is worked on in one go, of the next `AT_ONCE` items and one more."""
+    items = in_one_go(found[:AT_ONCE], _BYTES_AT_ONCE)
+    return Part(items, more=len(items) < len(found))
 
 
 class JudgedPart(NamedTuple):
@@ -85,12 +100,18 @@ class Deciding:
         self, tx: Transaction, key: ProjectKey, state: ProjectState, judge: Judge
     ) -> AsyncIterator[JudgedPart]:
         """Judge every item that was answered, so many at a time. The state is the transaction's own."""
-        after = ""
-        while items := await self._store.answered_items(tx, key, after, AT_ONCE):
-            await self._states.bring(tx, key, state, items)
-            yield JudgedPart(state, items, await self.decide(tx, key, state, items, judge))
-            after = items[-1]
-            state = await self._states.make_room(tx, key)
+        after, more = "", True
+        while more:
+            items, more = await self.next_items(tx, key, after)
+            if items:
+                await self._states.bring(tx, key, state, items)
+                yield JudgedPart(state, items, await self.decide(tx, key, state, items, judge))
+                after = items[-1]
+                state = await self._states.make_room(tx, key)
+
+    async def next_items(self, tx: Transaction, key: ProjectKey, after: str) -> Part:
+        """The answered items from the one after `after` on that are judged in one go."""
+        return part_of(await self._store.answered_items(tx, key, after, AT_ONCE + 1))
 
     async def refit(self, tx: Transaction, key: ProjectKey, state: ProjectState) -> None:
         """Fit everything, all in one go: nobody else has a turn."""

@@ -50,9 +50,6 @@ from cairn_kit.shares import Elsewhere
 
 M = TypeVar("M", ItemsImported, AnnotationSubmitted, ItemsScored, ItemsRouted, LabelCorrected)
 
-_PATIENCE = 2.0
-"""Seconds that whoever wants to look waits for a state that is somebody else's."""
-
 
 class Handlers:
     """What consensus does when it is asked, and when it hears of something."""
@@ -202,7 +199,7 @@ class Handlers:
         Raises Busy where the project's state is somebody else's for long.
         """
         key = ProjectKey(tenant, project)
-        async with self._turns.transaction(key, patience=_PATIENCE) as tx:
+        async with self._turns.transaction(key, soon=True) as tx:
             state = await self._read(tx, key)
             name = QuestionId(question)
             if name not in state.questions:
@@ -229,12 +226,14 @@ class Handlers:
                 for name, of_question in tests.items():
                     of_question.update(seen.tested(name, items))
 
-            after = ""
-            while items := await self._store.items_with_truth(tx, key, after, deciding.AT_ONCE):
+            after, more = "", True
+            while more:
+                found = await self._store.items_with_truth(tx, key, after, deciding.AT_ONCE + 1)
+                items, more = deciding.part_of(found)
                 if answered := sorted(await self._store.answered_among(tx, key, items)):
                     part = await self._states.apart(tx, key, of, answered)
                     await self._computing.result(tx, partial(test, part, answered))
-                after = items[-1]
+                after = items[-1] if items else after
             return [one for name, seen in tests.items() for one in state.reliabilities(name, seen)]
 
     async def refit(self, tenant: str, request: RefitProjectRequest) -> RefitProjectResponse:

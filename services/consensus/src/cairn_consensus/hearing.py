@@ -40,8 +40,9 @@ def recall(state: ProjectState, items: Sequence[ItemKey], kept: KeptItems) -> No
         )
         item.answers_wanted = max(item.answers_wanted, row.answers_wanted)
     for one in kept.decisions:
-        announced = state.item(one.item).announced
-        announced[one.question] = one.answer.SerializeToString(deterministic=True)
+        written = one.answer.SerializeToString(deterministic=True)
+        state.item(one.item).announced[one.question] = written
+        state.size += len(written)
 
 
 def hear(hearer: ProjectState | Whole, said: Said) -> None:

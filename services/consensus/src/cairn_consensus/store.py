@@ -12,7 +12,7 @@ from functools import lru_cache
 from cairn.annotation.v1.annotation_store_pb2 import ANNOTATION_KIND_LABEL, Annotation, Project
 from cairn.label.v1.label_value_pb2 import Answer
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
-from cairn_consensus.domain.items import Score, State, Truth, Vote
+from cairn_consensus.domain.items import Score, Sized, State, Truth, Vote
 from cairn_consensus.domain.project_state import Counts
 from cairn_kit.database import Database, Queries, Transaction
 from cairn_kit.database.transaction import Record
@@ -288,27 +288,24 @@ class ConsensusStore:
         """Write down that a project is to be fitted again, unless that is under way."""
         await tx.execute(SQL.ask_for_refit, *key.columns)
 
-    async def refits_under_way(self, rows: Rows) -> list[ProjectKey]:
-        """The projects that are to be fitted or judged again now, in the order in which that was asked for."""
+    async def refits_under_way(self, rows: Rows) -> dict[ProjectKey, bool]:
+        """The projects that are to be fitted or judged again, in the order in which that was asked for: whether whoever
+        has not begun may begin now."""
         found = await rows.fetch(SQL.refits_under_way)
-        return [ProjectKey(row["tenant"], row["project"]) for row in found]
+        return {ProjectKey(row["tenant"], row["project"]): row["due"] for row in found}
 
     async def refit_under_way(self, tx: Transaction, key: ProjectKey) -> Refitting | None:
         """How far a project's refit is, if one is under way."""
         row = await tx.fetchrow(SQL.refit_under_way, *key.columns)
         return None if row is None else Refitting(row["judged_until"], row["changed_items"])
 
-    async def note_try(self, tx: Transaction, key: ProjectKey) -> None:
-        """Write down that a project is being fitted: it is not tried again at once, should that take the process down."""
-        await tx.execute(SQL.note_try, *key.columns)
+    async def note_try(self, rows: Rows, key: ProjectKey) -> None:
+        """Write down that somebody goes on with a refit: nobody tries at once again, should that take the process down."""
+        await rows.execute(SQL.note_try, *key.columns)
 
-    async def forget_tries(self, tx: Transaction, key: ProjectKey) -> None:
-        """Let a project be fitted at once."""
-        await tx.execute(SQL.forget_tries, *key.columns)
-
-    async def note_judging(self, tx: Transaction, key: ProjectKey, refitting: Refitting) -> None:
-        """Write down how far a refit is."""
-        await tx.execute(SQL.note_judging, *key.columns, refitting.judged_until, refitting.changed_items)
+    async def note_step(self, tx: Transaction, key: ProjectKey, refitting: Refitting) -> None:
+        """Write down how far a refit is, and that somebody goes on with it."""
+        await tx.execute(SQL.note_step, *key.columns, refitting.judged_until, refitting.changed_items)
 
     async def end_refit(self, tx: Transaction, key: ProjectKey) -> None:
         """No refit is under way any more."""
@@ -352,9 +349,9 @@ class ConsensusStore:
         count: int = await tx.fetchval(SQL.count_label_annotations, *key.columns, ANNOTATION_KIND_LABEL)
         return count
 
-    async def answered_items(self, tx: Transaction, key: ProjectKey, after: str, limit: int) -> list[ItemKey]:
+    async def answered_items(self, tx: Transaction, key: ProjectKey, after: str, limit: int) -> list[Sized]:
         """The items that somebody has answered, in order, from the one after `after` on."""
-        return [row["item"] for row in await tx.fetch(SQL.answered_items, *key.columns, after, limit)]
+        return [Sized(*row) for row in await tx.fetch(SQL.answered_items, *key.columns, after, limit)]
 
     async def answered_among(
         self, tx: Transaction, key: ProjectKey, items: Sequence[ItemKey]
@@ -362,11 +359,9 @@ class ConsensusStore:
         """Those of the items that somebody has answered."""
         return {row["item"] for row in await tx.fetch(SQL.answered_among, *key.columns, items)}
 
-    async def items_with_truth(
-        self, tx: Transaction, key: ProjectKey, after: str, limit: int
-    ) -> list[ItemKey]:
+    async def items_with_truth(self, tx: Transaction, key: ProjectKey, after: str, limit: int) -> list[Sized]:
         """The items of which something is known to be true, in order, from the one after `after` on."""
-        return [row["item"] for row in await tx.fetch(SQL.items_with_truth, *key.columns, after, limit)]
+        return [Sized(*row) for row in await tx.fetch(SQL.items_with_truth, *key.columns, after, limit)]
 
     async def kept(self, tx: Transaction, key: ProjectKey, items: Sequence[ItemKey]) -> KeptItems:
         """All that is kept of some items, in an order that does not depend on when it came."""

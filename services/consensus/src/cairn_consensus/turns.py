@@ -17,12 +17,12 @@ from cairn_kit.database import Database, Transaction
 from cairn_kit.errors import Unavailable
 
 SOON = 1.0
-"""Seconds that events wait for whoever has said that it takes long: of most projects it is over by then."""
+"""Seconds that others wait for whoever has said that it takes long: of most projects it is over by then."""
 _RETRY_AFTER = 1.0
 
 
 class Busy(Unavailable):
-    """The project's state is somebody else's for longer than whoever wants it can wait."""
+    """The project's state is somebody else's for long."""
 
     def __init__(self, project: str) -> None:
         super().__init__(
@@ -40,7 +40,7 @@ class _Turn:
         """Whose it is, as soon as that has begun."""
         self._lock = asyncio.Lock()
         self._until: float | None = None
-        """When events wait no longer for the one whose turn it is; None while it will be over soon."""
+        """When those in a hurry wait no longer for the one whose turn it is; None while it will be over soon."""
         self._limits: set[asyncio.Timeout] = set()
 
     async def begin(self) -> None:
@@ -86,17 +86,16 @@ class Turns:
         """As long as anybody has one, or waits for it: anybody may ask for a project that nobody made."""
 
     @asynccontextmanager
-    async def transaction(self, key: ProjectKey, patience: float | None = None) -> AsyncIterator[Transaction]:
+    async def transaction(self, key: ProjectKey, *, soon: bool = False) -> AsyncIterator[Transaction]:
         """A transaction whose turn it is at a project, which is waited for before it has a connection.
 
-        Raises Busy when that takes more than so many seconds; None: for as long as the caller waits.
+        ``soon``: raises Busy where that takes long.
         """
         turn = self._turn(key)
-        try:
-            async with asyncio.timeout(patience):
-                await turn.begin()
-        except TimeoutError:
-            raise Busy(key.project) from None
+        if not soon:
+            await turn.begin()
+        elif not await turn.begin_soon():
+            raise Busy(key.project)
         try:
             async with self._database.transaction() as tx:
                 turn.of = tx

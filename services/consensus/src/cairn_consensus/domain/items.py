@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import accumulate
+from typing import NamedTuple
 
 from cairn.events.v1.consensus_events_pb2 import Decision, DisputeReason
 from cairn.label.v1.label_value_pb2 import AbstentionKind, Answer
@@ -47,6 +50,23 @@ class Truth:
     item: ItemKey
     question: QuestionId
     answer: Answer
+
+
+class Sized(NamedTuple):
+    """An item, and the bytes that all answers to it have on the wire."""
+
+    item: ItemKey
+    bytes: int
+
+
+def in_one_go(items: Sequence[Sized], room: int) -> list[ItemKey]:
+    """The first of the items, whose answers have so many bytes at most together; one at least, of whatever size."""
+    taken = accumulate(one.bytes for one in items)
+    return [
+        one.item
+        for place, (one, sum_) in enumerate(zip(items, taken, strict=True))
+        if not place or sum_ <= room
+    ]
 
 
 @dataclass(slots=True)

@@ -63,6 +63,8 @@ _STATES = {
 }
 
 
+_STATE_BYTES, _QUESTION_BYTES = 8_000, 5_000
+"""What a state of nothing takes in memory, about, and each of its questions."""
 _ITEM_BYTES, _VOTE_BYTES = 1200, 300
 """What an item at hand and one answer to it take in memory, about, beside the answer itself."""
 
@@ -109,8 +111,8 @@ class ProjectState:
         self.questions = Questions(project.schema.questions)
         self.items: dict[ItemKey, Item] = {}
         """Those at hand."""
-        self.size = 0
-        """Bytes of memory that they take, and what was learnt, about."""
+        self.size = _STATE_BYTES + _QUESTION_BYTES * len(self.questions)
+        """Bytes of memory that the state takes, about, with them and what was learnt."""
         self.refits = 0
         self.votes_at_refit = 0
         self.votes = 0
@@ -144,7 +146,7 @@ class ProjectState:
             item.annotations[vote.annotation] = vote.labeler
             self.votes += 1
         item.said[vote.question] = item.said.get(vote.question, 0) + 1
-        self.size += _VOTE_BYTES + vote.answer.ByteSize()
+        self.size += _VOTE_BYTES + self.questions[vote.question].unpacked * vote.answer.ByteSize()
         if vote.answer.WhichOneof("value") == "abstention":
             item.abstentions.setdefault(vote.question, []).append(vote.answer.abstention.kind)
         self.questions.vote(vote)
@@ -157,7 +159,7 @@ class ProjectState:
     def know(self, truth: Truth) -> None:
         """Hear the truth: of gold, or from a reviewer."""
         if truth.question in self.questions:
-            self.size += truth.answer.ByteSize()
+            self.size += self.questions[truth.question].unpacked * truth.answer.ByteSize()
             self.questions.know(truth)
             self.item(truth.item).known.add(truth.question)
 
@@ -387,6 +389,7 @@ class ProjectState:
         item.state = State.DECIDED
         item.revision += 1
         item.announced = {QuestionId(one.answer.question): _bytes(one.answer) for one in said}
+        self.size += sum(map(len, item.announced.values()))
         return Reached(key, said)
 
     def _follow(

@@ -98,7 +98,7 @@ SET refit = excluded.refit, votes = excluded.votes, labelers = excluded.labelers
 INSERT INTO refitting (tenant, project) VALUES ($1, $2) ON CONFLICT DO NOTHING
 
 -- name: refits_under_way
-SELECT tenant, project FROM refitting WHERE judged_until IS NOT NULL OR not_before <= now() ORDER BY asked_at
+SELECT tenant, project, not_before <= now() AS due FROM refitting ORDER BY asked_at
 
 -- name: note_try
 -- The next try, should this one come to nothing, waits ten seconds, then twice as long each time, an hour at most.
@@ -108,11 +108,10 @@ WHERE tenant = $1 AND project = $2
 -- name: refit_under_way
 SELECT judged_until, changed_items FROM refitting WHERE tenant = $1 AND project = $2
 
--- name: forget_tries
-UPDATE refitting SET tries = 0, not_before = now() WHERE tenant = $1 AND project = $2
-
--- name: note_judging
-UPDATE refitting SET judged_until = $3, changed_items = $4 WHERE tenant = $1 AND project = $2
+-- name: note_step
+-- What comes next is tried for the first time then, and waits as long, should it come to nothing.
+UPDATE refitting SET judged_until = $3, changed_items = $4, tries = 1, not_before = clock_timestamp() + interval '10 s'
+WHERE tenant = $1 AND project = $2
 
 -- name: end_refit
 DELETE FROM refitting WHERE tenant = $1 AND project = $2
@@ -140,13 +139,18 @@ SELECT $1, $2, * FROM unnest($3::text[], $4::text[], $5::bigint[])
 ON CONFLICT (tenant, project, question, labeler) DO UPDATE SET answers = excluded.answers
 
 -- name: answered_items
-SELECT DISTINCT item FROM vote WHERE tenant = $1 AND project = $2 AND item > $3 ORDER BY item LIMIT $4
+SELECT item, sum(octet_length(answer)) AS bytes FROM vote WHERE tenant = $1 AND project = $2 AND item > $3
+GROUP BY item ORDER BY item LIMIT $4
 
 -- name: answered_among
 SELECT DISTINCT item FROM vote WHERE tenant = $1 AND project = $2 AND item = ANY ($3::text[])
 
 -- name: items_with_truth
-SELECT DISTINCT item FROM truth WHERE tenant = $1 AND project = $2 AND item > $3 ORDER BY item LIMIT $4
+SELECT item, sum(octet_length(answer)) + coalesce((
+         SELECT sum(octet_length(vote.answer)) FROM vote
+         WHERE vote.tenant = $1 AND vote.project = $2 AND vote.item = truth.item), 0) AS bytes
+FROM truth WHERE tenant = $1 AND project = $2 AND item > $3
+GROUP BY item ORDER BY item LIMIT $4
 
 -- name: votes_on
 SELECT item, question, labeler, annotation, answer FROM vote

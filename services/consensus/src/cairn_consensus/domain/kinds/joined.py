@@ -126,6 +126,8 @@ class JoinedState(FittedState, Generic[A, J]):
 class ListState(JoinedState[tuple[E, ...], J], Generic[E, J]):
     """A kind of answer that is a list; lists are alike when their overlap is the question's."""
 
+    unpacked = 6
+
     def __init__(self, question: Question) -> None:
         super().__init__(question)
         self.near = question.quality.match_overlap or NEAR

@@ -25,6 +25,7 @@ class MasksState(JoinedState[Mask, JoinedMask]):
     algorithm = masks.ALGORITHM
     algorithm_version = masks.VERSION
     numbered = True
+    unpacked = 8  # a run is two numbers of 8 bytes, and two bytes or more on the wire
 
     def __init__(self, question: Question) -> None:
         super().__init__(question)

@@ -56,6 +56,9 @@ class QuestionState(ABC):
     algorithm_version: str
     """Changes whenever the same answers may give another label."""
 
+    unpacked = 1
+    """Bytes that an answer at hand takes in memory, for each that it has on the wire: measured, about."""
+
     def __init__(self, question: Question) -> None:
         self.question = question
         self.id = QuestionId(question.id)
