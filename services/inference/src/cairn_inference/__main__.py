@@ -16,6 +16,7 @@ from cairn_inference.handlers import Handlers
 from cairn_inference.loaded_model import cpu_limit
 from cairn_inference.model_store import ModelStore
 from cairn_inference.predicting import Predictor
+from cairn_inference.question_moves import QuestionMoves
 from cairn_inference.rpc import InferenceRpc
 from cairn_inference.scoring import Scorer
 from cairn_inference.scoring_rounds import ScoringRounds
@@ -58,10 +59,12 @@ async def wire(chassis: Chassis[InferenceSettings]) -> None:
     trainer = Trainer(database, store, models, scorer, process, trainings, limits)
     routing = Worker(database, "routing", [featuriser.step, wishes.step, rounds.step], rounds.begin)
     training = Worker(database, "training", [trainer.step])
+    moving = Worker(database, "questions", [QuestionMoves(database, store).step])
 
     def wake() -> None:
         routing.wake()
         training.wake()
+        moving.wake()
 
     handlers.wake = wake
     calls = InferenceRpc(database, store, handlers, predictor)
@@ -72,6 +75,7 @@ async def wire(chassis: Chassis[InferenceSettings]) -> None:
     chassis.background("look for files", deletions.look_again, every=3600.0)
     chassis.spawn("score and route", routing.run)
     chassis.spawn("train", training.run)
+    chassis.spawn("follow the routed question", moving.run)
 
 
 forbid_network()

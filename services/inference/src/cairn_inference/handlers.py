@@ -106,7 +106,7 @@ class Handlers:
             if before is None:
                 continue
             old = before.policy
-            if policy.question and policy.question != before.routed_question:
+            if policy.question and policy.question != before.routed_question and not before.moves:
                 await self._route_question(tx, before, policy.question, event)
             if policy.promised != old.promised:
                 await self._store.withdraw_threshold(tx, event.tenant, event.project)
@@ -122,7 +122,9 @@ class Handlers:
         if run is not None:  # it learns the old question
             ended = await self._store.end_run(tx, run, RunState.CANCELLED)
             self._announcer.run_ended(tx, ended, cause)
-        await self._store.route_question(tx, project, question)
+        await self._store.begin_move(
+            tx, project, question
+        )  # who moves already goes on from there: QuestionMoves
 
     async def on_items_imported(self, tx: Transaction, events: Sequence[Received[ItemsImported]]) -> None:
         """Keep the items and send them to people at once, unless a threshold is in force and a score is coming."""
@@ -180,7 +182,8 @@ class Handlers:
     async def on_labels(self, tx: Transaction, events: Sequence[Received[LabelFinalized]]) -> None:
         """Know the labels of choice questions: of the routed one they are truth to train on, and end an item's routing.
 
-        Those of the others are kept for the day when one of them is routed.
+        Those of the others are kept for the day when one of them is routed, and all of an item that has still to follow
+        to the routed one.
         """
         await self._store.lock_projects(tx, [(event.tenant, event.project) for event in events])
         projects = await self._known_projects(tx, events)
@@ -205,7 +208,8 @@ class Handlers:
             raise NotYet("the item is not known yet", *unknown)
 
         def is_routed(label: HeardLabel) -> bool:
-            return label.question == projects[label.tenant, label.project].routed_question
+            routed = projects[label.tenant, label.project].routed_question
+            return label.question == routed and not known[ItemRef(label.tenant, label.project, label.key)]
 
         await self._store.keep_labels(tx, [label for label in heard.values() if is_routed(label)])
         await self._store.keep_other_labels(tx, [label for label in heard.values() if not is_routed(label)])
@@ -300,6 +304,12 @@ class Handlers:
         Raises FailedPrecondition TOO_FEW_LABELS, AlreadyExists TRAINING_RUNNING, NotFound.
         """
         found = await self._locked(tx, tenant, project)
+        if found.moves:
+            raise FailedPrecondition(
+                "TOO_FEW_LABELS",
+                "The labels of the question that is routed now are still being taken up; ask again when they are.",
+                resource=project_name(project),
+            )
         counts = await self._store.label_counts(tx, found)
         best: Counter[str] = max(counts.values(), key=lambda labels: labels.total(), default=Counter())
         need = assess([best.get(class_id, 0) for class_id in found.policy.class_ids])

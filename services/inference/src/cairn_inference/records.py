@@ -41,7 +41,8 @@ class Policy:
 class Project:
     """A project, its policy, and where its model and its routing stand.
 
-    `routed_question` is the one that labels and scores are of: the policy's, or, while routing is off, the last.
+    `routed_question` is the one that labels and scores are of: the policy's, or, while routing is off, the last. While a
+    project moves, those of items after `moved_until` are still of the question `moving_from` ('' when it is the first).
     `smallest_share` is the smallest validation share ever in force.
     """
 
@@ -69,6 +70,14 @@ class Project:
     stop_revision: int
     drift_items: int
     labels_trained: int
+    moving_from: str | None
+    moved_until: str | None
+    moving_since: datetime | None
+
+    @property
+    def moves(self) -> bool:
+        """Whether items have still to follow to another question."""
+        return self.moving_from is not None
 
     @property
     def serving(self) -> str:

@@ -10,8 +10,10 @@ ON CONFLICT DO NOTHING
 RETURNING tenant, project, item
 
 -- name: known_items
-SELECT tenant, project, item FROM item
-WHERE (tenant, project, item) IN (SELECT * FROM unnest($1::text[], $2::text[], $3::text[]))
+-- Each with whether its label is still one of the question that was routed before.
+SELECT i.tenant, i.project, i.item, p.moving_from IS NOT NULL AND i.item > p.moved_until AS behind
+FROM item i JOIN project p USING (tenant, project)
+WHERE (i.tenant, i.project, i.item) IN (SELECT * FROM unnest($1::text[], $2::text[], $3::text[]))
 
 -- name: keep_labels
 WITH heard AS (

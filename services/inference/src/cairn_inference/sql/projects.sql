@@ -7,8 +7,7 @@ ON CONFLICT (tenant, project) DO UPDATE SET
     class_ids = excluded.class_ids, alpha = excluded.alpha, delta = excluded.delta,
     validation_share = excluded.validation_share,
     smallest_share = least(project.smallest_share, excluded.validation_share), min_answers = excluded.min_answers,
-    max_answers = excluded.max_answers, automatic = excluded.automatic,
-    routed_question = coalesce(nullif(excluded.question, ''), project.routed_question)
+    max_answers = excluded.max_answers, automatic = excluded.automatic
 WHERE project.revision < excluded.revision
 
 -- name: projects
@@ -22,7 +21,7 @@ WHERE (p.tenant, p.project) IN (SELECT * FROM unnest($1::text[], $2::text[]))
 SELECT p.*, t.score AS threshold_score, t.created_at AS threshold_at, t.coverage AS threshold_coverage
 FROM project p
 LEFT JOIN threshold t ON (t.tenant, t.project, t.threshold) = (p.tenant, p.project, p.threshold)
-WHERE p.question <> '' AND p.serving_version IS NOT NULL
+WHERE p.question <> '' AND p.serving_version IS NOT NULL AND p.moving_from IS NULL
 ORDER BY p.tenant, p.project
 
 -- name: project_for_update
@@ -38,28 +37,64 @@ SELECT FROM project WHERE (tenant, project) IN (SELECT * FROM unnest($1::text[],
 ORDER BY tenant, project
 FOR NO KEY UPDATE
 
--- name: route_question
--- Question $4 is routed from now on, not $3: labels of $3 are put aside for those of $4, and what was learned is dropped.
--- The scoring round ends, so that scores which the old version is just giving are not written.
-WITH aside AS (
-    INSERT INTO other_label (tenant, project, question, item, label, source, confidence, revision)
-    SELECT tenant, project, $3, item, label, label_source, label_confidence, label_revision
-    FROM item
-    WHERE tenant = $1 AND project = $2 AND label_revision > 0 AND $3 <> ''
+-- name: begin_move
+-- Labels and scores are of question $3 from now on. What was learned of the other is dropped, and the items follow. The
+-- scoring round ends, so that scores which the old version is just giving are not written.
+WITH versions AS (
+    UPDATE model_version SET state = 3 WHERE tenant = $1 AND project = $2 AND state = 2
+)
+UPDATE project SET moving_from = routed_question, moved_until = '', moving_since = NULL, routed_question = $3,
+    serving_model = NULL, serving_version = NULL, threshold = NULL, labels_trained = 0, score_round = score_round + 1
+WHERE tenant = $1 AND project = $2
+
+-- name: projects_moving
+SELECT tenant, project FROM project p
+WHERE moving_from IS NOT NULL
+    AND NOT EXISTS (SELECT FROM deleted_project d WHERE (d.tenant, d.project) = (p.tenant, p.project))
+ORDER BY tenant, project
+
+-- name: see_move
+UPDATE project SET moving_since = clock_timestamp() WHERE tenant = $1 AND project = $2
+
+-- name: older_runs
+-- Whether a transaction of ours runs that may have begun without seeing the move.
+SELECT EXISTS (SELECT FROM pg_stat_activity
+               WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
+                 AND xact_start <= $1)
+
+-- name: move_items
+-- The labels of $3 are put aside for those of $4, and the scores are dropped.
+WITH these AS (
+    SELECT item, label, label_source, label_confidence, label_revision FROM item
+    WHERE tenant = $1 AND project = $2 AND item > $5
+    ORDER BY item
+    LIMIT $6
+), aside AS (
+    INSERT INTO other_label AS o (tenant, project, question, item, label, source, confidence, revision)
+    SELECT $1, $2, $3::text, item, label, label_source, label_confidence, label_revision
+    FROM these
+    WHERE label_revision > 0 AND $3 <> ''
+    ON CONFLICT (tenant, project, question, item) DO UPDATE SET label = excluded.label, source = excluded.source,
+        confidence = excluded.confidence, revision = excluded.revision
+    WHERE o.revision < excluded.revision
 ), standing AS (
-    DELETE FROM other_label WHERE tenant = $1 AND project = $2 AND question = $4
-    RETURNING item, label, source, confidence, revision
-), items AS (
+    DELETE FROM other_label o USING these t
+    WHERE o.tenant = $1 AND o.project = $2 AND o.question = $4 AND o.item = t.item
+    RETURNING o.item, o.label, o.source, o.confidence, o.revision
+), moved AS (
     UPDATE item i SET scored_round = 0, predicted = NULL, score = NULL, margin = NULL,
         open = i.route <> 1 AND s.item IS NULL, label = s.label, label_source = coalesce(s.source, 0),
         label_confidence = coalesce(s.confidence, 0), label_revision = coalesce(s.revision, 0)
-    FROM item e LEFT JOIN standing s USING (item)
-    WHERE e.tenant = $1 AND e.project = $2 AND (i.tenant, i.project, i.item) = (e.tenant, e.project, e.item)
-), versions AS (
-    UPDATE model_version SET state = 3 WHERE tenant = $1 AND project = $2 AND state = 2
+    FROM these t LEFT JOIN standing s USING (item)
+    WHERE i.tenant = $1 AND i.project = $2 AND i.item = t.item
 )
-UPDATE project SET serving_model = NULL, serving_version = NULL, threshold = NULL, labels_trained = 0,
-    labels_changed = true, score_round = score_round + 1
+SELECT count(*) AS items, max(item) AS last FROM these
+
+-- name: note_moved
+UPDATE project SET moved_until = $3 WHERE tenant = $1 AND project = $2
+
+-- name: end_move
+UPDATE project SET moving_from = NULL, moved_until = NULL, moving_since = NULL, labels_changed = true
 WHERE tenant = $1 AND project = $2
 
 -- name: close_project

@@ -1,7 +1,7 @@
 -- name: projects_to_train
 -- `seen` is another one after every change of the project, and all who write labels or features of labeled items change it.
 SELECT p.tenant, p.project, p.xmin::text AS seen FROM project p
-WHERE p.labels_changed AND p.question <> ''
+WHERE p.labels_changed AND p.question <> '' AND p.moving_from IS NULL
     AND (p.trained_at IS NULL OR p.trained_at < now() - make_interval(secs => $1))
     AND NOT EXISTS (SELECT 1 FROM training_run r
                     WHERE (r.tenant, r.project) = (p.tenant, p.project) AND r.state IN (1, 2))

@@ -39,9 +39,9 @@ class ItemStore:
             written = await tx.fetch(SQL.insert_items, *zip(*rows, strict=True))
             return {item.ref for item in ordered} - {item_ref(row) for row in written}
 
-    async def known_items(self, tx: Transaction, refs: Sequence[ItemRef]) -> set[ItemRef]:
-        """Those of these items that are known."""
-        return {item_ref(row) for row in await tx.fetch(SQL.known_items, *item_columns(refs))}
+    async def known_items(self, tx: Transaction, refs: Sequence[ItemRef]) -> dict[ItemRef, bool]:
+        """Those of these items that are known, each with whether it has still to follow to the routed question."""
+        return {item_ref(row): row["behind"] for row in await tx.fetch(SQL.known_items, *item_columns(refs))}
 
     async def keep_labels(self, tx: Transaction, labels: Sequence[HeardLabel]) -> None:
         """Write the newest of these labels of routed questions, where they are newer than what is known."""

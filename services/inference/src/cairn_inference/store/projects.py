@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from cairn_inference.domain.routing import Stop
@@ -61,9 +62,43 @@ class ProjectStore:
             SQL.lock_projects, [tenant for tenant, _ in wanted], [project for _, project in wanted]
         )
 
-    async def route_question(self, tx: Transaction, project: Project, question: str) -> None:
-        """Take up the labels of another question; drop scores, and retire the serving version."""
-        await tx.execute(SQL.route_question, project.tenant, project.id, project.routed_question, question)
+    async def begin_move(self, tx: Transaction, project: Project, question: str) -> None:
+        """Route another question: retire the serving version; the items have still to follow."""
+        await tx.execute(SQL.begin_move, project.tenant, project.id, question)
+
+    async def projects_moving(self, reader: Reader) -> list[tuple[str, str]]:
+        """Projects (tenant, project) whose items have still to follow to another question."""
+        return [(row["tenant"], row["project"]) for row in await reader.fetch(SQL.projects_moving)]
+
+    async def see_move(self, tx: Transaction, project: Project) -> None:
+        """Note when the move was seen: transactions that begin later see it, too."""
+        await tx.execute(SQL.see_move, project.tenant, project.id)
+
+    async def older_runs(self, tx: Transaction, since: datetime) -> bool:
+        """Whether a transaction of ours runs that began by then."""
+        found: bool = await tx.fetchval(SQL.older_runs, since)
+        return found
+
+    async def move_items(self, tx: Transaction, project: Project, most: int) -> int:
+        """Let the next items follow: take up their labels of the routed question, drop scores. How many they were."""
+        row = await tx.fetchrow(
+            SQL.move_items,
+            project.tenant,
+            project.id,
+            project.moving_from,
+            project.routed_question,
+            project.moved_until,
+            most,
+        )
+        if row is None or row["last"] is None:
+            return 0
+        await tx.execute(SQL.note_moved, project.tenant, project.id, row["last"])
+        count: int = row["items"]
+        return count
+
+    async def end_move(self, tx: Transaction, project: Project) -> None:
+        """All items have followed."""
+        await tx.execute(SQL.end_move, project.tenant, project.id)
 
     async def close_project(self, tx: Transaction, tenant: str, project: str) -> None:
         """End all work in a project that is to be deleted."""
@@ -86,7 +121,7 @@ def _project_of(row: Any) -> Project:
         "revision", "routed_question", "smallest_share", "serving_model", "serving_version", "score_round", "route_round",
         "routed_scores", "threshold", "threshold_score", "threshold_at", "threshold_coverage", "thresholds",
         "validation_round", "validation_items", "validation_scores", "stop_reason", "stop_revision", "drift_items",
-        "labels_trained",
+        "labels_trained", "moving_from", "moved_until", "moving_since",
     )  # fmt: skip
     return Project(
         tenant=row["tenant"],
