@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.errors import AuthorizationError
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
+from nats.protocol.parser import AUTHORIZATION_VIOLATION, PERMISSIONS_ERR
 
 from cairn_kit.events.topology import STREAM
 from cairn_kit.telemetry.logs import get_logger
@@ -45,7 +49,35 @@ class BusAddress:
 
 
 class _Client(Client):
-    """nats-py, reading headers in a sixth of the time: an event has ten, and each service reads every one."""
+    """nats-py, but it comes back whatever the server says, and reads credentials that are renewed.
+
+    It also reads headers in a sixth of the time: an event has ten, and each service reads every one.
+    """
+
+    async def _process_err(self, err_msg: str) -> None:
+        # nats-py closes for good at an expired credential, at one that is refused while the server's accounts are
+        # loaded anew, at a message that is too large: it is for us to say when to give up, and we never do.
+        if PERMISSIONS_ERR in err_msg:
+            await super()._process_err(err_msg)
+            return
+        refused = AUTHORIZATION_VIOLATION in err_msg
+        error = AuthorizationError() if refused else NatsError("nats: " + err_msg.strip("'"))
+        await self._error_cb(error)
+        await self._process_op_err(error)
+
+    def _connect_command(self) -> bytes:
+        try:
+            return super()._connect_command()
+        except (OSError, NatsError):
+            raise
+        except Exception as error:  # would end the reconnecting
+            raise NatsError(f"the credentials cannot be used: {error!r}") from error
+
+    def _read_creds_user_jwt(self, creds: Any) -> bytearray:
+        return _credential(creds, b"NATS USER JWT")
+
+    def _read_creds_user_nkey(self, creds: Any) -> bytearray:
+        return _credential(creds, b"USER NKEY SEED")
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
@@ -55,6 +87,17 @@ class _Client(Client):
     def _build_message(self, sid: int, subject: bytes, *rest: Any) -> Any:
         # The server takes any bytes for a subject. nats-py would stop reading at one that is not UTF-8, for good.
         return super()._build_message(sid, subject.decode("utf-8", "replace").encode(), *rest)
+
+
+def _credential(path: str, name: bytes) -> bytearray:
+    """What a file of NATS credentials holds under a name. Raises OSError, or NatsError while it is not there.
+
+    nats-py looks for ever for a name that is missing, which happens while the file is being written.
+    """
+    found = re.search(b"-+BEGIN %b-+\\s+([^\\s-]\\S*)\\s+-+END" % name, Path(path).read_bytes())
+    if found is None:
+        raise NatsError(f"{path} holds no {name.decode()}")
+    return bytearray(found[1])
 
 
 class Bus:
