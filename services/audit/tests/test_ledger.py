@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from itertools import pairwise
@@ -15,6 +16,9 @@ import pytest
 from cairn.audit.v1 import audit_pb2 as pb
 from cairn.audit.v1.audit_pb2_grpc import AuditServiceStub
 from cairn.events.v1.audit_events_pb2 import CheckpointSigned
+from cairn_audit import ledger
+from cairn_audit.domain import fsck
+from cairn_audit.store import LedgerStore
 from cairn_client import ledger as offline
 from cairn_kit.errors import from_rpc_error
 from cairn_kit.events.envelope import receive
@@ -394,6 +398,52 @@ async def test_whatever_is_changed_in_the_database_is_found(
         entries = await rows_of(audit, tenant)
         with pytest.raises(offline.LedgerError):
             offline.verify_entries(entries[: before.size], before.note, await key_of(api))
+
+
+async def test_a_ledger_is_checked_beside_the_calls_and_a_few_checkpoints_at_a_time(
+    world: World, audit: Service, api: Any, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signature takes a third of a millisecond to check, and a ledger gets 17,000 a day."""
+    # given a ledger of several checkpoints, the first of them when it was empty
+    empty = await api.GetCheckpoint(pb.GetCheckpointRequest())
+    for count in range(1, 7):
+        await world.publish(elsewhere.label(count))
+        await eventually(lambda count=count: labels_in_ledger(audit), count)
+        head = await api.GetCheckpoint(pb.GetCheckpointRequest(min_size=count))
+    assert empty.size == 0
+    assert head.size >= 6
+    # when all is checked, two entries at a time
+    monkeypatch.setattr(ledger, "_CHUNK_ENTRIES", 2)
+    note_defect, between = fsck.note_defect, LedgerStore.checkpoints_between
+    threads, at_once = list[int](), list[int]()
+
+    def noting(*arguments: Any) -> Any:
+        threads.append(threading.get_ident())
+        return note_defect(*arguments)
+
+    async def counted(*arguments: Any) -> Any:
+        found = await between(*arguments)
+        at_once.append(len(found))
+        return found
+
+    monkeypatch.setattr(fsck, "note_defect", noting)
+    monkeypatch.setattr(LedgerStore, "checkpoints_between", counted)
+    found = await api.VerifyLedger(pb.VerifyLedgerRequest())
+    # then every checkpoint was looked at, and none by whoever answers calls
+    assert found.intact, found.problems
+    assert found.checkpoints == len(threads) == sum(at_once) >= 7
+    assert max(at_once) <= 2
+    assert threading.get_ident() not in threads
+
+    await tamper(
+        audit,
+        "UPDATE checkpoint SET note = overlay(note placing 'AAAA' from length(note) - 40) WHERE size = 0",
+        "DELETE FROM ledger_entry WHERE index >= 1",
+        "DELETE FROM ledger_node",
+    )
+    problems = (await api.VerifyLedger(pb.VerifyLedgerRequest())).problems
+    assert "checkpoint 0: its signature is wrong" in problems
+    assert f"checkpoint {head.size}: the ledger is cut off after 1 entries" in problems
 
 
 async def rows_of(service: Service, tenant: str) -> list[pb.LedgerEntry]:

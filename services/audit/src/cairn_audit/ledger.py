@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ SIGNING = "sign checkpoints"
 _CHUNK_ENTRIES = 200
 _CHUNK_BYTES = 1024 * 1024
 """A streamed message stays well below the 4 MiB that gRPC clients accept by default."""
+
+_NO_END = (1 << 63) - 1
+"""After the last entry there may be, and the last size."""
 
 _LOOKED_AT = 4
 """Entries looked at for each row that a chunk may delete: most are other projects', and looking is cheap."""
@@ -243,13 +247,23 @@ class Ledger:
         keys = await self.keys()
         async with self._database.transaction(isolation="repeatable_read") as tx:
             size = (await self._store.size(tx, tenant)).size
-            check = LedgerCheck(tenant, size, await self._store.all_checkpoints(tx, tenant), keys)
-            start = 0
-            while entries := await self._store.entries(tx, tenant, start, 1 << 62, _CHUNK_ENTRIES):
-                start = entries[-1].index + 1
-                check.add(
-                    entries, await self._store.nodes_between(tx, tenant, check.node_ranges(len(entries)))
+            check = LedgerCheck(tenant, size, keys)
+            empty = await self._store.checkpoints_between(tx, tenant, -1, 0, 1)
+            await asyncio.to_thread(check.add, [], {}, empty)
+            start, signed_until = 0, 0
+            while entries := await self._store.entries(tx, tenant, start, _NO_END, _CHUNK_ENTRIES):
+                start, completed = entries[-1].index + 1, check.entries + len(entries)
+                nodes = await self._store.nodes_between(tx, tenant, check.node_ranges(len(entries)))
+                signed = await self._store.checkpoints_between(
+                    tx, tenant, signed_until, completed, len(entries)
                 )
+                await asyncio.to_thread(check.add, entries, nodes, signed)
+                signed_until = completed
+            while later := await self._store.checkpoints_between(
+                tx, tenant, signed_until, _NO_END, _CHUNK_ENTRIES
+            ):
+                await asyncio.to_thread(check.add_later, later)
+                signed_until = later[-1].head.size
             return check.finish(await self._store.count_nodes(tx, tenant))
 
 

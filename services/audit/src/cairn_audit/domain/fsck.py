@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -32,29 +32,29 @@ class FoundDamage:
 
 
 class LedgerCheck:
-    """One pass over the rows of a ledger, in order."""
+    """One pass over the rows of a ledger, in order, and over its checkpoints along with them.
 
-    def __init__(
-        self, tenant: str, size: int, checkpoints: Sequence[SignedHead], keys: Sequence[LedgerPublicKey]
-    ) -> None:
+    Its steps compute: they are for a thread, one at a time.
+    """
+
+    def __init__(self, tenant: str, size: int, keys: Sequence[LedgerPublicKey]) -> None:
         self._tenant = tenant
         self._size = size
         self._keys = keys
-        self._checkpoints = len(checkpoints)
-        self._signed: dict[int, list[SignedHead]] = defaultdict(list)
-        for signed in checkpoints:
-            self._signed[signed.head.size].append(signed)
+        self._checkpoints = 0
+        self._roots: dict[int, SignedHead] = {}
+        """The checkpoints of the sizes that the entries at hand complete."""
         self._entries = 0
         self._place = 0
         self._frontier: tuple[Hash, ...] = ()
         self._problems: list[str] = []
         self._deletions: set[UUID] = set()
         self._erased: Counter[UUID] = Counter()
-        for signed in checkpoints:
-            defect = note_defect(signed.head, signed.note, keys)
-            if defect is not None:
-                self._tell(f"checkpoint {signed.head.size}: {defect}")
-        self._settle()
+
+    @property
+    def entries(self) -> int:
+        """How many entries were added."""
+        return self._entries
 
     def node_ranges(self, entries: int) -> list[tuple[int, int, int]]:
         """The nodes that the next so many entries complete: (level, low, high)."""
@@ -65,8 +65,14 @@ class LedgerCheck:
             if start >> level < end >> level
         ]
 
-    def add(self, entries: Sequence[Entry], nodes: Mapping[NodeId, Hash]) -> None:
-        """Check the next entries and the kept nodes that they complete."""
+    def add(
+        self, entries: Sequence[Entry], nodes: Mapping[NodeId, Hash], checkpoints: Sequence[SignedHead]
+    ) -> None:
+        """Check the next entries, the kept nodes that they complete, and the checkpoints of the sizes to which they bring
+        the ledger; to size 0 none do."""
+        self._check_notes(checkpoints)
+        self._roots = {signed.head.size: signed for signed in checkpoints}
+        self._settle()
         for entry in entries:
             if entry.index != self._place:
                 self._tell(f"entry {self._place} is missing")
@@ -97,15 +103,19 @@ class LedgerCheck:
             self._deletions.add(entry.event_id)
         return hashed
 
+    def add_later(self, checkpoints: Sequence[SignedHead]) -> None:
+        """Check, after the last entry, checkpoints of sizes to which the entries have not brought the ledger."""
+        self._check_notes(checkpoints)
+        for signed in checkpoints:
+            self._tell(f"checkpoint {signed.head.size}: the ledger is cut off after {self._entries} entries")
+
     def finish(self, kept_nodes: int) -> FoundDamage:
-        """What was found, once every entry was added."""
+        """What was found, once everything was added."""
         if self._entries != self._size:
             self._tell(f"the ledger has {self._entries} entries, not {self._size}")
         expected = sum(self._entries >> level for level in range(1, self._entries.bit_length()))
         if kept_nodes != expected:
             self._tell(f"the ledger has {kept_nodes} nodes, not {expected}")
-        for size in sorted(self._signed):
-            self._tell(f"checkpoint {size}: the ledger is cut off after {self._entries} entries")
         for event_id in sorted(self._erased.keys() - self._deletions):
             self._tell(
                 f"{self._erased[event_id]} entries were erased for the event {event_id}, which deleted no project"
@@ -114,9 +124,16 @@ class LedgerCheck:
 
     def _settle(self) -> None:
         """Compare with what was signed at this size."""
-        for signed in self._signed.pop(self._entries, ()):
-            if merkle.fold(self._frontier) != signed.head.root:
-                self._tell(f"checkpoint {signed.head.size}: the entries do not have the root that was signed")
+        signed = self._roots.get(self._entries)
+        if signed is not None and merkle.fold(self._frontier) != signed.head.root:
+            self._tell(f"checkpoint {signed.head.size}: the entries do not have the root that was signed")
+
+    def _check_notes(self, checkpoints: Sequence[SignedHead]) -> None:
+        self._checkpoints += len(checkpoints)
+        for signed in checkpoints:
+            defect = note_defect(signed.head, signed.note, self._keys)
+            if defect is not None:
+                self._tell(f"checkpoint {signed.head.size}: {defect}")
 
     def _tell(self, problem: str) -> None:
         if len(self._problems) < _MOST_PROBLEMS:

@@ -68,8 +68,8 @@ SELECT size, root_hash, note, key_id, create_time FROM checkpoint WHERE tenant =
 -- name: checkpoints_before
 SELECT size, root_hash, note, key_id, create_time FROM checkpoint WHERE tenant = $1 AND size < $2 ORDER BY size DESC LIMIT $3
 
--- name: all_checkpoints
-SELECT size, root_hash, note, key_id, create_time FROM checkpoint WHERE tenant = $1 ORDER BY size
+-- name: checkpoints_between
+SELECT size, root_hash, note, key_id, create_time FROM checkpoint WHERE tenant = $1 AND size > $2 AND size <= $3 ORDER BY size LIMIT $4
 
 -- name: keep_checkpoint
 INSERT INTO checkpoint (tenant, size, root_hash, note, key_id) VALUES ($1, $2, $3, $4, $5) RETURNING create_time

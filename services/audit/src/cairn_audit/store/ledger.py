@@ -131,9 +131,12 @@ class LedgerStore:
         found = await rows.fetch(SQL.checkpoints_before, tenant, size, most)
         return [_signed_head(tenant, row) for row in found]
 
-    async def all_checkpoints(self, rows: Rows, tenant: str) -> list[SignedHead]:
-        """Every checkpoint, oldest first."""
-        return [_signed_head(tenant, row) for row in await rows.fetch(SQL.all_checkpoints, tenant)]
+    async def checkpoints_between(
+        self, rows: Rows, tenant: str, after: int, until: int, most: int
+    ) -> list[SignedHead]:
+        """Checkpoints of sizes in (after, until], oldest first, at most so many."""
+        found = await rows.fetch(SQL.checkpoints_between, tenant, after, until, most)
+        return [_signed_head(tenant, row) for row in found]
 
     async def keep_checkpoint(
         self, tx: Transaction, tenant: str, head: Head, note: str, key: LedgerPublicKey
