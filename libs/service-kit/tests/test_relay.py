@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from cairn.events.v1 import task_dispatch_events_pb2 as announced_pb2
 from cairn_kit.events import Event, EventTooLarge, announce, relay
@@ -207,6 +208,30 @@ async def test_a_pass_of_the_relay_holds_no_more_bytes_than_it_may_whatever_the_
     assert [len(sizes) for sizes in held] == [16, 4 + 4, 4, 4], (
         "small rows by number, large ones by their bytes"
     )
+
+
+@pytest.mark.parametrize("error", ["disk_full", "out_of_memory", "deadlock_detected", "internal_error"])
+async def test_what_the_database_refuses_the_relay_is_waited_for_and_logged_once(
+    world: World, sample: Any, make_annotation: Any, error: str
+) -> None:
+    refuse = f"""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+          $$ BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '{error}'; END $$;
+        CREATE TRIGGER refusing BEFORE UPDATE ON outbox FOR EACH ROW EXECUTE FUNCTION refuse();
+    """
+    async with world.run(sample.service) as service:
+        await service.database.execute(refuse)
+        with capture_logs() as logged:
+            async with service.database.transaction() as tx:
+                announce(tx, make_annotation("one"))
+            await eventually(lambda: "relay" in service.chassis.missing())
+            await eventually(lambda: effects(service), ["one"])
+        assert [line["event"] for line in logged if "not now" in line.get("error", "")] == ["relay.waiting"]
+
+        await service.database.execute("DROP TRIGGER refusing ON outbox")
+
+        await eventually(lambda: waiting(service), 0)
+        await eventually(service.chassis.missing, [])
 
 
 def many(number: int) -> list[tuple[str, dict[str, str], bytes]]:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from uuid import UUID
 
+import asyncpg
 from nats.errors import Error as NatsError
 from opentelemetry.trace import SpanKind, Tracer
 
@@ -35,7 +36,8 @@ _LOOK_AT_STREAM = 10.0
 _SLOWEST_RETRY = 2.0
 _CHUNK = 10_000
 _FIRST = UUID(int=0)
-_WAITED_FOR: tuple[type[BaseException], ...] = (*OUTAGES, BusError, NatsError)
+# A full disk passes, too; and a service that cannot publish can still answer: no error of the database ends it.
+_WAITED_FOR: tuple[type[BaseException], ...] = (*OUTAGES, asyncpg.PostgresError, BusError, NatsError)
 
 _CLAIM = """
 SELECT event_id, event_type, nats_subject, tenant, project, resource, revision, traceparent, occurred_at, body,
@@ -104,8 +106,8 @@ class Relay:
         self._wake.set()
 
     async def run(self) -> None:
-        """Relay for ever; outages are waited for."""
-        delay = 0.05
+        """Relay for ever; outages, and whatever else the database refuses, are waited for."""
+        delay, known = 0.05, None
         while True:
             try:
                 await self._bus.until_connected()
@@ -113,14 +115,14 @@ class Relay:
                 await self._pace.keep()
                 await self.drain()
                 self._pace.end()
-                self.alive, delay = True, 0.05
+                self.alive, delay, known = True, 0.05, None
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_SWEEP):
                         await self._wake.wait()
             except _WAITED_FOR as error:
-                if self.alive:
+                if type(error) is not known:  # once for each kind, not with every try
                     _log.warning("relay.waiting", error=repr(error))
-                self.alive = False
+                self.alive, known = False, type(error)
                 await asyncio.sleep(delay * random.uniform(0.5, 1.0))
                 delay = min(delay * 2, _SLOWEST_RETRY)
 
