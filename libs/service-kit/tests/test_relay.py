@@ -215,23 +215,26 @@ async def test_what_the_database_refuses_the_relay_is_waited_for_and_logged_once
     world: World, sample: Any, make_annotation: Any, error: str
 ) -> None:
     refuse = f"""
+        CREATE SEQUENCE tries;
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
-          $$ BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '{error}'; END $$;
+          $$ BEGIN PERFORM nextval('tries'); RAISE EXCEPTION 'not now' USING ERRCODE = '{error}'; END $$;
         CREATE TRIGGER refusing BEFORE UPDATE ON outbox FOR EACH ROW EXECUTE FUNCTION refuse();
     """
-    async with world.run(sample.service) as service:
-        await service.database.execute(refuse)
-        with capture_logs() as logged:
-            async with service.database.transaction() as tx:
-                announce(tx, make_annotation("one"))
-            await eventually(lambda: "relay" in service.chassis.missing())
+    database = await world.database("sample", sample.service.migrations)
+    await database.execute(refuse)
+    async with database.transaction() as tx:
+        announce(tx, make_annotation("one"))
+    with capture_logs() as logged:
+        async with world.run(sample.service) as service:
             await eventually(lambda: effects(service), ["one"])
-        assert [line["event"] for line in logged if "not now" in line.get("error", "")] == ["relay.waiting"]
+            await eventually(lambda: database.fetchval("SELECT last_value > 3 FROM tries"))
+            assert service.chassis.missing() == ["relay"]
 
-        await service.database.execute("DROP TRIGGER refusing ON outbox")
+            await database.execute("DROP TRIGGER refusing ON outbox")
 
-        await eventually(lambda: waiting(service), 0)
-        await eventually(service.chassis.missing, [])
+            await eventually(lambda: waiting(service), 0)
+            await eventually(service.chassis.missing, [])
+    assert [line["event"] for line in logged if "not now" in line.get("error", "")] == ["relay.waiting"]
 
 
 def many(number: int) -> list[tuple[str, dict[str, str], bytes]]:
