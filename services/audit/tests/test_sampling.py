@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import random
 
 import pytest
@@ -11,12 +13,14 @@ from hypothesis import strategies as st
 from cairn.annotation.v1.annotation_store_pb2 import LABEL_SOURCE_AUTO, LABEL_SOURCE_CONSENSUS, LabelSource
 from cairn_audit.domain.sampling import (
     BAND_EDGES,
+    EVERY_HASH,
     LARGEST_AUTOMATIC_SAMPLE,
     Cell,
     CellCount,
     Design,
     band_of,
     design,
+    hash_bound,
     stratify,
 )
 from cairn_audit.domain.verdict import (
@@ -200,3 +204,18 @@ def test_the_verdict_says_in_words_what_was_shown() -> None:
     assert "was shown" in in_words(AuditPhase.PASSED, strata, error, 0.2, 0.95)
     assert "above the 0.10%" in in_words(AuditPhase.FAILED, strata, error, 0.001, 0.95)
     assert in_words(AuditPhase.CANCELLED, strata, error, 0.05, 0.95) == "Cancelled after 98 of 100 reviews."
+
+
+@pytest.mark.parametrize("drawn", [1, 20, 500, 100_000])
+def test_enough_hashes_lie_below_the_bound_and_not_many_more(drawn: int) -> None:
+    population, hashed = 40 * drawn + 10_000, hashlib.sha256
+    below = hash_bound(drawn, population)
+    expected = int.from_bytes(below, "big") / 2.0**64 * population
+    assert math.exp(-((expected - drawn) ** 2) / (2.0 * expected)) < 1e-12
+    if drawn <= 500:
+        candidates = sum(hashed(f"7/item-{n}".encode()).digest() < below for n in range(population))
+        assert drawn <= candidates < drawn + 20.0 * math.sqrt(drawn) + 120.0
+
+
+def test_where_few_are_left_every_hash_is_below_the_bound() -> None:
+    assert hash_bound(5, 20) == EVERY_HASH > b"\xff" * 32

@@ -27,6 +27,10 @@ _LABELS_PER_STRATUM = 10
 """A sample is spread over at most a tenth as many strata as it has labels."""
 
 
+EVERY_HASH = b"\xff" * 33
+"""Above every SHA-256."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Cell:
     """The finest part of the population: one source, one class, one band of confidence."""
@@ -99,6 +103,18 @@ def design(counts: Sequence[CellCount], sample_size: int, max_error: float, conf
     least = max(1, min(5, size // len(strata)))
     drawn = allocate(_lots(strata), size, min_per_stratum=least)
     return Design(tuple(strata), tuple(drawn[str(place)] for place in range(len(strata))))
+
+
+def hash_bound(drawn: int, population: int) -> bytes:
+    """A bound below which the SHA-256 of at least ``drawn`` of so many labels lie, but for once in 10^12 times.
+
+    Where ``expected`` of them are to be below it, fewer than ``drawn`` are there with a probability of at most
+    exp(-(expected - drawn)^2 / (2 expected)) (Chernoff).
+    """
+    expected = drawn + 8.0 * math.sqrt(drawn) + 60.0
+    if expected >= population:
+        return EVERY_HASH
+    return int(expected / population * 2.0**64).to_bytes(8, "big")
 
 
 def stratify(counts: Iterable[CellCount], most_strata: int) -> list[Stratum]:

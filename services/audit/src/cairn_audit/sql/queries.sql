@@ -122,19 +122,29 @@ INSERT INTO stratum (tenant, project, audit, stratum, source, class_id, confiden
 SELECT $1, $2, $3, * FROM unnest($4::smallint[], $5::smallint[], $6::text[], $7::double precision[], $8::double precision[], $9::bigint[])
 
 -- The labels of each stratum in the order of a keyed hash, which is as good as a shuffle and can be made again from the
--- seed; the first so many of each are the sample.
+-- seed; the first so many of each are the sample. Only hashes below a bound are put in order: to sort all takes three
+-- times as long as to look at all.
 -- name: draw_sample
-INSERT INTO sample (tenant, project, audit, item, stratum, label_revision, label_answer)
-SELECT $1, $2, $3, item, stratum, revision, answer
-FROM (
-  SELECT label.item, label.revision, label.answer, cell.stratum, cell.drawn,
-         row_number() OVER (PARTITION BY cell.stratum ORDER BY sha256(convert_to($5::text || '/' || label.item, 'UTF8'))) AS place
-  FROM label
-  JOIN unnest($6::smallint[], $7::text[], $8::smallint[], $9::smallint[], $10::bigint[]) AS cell (source, class_id, band, stratum, drawn)
-    USING (source, class_id, band)
-  WHERE label.tenant = $1 AND label.project = $2 AND label.question = $4
-) AS shuffled
-WHERE place <= drawn
+WITH drawn AS (
+  INSERT INTO sample (tenant, project, audit, item, stratum, label_revision, label_answer)
+  SELECT $1, $2, $3, item, stratum, revision, answer
+  FROM (
+    SELECT hashed.*, row_number() OVER (PARTITION BY stratum ORDER BY hash) AS place
+    FROM (
+      SELECT label.item, label.revision, label.answer, cell.stratum, cell.drawn, cell.below,
+             sha256(convert_to($5::text || '/' || label.item, 'UTF8')) AS hash
+      FROM label
+      JOIN unnest($6::smallint[], $7::text[], $8::smallint[], $9::smallint[], $10::bigint[], $11::bytea[])
+        AS cell (source, class_id, band, stratum, drawn, below) USING (source, class_id, band)
+      WHERE label.tenant = $1 AND label.project = $2 AND label.question = $4
+    ) AS hashed
+    WHERE hash < below
+  ) AS shuffled
+  WHERE place <= drawn
+  ON CONFLICT DO NOTHING
+  RETURNING stratum
+)
+SELECT stratum, count(*) AS labels FROM drawn GROUP BY stratum
 
 -- name: audit
 SELECT * FROM audit WHERE tenant = $1 AND project = $2 AND audit = $3

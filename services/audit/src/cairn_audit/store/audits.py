@@ -9,7 +9,7 @@ from cairn.label.v1.label_value_pb2 import Answer
 from cairn_audit.domain import names
 from cairn_audit.domain.judging import Judgement
 from cairn_audit.domain.names import AuditId, ItemKey, Tenant
-from cairn_audit.domain.sampling import Cell, CellCount, Design
+from cairn_audit.domain.sampling import EVERY_HASH, Cell, CellCount, Design, hash_bound
 from cairn_audit.domain.verdict import AuditPhase, StratumCount
 from cairn_audit.store.ledger import Rows
 from cairn_audit.store.rows import (
@@ -108,8 +108,28 @@ class AuditStore:
             [stratum.confidence_high for _, stratum in strata],
             [stratum.population for _, stratum in strata],
         )
-        cells = [(cell, place) for place, stratum in strata for cell in stratum.cells]
-        await tx.execute(
+        bounds = {place: hash_bound(design.drawn[place], stratum.population) for place, stratum in strata}
+        drawn = await self._draw(tx, key, question, seed, design, bounds)
+        short = [
+            place
+            for place, bound in bounds.items()
+            if drawn.get(place, 0) < design.drawn[place] and bound != EVERY_HASH
+        ]
+        if short:  # it happens once in a million million draws
+            await self._draw(tx, key, question, seed, design, dict.fromkeys(short, EVERY_HASH))
+
+    async def _draw(
+        self,
+        tx: Transaction,
+        key: AuditKey,
+        question: str,
+        seed: int,
+        design: Design,
+        bounds: Mapping[int, bytes],
+    ) -> dict[int, int]:
+        """Draw from strata those labels of the sample that have a hash below the stratum's bound; returns how many."""
+        cells = [(cell, place) for place in bounds for cell in design.strata[place].cells]
+        rows = await tx.fetch(
             SQL.draw_sample,
             *key.columns,
             question,
@@ -119,7 +139,9 @@ class AuditStore:
             [cell.band for cell, _ in cells],
             [place for _, place in cells],
             [design.drawn[place] for _, place in cells],
+            [bounds[place] for _, place in cells],
         )
+        return {row["stratum"]: row["labels"] for row in rows}
 
     async def audit(self, rows: Rows, key: AuditKey) -> AuditRow | None:
         """An audit."""
