@@ -24,6 +24,7 @@ from cairn_inference.store import InferenceStore
 from cairn_inference.subscriptions import subscriptions
 from cairn_inference.trainer import Trainer, TrainingLimits
 from cairn_inference.training_process import TrainingProcess
+from cairn_inference.uploads import Uploads
 from cairn_inference.validation_answers import ValidationAnswers
 from cairn_inference.working import Worker
 from cairn_kit.lifecycle import Chassis, Service
@@ -67,7 +68,7 @@ async def wire(chassis: Chassis[InferenceSettings]) -> None:
         moving.wake()
 
     handlers.wake = wake
-    calls = InferenceRpc(database, store, handlers, predictor)
+    calls = InferenceRpc(database, store, handlers, predictor, Uploads(settings.work_dir / "uploads"))
     chassis.serve(calls, add_InferenceServiceServicer_to_server, projects=annotations)
     deletions = deletions_of(database, store, models)
     chassis.consume(subscriptions(handlers, deletions), in_order=False)

@@ -29,7 +29,7 @@ class InferenceSettings(ChassisSettings):
     """Where model files are kept: `file:///folder`, `s3://bucket/prefix`, `gs://bucket/prefix`, `az://...`."""
 
     work_dir: Path = Path(tempfile.gettempdir()) / "cairn-inference"
-    """Trainings under way and the converted embedding. It may be lost: both are made again."""
+    """Trainings and uploads under way, and the converted embedding. It may be lost: all are made again."""
 
     threads: int = Field(default=0, ge=0)
     """Threads of a model's run; 0 means as many as the container may use."""

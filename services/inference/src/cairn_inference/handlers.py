@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import BinaryIO
 from uuid import UUID
 
 from google.protobuf.message import Message
@@ -86,6 +87,7 @@ class Handlers:
         self._models = models
         self._key = sampling_key
         self._announcer = Announcer(store)
+        self._trials = asyncio.Semaphore(1)
         self.wake: Callable[[], None] = _nothing
         """Called when there is work for the pipeline or the trainer; the wiring sets it."""
 
@@ -239,22 +241,25 @@ class Handlers:
     # --- model versions
 
     async def keep_model(
-        self, tenant: str, project: str, model: str, features: str, class_ids: Sequence[str], data: bytes
+        self, tenant: str, project: str, model: str, features: str, class_ids: Sequence[str], file: BinaryIO
     ) -> NewVersion:
-        """Check an uploaded model and keep its file.
+        """Check an uploaded model and keep its file: one after the other, for each takes a core and a lot of memory.
 
         Raises InvalidArgument MODEL_INVALID, or NotFound.
         """
         from cairn_inference.model_check import BadModel, check_model  # onnx: start without it
 
         await self._check_upload(tenant, project, features, class_ids)
-        try:
-            await check_model(data, dim=SPECS[features].dim, classes=len(class_ids))
-        except BadModel as error:
-            raise InvalidArgument(
-                "MODEL_INVALID", str(error), violations=[Violation("chunk", str(error))]
-            ) from error
-        digest = await self._models.put(tenant, project, data)
+        async with self._trials:
+            file.seek(0)
+            data = await asyncio.to_thread(file.read)
+            try:
+                await check_model(data, dim=SPECS[features].dim, classes=len(class_ids))
+            except BadModel as error:
+                raise InvalidArgument(
+                    "MODEL_INVALID", str(error), violations=[Violation("chunk", str(error))]
+                ) from error
+            digest = await self._models.put(tenant, project, data)
         return NewVersion(model, digest, features, tuple(class_ids), 0, None, None)
 
     async def add_version(self, tx: Transaction, tenant: str, project: str, made: NewVersion) -> Version:

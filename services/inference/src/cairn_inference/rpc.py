@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Any
+from typing import Any, BinaryIO
 
 from cairn.inference.v1 import inference_pb2 as api
 from cairn.inference.v1.inference_pb2_grpc import InferenceServiceServicer
@@ -16,6 +17,7 @@ from cairn_inference.model_store import MAX_MODEL_BYTES
 from cairn_inference.predicting import Predictor
 from cairn_inference.records import Project
 from cairn_inference.store import InferenceStore, Reader
+from cairn_inference.uploads import Uploads, in_time
 from cairn_kit.auth import caller
 from cairn_kit.database import Database
 from cairn_kit.errors import InvalidArgument, NotFound, Violation, project_not_found
@@ -30,25 +32,33 @@ class InferenceRpc(InferenceServiceServicer):
     """cairn.inference.v1.InferenceService."""
 
     def __init__(
-        self, database: Database, store: InferenceStore, handlers: Handlers, predictor: Predictor
+        self,
+        database: Database,
+        store: InferenceStore,
+        handlers: Handlers,
+        predictor: Predictor,
+        uploads: Uploads,
     ) -> None:
         self._database = database
         self._store = store
         self._handlers = handlers
         self._predictor = predictor
+        self._uploads = uploads
 
     async def UploadModelVersion(
         self, request: AsyncIterator[api.UploadModelVersionRequest], context: Any
     ) -> api.ModelVersion:
         """Collect the file, then check and keep it."""
-        header, data = await _collect(request)
-        tenant, parts = caller().tenant, header.parent.split("/")
-        answered = await self._answered(tenant, header)
-        if answered is not None:
-            return answered
-        made = await self._handlers.keep_model(
-            tenant, parts[1], parts[3], header.features, list(header.class_ids), data
-        )
+        tenant = caller().tenant
+        async with self._uploads.place(tenant) as file:
+            header = await _collect(request, file)
+            parts = header.parent.split("/")
+            answered = await self._answered(tenant, header)
+            if answered is not None:
+                return answered
+            made = await self._handlers.keep_model(
+                tenant, parts[1], parts[3], header.features, list(header.class_ids), file
+            )
 
         async def effect() -> api.ModelVersion:
             return version_message(await self._handlers.add_version(tx, tenant, parts[1], made))
@@ -226,16 +236,14 @@ def _no_version(name: str) -> NotFound:
     return NotFound("MODEL_VERSION_NOT_FOUND", f"There is no {name}.", resource=name)
 
 
-async def _collect(
-    request: AsyncIterator[api.UploadModelVersionRequest],
-) -> tuple[api.ModelHeader, bytes]:
-    """The header, which says the file's SHA-256 in any case, and the bytes after it.
+async def _collect(request: AsyncIterator[api.UploadModelVersionRequest], file: BinaryIO) -> api.ModelHeader:
+    """The header, which says the file's SHA-256 in any case; the bytes after it are written to `file`.
 
-    Raises InvalidArgument for another order, or too many bytes.
+    Raises InvalidArgument for another order, or too many bytes, and DeadlineExceeded when they come too slowly.
     """
     header: api.ModelHeader | None = None
-    data = bytearray()
-    async for message in request:
+    hashed, size = hashlib.sha256(), 0
+    async for message in in_time(request):
         first = header is None
         if first != (message.WhichOneof("part") == "header"):
             problem = "The first message is a header, every further one a chunk."
@@ -243,17 +251,19 @@ async def _collect(
         if first:
             header = message.header
             continue
-        data += message.chunk
-        if len(data) > MAX_MODEL_BYTES:
+        size += len(message.chunk)
+        if size > MAX_MODEL_BYTES:
             problem = f"The file has more than {MAX_MODEL_BYTES} bytes."
             raise InvalidArgument("MODEL_INVALID", problem, violations=[Violation("chunk", problem)])
+        hashed.update(message.chunk)
+        await asyncio.to_thread(file.write, message.chunk)
     if header is None:
         raise InvalidArgument("STREAM_ORDER", "The stream ended before its header.")
-    digest = hashlib.sha256(data).hexdigest()
+    digest = hashed.hexdigest()
     if header.expected_sha256 and header.expected_sha256 != digest:
         problem = "The file has another SHA-256 than expected."
         raise InvalidArgument(
             "MODEL_INVALID", problem, violations=[Violation("header.expected_sha256", problem)]
         )
     header.expected_sha256 = digest  # a repeated request is known by its header and its file
-    return header, bytes(data)
+    return header
