@@ -168,6 +168,7 @@ async def test_a_failed_transaction_leaves_no_trace_in_memory(world: World, run:
             computing,
             decides,
             refits,
+            settings.max_message_bytes,
         )
         keeping = asyncio.create_task(shares.run())
         await eventually(lambda: len(shares.kept), SHARES)

@@ -14,12 +14,13 @@ import pytest
 from cairn.consensus.v1 import consensus_pb2 as pb
 from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceStub
 from cairn.events.v1.consensus_events_pb2 import AnswersWanted
-from cairn.label.v1.label_schema_pb2 import LabelClass, MaskQuestion, Question
+from cairn.label.v1.label_schema_pb2 import LabelClass, MaskQuestion, Question, TextQuestion
 from cairn.label.v1.label_value_pb2 import Answer, Mask, Runs
-from cairn_consensus import hearing, states
+from cairn_consensus import deciding, hearing, states
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
 from cairn_consensus.domain.items import Sized, Vote, in_one_go
 from cairn_consensus.domain.project_state import ProjectState
+from cairn_kit.errors import from_rpc_error
 from cairn_kit.testing import World, eventually
 
 RELIABILITIES = pb.ListReliabilitiesRequest(parent="projects/birds")
@@ -77,6 +78,49 @@ async def test_states_that_were_not_used_for_longest_make_room(
         for project in (told[2], told[0], told[2], told[1], told[2], told[0]):  # the third is always there
             await ask(project)
     assert begun == [f"projects/{project.name}" for project in (told[0], told[1], told[0])]
+
+
+async def test_many_items_are_looked_at_in_parts_and_refused_where_no_response_holds_them(
+    world: World, words: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deciding, "AT_ONCE", 2)
+    brought, recall = list[list[str]](), states.recall
+
+    def noted(state: Any, items: Any, kept: Any) -> None:
+        brought.append(list(items))
+        recall(state, items, kept)
+
+    async with run() as service:
+        await world.publish(words.created(), *(words.answer(key, "ann", "wren") for key in "abcde"))
+        await eventually(lambda: service.database.fetchval("SELECT count(*) FROM vote"), 5)
+    monkeypatch.setattr(states, "recall", noted)
+    asked = pb.BatchGetPosteriorsRequest(
+        parent="projects/birds",
+        question="species",
+        items=map(words.item, ["e", "nobody", "a", "b", "c", "d"]),
+    )
+    async with run(room_for_items=0) as service:  # with nothing at hand, nor for longer than it is looked at
+        api = service.stub(ConsensusServiceStub)
+        found = (await api.BatchGetPosteriors(asked)).posteriors
+        assert [one.item for one in found] == [words.item(key) for key in "eabcd"]
+        assert brought == [["a", "b"], ["c", "d"], ["e"]]
+
+
+async def test_more_than_a_response_holds_is_refused(world: World, words: Any, run: Any) -> None:
+    question = Question(id="note", text=TextQuestion(max_length=100_000))
+    said = Answer(question="note", text="wren " * 6_000)
+    asked = pb.BatchGetPosteriorsRequest(
+        parent="projects/birds", question="note", items=map(words.item, "abc")
+    )
+    async with run(max_message_bytes=64 * 1024) as service:
+        api = service.stub(ConsensusServiceStub)
+        await world.publish(words.created(question), *(words.answer(key, "ann", said) for key in "abc"))
+        await eventually(lambda: service.database.fetchval("SELECT count(*) FROM vote"), 3)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await api.BatchGetPosteriors(asked)
+        assert from_rpc_error(refused.value).reason == "RESPONSE_TOO_LARGE"
+        del asked.items[2]
+        assert len((await api.BatchGetPosteriors(asked)).posteriors) == 2
 
 
 async def test_what_a_release_before_did_not_count_is_counted_once(

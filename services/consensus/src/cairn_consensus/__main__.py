@@ -51,6 +51,7 @@ async def wire(chassis: Chassis[ConsensusSettings]) -> None:
         computing,
         deciding,
         refits,
+        chassis.settings.max_message_bytes,
     )
     calls = await chassis.enter(KeeperCalls(lines))
     chassis.serve(ConsensusRpc(handlers, calls), add_ConsensusServiceServicer_to_server, projects=annotations)

@@ -32,7 +32,7 @@ from cairn_consensus import deciding
 from cairn_consensus.computing import Computing
 from cairn_consensus.deciding import Deciding
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
-from cairn_consensus.domain.items import Reached, Score, State, Truth, Vote
+from cairn_consensus.domain.items import Reached, Score, Sized, State, Truth, Vote
 from cairn_consensus.domain.judging import stop_policy
 from cairn_consensus.domain.project_state import ProjectState, Tests
 from cairn_consensus.mask_blobs import MaskBlobs, Said, seen
@@ -43,7 +43,14 @@ from cairn_consensus.states import States
 from cairn_consensus.store import ConsensusStore, ProjectKey, TruthRank
 from cairn_consensus.turns import Turns
 from cairn_kit.database import Database, Transaction
-from cairn_kit.errors import FailedPrecondition, NotFound, project_not_found, to_status
+from cairn_kit.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Violation,
+    project_not_found,
+    to_status,
+)
 from cairn_kit.events import NotYet, Received
 from cairn_kit.rpc import once
 from cairn_kit.shares import Elsewhere
@@ -66,6 +73,7 @@ class Handlers:
         computing: Computing,
         deciding: Deciding,
         refits: Refits,
+        largest_response: int,
     ) -> None:
         self._database = database
         self._store = store
@@ -77,6 +85,7 @@ class Handlers:
         self._computing = computing
         self._deciding = deciding
         self._refits = refits
+        self._largest_response = largest_response
 
     async def forget_deleted(self) -> None:
         """Forget the states of deleted projects that this replica has in memory: a periodic job."""
@@ -181,9 +190,8 @@ class Handlers:
                 for route in event.message.routes
             ]
             newer = await self._store.route_items(tx, key, routes)
-            back = sorted(
-                await self._store.answered_among(tx, key, [i for i, auto in newer.items() if not auto])
-            )
+            to_people = [item for item, auto in newer.items() if not auto]
+            back = [one.item for one in await self._store.answered_among(tx, key, to_people)]
             await self._states.bring(tx, key, state, back)
             for item in newer.keys() & state.items.keys():
                 state.items[item].auto = newer[item]
@@ -196,7 +204,8 @@ class Handlers:
     ) -> list[Posterior]:
         """What is known of each of these items; those that nobody has answered are left out.
 
-        Raises Busy where the project's state is somebody else's for long.
+        Raises Busy where the project's state is somebody else's for long, and InvalidArgument where it is more than one
+        response may hold.
         """
         key = ProjectKey(tenant, project)
         async with self._turns.transaction(key, soon=True) as tx:
@@ -208,8 +217,24 @@ class Handlers:
                     f"projects/{project} asks no question {question}.",
                     question=question,
                 )
-            await self._states.bring(tx, key, state, map(ItemKey, items))
-            return [found for item in items if (found := state.posterior(ItemKey(item), name)) is not None]
+            wanted = list(dict.fromkeys(map(ItemKey, items)))
+            left = [Sized(item, 0) for item in wanted if item in state.items]
+            if missing := [item for item in wanted if item not in state.items]:
+                left += await self._store.answered_among(tx, key, missing)
+            known: dict[ItemKey, Posterior] = {}
+            room = self._largest_response
+            while left:  # so many at once as are judged at once: of masks ten thousand take gigabytes
+                part = deciding.part_of(left).items
+                left = left[len(part) :]
+                await self._states.bring(tx, key, state, part)
+                for item in part:
+                    if (found := state.posterior(item, name)) is not None:
+                        known[item] = found
+                        room -= found.ByteSize()
+                if room < 0:
+                    raise _too_many_items(self._largest_response)
+                state = await self._states.make_room(tx, key)
+            return [known[item] for item in map(ItemKey, items) if item in known]
 
     async def reliabilities(self, tenant: str, project: str, question: str) -> list[Reliability]:
         """What is known of each labeler on one question, or on all of them, with what they did where the truth is known."""
@@ -230,7 +255,7 @@ class Handlers:
             while more:
                 found = await self._store.items_with_truth(tx, key, after, deciding.AT_ONCE + 1)
                 items, more = deciding.part_of(found)
-                if answered := sorted(await self._store.answered_among(tx, key, items)):
+                if answered := [one.item for one in await self._store.answered_among(tx, key, items)]:
                     part = await self._states.apart(tx, key, of, answered)
                     await self._computing.result(tx, partial(test, part, answered))
                 after = items[-1] if items else after
@@ -367,6 +392,14 @@ def _await_schema(project: Project, events: Sequence[tuple[Received[Any], int]])
     early = [event for event, version in events if version > project.schema_version]
     if early:
         raise NotYet("the schema that it follows is not known yet", *early)
+
+
+def _too_many_items(largest_response: int) -> InvalidArgument:
+    return InvalidArgument(
+        "RESPONSE_TOO_LARGE",
+        f"What is known of these items has more than the {largest_response} bytes of a response.",
+        violations=[Violation("items", "ask about fewer at once")],
+    )
 
 
 def _undecided(key: ProjectKey, item: ItemKey) -> UndecidedItem:

@@ -353,11 +353,9 @@ class ConsensusStore:
         """The items that somebody has answered, in order, from the one after `after` on."""
         return [Sized(*row) for row in await tx.fetch(SQL.answered_items, *key.columns, after, limit)]
 
-    async def answered_among(
-        self, tx: Transaction, key: ProjectKey, items: Sequence[ItemKey]
-    ) -> set[ItemKey]:
-        """Those of the items that somebody has answered."""
-        return {row["item"] for row in await tx.fetch(SQL.answered_among, *key.columns, items)}
+    async def answered_among(self, tx: Transaction, key: ProjectKey, items: Sequence[ItemKey]) -> list[Sized]:
+        """Those of the items that somebody has answered, in order."""
+        return [Sized(*row) for row in await tx.fetch(SQL.answered_among, *key.columns, items)]
 
     async def items_with_truth(self, tx: Transaction, key: ProjectKey, after: str, limit: int) -> list[Sized]:
         """The items of which something is known to be true, in order, from the one after `after` on."""

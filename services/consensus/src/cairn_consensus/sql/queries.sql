@@ -143,7 +143,8 @@ SELECT item, sum(octet_length(answer)) AS bytes FROM vote WHERE tenant = $1 AND 
 GROUP BY item ORDER BY item LIMIT $4
 
 -- name: answered_among
-SELECT DISTINCT item FROM vote WHERE tenant = $1 AND project = $2 AND item = ANY ($3::text[])
+SELECT item, sum(octet_length(answer)) AS bytes FROM vote WHERE tenant = $1 AND project = $2 AND item = ANY ($3::text[])
+GROUP BY item ORDER BY item
 
 -- name: items_with_truth
 SELECT item, sum(octet_length(answer)) + coalesce((
