@@ -1,4 +1,4 @@
-"""When a training is asked for, and what it holds up meanwhile."""
+"""When a training is asked for, what it holds up meanwhile, and what one that was killed leaves."""
 
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,11 @@ from cairn_inference.__main__ import SERVICE
 from cairn_inference.domain.features import TEXT_SPEC
 from cairn_inference.store import InferenceStore
 from cairn_inference.trainer import Trainer, TrainingLimits
+from cairn_inference.training_folders import TrainingFolders
 from cairn_kit.testing import World
 from services.inference.tests.plans import fill
+
+LIMITS = TrainingLimits(interval=0.0, growth=1.5, labels=1000, deadline=60.0, margin=0.01)
 
 
 @pytest.mark.parametrize("come_in", [False, True])
@@ -30,7 +33,31 @@ async def test_labels_are_counted_while_others_come_in_and_again_if_any_did(
                     await writer.execute("UPDATE project SET labels_changed = true")
             return await super().label_counts(reader, project)
 
-    limits = TrainingLimits(interval=0.0, growth=1.5, labels=1000, deadline=60.0, margin=0.01)
-    trainer = Trainer(database, Meanwhile(), nobody, nobody, nobody, tmp_path, limits)
+    trainer = Trainer(database, Meanwhile(), nobody, nobody, nobody, TrainingFolders(tmp_path), LIMITS)
     assert await trainer.step() == 0
     assert await database.fetchval("SELECT labels_changed FROM project") is come_in
+
+
+async def test_what_a_training_that_was_killed_leaves_goes_when_the_next_begins(
+    world: World, tmp_path: Path
+) -> None:
+    database = await world.database("inference", SERVICE.migrations)
+    left, words = tmp_path / "a-run-1", tmp_path / "stderr.txt"
+    left.mkdir()
+    (left / "request.npz").touch()
+    words.touch()
+    nobody: Any = None
+    trainer = Trainer(database, InferenceStore(), nobody, nobody, nobody, TrainingFolders(tmp_path), LIMITS)
+    await trainer.step()
+    assert not left.exists()
+    assert words.exists(), "the last words of the process that trains here"
+
+    left.mkdir()
+    trainer.begin()
+    async with TrainingFolders(tmp_path).open("of-another-replica") as folder:
+        await trainer.step()
+        assert folder.exists(), "nothing is taken from under one that shares the disk"
+    assert not folder.exists()
+    trainer.begin()
+    await trainer.step()
+    assert not left.exists()

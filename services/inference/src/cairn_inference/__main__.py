@@ -23,6 +23,7 @@ from cairn_inference.scoring_rounds import ScoringRounds
 from cairn_inference.store import InferenceStore
 from cairn_inference.subscriptions import subscriptions
 from cairn_inference.trainer import Trainer, TrainingLimits
+from cairn_inference.training_folders import TrainingFolders
 from cairn_inference.training_process import TrainingProcess
 from cairn_inference.uploads import Uploads
 from cairn_inference.validation_answers import ValidationAnswers
@@ -57,9 +58,9 @@ async def wire(chassis: Chassis[InferenceSettings]) -> None:
     )
     trainings = settings.work_dir / "trainings"
     process = await chassis.enter(TrainingProcess(trainings))
-    trainer = Trainer(database, store, models, scorer, process, trainings, limits)
+    trainer = Trainer(database, store, models, scorer, process, TrainingFolders(trainings), limits)
     routing = Worker(database, "routing", [featuriser.step, wishes.step, rounds.step], rounds.begin)
-    training = Worker(database, "training", [trainer.step])
+    training = Worker(database, "training", [trainer.step], trainer.begin)
     moving = Worker(database, "questions", [QuestionMoves(database, store).step])
 
     def wake() -> None:

@@ -8,7 +8,6 @@ that the lock was lost, can neither finish nor fail the run. The training proces
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ from cairn_inference.training.exchange import (
     read_outcome,
     write_request,
 )
+from cairn_inference.training_folders import TrainingFolders
 from cairn_inference.training_process import TrainingDied, TrainingProcess
 from cairn_kit.database import Database
 from cairn_kit.ids import uuid7
@@ -90,7 +90,7 @@ class Trainer:
         models: ModelStore,
         scorer: Scorer,
         process: TrainingProcess,
-        folder: Path,
+        folders: TrainingFolders,
         limits: TrainingLimits,
     ) -> None:
         self._database = database
@@ -98,14 +98,22 @@ class Trainer:
         self._models = models
         self._scorer = scorer
         self._process = process
-        self._folder = folder
+        self._folders = folders
         self._limits = limits
         self._announcer = Announcer(store)
         self._counted_until: dict[tuple[str, str], float] = {}
         """Until when, on the loop's clock, each project's labels are not counted again."""
+        self._swept = False
+
+    def begin(self) -> None:
+        """Look for what a process that was killed left behind, before the next step."""
+        self._swept = False
 
     async def step(self) -> int:
         """Ask for what is due, and do one run; how many runs were done."""
+        if not self._swept:
+            await self._folders.sweep()
+            self._swept = True
         clock = asyncio.get_running_loop().time
         for changed in await self._store.projects_to_train(self._database, self._limits.interval):
             began, place = clock(), (changed.tenant, changed.project)
@@ -139,18 +147,16 @@ class Trainer:
     # --- one run
 
     async def _do(self, run: Run) -> None:
-        folder = self._folder / f"{run.id}-{run.attempts}"
         try:
             if run.attempts > _MOST_ATTEMPTS:
                 raise RunFailed(INTERNAL, "TRAINING_DIED", f"The training died {_MOST_ATTEMPTS} times.")
-            await self._train(run, folder)
+            async with self._folders.open(f"{run.id}-{run.attempts}") as folder:
+                await self._train(run, folder)
         except RunCancelled:
             _log.info("training.cancelled", run=run.id)
         except RunFailed as failure:
             _log.warning("training.failed", run=run.id, reason=failure.error[1], why=str(failure))
             await self._fail(run, failure)
-        finally:
-            await asyncio.to_thread(shutil.rmtree, folder, True)
 
     async def _train(self, run: Run, folder: Path) -> None:
         from cairn_inference.model_check import BadModel, check_model  # onnx: start without it
@@ -181,7 +187,6 @@ class Trainer:
         await self._finish(run, made, rows, outcome, better)
 
     async def _in_a_process(self, run: Run, folder: Path, request: TrainingRequest) -> TrainingOutcome:
-        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         request_file = folder / "request.npz"
         await asyncio.to_thread(write_request, request_file, request)
         answer = asyncio.create_task(self._process.train(request_file, folder))
