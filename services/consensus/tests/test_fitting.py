@@ -40,10 +40,12 @@ async def test_it_ends_with_the_one_who_asked(words: Any, silent: str) -> None:
         assert await process.wait() == 1
 
 
+@pytest.mark.parametrize("limit", ["LARGE", "LARGE_BYTES"])
 async def test_of_one_that_died_it_is_said_so(
-    world: World, words: Any, monkeypatch: pytest.MonkeyPatch
+    world: World, words: Any, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    monkeypatch.setattr(fitting, "LARGE", 0)
+    """Which makes the fits of many answers, and of large ones."""
+    monkeypatch.setattr(fitting, limit, 0)
     database = await world.database("consensus", SERVICE.migrations)
     store = ConsensusStore()
     nowhere = Place("postgresql://cairn@127.0.0.1:1/cairn", "consensus", 30.0)

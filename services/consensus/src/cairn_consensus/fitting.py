@@ -27,7 +27,8 @@ from cairn_kit.database import Database, Transaction
 
 LARGE = 100_000
 """Answers from which on a process of its own is worth its start: it takes about as long as to fit as many here."""
-
+LARGE_BYTES = 8 << 20
+"""Bytes of answers from which on it is, however few they are: of masks that is up to 100 MiB in memory."""
 
 Making = Callable[[], Coroutine[Any, Any, Fit]]
 """What makes a fit when it is called."""
@@ -76,7 +77,7 @@ class Fitting:
         A large one is made of what was committed when it is begun. That is the same to a transaction that holds the state
         and has written nothing yet.
         """
-        if state.questions.answers < LARGE:
+        if state.questions.answers < LARGE and await self._store.answer_bytes(tx, key) < LARGE_BYTES:
             everything = await whole(self._store, self._computing, tx, key, state.project)
             return partial(asyncio.to_thread, everything.fit, state.refits)
         asked = _Asked(self._place, key, state.project.SerializeToString(), state.refits)

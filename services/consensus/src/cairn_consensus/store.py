@@ -349,6 +349,11 @@ class ConsensusStore:
         count: int = await tx.fetchval(SQL.count_label_annotations, *key.columns, ANNOTATION_KIND_LABEL)
         return count
 
+    async def answer_bytes(self, tx: Transaction, key: ProjectKey) -> int:
+        """How many bytes all answers in a project have."""
+        size: int = await tx.fetchval(SQL.answer_bytes, *key.columns)
+        return size
+
     async def answered_items(self, tx: Transaction, key: ProjectKey, after: str, limit: int) -> list[Sized]:
         """The items that somebody has answered, in order, from the one after `after` on."""
         return [Sized(*row) for row in await tx.fetch(SQL.answered_items, *key.columns, after, limit)]

@@ -138,6 +138,9 @@ INSERT INTO answers_given (tenant, project, question, labeler, answers)
 SELECT $1, $2, * FROM unnest($3::text[], $4::text[], $5::bigint[])
 ON CONFLICT (tenant, project, question, labeler) DO UPDATE SET answers = excluded.answers
 
+-- name: answer_bytes
+SELECT coalesce(sum(octet_length(answer)), 0) FROM vote WHERE tenant = $1 AND project = $2
+
 -- name: answered_items
 SELECT item, sum(octet_length(answer)) AS bytes FROM vote WHERE tenant = $1 AND project = $2 AND item > $3
 GROUP BY item ORDER BY item LIMIT $4
