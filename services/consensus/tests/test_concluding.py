@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from typing import Any
 
 import grpc
@@ -10,6 +12,12 @@ import pytest
 from cairn.annotation.v1 import annotation_store_pb2 as store_pb
 from cairn.consensus.v1 import consensus_pb2 as pb
 from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceStub
+from cairn_consensus.announcing import announce_all
+from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
+from cairn_consensus.domain.items import Vote
+from cairn_consensus.domain.project_state import ProjectState
+from cairn_consensus.store import ProjectKey
+from cairn_kit.database import Transaction
 from cairn_kit.errors import FailedPrecondition, from_rpc_error
 from cairn_kit.testing import World, eventually
 
@@ -69,3 +77,23 @@ async def test_votes_that_a_release_before_kept_alone_count_by_their_items(
         api = service.stub(ConsensusServiceStub)
         await world.publish(words.answer("b", "ann", "wren"))
         await eventually(lambda: refused_for(api, 9), "3")
+
+
+def test_what_waits_in_memory_for_the_commit_is_little_a_label(words: Any) -> None:
+    """All that a conclusion announces does; the README says how much that is."""
+    items, tx = [ItemKey(f"item-{n:06}") for n in range(2_000)], Transaction(None, lambda _: None)
+    state = ProjectState(words.project())
+    for item in items:
+        for event in (words.answer(item, f"annotator-{n}", "wren").message for n in range(3)):
+            said = event.annotation
+            answer, who = said.answers[0], LabelerName(said.labeler)
+            state.vote(Vote(item, QuestionId(answer.question), who, said.name, answer))
+    tracemalloc.start()
+    for start in range(0, len(items), 200):
+        said = state.conclude_each(items[start : start + 200])
+        announce_all(tx, ProjectKey("acme", "birds"), state, said, {})
+    gc.collect()
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert len(tx.pending_events) == len(items)
+    assert 1_000 < taken / len(items) < 1_700
