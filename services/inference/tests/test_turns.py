@@ -1,14 +1,17 @@
-"""What a turn of the endless work reads where nothing is due: no sample, and no scores."""
+"""What a turn of the endless work reads, and holds: no sample and no scores where nothing is due, nor the project."""
 
 from typing import Any
 
 import pytest
 
+from cairn.consensus.v1.consensus_pb2 import BatchGetPosteriorsResponse, ClassProbability, Posterior
 from cairn_inference.__main__ import SERVICE
 from cairn_inference.domain.features import TEXT_SPEC
 from cairn_inference.scoring_rounds import ScoringRounds
 from cairn_inference.store import InferenceStore
+from cairn_inference.store.items import SQL as SQL_OF_ITEMS
 from cairn_inference.store.validation import SQL as SQL_OF_VALIDATION
+from cairn_inference.validation_rounds import ValidationRounds
 from cairn_kit.database import Database
 from cairn_kit.testing import World
 from services.inference.tests.plans import fill, nodes, rows_read
@@ -127,3 +130,65 @@ async def test_those_whom_people_doubt_are_found_without_those_of_whom_they_are_
     await fill(database, 20_000, validation="true", lot="0.1", **sure, **SCORED)
     steps = await nodes(database, SQL_OF_VALIDATION.doubtful_validation, "acme", "reviews", 0.5, 0.99, 500)
     assert rows_read(steps, "item") == 20
+
+
+async def test_whoever_stops_automatic_labeling_does_not_wait_until_all_items_are_counted(
+    database: Database,
+) -> None:
+    await fill(
+        database, 50_000, route="CASE n % 1000 WHEN 0 THEN 1 ELSE 2 END", validation="n % 1000 = 1",
+        lot="CASE n % 1000 WHEN 1 THEN 0.1 END",
+    )  # fmt: skip
+    counts = await InferenceStore().item_counts(database, "acme", "reviews")
+    assert (counts.auto, counts.validation) == (50, 50)
+    assert rows_read(await nodes(database, SQL_OF_ITEMS.item_counts, "acme", "reviews"), "item") == 100
+
+
+async def test_labels_are_looked_up_among_their_items(database: Database) -> None:
+    await fill(database, 50_000)
+    refs = [["acme"] * 100, ["reviews"] * 100, [str(number) for number in range(100)]]
+    assert rows_read(await nodes(database, SQL_OF_ITEMS.known_items, *refs), "item") == 100
+
+
+class Sure:
+    """Consensus, sure of what the model says; while it answers, the project promises something else."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def BatchGetPosteriors(self, request: Any) -> BatchGetPosteriorsResponse:
+        await self._database.execute("UPDATE project SET alpha = 0.15")
+        return BatchGetPosteriorsResponse(
+            posteriors=[
+                Posterior(item=item, classes=[ClassProbability(class_id="good", probability=0.999)], votes=3)
+                for item in request.items
+            ]
+        )
+
+
+async def test_a_round_ends_for_what_it_was_held_for_and_holds_the_project_no_longer_than_it_must(
+    database: Database,
+) -> None:
+    sample = {"validation": "n % 2 = 0", "lot": "CASE n % 2 WHEN 0 THEN 0.1 END"}
+    settled = {"label": "'good'", "label_source": "2", "open": "n % 2 = 1"}
+    await fill(database, 400, **sample, **settled, **SCORED | {"score": "0.999"})
+    await serve(database)
+    await database.execute("UPDATE project SET threshold = NULL")
+    await database.execute("DELETE FROM threshold")
+
+    class Meanwhile(InferenceStore):
+        async def open_coverage(self, reader: Any, project: Any, threshold: float) -> float:
+            await database.fetch("SELECT FROM project FOR UPDATE NOWAIT")
+            return await super().open_coverage(reader, project, threshold)
+
+    store = Meanwhile()
+    [project] = await store.projects_with_work(database)
+    version = await store.serving(database, project)
+    assert version is not None
+    consensus: Any = Sure(database)
+    await ValidationRounds(database, store, consensus).judge(project, version)
+    assert await database.fetchval("SELECT (alpha, validation_round) = (0.15, 0) FROM project")
+
+    [project] = await store.projects_with_work(database)
+    await ValidationRounds(database, store, consensus).judge(project, version)
+    assert await database.fetchval("SELECT validation_round FROM project") == 1

@@ -168,11 +168,11 @@ class ValidationRounds:
         return known
 
     async def _end_round(self, project: Project, decision: ThresholdDecision, found: NewThreshold) -> None:
+        coverage = await self._store.open_coverage(self._database, project, found.score)
         async with self._database.transaction() as tx:
             current = await self._store.project_for_update(tx, project.tenant, project.id)
             if current is None or _judged(current) != _judged(project):
                 return  # promoted, stopped or promised otherwise meanwhile: this evidence is about something else
-            coverage = await self._store.open_coverage(tx, project, found.score)
             kept = replace(found, coverage=coverage)
             await self._announcer.end_round(tx, current, kept, in_force=decision.allows_any)
 

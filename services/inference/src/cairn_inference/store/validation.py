@@ -91,9 +91,9 @@ class ValidationStore:
         count: int = await reader.fetchval(SQL.pool_items, project.tenant, project.id)
         return count
 
-    async def open_coverage(self, tx: Transaction, project: Project, threshold: float) -> float:
+    async def open_coverage(self, reader: Reader, project: Project, threshold: float) -> float:
         """Share of the open items that reach a threshold."""
-        share: float = await tx.fetchval(
+        share: float = await reader.fetchval(
             SQL.open_coverage, project.tenant, project.id, project.score_round, threshold
         )
         return share
