@@ -169,7 +169,7 @@ def _nobody() -> VarContext:
 
 
 def _may_be_of_one(error: BaseException) -> bool:
-    return isinstance(error, Exception) and not isinstance(error, CairnError | OUTAGES)
+    return isinstance(error, Exception) and not isinstance(error, (CairnError, *OUTAGES))
 
 
 def _copy(error: BaseException) -> BaseException:
