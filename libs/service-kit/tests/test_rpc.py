@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from typing import Any
 
@@ -20,6 +21,7 @@ from cairn.label.v1 import label_value_pb2 as label
 from cairn_kit import errors
 from cairn_kit.auth import PrivateKey, Role, Signer, write_key_set
 from cairn_kit.rpc import Coalescer, Submitted, invalid, texts_with_nul
+from cairn_kit.rpc.validation import examined
 from cairn_kit.testing import World, eventually
 
 STUB = api_grpc.TaskDispatchServiceStub
@@ -100,6 +102,37 @@ async def test_text_with_nul_is_refused_by_name_wherever_it_stands(world: World,
         error = errors.from_status(answer.results[1].error)
         assert isinstance(error, errors.InvalidArgument)
         assert "claims[1].item" in {violation.field for violation in error.violations}
+
+
+async def test_a_large_request_is_examined_beside_the_loop_and_as_any_other(
+    world: World, sample: Any, monkeypatch: Any
+) -> None:
+    threads: set[str] = set()
+
+    def noted(request: Message, elements: str | None) -> Any:
+        threads.add(threading.current_thread().name)
+        return examined(request, elements)
+
+    monkeypatch.setattr("cairn_kit.rpc.gate.examined", noted)
+    async with world.run(sample.service) as service:
+        claims = [api.ItemClaim(item=f"projects/birds/items/{n}") for n in range(4_000)]
+        claims[7].item = "nonsense"
+        answer = await service.stub(STUB).ClaimItems(
+            api.ClaimItemsRequest(parent="projects/birds", claims=claims[:1_000])
+        )
+        assert [i for i, result in enumerate(answer.results) if result.HasField("error")] == [7]
+        assert threading.main_thread().name in threads
+        threads.clear()
+        error = await refused(
+            service.stub(STUB).CreateTasks(
+                api.CreateTasksRequest(
+                    parent="projects/birds", wishes=[api.TaskWish(item="n" * 2_000_000, answers_wanted=1)]
+                )
+            )
+        )
+        assert isinstance(error, errors.InvalidArgument)
+        assert threads
+        assert threading.main_thread().name not in threads
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ from cairn_kit.rpc.admission import Admission, Room
 from cairn_kit.rpc.deadline import set_deadline
 from cairn_kit.rpc.newcomers import ProjectSource, awaited
 from cairn_kit.rpc.resting import set_place
-from cairn_kit.rpc.validation import check
+from cairn_kit.rpc.validation import abide, examined
 from cairn_kit.telemetry.logs import get_logger
 from cairn_kit.telemetry.metrics import Metrics
 from cairn_kit.telemetry.tracing import TRACEPARENT, context_of, trace_id
@@ -48,6 +48,8 @@ _log = get_logger(__name__)
 _BEARER = "bearer "
 _RETRY_AFTER = 0.5
 _DRAINING_RETRY_AFTER = 1.0
+_LARGE = 64 * 1024
+"""Bytes of a request from which on it is examined beside the loop: it takes up to half a second a megabyte."""
 _AGES = 1e8  # seconds; what is further away is no deadline, and more than timers count
 _OUTBOX_RETRY_AFTER, _OUTBOX_LOOK = 2.0, 0.1
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -176,11 +178,16 @@ class _Method:
             left = self.gate._default_deadline
         set_deadline(left)
 
-    def examine(self, who: Caller, request: Message | _Malformed, *, first: bool = True) -> None:
+    async def examine(self, who: Caller, request: Message | _Malformed, *, first: bool = True) -> None:
         """That the request is well-formed and stays within the token's projects."""
         if isinstance(request, _Malformed):
             raise InvalidArgument("REQUEST_MALFORMED", f"The request cannot be read: {request.why}.")
-        check(request, self.elements)
+        large = request.ByteSize() > _LARGE
+        abide(
+            await asyncio.to_thread(examined, request, self.elements)
+            if large
+            else examined(request, self.elements)
+        )
         if first and who.projects is not None and self.rule is not None:
             for project in self.rule.projects_of(request):
                 who.require_project(project)
@@ -191,7 +198,7 @@ class _Method:
         async for request in requests:
             while self.sheds and self.gate._outbox_full():  # noqa: ASYNC110 - it is counted now and then
                 await asyncio.sleep(_OUTBOX_LOOK)  # what is not read holds up whoever sends it
-            self.examine(who, request, first=first)
+            await self.examine(who, request, first=first)
             first = False
             yield request
 
@@ -270,7 +277,7 @@ def _single(method: _Method, behaviour: Callable[..., Awaitable[Any]], streamed_
             if streamed_request:
                 response = await behaviour(method.examined(who, request), context)
             else:
-                method.examine(who, request)
+                await method.examine(who, request)
                 if context.time_remaining() is None:
                     async with asyncio.timeout(method.gate._default_deadline):
                         response = await behaviour(request, context)
@@ -301,7 +308,7 @@ def _streaming(method: _Method, behaviour: Callable[..., Any], streamed_request:
             if streamed_request:
                 request = method.examined(who, request)
             else:
-                method.examine(who, request)
+                await method.examine(who, request)
             if is_generator:
                 async for response in behaviour(request, context):
                     yield response

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import protovalidate
 from buf.validate import validate_pb2
@@ -44,13 +44,28 @@ def bad_elements() -> Mapping[int, InvalidArgument]:
     return _bad_elements.get()
 
 
-def check(request: Message, elements: str | None) -> None:
-    """Raise InvalidArgument for a wrong request.
+class Verdict(NamedTuple):
+    """What is wrong with a request."""
 
-    With `elements`, a repeated field, wrong elements do not fail the request: they go to `bad_elements()`.
-    """
+    wrong: InvalidArgument | None
+    """With all of it, or None."""
+    bad: Mapping[int, InvalidArgument] | None
+    """With some of its elements, where these are answered one by one."""
+
+
+def abide(verdict: Verdict) -> None:
+    """Raise what is wrong with the request of this call; what is with its elements goes to `bad_elements()`."""
+    if verdict.bad is not None:
+        _bad_elements.set(verdict.bad)
+    if verdict.wrong is not None:
+        raise verdict.wrong
+
+
+def examined(request: Message, elements: str | None) -> Verdict:
+    """What is wrong with a request; that of its repeated field `elements`, if one is named, apart."""
     wrong = invalid(request)
     violations = wrong.violations if wrong is not None else ()
+    bad: dict[int, InvalidArgument] | None = None
     if elements is not None:
         start = f"{elements}["
         violations = tuple(v for v in violations if not v.field.startswith(start))
@@ -59,9 +74,7 @@ def check(request: Message, elements: str | None) -> None:
             wrong = invalid(element, f"{elements}[{index}]")
             if wrong is not None:
                 bad[index] = wrong
-        _bad_elements.set(bad)
-    if violations:
-        raise _invalid(violations)
+    return Verdict(_invalid(violations) if violations else None, bad)
 
 
 def _within(message: Message, prefix: str) -> Iterator[str]:
