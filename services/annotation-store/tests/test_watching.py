@@ -1,16 +1,22 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn_annotation_store.handlers import watching
-from cairn_annotation_store.store import LabelStore
+from cairn_annotation_store.handlers.projects import ProjectHandlers
+from cairn_annotation_store.store import LabelStore, Progress
+from cairn_kit.auth import Role
+from cairn_kit.auth.caller import make_caller
 from cairn_kit.testing import eventually
+from cairn_kit.wakes import Wakes
 
 WATCHERS = 20
 POLL = 5.0
@@ -86,3 +92,27 @@ async def test_one_read_serves_all_who_have_seen_the_same(
     await birds.decide("a0001", "owl")
     await eventually(lambda: watched.seen == [{"a0000", "a0001"}] * WATCHERS)
     assert len(reads) - before <= watched.looks_unwoken() + WATCHERS // 4
+
+
+async def test_what_changes_while_a_watcher_of_progress_pauses_is_seen_without_waiting_for_its_poll(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wakes, items = Wakes(), itertools.count()
+    handlers = ProjectHandlers(None, None, wakes, 3600.0)  # type: ignore[arg-type]  # it looks by what is below
+
+    class Looks:
+        async def get(self, key: object, age: float) -> Progress:
+            return Progress(next(items), 0, 0, 0, 0, 0, 0, 0, datetime.now(UTC))
+
+    async def pause(seconds: float) -> None:
+        wakes.ring("acme", "birds")  # something is committed
+
+    monkeypatch.setattr(handlers, "_looks", Looks())
+    monkeypatch.setattr("cairn_annotation_store.handlers.projects.asyncio.sleep", pause)
+    who = make_caller("acme", "ann", frozenset({Role.MANAGER}))
+    progress = handlers.watch_progress(who, "projects/birds")
+    seen = [await anext(progress)]
+    wakes.ring("acme", "birds")
+    async with asyncio.timeout(60.0):
+        seen += [await anext(progress), await anext(progress)]
+    assert [one.items for one in seen] == [0, 1, 2]

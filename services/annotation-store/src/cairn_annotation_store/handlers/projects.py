@@ -135,15 +135,17 @@ class ProjectHandlers:
         """A project's counts, now and whenever they change."""
         project = parsed(project_id, name, "name")
         sent: tuple[int, ...] | None = None
+        bell = self._wakes.listen(who.tenant, project)
         while True:
-            bell = self._wakes.listen(who.tenant, project)
             counts = found(await self._looks.get((who.tenant, project), _GATHERED), "project", name)
             counts = _seen_by(who, counts)
             if counts.counts() != sent:
                 sent = counts.counts()
                 yield progress_message(project, counts)
             await rung(bell, self._poll_seconds)
-            # The bell rings for every commit. What is looked up from now on is younger than the ring that woke us.
+            # The bell rings for every commit. What is looked up after the pause is younger than the ring that woke us, and
+            # what is committed in it rings the next one.
+            bell = self._wakes.listen(who.tenant, project)
             await asyncio.sleep(_GATHERED)
 
     async def _progress(self, ref: tuple[str, str]) -> Progress | None:
