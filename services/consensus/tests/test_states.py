@@ -106,6 +106,38 @@ async def test_many_items_are_looked_at_in_parts_and_refused_where_no_response_h
         assert brought == [["a", "b"], ["c", "d"], ["e"]]
 
 
+async def test_what_comes_of_many_items_is_worked_on_with_few_of_them_at_hand(
+    world: World, words: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica that was away hears of a whole project's scores and routes in one batch."""
+    monkeypatch.setattr(deciding, "AT_ONCE", 2)
+    wanted, decide, at_hand = await world.listen(AnswersWanted), deciding.Deciding.decide, list[int]()
+
+    async def noted(self: Any, tx: Any, key: Any, state: Any, *arguments: Any) -> Any:
+        at_hand.append(len(state.items))
+        return await decide(self, tx, key, state, *arguments)
+
+    keys, doubtful = [f"i{n}" for n in range(8)], (("ann", "wren"), ("bob", "tit"))
+    routed = [words.routed("i0", auto=auto, revision=revision) for revision, auto in ((1, True), (2, False))]
+    for event in routed:
+        [route] = event.message.routes
+        del event.message.routes[:]
+        for key in keys:
+            event.message.routes.add(item=words.item(key), route=route.route, revision=route.revision)
+    async with run() as service:
+        await world.publish(words.created(), routed[0])
+        await eventually(lambda: service.database.fetchval("SELECT count(*) FROM item WHERE auto"), 8)
+        await world.publish(*(words.answer(key, *said) for key in keys for said in doubtful))
+        await eventually(lambda: service.database.fetchval("SELECT count(*) FROM vote"), 16)
+    monkeypatch.setattr(deciding.Deciding, "decide", noted)
+    await world.publish(*(words.scored({key: (0.4, 0.3, 0.3)}) for key in keys), routed[1])
+    async with run(room_for_items=0):
+        heard = await wanted.count(8)
+    assert {event.message.item for event in heard} == {words.item(key) for key in keys}
+    assert len(at_hand) >= 8 + 4
+    assert max(at_hand) <= 2
+
+
 async def test_more_than_a_response_holds_is_refused(world: World, words: Any, run: Any) -> None:
     question = Question(id="note", text=TextQuestion(max_length=100_000))
     said = Answer(question="note", text="wren " * 6_000)

@@ -109,6 +109,17 @@ class Deciding:
                 after = items[-1]
                 state = await self._states.make_room(tx, key)
 
+    async def in_parts(
+        self, tx: Transaction, key: ProjectKey, state: ProjectState, items: Sequence[Sized]
+    ) -> AsyncIterator[tuple[ProjectState, list[ItemKey]]]:
+        """Have items at hand, as many at a time as are judged in one go, and the state in which they are."""
+        while items:
+            part = part_of(items).items
+            items = items[len(part) :]
+            await self._states.bring(tx, key, state, part)
+            yield state, part
+            state = await self._states.make_room(tx, key)
+
     async def next_items(self, tx: Transaction, key: ProjectKey, after: str) -> Part:
         """The answered items from the one after `after` on that are judged in one go."""
         return part_of(await self._store.answered_items(tx, key, after, AT_ONCE + 1))

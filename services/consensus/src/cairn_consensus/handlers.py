@@ -179,6 +179,7 @@ class Handlers:
                         state.score(one)
                 answered = sorted(filter(state.is_answered, newer))
                 await self._deciding.decide(tx, key, state, answered, ProjectState.judge_each)
+                state = await self._states.make_room(tx, key)
 
     async def on_items_routed(self, tx: Transaction, events: Sequence[Received[ItemsRouted]]) -> None:
         """Items that a model labeled alone are asked of nobody; one that goes back to people is judged again."""
@@ -191,11 +192,11 @@ class Handlers:
             ]
             newer = await self._store.route_items(tx, key, routes)
             to_people = [item for item, auto in newer.items() if not auto]
-            back = [one.item for one in await self._store.answered_among(tx, key, to_people)]
-            await self._states.bring(tx, key, state, back)
+            back = await self._store.answered_among(tx, key, to_people)
             for item in newer.keys() & state.items.keys():
                 state.items[item].auto = newer[item]
-            await self._deciding.decide(tx, key, state, back, ProjectState.judge_each)
+            async for at_hand, part in self._deciding.in_parts(tx, key, state, back):
+                await self._deciding.decide(tx, key, at_hand, part, ProjectState.judge_each)
 
     # --- calls
 
@@ -223,17 +224,13 @@ class Handlers:
                 left += await self._store.answered_among(tx, key, missing)
             known: dict[ItemKey, Posterior] = {}
             room = self._largest_response
-            while left:  # so many at once as are judged at once: of masks ten thousand take gigabytes
-                part = deciding.part_of(left).items
-                left = left[len(part) :]
-                await self._states.bring(tx, key, state, part)
+            async for at_hand, part in self._deciding.in_parts(tx, key, state, left):
                 for item in part:
-                    if (found := state.posterior(item, name)) is not None:
+                    if (found := at_hand.posterior(item, name)) is not None:
                         known[item] = found
                         room -= found.ByteSize()
                 if room < 0:
                     raise _too_many_items(self._largest_response)
-                state = await self._states.make_room(tx, key)
             return [known[item] for item in map(ItemKey, items) if item in known]
 
     async def reliabilities(self, tenant: str, project: str, question: str) -> list[Reliability]:
