@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +19,7 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.protocol.parser import AUTHORIZATION_VIOLATION, PERMISSIONS_ERR
 
+from cairn_kit.events.credentials import signature, user_jwt
 from cairn_kit.events.topology import STREAM
 from cairn_kit.telemetry.logs import get_logger
 
@@ -65,19 +65,10 @@ class _Client(Client):
         await self._error_cb(error)
         await self._process_op_err(error)
 
-    def _connect_command(self) -> bytes:
-        try:
-            return super()._connect_command()
-        except (OSError, NatsError):
-            raise
-        except Exception as error:  # would end the reconnecting
-            raise NatsError(f"the credentials cannot be used: {error!r}") from error
-
-    def _read_creds_user_jwt(self, creds: Any) -> bytearray:
-        return _credential(creds, b"NATS USER JWT")
-
-    def _read_creds_user_nkey(self, creds: Any) -> bytearray:
-        return _credential(creds, b"USER NKEY SEED")
+    def _setup_nkeys_connect(self) -> None:
+        path = Path(str(self._user_credentials))
+        self._user_jwt_cb = lambda: user_jwt(path)
+        self._signature_cb = lambda nonce: signature(path, nonce)
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
@@ -87,17 +78,6 @@ class _Client(Client):
     def _build_message(self, sid: int, subject: bytes, *rest: Any) -> Any:
         # The server takes any bytes for a subject. nats-py would stop reading at one that is not UTF-8, for good.
         return super()._build_message(sid, subject.decode("utf-8", "replace").encode(), *rest)
-
-
-def _credential(path: str, name: bytes) -> bytearray:
-    """What a file of NATS credentials holds under a name. Raises OSError, or NatsError while it is not there.
-
-    nats-py looks for ever for a name that is missing, which happens while the file is being written.
-    """
-    found = re.search(b"-+BEGIN %b-+\\s+([^\\s-]\\S*)\\s+-+END" % name, Path(path).read_bytes())
-    if found is None:
-        raise NatsError(f"{path} holds no {name.decode()}")
-    return bytearray(found[1])
 
 
 class Bus:
