@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from asyncpg.exceptions._base import DataError as Unencodable
 
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb2
 from cairn.events.v1 import task_dispatch_events_pb2 as announced_pb2
@@ -249,6 +250,8 @@ EVENT = Received(
     ("error", "opened", "told"),
     [
         (ValueError(), True, HandlerFailed),
+        (Unencodable("value out of int64 range"), True, HandlerFailed),
+        (asyncpg.InterfaceError("connection is closed"), True, Outage),
         (asyncpg.CheckViolationError(), True, HandlerFailed),
         (asyncpg.InvalidPasswordError(), False, Outage),
         (asyncpg.DiskFullError(), True, Outage),
@@ -264,6 +267,23 @@ def test_what_is_raised_outside_of_handlers_is_blamed_on_whom_it_comes_from(
     blamed = blame(error, [EVENT], opened=opened)
     assert type(blamed) is told
     assert blamed is error or blamed.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    ("cause", "told"),
+    [
+        (Unencodable("value out of int64 range"), HandlerFailed),
+        (asyncpg.InterfaceError("connection is closed"), Outage),
+        (ConnectionResetError(), Outage),
+        (asyncpg.SerializationError(), asyncpg.SerializationError),
+    ],
+)
+def test_what_a_handler_raised_is_the_events_unless_a_server_is_away(
+    cause: BaseException, told: type[BaseException]
+) -> None:
+    failed = HandlerFailed([EVENT])
+    failed.__cause__ = cause
+    assert type(blame(failed, [EVENT], opened=True)) is told
 
 
 async def test_what_is_no_event_becomes_a_dead_letter_once(

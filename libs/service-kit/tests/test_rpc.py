@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 import grpc
 import pytest
+from asyncpg.exceptions._base import DataError as Unencodable
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
@@ -390,10 +391,11 @@ async def test_calls_go_together_up_to_what_they_ask_for_in_all() -> None:
     assert batches == [[4, 6], [1], [50], [3, 3, 3], [3]]
 
 
-async def test_a_call_that_a_batch_cannot_stand_fails_alone() -> None:
+@pytest.mark.parametrize("error", [RuntimeError("broken"), Unencodable("value out of int64 range")])
+async def test_a_call_that_a_batch_cannot_stand_fails_alone(error: Exception) -> None:
     async def flush(batch: Any) -> list[int]:
         if any(submitted.request == 13 for submitted in batch):
-            raise RuntimeError("broken")
+            raise error
         return [submitted.request for submitted in batch]
 
     coalescer: Coalescer[int, int] = Coalescer(flush, max_batch=4)

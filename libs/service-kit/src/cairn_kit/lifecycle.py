@@ -358,7 +358,7 @@ class Chassis(Generic[S]):
             await asyncio.wait([consumer], timeout=self.settings.shutdown_grace)
             await _cancel(consumer)
         await _cancel(relay)
-        with suppress(*OUTAGES, BusError, NatsError):
+        with suppress(*OUTAGES, asyncpg.PostgresError, BusError, NatsError):
             async with asyncio.timeout(_LAST_RELAY):
                 await self.relay.drain()
         await self._http.close()

@@ -33,8 +33,15 @@ OUTAGES: tuple[type[BaseException], ...] = (
     asyncpg.ReadOnlySQLTransactionError,
 )
 CONFLICTS = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+_NO_OUTAGES = (FileNotFoundError, PermissionError, ValueError)
+"""Among `OUTAGES` by descent: files of ours, and values that asyncpg cannot encode, such as a number that is too large."""
 _TRIES = 5
 _LOCK_POLL = 0.25
+
+
+def is_outage(error: BaseException | None) -> bool:
+    """Whether this is what a lost server looks like."""
+    return isinstance(error, OUTAGES) and not isinstance(error, _NO_OUTAGES)
 
 
 async def _keep_nothing(_: object) -> None:

@@ -8,13 +8,14 @@ from typing import Any
 import asyncpg
 import grpc
 
-from cairn_kit.database.pool import CONFLICTS, OUTAGES
+from cairn_kit.database.pool import CONFLICTS, is_outage
 from cairn_kit.errors import Unavailable
 from cairn_kit.events.batch import HandlerFailed
 from cairn_kit.events.envelope import Received
 from cairn_kit.events.subscription import NotYet
 
-# Raised inside a handler, these tell of a lost server, not of a bad event. (Outside handlers any OUTAGE does.)
+# Raised inside a handler, these tell of a lost server, not of a bad event. (Outside handlers any outage does.) But for a
+# ValueError: asyncpg says so of a value that it cannot encode.
 _OUTAGES_IN_HANDLER = (
     ConnectionError,
     asyncpg.PostgresConnectionError,
@@ -44,12 +45,13 @@ def blame(error: BaseException, events: Sequence[Received[Any]], *, opened: bool
         cause = error.__cause__
         if isinstance(cause, CONFLICTS):
             return cause
-        if isinstance(cause, _OUTAGES_IN_HANDLER) or _is_unavailable(cause):
+        away = isinstance(cause, _OUTAGES_IN_HANDLER) and not isinstance(cause, ValueError)
+        if away or _is_unavailable(cause):
             return _for(Outage(), cause)
         return error
     if not isinstance(error, Exception) or isinstance(error, (NotYet, *CONFLICTS)):
         return error
-    if not opened or isinstance(error, (asyncpg.DiskFullError, *OUTAGES)):
+    if not opened or isinstance(error, asyncpg.DiskFullError) or is_outage(error):
         return _for(Outage(), error)
     return _for(HandlerFailed(events), error)
 

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 from opentelemetry.context import Context, attach, get_current
 
 from cairn_kit.auth.caller import Caller, caller
-from cairn_kit.database.pool import OUTAGES
+from cairn_kit.database.pool import is_outage
 from cairn_kit.errors import CairnError, Unauthenticated, Unavailable
 
 _SLOW = 3.0  # times what a flush takes, from which on one is waited for no longer
@@ -169,7 +169,7 @@ def _nobody() -> VarContext:
 
 
 def _may_be_of_one(error: BaseException) -> bool:
-    return isinstance(error, Exception) and not isinstance(error, (CairnError, *OUTAGES))
+    return isinstance(error, Exception) and not (isinstance(error, CairnError) or is_outage(error))
 
 
 def _copy(error: BaseException) -> BaseException:
@@ -181,7 +181,7 @@ def _copy(error: BaseException) -> BaseException:
         return error
     # Of an outage the kind is kept: it is the database that is away, and no defect.
     copied = (
-        copy(error) if isinstance(error, OUTAGES) else RuntimeError(f"the batch failed: {error!r}")
+        copy(error) if is_outage(error) else RuntimeError(f"the batch failed: {error!r}")
     ).with_traceback(None)
     copied.__cause__ = error
     return copied

@@ -22,7 +22,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_
 from cairn_kit.auth.caller import Caller, set_caller
 from cairn_kit.auth.permissions import OPEN_METHODS, TENANT_WIDE, Rule
 from cairn_kit.auth.tokens import LEEWAY, Verifier
-from cairn_kit.database.pool import OUTAGES
+from cairn_kit.database.pool import is_outage
 from cairn_kit.errors import (
     CairnError,
     DeadlineExceeded,
@@ -371,7 +371,7 @@ def _stated(method: str, error: BaseException) -> CairnError:
             return neighbour
     if isinstance(error, TimeoutError):
         return DeadlineExceeded("DEADLINE_EXCEEDED", "There was no answer in time.")
-    if isinstance(error, OUTAGES) and not isinstance(error, FileNotFoundError | PermissionError):
+    if is_outage(error):
         _log.warning("rpc.unavailable", method=method, error=repr(error))
         return Unavailable(
             "STORAGE_UNAVAILABLE", "The service's database is away.", retry_after=_DRAINING_RETRY_AFTER
