@@ -109,6 +109,8 @@ class InferenceServiceServicer:
     def UploadModelVersion(self, request_iterator, context):
         """Adds a version of a model from an ONNX file. The first message is a header. `INVALID_ARGUMENT`
         (`MODEL_INVALID`) says what is wrong with a file that is not ONNX, or has the wrong inputs or outputs.
+        `RESOURCE_EXHAUSTED` (`UPLOADS_BUSY`) when too many come at once, of all or of the tenant; `DEADLINE_EXCEEDED`
+        (`UPLOAD_TOO_SLOW`) when thirty seconds bring no message, or ten minutes not the last.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,7 +154,8 @@ class InferenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StartTraining(self, request, context):
-        """Starts training on the labels there are. `FAILED_PRECONDITION` (`TOO_FEW_LABELS`) when they are too few,
+        """Starts training on the labels there are. `FAILED_PRECONDITION` (`TOO_FEW_LABELS`) when they are too few, which they
+        are also while a project's items follow to another question,
         `ALREADY_EXISTS` (`TRAINING_RUNNING`) when a run is under way.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -40,6 +40,8 @@ class InferenceServiceStub:
     UploadModelVersion: _grpc.StreamUnaryMultiCallable[_inference_pb2.UploadModelVersionRequest, _inference_pb2.ModelVersion]
     """Adds a version of a model from an ONNX file. The first message is a header. `INVALID_ARGUMENT`
     (`MODEL_INVALID`) says what is wrong with a file that is not ONNX, or has the wrong inputs or outputs.
+    `RESOURCE_EXHAUSTED` (`UPLOADS_BUSY`) when too many come at once, of all or of the tenant; `DEADLINE_EXCEEDED`
+    (`UPLOAD_TOO_SLOW`) when thirty seconds bring no message, or ten minutes not the last.
     """
     GetModelVersion: _grpc.UnaryUnaryMultiCallable[_inference_pb2.GetModelVersionRequest, _inference_pb2.ModelVersion]
     """Returns a model version."""
@@ -56,7 +58,8 @@ class InferenceServiceStub:
     once. A row that holds NaN or infinity is `INVALID_ARGUMENT`, and named.
     """
     StartTraining: _grpc.UnaryUnaryMultiCallable[_inference_pb2.StartTrainingRequest, _inference_pb2.TrainingRun]
-    """Starts training on the labels there are. `FAILED_PRECONDITION` (`TOO_FEW_LABELS`) when they are too few,
+    """Starts training on the labels there are. `FAILED_PRECONDITION` (`TOO_FEW_LABELS`) when they are too few, which they
+    are also while a project's items follow to another question,
     `ALREADY_EXISTS` (`TRAINING_RUNNING`) when a run is under way.
     """
     GetTrainingRun: _grpc.UnaryUnaryMultiCallable[_inference_pb2.GetTrainingRunRequest, _inference_pb2.TrainingRun]
@@ -80,6 +83,8 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     UploadModelVersion: _aio.StreamUnaryMultiCallable[_inference_pb2.UploadModelVersionRequest, _inference_pb2.ModelVersion]  # type: ignore[assignment]
     """Adds a version of a model from an ONNX file. The first message is a header. `INVALID_ARGUMENT`
     (`MODEL_INVALID`) says what is wrong with a file that is not ONNX, or has the wrong inputs or outputs.
+    `RESOURCE_EXHAUSTED` (`UPLOADS_BUSY`) when too many come at once, of all or of the tenant; `DEADLINE_EXCEEDED`
+    (`UPLOAD_TOO_SLOW`) when thirty seconds bring no message, or ten minutes not the last.
     """
     GetModelVersion: _aio.UnaryUnaryMultiCallable[_inference_pb2.GetModelVersionRequest, _inference_pb2.ModelVersion]  # type: ignore[assignment]
     """Returns a model version."""
@@ -96,7 +101,8 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     once. A row that holds NaN or infinity is `INVALID_ARGUMENT`, and named.
     """
     StartTraining: _aio.UnaryUnaryMultiCallable[_inference_pb2.StartTrainingRequest, _inference_pb2.TrainingRun]  # type: ignore[assignment]
-    """Starts training on the labels there are. `FAILED_PRECONDITION` (`TOO_FEW_LABELS`) when they are too few,
+    """Starts training on the labels there are. `FAILED_PRECONDITION` (`TOO_FEW_LABELS`) when they are too few, which they
+    are also while a project's items follow to another question,
     `ALREADY_EXISTS` (`TRAINING_RUNNING`) when a run is under way.
     """
     GetTrainingRun: _aio.UnaryUnaryMultiCallable[_inference_pb2.GetTrainingRunRequest, _inference_pb2.TrainingRun]  # type: ignore[assignment]
@@ -123,6 +129,8 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_inference_pb2.ModelVersion, _abc.Awaitable[_inference_pb2.ModelVersion]]:
         """Adds a version of a model from an ONNX file. The first message is a header. `INVALID_ARGUMENT`
         (`MODEL_INVALID`) says what is wrong with a file that is not ONNX, or has the wrong inputs or outputs.
+        `RESOURCE_EXHAUSTED` (`UPLOADS_BUSY`) when too many come at once, of all or of the tenant; `DEADLINE_EXCEEDED`
+        (`UPLOAD_TOO_SLOW`) when thirty seconds bring no message, or ten minutes not the last.
         """
 
     @_abc_1.abstractmethod
@@ -175,7 +183,8 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.StartTrainingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.TrainingRun, _abc.Awaitable[_inference_pb2.TrainingRun]]:
-        """Starts training on the labels there are. `FAILED_PRECONDITION` (`TOO_FEW_LABELS`) when they are too few,
+        """Starts training on the labels there are. `FAILED_PRECONDITION` (`TOO_FEW_LABELS`) when they are too few, which they
+        are also while a project's items follow to another question,
         `ALREADY_EXISTS` (`TRAINING_RUNNING`) when a run is under way.
         """
 
