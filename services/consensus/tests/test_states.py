@@ -138,6 +138,31 @@ async def test_what_comes_of_many_items_is_worked_on_with_few_of_them_at_hand(
     assert max(at_hand) <= 2
 
 
+async def test_large_answers_are_taken_with_few_of_their_items_at_hand(
+    world: World, words: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deciding, "_BYTES_AT_ONCE", 2 * words.choice("wren").ByteSize())
+    decide, at_hand = deciding.Deciding.decide, list[int]()
+
+    async def noted(self: Any, tx: Any, key: Any, state: Any, *arguments: Any) -> Any:
+        at_hand.append(len(state.items))
+        return await decide(self, tx, key, state, *arguments)
+
+    async with run() as service:
+        await world.publish(words.created())
+        await eventually(lambda: service.database.fetchval("SELECT count(*) FROM project"), 1)
+    monkeypatch.setattr(deciding.Deciding, "decide", noted)
+    await world.publish(
+        *(words.answer(key, "ann", "wren") for key in "abcdef"), words.answer("a", "bob", "wren")
+    )
+    async with run(room_for_items=0) as service:
+        await eventually(lambda: service.database.fetchval("SELECT count(*) FROM vote"), 7)
+        concluded = pb.ConcludeProjectRequest(project="projects/birds", expected_annotations=7)
+        assert (await service.stub(ConsensusServiceStub).ConcludeProject(concluded)).votes == 7
+    assert at_hand[:3] == [1, 2, 2], "one with two answers, and then two by two"
+    assert max(at_hand) <= 2
+
+
 async def test_more_than_a_response_holds_is_refused(world: World, words: Any, run: Any) -> None:
     question = Question(id="note", text=TextQuestion(max_length=100_000))
     said = Answer(question="note", text="wren " * 6_000)

@@ -34,9 +34,9 @@ class Part(NamedTuple):
     more: bool
 
 
-def part_of(found: Sequence[Sized]) -> Part:
-    """What is worked on in one go, of the next `AT_ONCE` items and one more."""
-    items = in_one_go(found[:AT_ONCE], _BYTES_AT_ONCE)
+def part_of(found: Sequence[Sized], most: int | None = None) -> Part:
+    """What is worked on in one go, of the next so many items (`AT_ONCE`) and one more."""
+    items = in_one_go(found[: most or AT_ONCE], _BYTES_AT_ONCE)
     return Part(items, more=len(items) < len(found))
 
 
@@ -110,15 +110,21 @@ class Deciding:
                 state = await self._states.make_room(tx, key)
 
     async def in_parts(
-        self, tx: Transaction, key: ProjectKey, state: ProjectState, items: Sequence[Sized]
+        self,
+        tx: Transaction,
+        key: ProjectKey,
+        state: ProjectState,
+        items: Sequence[Sized],
+        most: int | None = None,
     ) -> AsyncIterator[tuple[ProjectState, list[ItemKey]]]:
-        """Have items at hand, as many at a time as are judged in one go, and the state in which they are."""
+        """Have items at hand, as many at a time as are worked on in one go (`part_of`), and the state in which they are."""
         while items:
-            part = part_of(items).items
+            part = part_of(items, most).items
             items = items[len(part) :]
             await self._states.bring(tx, key, state, part)
             yield state, part
-            state = await self._states.make_room(tx, key)
+            if items:
+                state = await self._states.make_room(tx, key)
 
     async def next_items(self, tx: Transaction, key: ProjectKey, after: str) -> Part:
         """The answered items from the one after `after` on that are judged in one go."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -139,21 +139,26 @@ class Handlers:
         for key, project, group in await self._by_project(tx, asked):
             _await_schema(project, [(event, event.message.annotation.schema_version) for event in group])
             state = await self._states.hold(tx, key, project)
-            await self._states.bring(tx, key, state, (_key(event.message.item) for event in group))
             state.label_annotations += await self._store.insert_annotations(
                 tx, key, [event.message.annotation for event in group]
             )
-            votes = [vote for event in group for vote in _votes(event, answers[event.id])]
-            fresh = await self._store.insert_votes(tx, key, votes)
+            votes: dict[ItemKey, list[Vote]] = {}
             causes: dict[ItemKey, Received[Any]] = {}
             for event in group:
-                causes[_key(event.message.item)] = event
-            touched = sorted({item for item, _, _ in fresh})
-            for vote in votes:  # of two by one labeler in one batch the store kept the first
-                if (vote.item, vote.question, vote.labeler) in fresh:
-                    fresh.remove((vote.item, vote.question, vote.labeler))
-                    state.vote(vote)
-            await self._deciding.decide(tx, key, state, touched, ProjectState.judge_each, causes)
+                item = _key(event.message.item)
+                votes.setdefault(item, []).extend(_votes(event, answers[event.id]))
+                causes[item] = event
+            sized = await self._sized(tx, key, state, votes)
+            async for at_hand, items in self._deciding.in_parts(tx, key, state, sized, most=len(sized)):
+                heard = [vote for item in items for vote in votes[item]]
+                fresh = await self._store.insert_votes(tx, key, heard)
+                touched = sorted({item for item, _, _ in fresh})
+                for vote in heard:  # of two by one labeler in one batch the store kept the first
+                    if (vote.item, vote.question, vote.labeler) in fresh:
+                        fresh.remove((vote.item, vote.question, vote.labeler))
+                        at_hand.vote(vote)
+                await self._deciding.decide(tx, key, at_hand, touched, ProjectState.judge_each, causes)
+                state = at_hand
             await self._refits.ask_if_due(tx, key, state)
 
     async def on_items_scored(self, tx: Transaction, events: Sequence[Received[ItemsScored]]) -> None:
@@ -317,6 +322,17 @@ class Handlers:
         if not kept:
             return {event.id: list(answers) for event, answers in said}
         return await self._computing.result(tx, lambda: seen(said, kept))
+
+    async def _sized(
+        self, tx: Transaction, key: ProjectKey, state: ProjectState, votes: Mapping[ItemKey, Sequence[Vote]]
+    ) -> list[Sized]:
+        """Items that are answered, in order, with the bytes of what must be read of them, and of the new answers."""
+        resting = [item for item in votes if item not in state.items]
+        kept = dict(await self._store.answered_among(tx, key, resting)) if resting else {}
+        return [
+            Sized(item, kept.get(item, 0) + sum(vote.answer.ByteSize() for vote in votes[item]))
+            for item in sorted(votes)
+        ]
 
     async def _read(self, tx: Transaction, key: ProjectKey) -> ProjectState:
         return await self._states.read(tx, key, await self._project(tx, key))
