@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
@@ -23,9 +23,9 @@ from cairn_kit.auth.tokens import Signer, Verifier
 from cairn_kit.background import Job, keep_running
 from cairn_kit.database.migrations import MigrationError, pending
 from cairn_kit.database.pool import OUTAGES, Database
+from cairn_kit.database.transaction import Kind
 from cairn_kit.events.bus import Bus, BusAddress, BusError
 from cairn_kit.events.consumer import Consumer
-from cairn_kit.events.envelope import Stored
 from cairn_kit.events.relay import Relay
 from cairn_kit.events.retention import Retention
 from cairn_kit.events.subscription import Subscription
@@ -226,12 +226,11 @@ class Chassis(Generic[S]):
         )
         self._http = HttpPort(self.metrics, self.missing)
 
-    def _announced(self, events: Sequence[Stored]) -> None:
+    def _announced(self, kinds: Collection[Kind]) -> None:
         self.relay.wake()
-        if self._overheard:
-            for kind, tenant, project in {(event.type, event.tenant, event.project) for event in events}:
-                for told in self._overheard.get(kind, ()):
-                    told(tenant, project)
+        for kind, tenant, project in kinds:
+            for told in self._overheard.get(kind, ()):
+                told(tenant, project)
 
     async def _open_database(self) -> Database:
         settings = self.settings

@@ -15,7 +15,7 @@ from cairn_consensus.fitting import Fitting
 from cairn_consensus.states import States
 from cairn_consensus.store import ConsensusStore, DecisionRow, Fitted, ItemRow, ProjectKey
 from cairn_kit.database import Transaction
-from cairn_kit.events import Event, Received, announce
+from cairn_kit.events import Event, Received, announce, write_announced
 
 T = TypeVar("T")
 Judge = Callable[[ProjectState, Sequence[ItemKey]], list[Announcement]]
@@ -107,6 +107,7 @@ class Deciding:
                 await self._states.bring(tx, key, state, items)
                 yield JudgedPart(state, items, await self.decide(tx, key, state, items, judge))
                 after = items[-1]
+                await write_announced(tx)
                 state = await self._states.make_room(tx, key)
 
     async def in_parts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import asyncpg
 
 from cairn_kit.database.locks import SHORT_OF_PATIENCE, Locks, locks_on
-from cairn_kit.database.transaction import Isolation, Record, Transaction, begin
+from cairn_kit.database.transaction import Announced, Isolation, Record, Transaction, begin
 
 T = TypeVar("T")
 
@@ -111,8 +111,8 @@ class Database:
         plan_cache_mode: PlanCacheMode = "auto",
     ) -> None:
         self.schema = schema
-        self.announced: Callable[[Sequence[Any]], object] = _nothing
-        """Called after each commit that announced events, with those; the chassis lets it wake the relay."""
+        self.announced: Announced = _nothing
+        """Called after each commit that announced events, with their kinds; the chassis lets it wake the relay."""
         self._dsn = dsn
         self._acquire_timeout = acquire_timeout
         self._statement_timeout = statement_timeout

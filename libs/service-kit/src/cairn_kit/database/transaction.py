@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal, TypeVar
 
@@ -20,6 +20,11 @@ Record = asyncpg.Record
 Isolation = Literal["read_committed", "repeatable_read", "serializable"]
 
 
+Kind = tuple[str, str, str]
+"""What an event is of: type, tenant, project."""
+Announced = Callable[[Collection[Kind]], object]
+
+
 class Transaction:
     """One open transaction: asyncpg's calls, and hooks around its end. Used by one task at a time."""
 
@@ -30,14 +35,20 @@ class Transaction:
         "announced",
         "connection",
         "pending_events",
+        "savepoints",
+        "written_kinds",
     )
 
-    def __init__(self, connection: Connection, announced: Callable[[Sequence[Any]], object]) -> None:
+    def __init__(self, connection: Connection, announced: Announced) -> None:
         self.connection = connection
         self.announced = announced
-        """Tells the relay, and whoever waits in this process; run after a commit, with the events that it announced."""
+        """Tells the relay, and whoever waits in this process; run after a commit, with what it announced."""
         self.pending_events: list[Any] = []
         """What `events.announce` has put down for the outbox, in order."""
+        self.written_kinds: set[Kind] = set()
+        """Of what is in the outbox already."""
+        self.savepoints = 0
+        """How many are open."""
         self._before_commit: list[Callable[[Transaction], Awaitable[None]]] = []
         self._after_commit: list[Callable[[], object]] = []
         self._on_rollback: list[Callable[[], object]] = []
@@ -97,6 +108,7 @@ class Transaction:
         undo = len(self._on_rollback)
         inner = self.connection.transaction()
         await inner.start()
+        self.savepoints += 1
         try:
             yield
         except BaseException:
@@ -109,6 +121,8 @@ class Transaction:
             raise
         else:
             await inner.commit()
+        finally:
+            self.savepoints -= 1
 
     async def _commit(self, outer: Savepoint) -> None:
         try:
@@ -134,7 +148,7 @@ class Transaction:
 
 @asynccontextmanager
 async def begin(
-    connection: Connection, isolation: Isolation, announced: Callable[[Sequence[Any]], object]
+    connection: Connection, isolation: Isolation, announced: Announced
 ) -> AsyncIterator[Transaction]:
     """Open a transaction on a connection that nobody else uses; commit at the end, roll back on any exception."""
     outer = connection.transaction(isolation=isolation)

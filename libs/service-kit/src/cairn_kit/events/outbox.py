@@ -63,10 +63,23 @@ def announce(tx: Transaction, *events: Event, cause: Received[Any] | Context | N
     return ids
 
 
+async def write_announced(tx: Transaction) -> None:
+    """Write what was announced, where it takes much memory, before the commit; not within a savepoint, which may undo it.
+
+    For who announces so much in one transaction that it cannot be held until then.
+    """
+    if not tx.savepoints and sum(len(event.body) for event in tx.pending_events) >= _AT_ONCE:
+        await _insert(tx)
+
+
 async def _write(tx: Transaction) -> None:
+    await _insert(tx)
+    if tx.written_kinds:  # else a savepoint took them back
+        tx.after_commit(lambda: tx.announced(tx.written_kinds))
+
+
+async def _insert(tx: Transaction) -> None:
     announced: list[Stored] = tx.pending_events
-    if not announced:
-        return  # a savepoint took them back
     for stored in _in_parts(batched(announced)):
         await tx.execute(
             _INSERT,
@@ -82,7 +95,8 @@ async def _write(tx: Transaction) -> None:
             [event.body for event in stored],
             [event.events for event in stored],
         )
-    tx.after_commit(lambda: tx.announced(announced))
+    tx.written_kinds.update((event.type, event.tenant, event.project) for event in announced)
+    announced.clear()
 
 
 def _in_parts(stored: Iterable[Stored]) -> Iterator[list[Stored]]:

@@ -25,7 +25,7 @@ from opentelemetry import context as otel_context
 
 from cairn_kit.auth.caller import Caller, caller, current_tenant, make_caller, set_caller
 from cairn_kit.auth.permissions import Role
-from cairn_kit.database.pool import OUTAGES
+from cairn_kit.database.pool import is_outage
 from cairn_kit.errors import CairnError, Internal, Unauthenticated, Unavailable, from_status, to_status
 from cairn_kit.rpc.deadline import remaining, set_deadline
 from cairn_kit.shares.lines import Lines, nobody_there
@@ -241,7 +241,7 @@ def _stated(name: str, error: Exception) -> tuple[str, bytes]:
     """What the asker is told of what the handler raised: nothing of our insides."""
     if isinstance(error, Elsewhere):
         return _ELSEWHERE, b""
-    if isinstance(error, OUTAGES):
+    if is_outage(error):
         _log.warning("shares.unavailable", method=name, error=repr(error))
         error = Unavailable(
             "STORAGE_UNAVAILABLE", "The service's database is away.", retry_after=_SIGN_OF_LIFE
