@@ -851,7 +851,9 @@ class ConsensusProvenance(_message.Message):
     algorithm_version: _builtins.str
     """Version of its code."""
     refit: _builtins.int
-    """The refit whose labeler reliabilities were used, from 0."""
+    """The refit whose labeler reliabilities were used; 0 where nothing learnt was in use, for there was no refit yet, or
+    only for other classes.
+    """
     vote_count: _builtins.int
     """How many answers there were in all."""
     agreement: _builtins.float

@@ -72,14 +72,16 @@ class ConsensusServiceServicer:
     """
 
     def GetPosterior(self, request, context):
-        """What is known of one question of one item. `NOT_FOUND` when nobody has answered it.
+        """What is known of one question of one item. `NOT_FOUND` when nobody has answered it; `UNAVAILABLE` (`PROJECT_BUSY`)
+        with a delay while the project is being concluded or fitted by a call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetPosteriors(self, request, context):
-        """The same for many items of one question. Items that nobody has answered are left out.
+        """The same for many items of one question. Items that nobody has answered are left out. `INVALID_ARGUMENT`
+        (`RESPONSE_TOO_LARGE`) when what is known of them, as large masks are, does not fit into one response: ask of fewer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

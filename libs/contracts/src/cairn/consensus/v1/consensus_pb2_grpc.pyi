@@ -38,9 +38,13 @@ class ConsensusServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ConsensusServiceAsyncStub: ...
     GetPosterior: _grpc.UnaryUnaryMultiCallable[_consensus_pb2.GetPosteriorRequest, _consensus_pb2.Posterior]
-    """What is known of one question of one item. `NOT_FOUND` when nobody has answered it."""
+    """What is known of one question of one item. `NOT_FOUND` when nobody has answered it; `UNAVAILABLE` (`PROJECT_BUSY`)
+    with a delay while the project is being concluded or fitted by a call.
+    """
     BatchGetPosteriors: _grpc.UnaryUnaryMultiCallable[_consensus_pb2.BatchGetPosteriorsRequest, _consensus_pb2.BatchGetPosteriorsResponse]
-    """The same for many items of one question. Items that nobody has answered are left out."""
+    """The same for many items of one question. Items that nobody has answered are left out. `INVALID_ARGUMENT`
+    (`RESPONSE_TOO_LARGE`) when what is known of them, as large masks are, does not fit into one response: ask of fewer.
+    """
     GetReliability: _grpc.UnaryUnaryMultiCallable[_consensus_pb2.GetReliabilityRequest, _consensus_pb2.Reliability]
     """How reliable a labeler has been on a project's question."""
     ListReliabilities: _grpc.UnaryUnaryMultiCallable[_consensus_pb2.ListReliabilitiesRequest, _consensus_pb2.ListReliabilitiesResponse]
@@ -60,9 +64,13 @@ class ConsensusServiceAsyncStub(ConsensusServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetPosterior: _aio.UnaryUnaryMultiCallable[_consensus_pb2.GetPosteriorRequest, _consensus_pb2.Posterior]  # type: ignore[assignment]
-    """What is known of one question of one item. `NOT_FOUND` when nobody has answered it."""
+    """What is known of one question of one item. `NOT_FOUND` when nobody has answered it; `UNAVAILABLE` (`PROJECT_BUSY`)
+    with a delay while the project is being concluded or fitted by a call.
+    """
     BatchGetPosteriors: _aio.UnaryUnaryMultiCallable[_consensus_pb2.BatchGetPosteriorsRequest, _consensus_pb2.BatchGetPosteriorsResponse]  # type: ignore[assignment]
-    """The same for many items of one question. Items that nobody has answered are left out."""
+    """The same for many items of one question. Items that nobody has answered are left out. `INVALID_ARGUMENT`
+    (`RESPONSE_TOO_LARGE`) when what is known of them, as large masks are, does not fit into one response: ask of fewer.
+    """
     GetReliability: _aio.UnaryUnaryMultiCallable[_consensus_pb2.GetReliabilityRequest, _consensus_pb2.Reliability]  # type: ignore[assignment]
     """How reliable a labeler has been on a project's question."""
     ListReliabilities: _aio.UnaryUnaryMultiCallable[_consensus_pb2.ListReliabilitiesRequest, _consensus_pb2.ListReliabilitiesResponse]  # type: ignore[assignment]
@@ -85,7 +93,9 @@ class ConsensusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _consensus_pb2.GetPosteriorRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_consensus_pb2.Posterior, _abc.Awaitable[_consensus_pb2.Posterior]]:
-        """What is known of one question of one item. `NOT_FOUND` when nobody has answered it."""
+        """What is known of one question of one item. `NOT_FOUND` when nobody has answered it; `UNAVAILABLE` (`PROJECT_BUSY`)
+        with a delay while the project is being concluded or fitted by a call.
+        """
 
     @_abc_1.abstractmethod
     def BatchGetPosteriors(
@@ -93,7 +103,9 @@ class ConsensusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _consensus_pb2.BatchGetPosteriorsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_consensus_pb2.BatchGetPosteriorsResponse, _abc.Awaitable[_consensus_pb2.BatchGetPosteriorsResponse]]:
-        """The same for many items of one question. Items that nobody has answered are left out."""
+        """The same for many items of one question. Items that nobody has answered are left out. `INVALID_ARGUMENT`
+        (`RESPONSE_TOO_LARGE`) when what is known of them, as large masks are, does not fit into one response: ask of fewer.
+        """
 
     @_abc_1.abstractmethod
     def GetReliability(
