@@ -38,7 +38,7 @@ class ItemFailure:
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What became of an import. `failures` has the first 1,000 of `failed` that the server refused, and all
+    """What became of an import. `failures` has the first of `failed` that the server refused, 1,000 at most, and all
     that could not even be sent."""
 
     name: str

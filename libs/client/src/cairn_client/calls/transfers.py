@@ -14,7 +14,7 @@ class Imports(Calls):
     """Calls about imports. An import is named in full, as its message and `ImportResult.name` say."""
 
     async def get(self, name: str) -> store.Import:
-        """An import, with its progress and the first 1,000 items it refused. Raises NotFound."""
+        """An import, with its progress and the first items it refused, 1,000 at most. Raises NotFound."""
         request = store.GetImportRequest(name=name)
         return await self._transport.call(self._transport.store.GetImport, request)
 
