@@ -1,9 +1,12 @@
 """What a batch of scoring or routing reads: as much as it takes, however many items there are."""
 
+import pytest
+
 from cairn.events.v1.inference_events_pb2 import ItemsScored
 from cairn.inference.v1 import inference_pb2 as api
 from cairn_inference.__main__ import SERVICE
 from cairn_inference.domain.features import IMAGE_SPEC, TEXT_SPEC
+from cairn_inference.store.items import SQL as SQL_OF_ITEMS
 from cairn_inference.store.routes import SQL as SQL_OF_ROUTES
 from cairn_inference.store.scores import SQL as SQL_OF_SCORES
 from cairn_kit.testing import World, eventually
@@ -42,6 +45,17 @@ async def test_a_batch_to_route_reads_neither_the_rest_of_its_round_nor_what_get
         rows_read(await nodes(database, SQL_OF_ROUTES.items_to_route, "acme", "reviews", 1, 1, BATCH), "item")
         == 0
     )
+
+
+@pytest.mark.parametrize("analyzed", [True, False])
+async def test_labels_that_are_heard_have_their_own_items_read_and_no_others(
+    world: World, analyzed: bool
+) -> None:
+    database = await world.database("inference", SERVICE.migrations)
+    await fill(database, MANY, analyzed=analyzed)
+    keys = [str(n) for n in range(100)]
+    steps = await nodes(database, SQL_OF_ITEMS.known_items, ["acme"] * 100, ["reviews"] * 100, keys)
+    assert rows_read(steps, "item") == 100
 
 
 async def test_items_that_the_version_does_not_read_are_passed_over_and_go_to_people(stage: Stage) -> None:

@@ -10,10 +10,13 @@ ON CONFLICT DO NOTHING
 RETURNING tenant, project, item
 
 -- name: known_items
--- Each with whether its label is still one of the question that was routed before.
-SELECT i.tenant, i.project, i.item, p.moving_from IS NOT NULL AND i.item > p.moved_until AS behind
-FROM item i JOIN project p USING (tenant, project)
-WHERE (i.tenant, i.project, i.item) IN (SELECT * FROM unnest($1::text[], $2::text[], $3::text[]))
+-- Each with whether its label is still one of the question that was routed before. Looked up one by one: as a join with
+-- the project, all of its items would be read.
+SELECT k.tenant, k.project, k.item, p.moving_from IS NOT NULL AND k.item > p.moved_until AS behind
+FROM unnest($1::text[], $2::text[], $3::text[]) AS k (tenant, project, item)
+CROSS JOIN LATERAL (
+    SELECT FROM item i WHERE i.tenant = k.tenant AND i.project = k.project AND i.item = k.item LIMIT 1) AS there
+JOIN project p ON p.tenant = k.tenant AND p.project = k.project
 
 -- name: keep_labels
 WITH heard AS (
