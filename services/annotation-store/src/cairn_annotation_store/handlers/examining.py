@@ -44,14 +44,14 @@ class Examiner:
         """
         if size < _LARGE:
             return None
+        try:
+            project = await self._projects.get(self._database, *key[:2])
+            item = (await self._items.of_leases(self._database, [key])).get(key)
+        except OUTAGES:
+            return None
+        if project is None or item is None:
+            return None
         async with self._turn:
-            try:
-                project = await self._projects.get(self._database, *key[:2])
-                item = (await self._items.of_leases(self._database, [key])).get(key)
-            except OUTAGES:
-                return None
-            if project is None or item is None:
-                return None
             return await _beside(answers, project, facts_of(item.body, item.text_length))
 
     async def verdict(

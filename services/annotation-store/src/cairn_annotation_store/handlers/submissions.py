@@ -33,7 +33,7 @@ from cairn_annotation_store.store.items import LeasedItemRow
 from cairn_annotation_store.wire import annotation_message
 from cairn_kit.auth import Caller, LeaseClaims, Permission, Verifier
 from cairn_kit.database import Database, Transaction
-from cairn_kit.database.pool import OUTAGES
+from cairn_kit.database.pool import OUTAGES, is_outage
 from cairn_kit.errors import (
     AlreadyExists,
     CairnError,
@@ -140,11 +140,11 @@ class SubmissionHandlers:
         self._annotations = annotations
         self._wakes = wakes
         self._gate = gate
-        self._examiner = Examiner(database, projects, items)
+        # By themselves: a person's answer should not wait behind a machine's thousands.
+        self._examiner, self._examiner_of_many = (Examiner(database, projects, items) for _ in range(2))
         self._single: Coalescer[Submission, pb.Annotation] = Coalescer(
             self._keep_single, max_batch=_BYTES_AT_ONCE, parallel=3, weigh=_weighing(_SINGLE_AT_ONCE)
         )
-        # By themselves: a person's answer should not wait behind a machine's thousands.
         weight = _weighing(_MANY_AT_ONCE)
         self._many: Coalescer[Sequence[Submission], list[pb.Annotation | CairnError]] = Coalescer(
             self._keep_all, max_batch=_BYTES_AT_ONCE, parallel=3, weigh=lambda call: sum(map(weight, call))
@@ -152,7 +152,7 @@ class SubmissionHandlers:
 
     async def submit(self, who: Caller, request: pb.SubmitAnnotationRequest) -> pb.Annotation:
         """Keep one annotation."""
-        return await self._single.submit(await self._examined(self.admit(who, request)))
+        return await self._single.submit(await _examined(self._examiner, self.admit(who, request)))
 
     async def submit_many(
         self,
@@ -173,7 +173,9 @@ class SubmissionHandlers:
             if i % _BREATHER == _BREATHER - 1:
                 await asyncio.sleep(0)
         for part in _parts(admitted):
-            kept = await self._many.submit([await self._examined(admitted[i]) for i in part])
+            kept = await self._many.submit(
+                [await _examined(self._examiner_of_many, admitted[i]) for i in part]
+            )
             results.update(zip(part, kept, strict=True))
         return [results[i] for i in range(len(requests))]
 
@@ -187,11 +189,6 @@ class SubmissionHandlers:
                 "ANSWERS_TOO_LARGE", told[0].upper() + told[1:], violations=[Violation("answers", told)]
             )
         return Submission(who, request, claims, get_current(), size)
-
-    async def _examined(self, submission: Submission) -> Submission:
-        """The submission, examined if it is large."""
-        verdict = await self._examiner.ahead(submission.item, submission.request.answers, submission.size)
-        return submission if verdict is None else replace(submission, verdict=verdict)
 
     async def _keep_single(
         self, calls: Sequence[Submitted[Submission]]
@@ -222,6 +219,8 @@ class SubmissionHandlers:
             async with asyncio.timeout(_LONGEST_SECONDS):
                 results = await self._database.retrying(work)
         except OUTAGES as error:
+            if not (is_outage(error) or isinstance(error, TimeoutError)):
+                raise
             # Said here: the gate would take our own time limit for the deadline of the caller.
             raise Unavailable(
                 "STORAGE_UNAVAILABLE", "The answer could not be kept in time; send it again."
@@ -278,6 +277,12 @@ class SubmissionHandlers:
         if known is not None and known.schema_version == project.schema_version:
             return known
         return await self._examiner.verdict(submission.request.answers, submission.size, project, facts)
+
+
+async def _examined(examiner: Examiner, submission: Submission) -> Submission:
+    """The submission, examined if it is large."""
+    verdict = await examiner.ahead(submission.item, submission.request.answers, submission.size)
+    return submission if verdict is None else replace(submission, verdict=verdict)
 
 
 def _weighing(at_once: int) -> Callable[[Submission], int]:
