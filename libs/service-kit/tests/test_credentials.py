@@ -141,7 +141,9 @@ async def test_who_has_credentials_is_let_in_and_nobody_else(account: Account) -
 
 
 async def test_credentials_that_are_renewed_are_used_when_the_first_have_expired(account: Account) -> None:
-    account.let_in(lasts=3.0)
+    account.let_in()
+    await (await opened(account)).close()  # it listens
+    account.let_in(lasts=5.0)
     bus = await opened(account)
     account.credentials.write_text("half written")
     await eventually(lambda: not bus.connected)

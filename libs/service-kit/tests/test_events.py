@@ -255,6 +255,8 @@ EVENT = Received(
         (asyncpg.CheckViolationError(), True, HandlerFailed),
         (asyncpg.InvalidPasswordError(), False, Outage),
         (asyncpg.DiskFullError(), True, Outage),
+        (asyncpg.OutOfMemoryError("out of shared memory"), True, Outage),
+        (asyncpg.PostgresIOError(), True, Outage),
         (TimeoutError(), True, Outage),
         (asyncpg.DeadlockDetectedError(), True, asyncpg.DeadlockDetectedError),
         (NotYet("unknown"), True, NotYet),

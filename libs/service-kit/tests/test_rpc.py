@@ -418,6 +418,16 @@ async def test_a_batch_that_fails_as_a_whole_fails_each_of_its_calls_and_nobody_
     assert flushed == [4, 4]
 
 
+async def test_callers_of_a_batch_that_is_cancelled_while_it_is_done_one_by_one_are_told_to_come_again() -> None:
+    async def flush(batch: Any) -> Any:
+        raise RuntimeError if len(batch) > 1 else asyncio.CancelledError
+
+    coalescer: Coalescer[int, int] = Coalescer(flush)
+    calls = asyncio.gather(*(coalescer.submit(n) for n in range(3)), return_exceptions=True)
+    results = await asyncio.wait_for(calls, 60.0)
+    assert [getattr(result, "reason", result) for result in results] == ["BROKEN_OFF"] * 3
+
+
 async def test_callers_of_a_batch_that_is_cancelled_are_told_to_come_again() -> None:
     async def flush(batch: Any) -> Any:
         raise asyncio.CancelledError

@@ -26,8 +26,11 @@ _OUTAGES_IN_HANDLER = (
     asyncpg.CrashShutdownError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.DiskFullError,
+    asyncpg.PostgresSystemError,
     Unavailable,
 )
+# Beside handlers, what the server lacks is never an event's doing; in one, the event may ask for too much memory.
+_LACKING = (asyncpg.InsufficientResourcesError, asyncpg.PostgresSystemError)
 
 
 class Outage(Exception):
@@ -38,8 +41,8 @@ def blame(error: BaseException, events: Sequence[Received[Any]], *, opened: bool
     """What the consumer is told of an error that rolled back the transaction of these events.
 
     HandlerFailed where one of them may be to blame, be it in a handler, in a hook before the commit or at the commit
-    itself; Outage where a server is, or the transaction was never `opened`. Conflicts, NotYet and what is no Exception
-    are told as they are.
+    itself; Outage where a server is, or none of them was handled yet: `opened` says that their inbox was read.
+    Conflicts, NotYet and what is no Exception are told as they are.
     """
     if isinstance(error, HandlerFailed):
         cause = error.__cause__
@@ -51,7 +54,7 @@ def blame(error: BaseException, events: Sequence[Received[Any]], *, opened: bool
         return error
     if not isinstance(error, Exception) or isinstance(error, (NotYet, *CONFLICTS)):
         return error
-    if not opened or isinstance(error, asyncpg.DiskFullError) or is_outage(error):
+    if not opened or isinstance(error, _LACKING) or is_outage(error):
         return _for(Outage(), error)
     return _for(HandlerFailed(events), error)
 

@@ -250,8 +250,8 @@ class Consumer:
         fresh: list[Received[Any]] = []
         try:
             async with self._database.transaction() as tx:
-                opened = True
                 fresh = await remember(tx, self._name, events)
+                opened = True
                 spans = Spans(self._tracer, self._name, fresh)
                 if fresh:
                     await handle(tx, fresh, self._subscriptions, self._in_order)

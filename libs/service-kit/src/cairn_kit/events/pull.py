@@ -117,10 +117,10 @@ class Pull:
                 await self._subscription.unsubscribe()
             self._subscription = None
         with suppress(NatsError, OSError):
-            for message in self._messages:
+            # Others may send on meanwhile.
+            left, self._messages, self._bytes = self._messages, deque(), 0
+            for message in left:
                 await message.nak()
-        self._messages.clear()
-        self._bytes = 0
 
     async def _keep_asking(self) -> None:
         loop = asyncio.get_running_loop()

@@ -144,12 +144,9 @@ class Coalescer(Generic[Q, R]):
             results = await self._flush([submitted for submitted, _ in live])
         except BaseException as error:
             if len(live) > 1 and _may_be_of_one(error):
-                for one in live:
-                    await self._run([one])
+                await self._run_each(live)
                 return
-            for _, future in live:
-                if not future.done():
-                    future.set_exception(_copy(error))
+            _fail(live, error)
             if not isinstance(error, Exception):
                 raise
             return
@@ -161,6 +158,20 @@ class Coalescer(Generic[Q, R]):
                 future.set_exception(result)
             else:
                 future.set_result(result)
+
+    async def _run_each(self, batch: Sequence[tuple[Submitted[Q], asyncio.Future[R]]]) -> None:
+        try:
+            for one in batch:
+                await self._run([one])
+        except BaseException as error:
+            _fail(batch, error)
+            raise
+
+
+def _fail(batch: Sequence[tuple[Submitted[Q], asyncio.Future[R]]], error: BaseException) -> None:
+    for _, future in batch:
+        if not future.done():
+            future.set_exception(_copy(error))
 
 
 def _nobody() -> VarContext:

@@ -48,7 +48,7 @@ class _Scan(NamedTuple):
     until: float
     """When it is forgotten."""
     in_vain: bool
-    """Whether it found too little from the front to the end."""
+    """Whether it found nothing from the front to the end."""
 
 
 class ScanMemory:
@@ -283,7 +283,7 @@ class HandingOut:
             start = ScanStart()
             draw = draw_gold(search.gold_share, search.left, _entropy())
             reached = await self._look(tx, ref, search, draw, start)
-        seconds, in_vain = time.monotonic() - began, search.left > 0
+        seconds, in_vain = time.monotonic() - began, not search.leases
         if in_vain and start == ScanStart():
             reached = await self._store.queue_end(tx, *ref, search.skills)
         self._scans.took(search.ask.asker, seconds, start, reached, in_vain=in_vain)
