@@ -38,6 +38,39 @@ async def test_labels_are_counted_while_others_come_in_and_again_if_any_did(
     assert await database.fetchval("SELECT labels_changed FROM project") is come_in
 
 
+@pytest.mark.parametrize("when", ["listed", "counted"])
+async def test_nothing_is_trained_on_items_that_began_to_follow_to_another_question_a_moment_ago(
+    world: World, tmp_path: Path, when: str
+) -> None:
+    database = await world.database("inference", SERVICE.migrations)
+    nobody: Any = None
+    label = "CASE n % 2 WHEN 0 THEN 'good' ELSE 'bad' END"
+    await fill(database, 400, label=label, label_source="2", spec=f"'{TEXT_SPEC.name}'")
+    await database.execute("UPDATE project SET labels_changed = true")
+
+    class Meanwhile(InferenceStore):
+        async def begin_when(self, now: str) -> None:
+            if now == when:
+                await database.execute("UPDATE project SET moving_from = routed_question, moved_until = ''")
+
+        async def projects_to_train(self, reader: Any, interval: float) -> Any:
+            listed = await super().projects_to_train(reader, interval)
+            await self.begin_when("listed")
+            return listed
+
+        async def label_counts(self, reader: Any, project: Any) -> Any:
+            counts = await super().label_counts(reader, project)
+            await self.begin_when("counted")
+            return counts
+
+        async def next_run(self, tx: Any) -> Any:
+            return None  # whatever was asked for stays so
+
+    trainer = Trainer(database, Meanwhile(), nobody, nobody, nobody, TrainingFolders(tmp_path), LIMITS)
+    await trainer.step()
+    assert await database.fetchval("SELECT count(*) FROM training_run") == 0
+
+
 async def test_what_a_training_that_was_killed_leaves_goes_when_the_next_begins(
     world: World, tmp_path: Path
 ) -> None:

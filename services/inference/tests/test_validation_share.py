@@ -95,6 +95,19 @@ async def test_those_judge_that_the_smallest_share_would_have_drawn(stage: Stage
     )
 
 
+async def test_where_fewer_judge_from_now_on_the_evidence_of_before_is_no_measure_of_more(
+    stage: Stage,
+) -> None:
+    evidence = "SELECT validation_items FROM project WHERE revision = $1"
+    await stage.world.publish(created(project(1, validation_share=0.3)))
+    await eventually(lambda: stage.service.database.fetchval(evidence, 1), 0)
+    await stage.service.database.execute("UPDATE project SET validation_items = 500")
+    await stage.world.publish(created(project(2, validation_share=0.4)))
+    await eventually(lambda: stage.service.database.fetchval(evidence, 2), 500)
+    await stage.world.publish(created(project(3, validation_share=0.2)))
+    await eventually(lambda: stage.service.database.fetchval(evidence, 3), 0)
+
+
 async def test_a_class_that_is_added_withdraws_the_threshold(stage: Stage) -> None:
     await stage.world.publish(created(), *imported(texts(6)))
     await eventually(lambda: stage.count("feature_state = 1"), 6)

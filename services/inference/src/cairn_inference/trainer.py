@@ -115,9 +115,12 @@ class Trainer:
             await self._folders.sweep()
             self._swept = True
         clock = asyncio.get_running_loop().time
+        self._counted_until = {
+            place: until for place, until in self._counted_until.items() if until > clock()
+        }
         for changed in await self._store.projects_to_train(self._database, self._limits.interval):
             began, place = clock(), (changed.tenant, changed.project)
-            if began >= self._counted_until.get(place, 0.0):
+            if place not in self._counted_until:
                 await self._ask(changed)
                 self._counted_until[place] = clock() + _REST * (clock() - began)
         async with self._database.transaction() as tx:
@@ -131,7 +134,7 @@ class Trainer:
         """Ask for a training if one is due. Labels are counted while others come in: there may be millions."""
         place = changed.tenant, changed.project
         found = (await self._store.projects(self._database, [place])).get(place)
-        if found is None:
+        if found is None or found.moves:  # it may have begun since it was listed
             return
         counts = await self._store.label_counts(self._database, found)
         best: Counter[str] = max(counts.values(), key=lambda labels: labels.total(), default=Counter())
@@ -141,7 +144,7 @@ class Trainer:
             return
         async with self._database.transaction() as tx:
             project = await self._store.project_for_update(tx, *place)
-            if project is not None and project.policy.promised == found.policy.promised:
+            if project is not None and not project.moves and project.policy.promised == found.policy.promised:
                 await self._store.insert_run(tx, project, str(uuid7()), need.labels)
 
     # --- one run

@@ -60,8 +60,8 @@ class ValidationRounds:
         self._announcer = Announcer(store)
         self._considered: dict[tuple[str, str], _Considered] = {}
         """The last look at each project's sample: consensus is not asked again each second."""
-        self._counted_until: dict[tuple[str, str], float] = {}
-        """Until when, on the loop's clock, each project's sample is not counted again."""
+        self._counted: dict[tuple[str, str], tuple[int, float]] = {}
+        """For which scores each project's sample was counted, and until when, on the loop's clock, it is not again."""
 
     async def judge(self, project: Project, version: Version) -> bool:
         """Whether a round was held: all scores are in, and enough of the sample is settled."""
@@ -78,10 +78,11 @@ class ValidationRounds:
     async def _round_is_due(self, project: Project) -> bool:
         clock, place = asyncio.get_running_loop().time, (project.tenant, project.id)
         last, now = self._considered.get(place), clock()
-        if now < self._counted_until.get(place, 0.0):
+        counted, until = self._counted.get(place, (project.score_round, 0.0))
+        if counted == project.score_round and now < until:
             return False
         settled = await self._store.settled_validation(self._database, project)
-        self._counted_until[place] = clock() + _REST * (clock() - now)
+        self._counted[place] = project.score_round, clock() + _REST * (clock() - now)
         if last is not None and last.holds(_circumstances(project), settled, now):
             return False  # a round was held, or found not worth its delta, on about this evidence
         return round_is_due(

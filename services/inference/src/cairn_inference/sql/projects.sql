@@ -6,6 +6,8 @@ ON CONFLICT (tenant, project) DO UPDATE SET
     revision = excluded.revision, question = excluded.question, unroutable = excluded.unroutable,
     class_ids = excluded.class_ids, alpha = excluded.alpha, delta = excluded.delta,
     validation_share = excluded.validation_share,
+    -- The evidence of the last round was of more items than those that judge from now on.
+    validation_items = CASE WHEN excluded.validation_share < project.smallest_share THEN 0 ELSE project.validation_items END,
     smallest_share = least(project.smallest_share, excluded.validation_share), min_answers = excluded.min_answers,
     max_answers = excluded.max_answers, automatic = excluded.automatic
 WHERE project.revision < excluded.revision
