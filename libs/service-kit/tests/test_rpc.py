@@ -418,7 +418,9 @@ async def test_a_batch_that_fails_as_a_whole_fails_each_of_its_calls_and_nobody_
     assert flushed == [4, 4]
 
 
-async def test_callers_of_a_batch_that_is_cancelled_while_it_is_done_one_by_one_are_told_to_come_again() -> None:
+async def test_callers_of_a_batch_that_is_cancelled_while_it_is_done_one_by_one_are_told_to_come_again() -> (
+    None
+):
     async def flush(batch: Any) -> Any:
         raise RuntimeError if len(batch) > 1 else asyncio.CancelledError
 

@@ -51,7 +51,7 @@ from cairn_kit.errors import (
     project_not_found,
     to_status,
 )
-from cairn_kit.events import NotYet, Received
+from cairn_kit.events import Later, NotYet, Received
 from cairn_kit.rpc import once
 from cairn_kit.shares import Elsewhere
 
@@ -347,7 +347,8 @@ class Handlers:
         self, tx: Transaction, events: Sequence[Received[M]]
     ) -> list[tuple[ProjectKey, Project, list[Received[M]]]]:
         """Events by project, whose turn it is at all of them, in one order for all transactions: so that none waits for
-        another in a circle. Raises NotYet with the events of projects that are not known, or somebody else's for long.
+        another in a circle. Raises NotYet with the events of projects that are not known, Later with those of projects
+        that are somebody else's for long.
         """
         groups: dict[ProjectKey, list[Received[M]]] = {}
         for event in events:
@@ -363,7 +364,7 @@ class Handlers:
             raise Elsewhere("another replica keeps the project", *elsewhere)
         late = await self._turns.soon(tx, keys)
         if waiting := [event for key in keys if key in late for event in groups[key]]:
-            raise NotYet("the project is being concluded, or fitted again", *waiting)
+            raise Later("the project is being concluded, or fitted again", *waiting)
         return [(key, known[key], groups[key]) for key in keys]
 
     async def _learn(

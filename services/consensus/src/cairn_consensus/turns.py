@@ -125,9 +125,5 @@ class Turns:
         """Say that whose turn it is at a project will need it for long."""
         self._turn(key).takes_long()
 
-    def is_of(self, key: ProjectKey, tx: Transaction) -> bool:
-        """Whether it is this transaction's turn at a project."""
-        return self._turn(key).of is tx
-
     def _turn(self, key: ProjectKey) -> _Turn:
         return self._turns.setdefault(key, _Turn())

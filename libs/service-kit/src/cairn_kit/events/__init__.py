@@ -2,6 +2,15 @@
 
 from cairn_kit.events.envelope import Event, EventTooLarge, Received
 from cairn_kit.events.outbox import announce, write_announced
-from cairn_kit.events.subscription import NotYet, Subscription
+from cairn_kit.events.subscription import Later, NotYet, Subscription
 
-__all__ = ["Event", "EventTooLarge", "NotYet", "Received", "Subscription", "announce", "write_announced"]
+__all__ = [
+    "Event",
+    "EventTooLarge",
+    "Later",
+    "NotYet",
+    "Received",
+    "Subscription",
+    "announce",
+    "write_announced",
+]

@@ -301,9 +301,9 @@ class Consumer:
 
     async def _put_off(self, part: Sequence[Delivery], not_yet: NotYet) -> None:
         why = storable(not_yet.why)
-        # What another replica keeps is understood, however old it is, and has but to be taken there.
+        # What another replica keeps has but to be taken there.
         elsewhere = isinstance(not_yet, Elsewhere)
-        counted = {} if elsewhere else await self._count_put_off(part, why)
+        counted = {} if not_yet.understood else await self._count_put_off(part, why)
         for delivery in part:
             if counted.get(delivery.event.id, timedelta()) >= _PUT_OFF_LONGEST:
                 await self._give_up(delivery, Reason.NOT_YET_TOO_LONG, why)

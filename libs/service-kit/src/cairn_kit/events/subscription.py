@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from google.protobuf.message import Message
 
@@ -21,10 +21,19 @@ class NotYet(Exception):
     Without events it means all that the handler was given. It never counts as a failure.
     """
 
+    understood: ClassVar[bool] = False
+    """Whether they are known to be understood, and have but to wait: then they are never given up."""
+
     def __init__(self, why: str, *events: Received[Any]) -> None:
         super().__init__(why)
         self.why = why
         self.events = events
+
+
+class Later(NotYet):
+    """What these events tell of is known here, and somebody else's for a while."""
+
+    understood = True
 
 
 class Subscription:
