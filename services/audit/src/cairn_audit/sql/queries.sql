@@ -10,7 +10,11 @@ SELECT size, news_size FROM ledger_head WHERE tenant = $1 FOR UPDATE
 SELECT size, news_size FROM ledger_head WHERE tenant = $1
 
 -- name: known_events
-SELECT event_id FROM ledger_entry WHERE tenant = $1 AND event_id = ANY($2::uuid[])
+-- Looked up one by one, as entries and nodes are below: while the planner knows nothing of a table that grows fast, it
+-- would rather read all of the tenant's ledger.
+SELECT k.event_id
+FROM unnest($2::uuid[]) AS k (event_id)
+CROSS JOIN LATERAL (SELECT FROM ledger_entry e WHERE e.tenant = $1 AND e.event_id = k.event_id LIMIT 1) AS there
 
 -- name: append_entries
 -- Of a project that is deleted already only the hash is kept.
@@ -27,10 +31,15 @@ INSERT INTO ledger_node (tenant, level, index, hash) SELECT $1, * FROM unnest($2
 UPDATE ledger_head SET size = $2, news_size = $3 WHERE tenant = $1
 
 -- name: nodes
-SELECT level, index, hash FROM ledger_node JOIN unnest($2::smallint[], $3::bigint[]) AS wanted (level, index) USING (level, index)
-WHERE tenant = $1
+SELECT w.level, w.index, node.hash
+FROM unnest($2::smallint[], $3::bigint[]) AS w (level, index)
+CROSS JOIN LATERAL (
+  SELECT hash FROM ledger_node n WHERE n.tenant = $1 AND n.level = w.level AND n.index = w.index LIMIT 1) AS node
 UNION ALL
-SELECT 0, index, leaf_hash FROM ledger_entry WHERE tenant = $1 AND index = ANY($4::bigint[])
+SELECT 0, w.index, entry.leaf_hash
+FROM unnest($4::bigint[]) AS w (index)
+CROSS JOIN LATERAL (
+  SELECT leaf_hash FROM ledger_entry e WHERE e.tenant = $1 AND e.index = w.index LIMIT 1) AS entry
 
 -- name: entries
 SELECT index, event_id, record, leaf_hash, erased_for, erased_at FROM ledger_entry
