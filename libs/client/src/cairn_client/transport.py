@@ -111,6 +111,8 @@ def new_request_id() -> str:
 def worth_repeating(error: CairnError) -> bool:
     """Whether the same call may succeed later without anybody changing anything."""
     code, message = error.problem.code, error.problem.message
+    if not error.reason and "larger than max" in message:  # gRPC's words of a message that is too large
+        return False
     return code in ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED") or (
         # A killed server's half-written answer arrives as one of these, without our details; and whatever a server said
         # while the client was still writing arrives as the last of them.

@@ -14,6 +14,7 @@ from cairn_client.calls.job import Answers, Job
 from cairn_client.calls.room import Calls
 from cairn_client.errors import CairnError, InputError, error_of_status
 from cairn_client.names import item_name, labeler_name, project_name
+from cairn_client.parts import in_parts
 from cairn_client.transport import new_request_id
 from cairn_client.waiting import until
 from cairn_client.working.loop import MOST_AHEAD, Pace, WorkLoop
@@ -118,10 +119,9 @@ class WorkCalls(Calls):
         """Answer many at once; each is kept or refused for itself, in order."""
         requests = [self.submission(one, answers, None) for one, answers in work]
         results: list[store.Annotation | CairnError] = []
-        for start in range(0, len(requests), 1000):
+        for part in in_parts(requests, 1000):
             answer = await self._transport.call(
-                self._transport.store.SubmitAnnotations,
-                store.SubmitAnnotationsRequest(requests=requests[start : start + 1000]),
+                self._transport.store.SubmitAnnotations, store.SubmitAnnotationsRequest(requests=part)
             )
             results += [
                 r.annotation if r.WhichOneof("result") == "annotation" else error_of_status(r.error)

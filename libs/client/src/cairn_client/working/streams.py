@@ -6,10 +6,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 
 from cairn.annotation.v1 import annotation_store_pb2 as store
 from cairn.dispatch.v1 import task_dispatch_pb2 as dispatch
+from cairn_client.parts import in_parts
 from cairn_client.transport import Transport
 
 
@@ -124,8 +126,17 @@ class SubmissionStream:
         told: Callable[[Sequence[store.SubmitAnnotationResult]], None],
     ) -> None:
         """Send submissions; `told(results)` is called with one result for each when the store has said."""
-        message = _Message(next(self._numbers), requests, told)
-        self._unfinished[message.sequence] = message
+        parts = list(in_parts(requests, len(requests)))
+        said: dict[int, Sequence[store.SubmitAnnotationResult]] = {}
+
+        def told_of(place: int, results: Sequence[store.SubmitAnnotationResult]) -> None:
+            said[place] = results
+            if len(said) == len(parts):
+                told([result for place in range(len(parts)) for result in said[place]])
+
+        for place, part in enumerate(parts):
+            message = _Message(next(self._numbers), part, partial(told_of, place))
+            self._unfinished[message.sequence] = message
         self._stirred.set()
 
     def close(self) -> None:
