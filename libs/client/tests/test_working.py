@@ -14,7 +14,18 @@ from pathlib import Path
 import pytest
 
 from cairn.dispatch.v1 import task_dispatch_pb2 as dispatch
-from cairn_client import AsyncCairn, Cairn, InputError, Job, JudgeFailed, NotFound, Release, Skip, item_key
+from cairn_client import (
+    AsyncCairn,
+    Cairn,
+    FailedPrecondition,
+    InputError,
+    Job,
+    JudgeFailed,
+    NotFound,
+    Release,
+    Skip,
+    item_key,
+)
 from cairn_kit.testing import eventually
 from cairn_stack import PrivateStack
 from cairn_stack.testing import shared_stack
@@ -277,7 +288,6 @@ async def test_any_program_is_a_labeler(cairn: AsyncCairn, stack: PrivateStack, 
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        (["/no/such/program"], "/no/such/program cannot be run"),
         (["cat"], "cat wrote '{"),
         (["true"], "true ended with 0 and left 1 item unjudged"),
     ],
@@ -291,6 +301,36 @@ async def test_a_program_that_is_no_labeler_ends_the_run_with_what_it_did(
     assert told in done.stderr
     assert "10 items in a row" in done.stderr
     await eventually(lambda: nothing_live(cairn, name))
+
+
+async def test_a_program_that_there_is_not_uses_up_no_item(cairn: AsyncCairn, stack: PrivateStack) -> None:
+    name = await project(cairn, "work-no-program", 5)
+    done = await run_work(stack, name, "--as", "robot", "--", "/no/such/program")
+    assert done.returncode == 1
+    assert "/no/such/program cannot be run" in done.stderr
+    worked = await cairn.work(name, lambda jobs: [YES for _ in jobs], labeler="robot", idle=1.0)
+    assert worked.answered == 5
+
+
+async def test_a_project_that_is_archived_while_it_is_worked_on_ends_the_run_and_is_no_judges_fault(
+    cairn: AsyncCairn,
+) -> None:
+    name = await project(cairn, "work-archived", 40)
+
+    async def judge(jobs: Sequence[Job]) -> list[dict[str, str]]:
+        await cairn.projects.archive(name)
+        return [YES for _ in jobs]
+
+    with pytest.raises(FailedPrecondition) as ended:
+        await cairn.work(name, judge, labeler="robot", batch=10, idle=60.0)
+    assert ended.value.reason == "PROJECT_ARCHIVED"
+
+
+async def test_annotations_are_not_left_out_of_a_csv_file_without_a_word(
+    cairn: AsyncCairn, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="no place for annotations"):
+        await cairn.export("any-project", tmp_path / "labels.csv", include_annotations=True)
 
 
 async def run_work(stack: PrivateStack, *arguments: object) -> subprocess.CompletedProcess[str]:

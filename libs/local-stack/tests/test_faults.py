@@ -62,6 +62,12 @@ def test_servers_restart_and_the_bus_is_wiped_under_running_services(running: St
     assert said["audit"] == "audit sent its outbox again\n"
 
 
+def test_a_stack_that_runs_does_not_pretend_to_have_become_more(running: Stack) -> None:
+    with pytest.raises(StackError, match="To have 2, stop it first"):
+        api.up(running.home, replicas=2)
+    assert api.up(running.home).ready
+
+
 def test_a_pinned_port_that_is_taken_is_refused_with_its_holder(stack: Stack, taken_port: int) -> None:
     with pytest.raises(StackError) as refusal:
         stack.up(ports={"audit": taken_port})

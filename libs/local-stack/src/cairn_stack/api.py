@@ -60,7 +60,8 @@ def up(
     added to that of each service. `replicas` of each service run on one database and bus; the first is called
     as the service is, the second `<service>-2`. `owner`: a pid; the stack ends when that process is gone. `progress` is
     called with each new stage. A service that is not installed is a problem in the status, not an error.
-    Raises StackError when PostgreSQL, NATS or a service cannot start; in the last case the rest stays up.
+    Raises StackError when PostgreSQL, NATS or a service cannot start, in the last case the rest stays up; and when the
+    stack runs already, with another number of replicas than the several that are asked for.
     """
     place = _home(home)
     watched = ProcessId.of(owner) if owner is not None else None
@@ -75,6 +76,10 @@ def up(
             child = _spawn_supervisor(place)
         except OSError as error:
             raise StackError(_cannot_write(place, error)) from error
+    elif replicas > 1 and (running := Options.read(place).replicas) != replicas:
+        raise StackError(
+            f"The stack runs already, with {running} of each service. To have {replicas}, stop it first: `cairn down`."
+        )
     return _wait_until_settled(place, child, timeout, progress)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cairn.annotation.v1 import annotation_store_pb2 as store
 from cairn_client.calls.room import Calls
-from cairn_client.errors import CairnError, error_of_status
+from cairn_client.errors import CairnError, InputError, error_of_status
 from cairn_client.names import item_name, project_name
 from cairn_client.transport import new_request_id, worth_repeating
 
@@ -86,6 +86,8 @@ class LabelCalls(Calls):
             raise CairnError(
                 f"Cairn exports {' and '.join(FORMATS)}, not {wanted or 'a file without a suffix'}."
             )
+        if include_annotations and wanted == "csv":
+            raise InputError("A CSV file has no place for annotations: export to jsonl, or leave them out.")
         request = store.CreateExportRequest(
             parent=project_name(project),
             format=FORMATS[wanted],

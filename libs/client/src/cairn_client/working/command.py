@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import tempfile
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -54,6 +55,9 @@ class CommandJudge:
         self._files = tempfile.TemporaryDirectory(prefix="cairn-work-", ignore_cleanup_errors=True)
 
     async def __aenter__(self) -> CommandJudge:
+        # Said before anything is leased: what a judge could not judge is not given to its labeler again.
+        if shutil.which(self._command[0]) is None:
+            raise InputError(f"{self._command[0]} cannot be run: there is no such program.")
         return self
 
     async def __aexit__(

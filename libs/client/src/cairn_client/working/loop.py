@@ -33,6 +33,8 @@ _GOODBYE = 5.0
 _LONGEST_REASON = 2000
 _LOOK_AT_LEASES = 0.5
 """Seconds between looks for leases that need more time; those shorter than a few of it are not kept alive."""
+_NO_MORE_WORK = ("PROJECT_ARCHIVED", "PROJECT_NOT_FOUND")
+"""Reasons for which no answer will be taken any more: no judge's fault, and the end of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +271,8 @@ class WorkLoop:
                     raise error
                 delay = max(delay, self._patience.delay(1, error.problem.retry_after))
                 again.append(i)
+            elif error.reason in _NO_MORE_WORK:
+                raise error
             elif error.reason in ("ALREADY_ANSWERED", "LEASE_ALREADY_ANSWERED"):
                 self._lost(held)
             else:
