@@ -148,8 +148,8 @@ async def test_credentials_that_are_renewed_are_used_when_the_first_have_expired
     account.credentials.write_text("half written")
     await eventually(lambda: not bus.connected)
     account.let_in()
-    await eventually(lambda: bus.connected)
-    assert bus.generation == 1
+    await eventually(lambda: bus.generation, 1)
+    assert bus.connected
     await bus.close()
 
 
