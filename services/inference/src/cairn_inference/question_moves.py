@@ -13,7 +13,7 @@ import asyncio
 from cairn_inference.records import Project
 from cairn_inference.store import InferenceStore
 from cairn_kit.database import Database, Transaction
-from cairn_kit.database.deleting import FIRST_CHUNK, LARGEST_CHUNK, LONG, SHORT, SMALLEST_CHUNK
+from cairn_kit.database.deleting import FIRST_CHUNK, SMALLEST_CHUNK, next_size
 from cairn_kit.telemetry.logs import get_logger
 
 _log = get_logger(__name__)
@@ -59,7 +59,7 @@ class QuestionMoves:
             if not await self._store.move_items(tx, project, self._most):
                 await self._end(tx, project)
         took = clock() - began
-        self._most = _next_size(self._most, took)
+        self._most = next_size(self._most, took)
         await asyncio.sleep(took * _REST)
         return 1
 
@@ -68,10 +68,3 @@ class QuestionMoves:
         wanted = project.policy.question
         if wanted and wanted != project.routed_question:  # chosen while this one was followed
             await self._store.begin_move(tx, project, wanted)
-
-
-def _next_size(most: int, took: float) -> int:
-    """Items of the next chunk, when `most` took so many seconds."""
-    if took < SHORT:
-        return min(2 * most, LARGEST_CHUNK)
-    return max(most // 2, SMALLEST_CHUNK) if took > LONG else most

@@ -184,7 +184,7 @@ class ProjectDeletions:
     async def work(self) -> None:
         """Work on what is to be deleted until there is nothing to do just now: a periodic job."""
         while (worked := await self._chunk()) is not None:
-            self._most = _next_size(self._most, worked)
+            self._most = next_size(self._most, worked)
             await asyncio.sleep(worked * _REST)
 
     async def look_again(self) -> None:
@@ -234,7 +234,8 @@ class ProjectDeletions:
         _log.info("project.gone", tenant=which.tenant, project=which.project, deleted=deleted)
 
 
-def _next_size(most: int, took: float) -> int:
+def next_size(most: int, took: float) -> int:
+    """Rows of the next chunk, when `most` took so many seconds."""
     if took < SHORT:
         return min(2 * most, LARGEST_CHUNK)
     return max(most // 2, SMALLEST_CHUNK) if took > LONG else most
