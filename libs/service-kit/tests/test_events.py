@@ -7,18 +7,12 @@ import dataclasses
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import asyncpg
 import pytest
-from asyncpg.exceptions._base import DataError as Unencodable
 
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb2
 from cairn.events.v1 import task_dispatch_events_pb2 as announced_pb2
-from cairn_kit.events import Event, NotYet, Received, Subscription
-from cairn_kit.events.batch import HandlerFailed
-from cairn_kit.events.blame import Outage, blame
+from cairn_kit.events import Event, Subscription
 from cairn_kit.events.dead_letters import list_dead_letters, request_replay
-from cairn_kit.events.envelope import Place
-from cairn_kit.ids import uuid7
 from cairn_kit.testing import World, eventually
 
 EFFECTS = "SELECT what FROM effect ORDER BY place"
@@ -228,64 +222,6 @@ async def test_a_full_disk_is_no_event_s_failure(
 
         await eventually(lambda: effects(service), ["one"])
         assert await dead_letters(service) == []
-
-
-EVENT = Received(
-    id=uuid7(),
-    type="t",
-    source="/s",
-    tenant="acme",
-    project="birds",
-    resource="r",
-    revision=0,
-    time=datetime.now(UTC),
-    subject="",
-    headers={},
-    body=b"",
-    place=Place(uuid7()),
-)
-
-
-@pytest.mark.parametrize(
-    ("error", "opened", "told"),
-    [
-        (ValueError(), True, HandlerFailed),
-        (Unencodable("value out of int64 range"), True, HandlerFailed),
-        (asyncpg.InterfaceError("connection is closed"), True, Outage),
-        (asyncpg.CheckViolationError(), True, HandlerFailed),
-        (asyncpg.InvalidPasswordError(), False, Outage),
-        (asyncpg.DiskFullError(), True, Outage),
-        (asyncpg.OutOfMemoryError("out of shared memory"), True, Outage),
-        (asyncpg.PostgresIOError(), True, Outage),
-        (TimeoutError(), True, Outage),
-        (asyncpg.DeadlockDetectedError(), True, asyncpg.DeadlockDetectedError),
-        (NotYet("unknown"), True, NotYet),
-        (asyncio.CancelledError(), True, asyncio.CancelledError),
-    ],
-)
-def test_what_is_raised_outside_of_handlers_is_blamed_on_whom_it_comes_from(
-    error: BaseException, opened: bool, told: type[BaseException]
-) -> None:
-    blamed = blame(error, [EVENT], opened=opened)
-    assert type(blamed) is told
-    assert blamed is error or blamed.__cause__ is error
-
-
-@pytest.mark.parametrize(
-    ("cause", "told"),
-    [
-        (Unencodable("value out of int64 range"), HandlerFailed),
-        (asyncpg.InterfaceError("connection is closed"), Outage),
-        (ConnectionResetError(), Outage),
-        (asyncpg.SerializationError(), asyncpg.SerializationError),
-    ],
-)
-def test_what_a_handler_raised_is_the_events_unless_a_server_is_away(
-    cause: BaseException, told: type[BaseException]
-) -> None:
-    failed = HandlerFailed([EVENT])
-    failed.__cause__ = cause
-    assert type(blame(failed, [EVENT], opened=True)) is told
 
 
 async def test_what_is_no_event_becomes_a_dead_letter_once(
