@@ -43,8 +43,8 @@ class Uploads:
         if self._taken.total() >= _PLACES or self._taken[tenant] >= _PLACES_OF_TENANT:
             raise ResourceExhausted(
                 "UPLOADS_BUSY",
-                f"{self._taken[tenant]} models of yours are being uploaded, and {self._taken.total()} in all; "
-                f"{_PLACES_OF_TENANT} and {_PLACES} may be at once.",
+                f"{self._taken[tenant]} models of yours are being uploaded; {_PLACES_OF_TENANT} may be at once, while there "
+                "is a place at all.",
                 retry_after=_RETRY_AFTER,
             )
         self._taken[tenant] += 1
