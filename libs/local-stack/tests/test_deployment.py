@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from cairn_kit.embedded import EmbeddedPostgres
-from cairn_kit.embedded.process import free_port
+from cairn_kit.embedded.ports import hold_any
 from cairn_kit.settings import ChassisSettings
 from cairn_kit.telemetry.metrics import Metrics
 from cairn_stack import SERVICES, ServiceSpec
@@ -247,7 +247,9 @@ def test_three_servers_form_a_cluster_that_syncs(tmp_path: Path) -> None:
     """The cluster's own file, with only addresses changed: three servers on one machine need ports of their own."""
     import urllib.request
 
-    ports = [(free_port(), free_port(), free_port()) for _ in range(3)]
+    held = [hold_any() for _ in range(9)]
+    numbers = [port.number for port in held]
+    ports = list(zip(numbers[0::3], numbers[1::3], numbers[2::3], strict=True))
     routes = json.dumps([f"nats://route:s456@127.0.0.1:{cluster}" for _, cluster, _ in ports])
     servers = []
 

@@ -22,6 +22,8 @@ from cairn_stack.errors import means_full_disk
 from cairn_stack.home import Home
 from cairn_stack.keys import ensure_keys
 from cairn_stack.leftovers import servers_running
+from cairn_stack.options import Options
+from cairn_stack.ports import Ports
 from cairn_stack.processes import ProcessId, wait_for
 
 if TYPE_CHECKING:
@@ -88,6 +90,35 @@ def test_a_kept_port_that_is_taken_is_chosen_again(used: Stack) -> None:
     assert second.addresses["audit"] != first.addresses["audit"]
     assert second.process("nats").address != first.process("nats").address
     assert second.addresses["consensus"] == first.addresses["consensus"]
+
+
+def test_no_stack_chooses_what_another_has_chosen_though_nobody_listens_there(tmp_path: Path) -> None:
+    first, second = (Home(tmp_path / name) for name in ("first", "second"))
+    for home in (first, second):
+        home.root.mkdir()
+    ports = Ports.choose(first, Options(replicas=2))
+    shutil.copy(first.ports, second.ports)
+
+    others = Ports.choose(second, Options(replicas=2))
+    assert not numbers(ports) & numbers(others)
+    with pytest.raises(StackError, match=rf"asked for nats, is taken by .+ \(pid {os.getpid()}\)"):
+        Ports.choose(second, Options(ports={"nats": ports.nats}))
+
+    before = numbers(ports)
+    del ports  # as the end of its supervisor does
+    assert numbers(Ports.choose(first, Options(replicas=2))) == before
+
+
+def numbers(ports: Ports) -> set[int]:
+    return {ports.nats, *ports.grpc.values(), *ports.http.values()}
+
+
+def test_a_port_is_pinned_whatever_has_the_same_number_of_another_protocol(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as connection:
+        connection.bind(("127.0.0.1", 0))
+        port = connection.getsockname()[1]
+        assert Ports.choose(home, Options(ports={"audit": port})).grpc["audit"] == port
 
 
 def test_a_pid_that_now_belongs_to_another_program_is_noticed(used: Stack) -> None:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from itertools import chain
 from pathlib import Path
+from subprocess import PIPE
 
 import asyncpg
 import pytest
 
 from cairn_kit.embedded import EmbeddedError, EmbeddedNats, EmbeddedPostgres
-from cairn_kit.embedded.process import free_port, port_is_free
+from cairn_kit.embedded.ports import hold, hold_any, port_is_free, ports_of_servers
 from cairn_kit.testing import eventually
 from cairn_kit.testing.scratch import remove_what_was_left, scratch_folder
 
@@ -135,11 +141,10 @@ def test_a_taken_port_is_a_plain_sentence(folder: Path) -> None:
 def test_a_first_start_that_loses_its_port_to_another_program_takes_another(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        ports = iter([taken.getsockname()[1], free_port(), free_port(), free_port()])
-        monkeypatch.setattr("cairn_kit.embedded.nats_server.free_port", lambda: next(ports))
+    lost = hold_any()
+    with socket.create_server(("127.0.0.1", lost.number)):
+        held = chain([lost], iter(hold_any, None))
+        monkeypatch.setattr("cairn_kit.embedded.nats_server.hold_any", lambda: next(held))
         seen = iter([True, True])  # it was free when it was looked at
         monkeypatch.setattr(
             "cairn_kit.embedded.nats_server.port_is_free", lambda port: next(seen, None) or port_is_free(port)
@@ -147,9 +152,79 @@ def test_a_first_start_that_loses_its_port_to_another_program_takes_another(
         server = EmbeddedNats(folder / "nats")
         server.start()
         try:
-            assert server.port != taken.getsockname()[1]
+            assert server.port != lost.number
         finally:
             server.stop()
+
+
+def test_a_server_that_rests_finds_its_port_again_and_another_monitor_where_that_was_taken(
+    folder: Path,
+) -> None:
+    server = EmbeddedNats(folder / "nats")
+    port = server.port
+    assert hold(port) is None, "nobody else can choose it, though nobody listens"
+
+    del server  # as with the process that chose it
+    again = EmbeddedNats(folder / "nats")
+    monitor = int(again.monitor_url.rpartition(":")[2])
+    with socket.create_server(("127.0.0.1", monitor)):
+        again.start()
+        try:
+            assert again.port == port
+            assert again.monitor_url != f"http://127.0.0.1:{monitor}"
+            assert hold(port) is None
+        finally:
+            again.stop()
+
+
+CHOOSER = """
+import sys
+from cairn_kit.embedded.ports import hold_any
+input()
+held = [hold_any() for _ in range(200)]
+print(*(port.number for port in held), flush=True)
+input()
+"""
+
+
+def test_many_who_choose_at_once_choose_apart_and_what_a_killed_one_held_is_free_again() -> None:
+    start = partial(subprocess.Popen, [sys.executable, "-c", CHOOSER], stdin=PIPE, stdout=PIPE, text=True)
+    with ExitStack() as exits:
+        choosers = [exits.enter_context(start()) for _ in range(6)]
+        exits.callback(lambda: [chooser.kill() for chooser in choosers])
+        for chooser in choosers:
+            print(file=chooser.stdin, flush=True)
+        chosen = [set(map(int, chooser.stdout.readline().split())) for chooser in choosers]
+        assert len(set.union(*chosen)) == 6 * 200
+        assert not any(map(hold, chosen[0])), "though nobody listens there"
+
+        choosers[0].kill()
+        choosers[0].wait()
+        free = [hold(port) for port in chosen[0]]
+        assert sum(port is not None for port in free) > 190, (
+            "but for what others on the machine take at this moment"
+        )
+        assert not any(map(hold, chosen[1]))
+
+
+@pytest.mark.parametrize(
+    ("given_out", "among"),
+    [
+        ("32768\t60999\n", range(20_000, 32_768)),
+        ("1024 40000", range(40_001, 65_536)),
+        ("15000 64000", range(64_001, 65_536)),
+        ("1024 65535", range(20_000, 65_536)),
+        (None, range(20_000, 32_768)),
+    ],
+)
+def test_ports_are_chosen_beside_those_that_outgoing_connections_get(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, given_out: str | None, among: range
+) -> None:
+    said = folder / "ip_local_port_range"
+    if given_out is not None:
+        said.write_text(given_out)
+    monkeypatch.setattr("cairn_kit.embedded.ports._GIVEN_OUT", said)
+    assert ports_of_servers() == among
 
 
 async def test_what_a_killed_test_process_left_is_ended_and_removed_and_nobody_elses(folder: Path) -> None:

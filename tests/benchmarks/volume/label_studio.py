@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from cairn_kit.embedded.process import free_port
+from cairn_kit.embedded.ports import hold_any
 from tests.benchmarks.rows import Absent
 from tests.benchmarks.volume.targets import CLASSES, QUESTION, text_item
 
@@ -130,10 +130,10 @@ class LabelStudioProject:
 @asynccontextmanager
 async def label_studio_running(executable: Path, folder: Path, labelers: int) -> AsyncIterator[LabelStudio]:
     """Run Label Studio with its data in this folder, and so many labelers. Raises RuntimeError if it does not start."""
-    port, owner = free_port(), uuid4().hex
+    port, owner = hold_any(), uuid4().hex
     log = folder / "label-studio.log"
     arguments = {
-        "--port": str(port),
+        "--port": str(port.number),
         "--internal-host": "127.0.0.1",
         "--data-dir": str(folder),
         "--username": _OWNER,
@@ -152,7 +152,7 @@ async def label_studio_running(executable: Path, folder: Path, labelers: int) ->
             env=os.environ | _SETTINGS,
         )
         try:
-            alone = LabelStudio(f"http://127.0.0.1:{port}", owner, (), threads)
+            alone = LabelStudio(f"http://127.0.0.1:{port.number}", owner, (), threads)
             await _answering(alone, process, log)
             tokens = [await _labeler(alone, folder, number) for number in range(labelers)]
             yield LabelStudio(alone.url, owner, tokens, threads)

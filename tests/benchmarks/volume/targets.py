@@ -26,7 +26,7 @@ from cairn.label.v1.label_schema_pb2 import ChoiceQuestion, LabelClass, LabelSch
 from cairn.label.v1.label_value_pb2 import Answer
 from cairn_client.tokens import Issuer
 from cairn_kit.embedded import EmbeddedNats, EmbeddedPostgres
-from cairn_kit.embedded.process import free_port
+from cairn_kit.embedded.ports import hold_any
 from cairn_stack import catalog
 from cairn_stack.home import Home
 from cairn_stack.private import PrivateStack
@@ -254,7 +254,8 @@ async def straight_line_running(cairn: CairnStack, tasks: int) -> AsyncIterator[
     await admin.close()
     where = admin_dsn(cairn, database)
     await straight_line.prepare(where, tasks)
-    address = f"127.0.0.1:{free_port()}"
+    port = hold_any()
+    address = f"127.0.0.1:{port.number}"
     settings = {"dsn": where, "nats": nats.url, "token": nats.token, "address": address}
     server = await asyncio.create_subprocess_exec(
         sys.executable, "-m", straight_line.__name__, stdin=PIPE, stdout=PIPE

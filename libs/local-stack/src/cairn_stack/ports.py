@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping
-from dataclasses import dataclass
+import socket
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import psutil
 
-from cairn_kit.embedded.process import port_is_free
+from cairn_kit.embedded.ports import HeldPort, hold, hold_any, port_is_free, ports_of_servers
 from cairn_stack.errors import StackError
 from cairn_stack.files import read_json, write_json
 from cairn_stack.home import Home
 from cairn_stack.options import Options
-
-# Below the range from which systems give ports to outgoing connections: while a service restarts, no client's
-# connection can land on its port (or, reconnecting, on itself).
-_FIRST, _LAST = 20_000, 31_999
-_TRIES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +22,8 @@ class Ports:
     nats: int
     grpc: Mapping[str, int]
     http: Mapping[str, int]
+    held: Sequence[HeldPort | None] = field(default=(), repr=False, compare=False)
+    """What keeps other stacks from choosing them, while it is kept; nothing where they were only read."""
 
     @classmethod
     def choose(cls, home: Home, options: Options) -> Ports:
@@ -35,23 +32,27 @@ class Ports:
         To be called when nothing of this stack runs. Raises StackError when a pinned port is taken.
         """
         kept = read_json(home.ports)
-        taken: set[int] = set()
         services = list(options.processes)
         wanted = {"nats": kept.get("nats")}
         wanted |= {f"grpc/{name}": kept.get("grpc", {}).get(name) for name in services}
         wanted |= {f"http/{name}": kept.get("http", {}).get(name) for name in services}
-        chosen = {
-            key: _pinned(key, options.ports[key.removeprefix("grpc/")], taken)
-            for key in wanted
-            if key.removeprefix("grpc/") in options.ports
-        }
+        chosen: dict[str, int] = {}
+        held: list[HeldPort | None] = []
+        for key in wanted:
+            name = key.removeprefix("grpc/")
+            if name in options.ports:
+                held.append(_pinned(name, options.ports[name], chosen.values()))
+                chosen[key] = options.ports[name]
         for key, before in wanted.items():
             if key not in chosen:
-                chosen[key] = _free(before, taken)
+                own = (hold(before) if before else None) or hold_any()
+                held.append(own)
+                chosen[key] = own.number
         ports = cls(
             nats=chosen["nats"],
             grpc={name: chosen[f"grpc/{name}"] for name in services},
             http={name: chosen[f"http/{name}"] for name in services},
+            held=held,
         )
         write_json(home.ports, {"nats": ports.nats, "grpc": ports.grpc, "http": ports.http})
         return ports
@@ -65,35 +66,25 @@ class Ports:
         return cls(kept["nats"], kept["grpc"], kept["http"])
 
 
-def _pinned(key: str, port: int, taken: set[int]) -> int:
-    name = key.removeprefix("grpc/")
-    if port in taken:
+def _pinned(name: str, port: int, chosen: Collection[int]) -> HeldPort | None:
+    """The port that was asked for, held where others might choose it by chance."""
+    if port in chosen:
         raise StackError(f"Port {port} was asked for twice; {name} needs one of its own.")
-    if not port_is_free(port):
+    held = hold(port)
+    if held is None and (port in ports_of_servers() or not port_is_free(port)):
         raise StackError(
             f"Port {port}, which was asked for {name}, is taken by {_holder(port)}. "
             "Stop that program, or ask for another port."
         )
-    taken.add(port)
-    return port
-
-
-def _free(before: int | None, taken: set[int]) -> int:
-    candidates = [before] if before else []
-    candidates += random.sample(range(_FIRST, _LAST + 1), _TRIES)
-    for port in candidates:
-        if port not in taken and port_is_free(port):
-            taken.add(port)
-            return port
-    raise StackError(f"No free port was found between {_FIRST} and {_LAST}.")
+    return held
 
 
 def _holder(port: int) -> str:
-    """Who listens on a port, as far as we may know it."""
+    """Who listens on a port, or holds it for a server that restarts, as far as we may know it."""
     try:
-        for connection in psutil.net_connections("tcp"):
-            listens = connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,)
-            if listens and connection.pid:
+        for connection in psutil.net_connections("inet"):
+            there = psutil.CONN_LISTEN if connection.type == socket.SOCK_STREAM else psutil.CONN_NONE
+            if connection.status == there and connection.laddr[1:] == (port,) and connection.pid:
                 return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
     except psutil.Error:
         pass  # others' connections are not ours to see on every system

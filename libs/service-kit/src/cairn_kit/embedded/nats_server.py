@@ -14,10 +14,9 @@ from pathlib import Path
 
 import psutil
 
+from cairn_kit.embedded.ports import HeldPort, hold, hold_any, port_is_free
 from cairn_kit.embedded.process import (
     EmbeddedError,
-    free_port,
-    port_is_free,
     process_of,
     reap,
     send,
@@ -35,7 +34,8 @@ class EmbeddedNats:
     """One nats-server on the folder `home`; starting it twice adopts the one that runs.
 
     The ports and the token are chosen at the first start and kept in `home/connection.json` (mode 0600), so
-    that clients find the server again after a restart. `durable=True` means `sync_interval: always`: an
+    that clients find the server again after a restart. No other stack can choose the ports while this object lives; a
+    `port` that is asked for is for the caller to hold. `durable=True` means `sync_interval: always`: an
     acknowledged message survives an OS crash. All calls block; from asyncio use `asyncio.to_thread`.
     """
 
@@ -44,6 +44,7 @@ class EmbeddedNats:
         self.log = self.home.parent / f"{self.home.name}.log"
         self._durable = durable
         self._wanted_port = port
+        self._held: dict[int, HeldPort] = {}
         self._child: subprocess.Popen[bytes] | None = None
         self._process: psutil.Process | None = None
 
@@ -134,38 +135,62 @@ class EmbeddedNats:
     def _connection(self) -> dict[str, int | str]:
         if not self._connection_file.exists():
             self.home.mkdir(parents=True, exist_ok=True)
-            chosen = {
-                "port": self._wanted_port or free_port(),
-                "monitor_port": free_port(),
-                "token": secrets.token_urlsafe(32),
-            }
-            write_private(self._connection_file, json.dumps(chosen))
+            self._keep(
+                {
+                    "port": self._wanted_port or self._chosen(),
+                    "monitor_port": self._chosen(),
+                    "token": secrets.token_urlsafe(32),
+                }
+            )
         kept: dict[str, int | str] = json.loads(self._connection_file.read_text())
         return kept
 
+    def _keep(self, connection: dict[str, int | str]) -> None:
+        write_private(self._connection_file, json.dumps(connection))
+
+    def _chosen(self) -> int:
+        held = hold_any()
+        self._held[held.number] = held
+        return held.number
+
     def _start(self, timeout: float) -> None:
-        self._write_configuration()
         adopted = process_of(self.home / "nats.pid", "nats-server", str(self.home / "nats.conf"))
         if adopted is not None:
             self._process = adopted
         else:
-            self._refuse_taken_ports()
+            self._make_sure_of_ports()
+            self._write_configuration()
             self._launch()
         wait_until(self._healthy, lambda: self.running, timeout, self._failed)
 
     def _failed(self, why: str) -> EmbeddedError:
-        if not self.running:
-            self._refuse_taken_ports()
+        kept = self._connection()
+        for port in (int(kept["port"]), int(kept["monitor_port"])):
+            if not self.running and not port_is_free(port):
+                return self._taken(port)
         return EmbeddedError(f"NATS on {self.home} did not start: {why}. Its log ends: {tail(self.log)}")
 
-    def _refuse_taken_ports(self) -> None:
-        connection = self._connection()
-        for port in (connection["port"], connection["monitor_port"]):
-            if not port_is_free(int(port)):
-                raise PortTakenError(
-                    f"NATS did not start: port {port} is taken by another program. "
-                    f"Stop that program, or remove {self._connection_file} to choose another port."
-                )
+    def _taken(self, port: int) -> PortTakenError:
+        return PortTakenError(
+            f"NATS did not start: port {port} is taken by another program. "
+            f"Stop that program, or remove {self._connection_file} to choose another port."
+        )
+
+    def _make_sure_of_ports(self) -> None:
+        """That the server can listen; raises PortTakenError when it cannot where clients look for it."""
+        kept = self._connection()
+        if not self._is_ours(int(kept["port"])):
+            raise self._taken(int(kept["port"]))
+        if not self._is_ours(int(kept["monitor_port"])):
+            self._keep(kept | {"monitor_port": self._chosen()})
+
+    def _is_ours(self, port: int) -> bool:
+        if port in self._held or port == self._wanted_port:
+            return port_is_free(port)
+        held = hold(port)  # it was chosen by a process of before
+        if held is not None:
+            self._held[port] = held
+        return held is not None
 
     def _write_configuration(self) -> None:
         connection = self._connection()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -16,8 +14,6 @@ from cairn_kit.private_files import write_private
 
 __all__ = [
     "EmbeddedError",
-    "free_port",
-    "port_is_free",
     "process_of",
     "reap",
     "send",
@@ -29,28 +25,6 @@ __all__ = [
 
 class EmbeddedError(Exception):
     """An embedded server could not start or stop; the text says what was wrong and what to do."""
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that a server could listen on at this moment.
-
-    It lies below the ports that a system hands out by itself (Linux: `ip_local_port_range`, from 32,768), which
-    the next connection of any program may take before the server does.
-    """
-    while not port_is_free(port := 10_000 + secrets.randbelow(22_768), host):
-        pass
-    return port
-
-
-def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether a server could listen on this port now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-        return True
 
 
 def process_of(pid_file: Path, executable: str, marker: str) -> psutil.Process | None:
