@@ -159,11 +159,121 @@ async def test_a_judge_that_fails_at_everything_ends_the_run_before_it_skips_the
     def judge(jobs: Sequence[Job]) -> list[dict[str, str]]:
         raise OSError("the model is not there")
 
-    with pytest.raises(JudgeFailed, match=r"5 items in a row.*the model is not there"):
+    with pytest.raises(JudgeFailed, match=r"failed at 5 items .*'i0\d+': OSError: the model is not there"):
         await cairn.work(name, judge, labeler="robot", batch=20, failures=5)
     await eventually(lambda: nothing_live(cairn, name))
     assert not await answers(cairn, name)
-    assert len(await cairn.lease(name, 100, labeler="robot")) >= 95
+    assert len(await cairn.lease(name, 100, labeler="robot")) == 100, "none is skipped"
+
+
+async def test_a_judge_that_breaks_down_in_the_middle_skips_nothing_for_it(cairn: AsyncCairn) -> None:
+    name, asked_about = await project(cairn, "work-broke", 60), 0
+
+    def judge(jobs: Sequence[Job]) -> list[dict[str, str]]:
+        nonlocal asked_about
+        asked_about += len(jobs)
+        if asked_about > 20:
+            raise OSError("the model has gone")
+        return [YES for _ in jobs]
+
+    with pytest.raises(JudgeFailed, match="the model has gone"):
+        await cairn.work(name, judge, labeler="robot", batch=10)
+    await eventually(lambda: nothing_live(cairn, name))
+    worked = await cairn.work(name, lambda jobs: [YES for _ in jobs], labeler="robot", idle=1.0)
+    assert worked.answered == 40
+
+
+async def test_a_judge_that_fails_at_the_few_items_there_are_skips_none_and_says_why(
+    cairn: AsyncCairn,
+) -> None:
+    name = await project(cairn, "work-few", 3)
+
+    def judge(jobs: Sequence[Job]) -> list[dict[str, str]]:
+        return [next(iter([])) for _ in jobs]
+
+    with pytest.raises(JudgeFailed, match=r"failed at 3 items .*StopIteration"):
+        await cairn.work(name, judge, labeler="robot", ahead=1)  # it would wait for ever for others
+    await eventually(lambda: nothing_live(cairn, name))
+    assert len(await cairn.lease(name, 3, labeler="robot")) == 3
+
+
+async def test_an_item_is_skipped_though_no_other_comes_after_it(cairn: AsyncCairn) -> None:
+    name, stop, asked_about = await project(cairn, "work-last", 3), asyncio.Event(), list[str]()
+    last = asyncio.Event()
+
+    async def judge(jobs: Sequence[Job]) -> list[dict[str, str]]:
+        asked_about.extend(job.key for job in jobs)
+        if len(asked_about) < 3:
+            return [YES]
+        last.set()
+        raise ValueError("no such picture")
+
+    work = asyncio.create_task(cairn.work(name, judge, labeler="robot", batch=1, ahead=1, stop=stop))
+    await last.wait()
+    [left] = await cairn.lease(name, labeler="ann", wait=60)  # from a run that goes on
+    assert left.key == asked_about[-1]
+    stop.set()
+    worked = await work
+    assert (worked.answered, worked.failed, worked.released) == (2, 1, 0)
+    assert len(asked_about) == 3
+
+
+async def test_a_judge_that_says_that_it_is_broken_ends_the_run_at_once(cairn: AsyncCairn) -> None:
+    name, calls = await project(cairn, "work-knows", 30), 0
+
+    def judge(jobs: Sequence[Job]) -> list[dict[str, str]]:
+        nonlocal calls
+        calls += 1
+        raise JudgeFailed("out of memory")
+
+    with pytest.raises(JudgeFailed, match=r"^out of memory$"):
+        await cairn.work(name, judge, labeler="robot", batch=10)
+    assert calls == 1
+    await eventually(lambda: nothing_live(cairn, name))
+    assert len(await cairn.lease(name, 30, labeler="robot")) == 30
+
+
+@pytest.mark.parametrize(
+    ("verdict", "told"),
+    [
+        (None, r"None \(NoneType\) .*expected \{question id: value\}"),
+        ("yes", r"'yes' \(str\) .*expected \{question id: value\}"),
+        (Skip, r"Skip.*expected \{question id: value\}"),
+        ({"mood": "yes"}, "no question 'mood'; it has ok"),
+        ({1: "yes"}, "no question '1'; it has ok"),
+        ({"ok": 7}, "7 is not an answer to 'ok', which asks for choice"),
+    ],
+)
+async def test_a_verdict_of_a_wrong_form_is_told_with_its_item(
+    cairn: AsyncCairn, verdict: object, told: str
+) -> None:
+    if not await cairn_has(cairn, "work-forms"):
+        await project(cairn, "work-forms", 1)
+    with pytest.raises(JudgeFailed, match=rf"'i0000': .*{told}"):
+        await cairn.work("work-forms", lambda jobs: [verdict for _ in jobs], labeler="robot")  # type: ignore[misc, arg-type, return-value]
+    await eventually(lambda: nothing_live(cairn, "work-forms"))
+
+
+async def cairn_has(cairn: AsyncCairn, name: str) -> bool:
+    return any([one.name == f"projects/{name}" async for one in cairn.projects.list()])
+
+
+async def test_leases_that_end_before_they_can_be_extended_are_refused(cairn: AsyncCairn) -> None:
+    def judge(jobs: Sequence[Job]) -> list[dict[str, str]]:
+        return [YES for _ in jobs]
+
+    with pytest.raises(InputError, match=r"1\.5 s are too short .* 2 s or more"):
+        await cairn.work("any-project", judge, duration=timedelta(seconds=1.5))
+    spec = {
+        "questions": [{"id": "ok", "choice": ["no", "yes"]}],
+        "quality": {"min_answers": 1, "max_answers": 1, "lease_duration": "1s"},
+    }
+    await cairn.projects.create("work-short", spec)
+    await cairn.import_items("work-short", [("a", "text")])
+    with pytest.raises(InputError, match=r"1 s are too short"):
+        await cairn.work("work-short", judge, labeler="robot", idle=60.0)
+    worked = await cairn.work("work-short", judge, labeler="robot", duration=timedelta(seconds=2), idle=1.0)
+    assert worked.answered == 1
 
 
 async def nothing_live(cairn: AsyncCairn, name: str) -> bool:
@@ -243,8 +353,19 @@ async def test_a_run_that_makes_no_sense_is_refused(cairn: AsyncCairn) -> None:
     with pytest.raises(InputError, match="batch"):
         await cairn.work("work-all", judge, batch=0)
     name = await project(cairn, "work-miscounted", 20)
-    with pytest.raises(InputError, match="verdicts"):
+    with pytest.raises(InputError, match=r"about 20 items, 'i\d+' first, .*verdicts, not of 1\."):
         await cairn.work(name, judge, labeler="robot", batch=20)
+    await eventually(lambda: nothing_live(cairn, name))
+    with pytest.raises(
+        InputError, match=r"must return a list of as many verdicts, not \{'ok': 'yes'\} \(dict\)"
+    ):
+        await cairn.work(name, lambda jobs: YES, labeler="robot", batch=1)  # type: ignore[misc, arg-type, return-value]
+    with pytest.raises(InputError, match=r"judge\(jobs\); this one takes \(\)"):
+        await cairn.work(name, lambda: [YES], labeler="robot")  # type: ignore[misc, arg-type]
+    with pytest.raises(InputError, match=r"judge\(jobs\), not 'judge' \(str\)"):
+        await cairn.work(name, "judge", labeler="robot")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"Skip takes a reason in words, not 7 \(int\)"):
+        Skip(7)  # type: ignore[arg-type]
     await eventually(lambda: nothing_live(cairn, name))
 
 
@@ -286,28 +407,62 @@ async def test_any_program_is_a_labeler(cairn: AsyncCairn, stack: PrivateStack, 
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("name", "command", "told"),
     [
-        (["cat"], "cat wrote '{"),
-        (["true"], "true ended with 0 and left 1 item unjudged"),
+        ("cat", ["cat"], "cat wrote '{"),
+        ("true", ["true"], "true ended with 0 and left 1 item unjudged."),
+        (
+            "silent",
+            ["sh", "-c", "echo no model here >&2; exit 3"],
+            "sh ended with 3 and left 1 item unjudged; the last that it said: 'no model here'.",
+        ),
+        ("nested", ["sh", "-c", "read x; head -c 100000 /dev/zero | tr '\\0' '['; echo"], "sh wrote '[[["),
+        ("list", ["sh", "-c", "read x; echo '[1]'"], "sh wrote '[1]'; expected a line {\"key\""),
+        (
+            "other",
+            ["sh", "-c", """read x; echo '{"key": "z", "answers": {}}'"""],
+            "sh judged 'z', which it was not asked about; expected 'i00",
+        ),
     ],
 )
-async def test_a_program_that_is_no_labeler_ends_the_run_with_what_it_did(
-    cairn: AsyncCairn, stack: PrivateStack, command: list[str], told: str
+async def test_a_program_that_is_no_labeler_ends_the_run_with_what_it_did_and_skips_nothing(
+    cairn: AsyncCairn, stack: PrivateStack, name: str, command: list[str], told: str
 ) -> None:
-    name = await project(cairn, f"work-not-{Path(command[0]).name}", 30)
+    name = await project(cairn, f"work-not-{name}", 12)
     done = await run_work(stack, name, "--as", "robot", "--", *command)
     assert done.returncode == 1
     assert told in done.stderr
-    assert "10 items in a row" in done.stderr
+    assert "failed at 10 items" in done.stderr
+    assert "Traceback" not in done.stderr
     await eventually(lambda: nothing_live(cairn, name))
+    assert len(await cairn.lease(name, 12, labeler="robot")) == 12
 
 
-async def test_a_program_that_there_is_not_uses_up_no_item(cairn: AsyncCairn, stack: PrivateStack) -> None:
+async def test_what_a_program_says_on_stderr_is_shown(
+    cairn: AsyncCairn, stack: PrivateStack, tmp_path: Path
+) -> None:
+    name = await project(cairn, "work-words", 6)
+    program = tmp_path / "judge.py"
+    program.write_text(PROGRAM.replace("os._exit(3)", "raise ValueError('no such picture')"))
+    done = await run_work(stack, name, "--as", "robot", "--idle", 1, "--", sys.executable, program)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("\nValueError: no such picture\n") == 2, "in the batch, and at the item alone"
+    assert "4 answers given; 1 skipped" in done.stdout
+
+
+async def test_a_program_that_there_is_not_uses_up_no_item(
+    cairn: AsyncCairn, stack: PrivateStack, tmp_path: Path
+) -> None:
     name = await project(cairn, "work-no-program", 5)
     done = await run_work(stack, name, "--as", "robot", "--", "/no/such/program")
     assert done.returncode == 1
-    assert "/no/such/program cannot be run" in done.stderr
+    assert "/no/such/program cannot be run: No such file" in done.stderr
+    broken = tmp_path / "judge"
+    broken.write_text("#!/no/such/python\n")
+    broken.chmod(0o755)
+    done = await run_work(stack, name, "--as", "robot", "--", broken)
+    assert done.returncode == 1
+    assert f"{broken} cannot be run: No such file" in done.stderr
     worked = await cairn.work(name, lambda jobs: [YES for _ in jobs], labeler="robot", idle=1.0)
     assert worked.answered == 5
 

@@ -31,7 +31,7 @@ from cairn.label.v1.label_value_pb2 import (
     RankingTier,
 )
 from cairn_client.errors import InputError
-from cairn_client.words import quoted, shortened
+from cairn_client.words import quoted, shortened, shown
 
 _FIELD_OF_KIND = {"keypoints": "skeletons"}
 """Where the answer's field is not named as its question's kind."""
@@ -62,12 +62,10 @@ def answer_of(question: Question, value: object) -> Answer:
     """
     if isinstance(value, Answer):
         return value
-    if isinstance(value, Abstain):
-        return value.answer(question.id)
     kind = question.WhichOneof("kind") or ""
     try:
-        return _answer(question.id, kind, value)
-    except (TypeError, ValueError, AttributeError, json_format.ParseError):
+        return value.answer(question.id) if isinstance(value, Abstain) else _answer(question.id, kind, value)
+    except (TypeError, ValueError, OverflowError, AttributeError, json_format.ParseError):
         raise InputError(
             f"{shortened(repr(value))} is not an answer to {question.id!r}, which asks for {kind}."
         ) from None
@@ -113,15 +111,27 @@ def _text(value: object) -> str:
 def answers_of(
     schema: LabelSchema, values_by_question: Mapping[str, object] | Iterable[Answer]
 ) -> list[Answer]:
-    """Answer messages from `{question id: value}`. Raises InputError for a question the schema does not
-    have."""
+    """Answer messages from `{question id: value}`. Raises InputError for what is neither that nor messages, and for a
+    question the schema does not have."""
     if not isinstance(values_by_question, Mapping):
-        return list(values_by_question)
+        return answer_messages(values_by_question)
     questions = {question.id: question for question in schema.questions}
     for ident in values_by_question:
         if ident not in questions:
-            raise InputError(f"The project has no question {quoted(ident)}; it has {', '.join(questions)}.")
+            raise InputError(
+                f"The project has no question {quoted(str(ident))}; it has {', '.join(questions)}."
+            )
     return [answer_of(questions[ident], value) for ident, value in values_by_question.items()]
+
+
+def answer_messages(answers: Iterable[Answer]) -> list[Answer]:
+    """The same, as a list. Raises InputError for anything else."""
+    messages = list(answers) if isinstance(answers, Iterable) else []
+    if not messages or not all(isinstance(one, Answer) for one in messages):
+        raise InputError(
+            f"{shown(answers)} are no answers; expected {{question id: value}}, or Answer messages."
+        )
+    return messages
 
 
 def value_of(answer: Answer) -> Any:

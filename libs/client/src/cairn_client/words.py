@@ -25,6 +25,11 @@ def quoted(text: str) -> str:
     return repr(shortened(text))
 
 
+def shown(value: object) -> str:
+    """A value of a kind that was not expected, and its kind."""
+    return f"{shortened(repr(value))} ({type(value).__name__})"
+
+
 def first_of(texts: Sequence[str]) -> str:
     """The first few, quoted, and a hint that there are more."""
     return ", ".join(map(quoted, texts[:_MOST_NAMED])) + (", …" if len(texts) > _MOST_NAMED else "")

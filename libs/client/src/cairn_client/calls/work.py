@@ -9,7 +9,7 @@ from datetime import timedelta
 from cairn.annotation.v1 import annotation_store_pb2 as store
 from cairn.dispatch.v1 import task_dispatch_pb2 as dispatch
 from cairn.label.v1.label_schema_pb2 import LabelSchema
-from cairn_client.answers import answers_of
+from cairn_client.answers import answer_messages, answers_of
 from cairn_client.calls.job import Answers, Job
 from cairn_client.calls.room import Calls
 from cairn_client.errors import CairnError, InputError, error_of_status
@@ -17,8 +17,8 @@ from cairn_client.names import item_name, labeler_name, project_name
 from cairn_client.parts import in_parts
 from cairn_client.transport import new_request_id
 from cairn_client.waiting import until
-from cairn_client.working.loop import MOST_AHEAD, Pace, WorkLoop
-from cairn_client.working.verdicts import Judge, Worked
+from cairn_client.working.loop import MOST_AHEAD, Pace, WorkLoop, check_duration
+from cairn_client.working.verdicts import Judge, Worked, check_judge
 
 
 class WorkCalls(Calls):
@@ -139,7 +139,7 @@ class WorkCalls(Calls):
         elif isinstance(answers, Mapping):
             raise InputError("To answer a bare lease, give Answer messages; a Job knows its questions.")
         else:
-            lease, messages = work, list(answers)
+            lease, messages = work, answer_messages(answers)
         # No request_id: a lease takes one answer, and sent again under it the same answer is the same annotation.
         request = store.SubmitAnnotationRequest(lease_token=lease.token, answers=messages)
         if took is not None:
@@ -165,17 +165,24 @@ class WorkCalls(Calls):
 
         `judge` returns one verdict for each job, in order: `{question id: value}` as for `submit`, `Skip(reason)` or
         `Release()`. It may be a coroutine function; a plain one runs in a thread. Up to `parallel` calls of it run at
-        once. At most `ahead` leases are held at a time (by default the batches that are judged and three more); those
-        that take long are extended. The run ends when `stop` is set, or there has been no work for `idle` seconds
-        (None: never): what is being judged is finished and submitted, the rest is given back.
+        once. At most `ahead` leases are held at a time (by default the batches that are judged and three more), each
+        for `duration` (by default the project's; at least 2 seconds); those that take long are extended. The run ends
+        when `stop` is set, or there has been no work for `idle` seconds (None: never): what is being judged is finished
+        and submitted, the rest is given back.
 
-        When the judge raises, each item of its batch is judged again alone; one that fails then, or whose answer is
-        refused, is given back for good with the reason, and the run goes on. Services that go away are waited for as
-        long as the client's patience says, and each answer is kept once.
+        When the judge raises, each item of its batch is judged again alone. One that fails then, or whose answer is
+        refused, is kept back until the judge has answered another one, or there is no other; then it is given back for
+        good with the reason. Services that go away are waited for as long as the client's patience says, and each
+        answer is kept once.
 
-        Raises JudgeFailed when the judge failed at `failures` items with no answer kept in between, and the CairnError
-        of a service that stays away or refuses the labeler.
+        Raises JudgeFailed, and gives back what failed so that it may come again, when the judge failed at `failures`
+        items with no answer kept in between, or at all there are before it answered any; InputError for a judge that
+        does not take jobs or return as many verdicts, and for leases that are too short to be extended; and the
+        CairnError of a service that stays away or refuses the labeler.
         """
+        check_judge(judge)
+        if duration is not None:
+            check_duration(duration.total_seconds())
         for name, value in (
             ("batch", batch),
             ("ahead", 1 if ahead is None else ahead),

@@ -14,6 +14,7 @@ from cairn_client.commands.connection import connect_async, where
 from cairn_client.commands.screen import say, tell
 from cairn_client.words import counted
 from cairn_client.working.command import CommandJudge
+from cairn_client.working.loop import SHORTEST
 from cairn_client.working.verdicts import Worked
 
 
@@ -34,7 +35,11 @@ def work(
     ] = None,
     lease: Annotated[
         float | None,
-        typer.Option(min=1, help="Seconds that a lease lasts.", show_default="the project's"),
+        typer.Option(
+            min=SHORTEST,
+            help="Seconds that a lease lasts; it is extended while the program works.",
+            show_default="the project's",
+        ),
     ] = None,
     reviews: Annotated[
         bool, typer.Option("--reviews", help="Do reviews instead; needs the reviewer role.")
@@ -44,8 +49,12 @@ def work(
 
     The program reads a JSON object a line from stdin, an item with its `key` and its `text` (or the `path` of a file),
     and writes one a line to stdout, flushed, in any order: `{"key": ..., "answers": {question: value}}`, or with
-    `"skip": "why"` or `"release": true` instead of the answers. An item that it fails at, or ends at, is skipped and it
-    is started again. Ctrl-C lets it finish what it has.
+    `"skip": "why"` or `"release": true` instead of the answers. Ctrl-C lets it finish what it has.
+
+    When it ends, or writes anything else, it is started again and given each item alone. An item that it fails at while
+    it answers others is skipped, with what it said last as the reason: this labeler does not get it again. Where it
+    answers nothing, at ten items in a row or at all there are, the command ends with what it said, and the items may
+    come again.
     """
     duration = None if lease is None else timedelta(seconds=lease)
 

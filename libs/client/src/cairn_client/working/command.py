@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
+import sys
 import tempfile
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -19,10 +19,12 @@ from google.protobuf import json_format
 from cairn.label.v1.label_value_pb2 import BlobRef
 from cairn_client.calls.job import Job
 from cairn_client.errors import CairnError, InputError
-from cairn_client.words import counted, quoted
-from cairn_client.working.verdicts import Release, Skip, Verdict
+from cairn_client.words import counted, first_of, quoted
+from cairn_client.working.verdicts import JudgeFailed, Release, Skip, Verdict
 
 _LONGEST_LINE = 16 * 1024 * 1024
+_LAST_WORDS = 4096
+"""Bytes of what the program said last on stderr that are looked at when it ends."""
 _GOODBYE = 5.0
 """Seconds that the program has to end when its stdin is closed."""
 
@@ -32,11 +34,32 @@ Download = Callable[[BlobRef, str], Awaitable[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class _Program:
-    """A program that runs, and both ends of the line to it."""
+    """A program that runs, both ends of the line to it, and what passes on its stderr."""
 
     process: Process
     stdin: asyncio.StreamWriter
     stdout: asyncio.StreamReader
+    stderr: _PassedOn
+
+
+class _PassedOn:
+    """What a program says on stderr goes on to ours as it comes; its end is remembered."""
+
+    def __init__(self, source: asyncio.StreamReader) -> None:
+        self._last = b""
+        self._passing = asyncio.create_task(self._pass_on(source))
+
+    async def _pass_on(self, source: asyncio.StreamReader) -> None:
+        while said := await source.read(64 * 1024):
+            self._last = (self._last + said)[-_LAST_WORDS:]
+            with suppress(OSError):  # whoever read ours has gone: no reason to hold the program up
+                await asyncio.to_thread(_write_stderr, said)
+
+    async def last_line(self) -> str:
+        """What it said last; empty when it said nothing. For when it has ended."""
+        await asyncio.wait([self._passing], timeout=_GOODBYE)  # a child of its own may hold the line open
+        lines = self._last.decode(errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 class CommandJudge:
@@ -55,9 +78,7 @@ class CommandJudge:
         self._files = tempfile.TemporaryDirectory(prefix="cairn-work-", ignore_cleanup_errors=True)
 
     async def __aenter__(self) -> CommandJudge:
-        # Said before anything is leased: what a judge could not judge is not given to its labeler again.
-        if shutil.which(self._command[0]) is None:
-            raise InputError(f"{self._command[0]} cannot be run: there is no such program.")
+        await self._running()  # what cannot be run is said before anything is leased
         return self
 
     async def __aexit__(
@@ -67,7 +88,8 @@ class CommandJudge:
         self._files.cleanup()
 
     async def __call__(self, jobs: Sequence[Job]) -> Sequence[Verdict]:
-        """Verdicts of the program. Raises InputError for a line that is none, CairnError when the program ends."""
+        """Verdicts of the program. Raises InputError for a line that is none, CairnError when the program ends, JudgeFailed
+        when it cannot be started."""
         async with self._turn:
             files: list[Path] = []
             try:
@@ -90,13 +112,18 @@ class CommandJudge:
             try:
                 # In a session of its own: Ctrl-C ends the run, which lets the program finish what it has.
                 process = await asyncio.create_subprocess_exec(
-                    *self._command, stdin=PIPE, stdout=PIPE, limit=_LONGEST_LINE, start_new_session=True
+                    *self._command,
+                    stdin=PIPE,
+                    stdout=PIPE,
+                    stderr=PIPE,
+                    limit=_LONGEST_LINE,
+                    start_new_session=True,
                 )
             except OSError as error:
-                raise InputError(f"{self._command[0]} cannot be run: {error.strerror}.") from None
-            if process.stdin is None or process.stdout is None:
+                raise JudgeFailed(f"{self._command[0]} cannot be run: {error.strerror}.") from None
+            if process.stdin is None or process.stdout is None or process.stderr is None:
                 raise RuntimeError("a program was started without pipes")
-            self._program = _Program(process, process.stdin, process.stdout)
+            self._program = _Program(process, process.stdin, process.stdout, _PassedOn(process.stderr))
         return self._program
 
     async def _line(self, job: Job, files: list[Path]) -> bytes:
@@ -120,14 +147,29 @@ class CommandJudge:
             except ValueError:
                 raise InputError(f"{self._command[0]} wrote a line above {_LONGEST_LINE} bytes.") from None
             if not line:
-                code = await program.process.wait()
-                left = counted(len(wanted - said.keys()), "item")
-                raise CairnError(f"{self._command[0]} ended with {code} and left {left} unjudged.")
+                raise await self._ended(program, len(wanted - said.keys()))
             key, verdict = self._verdict(line)
-            if key not in wanted or key in said:
-                raise InputError(f"{self._command[0]} judged {quoted(key)}, which it was not asked about.")
+            if key in said:
+                raise InputError(
+                    f"{self._command[0]} judged {quoted(key)} twice; expected a line for each item."
+                )
+            if key not in wanted:
+                raise InputError(
+                    f"{self._command[0]} judged {quoted(key)}, which it was not asked about;"
+                    f" expected {first_of(sorted(wanted - said.keys()))}."
+                )
             said[key] = verdict
         return said
+
+    async def _ended(self, program: _Program, unjudged: int) -> CairnError:
+        last = await program.stderr.last_line()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GOODBYE):
+                await program.process.wait()
+        code = program.process.returncode
+        ended = "closed its stdout" if code is None else f"ended with {code}"
+        left = f"{self._command[0]} {ended} and left {counted(unjudged, 'item')} unjudged"
+        return CairnError(f"{left}; the last that it said: {quoted(last)}." if last else f"{left}.")
 
     def _verdict(self, line: bytes) -> tuple[str, Verdict]:
         try:
@@ -138,12 +180,13 @@ class CommandJudge:
                     return key, Skip(reason)
                 case {"key": str(key), "release": True}:
                     return key, Release()
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
         text = quoted(line.decode(errors="replace").rstrip())
         raise InputError(
             f"{self._command[0]} wrote {text}; expected a line "
-            '{"key": ..., "answers": {...}}, with "skip" or "release" instead of the answers, and nothing else.'
+            '{"key": "...", "answers": {...}}, with "skip": "why" or "release": true instead of the answers, and'
+            " nothing else."
         )
 
     async def _end(self) -> None:
@@ -155,12 +198,17 @@ class CommandJudge:
             with suppress(TimeoutError, ProcessLookupError):
                 end()
                 async with asyncio.timeout(_GOODBYE):
-                    await _ended(program)
+                    await _end_of(program)
                     return
 
 
 def _nothing() -> None:
     """A closed stdin is enough for most."""
+
+
+def _write_stderr(said: bytes) -> None:
+    sys.stderr.buffer.write(said)
+    sys.stderr.buffer.flush()
 
 
 async def _write(program: _Program, lines: Iterable[bytes]) -> None:
@@ -170,7 +218,7 @@ async def _write(program: _Program, lines: Iterable[bytes]) -> None:
             await program.stdin.drain()
 
 
-async def _ended(program: _Program) -> None:
+async def _end_of(program: _Program) -> None:
     """Wait for the end of a program that may still have something to say."""
     while await program.stdout.read(64 * 1024):
         pass

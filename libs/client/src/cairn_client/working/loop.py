@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
 from collections import deque
 from collections.abc import Coroutine, Sequence
@@ -18,8 +17,18 @@ from cairn.dispatch.v1 import task_dispatch_pb2 as dispatch
 from cairn_client.calls.job import Job
 from cairn_client.errors import CairnError, InputError, error_of_status
 from cairn_client.transport import Transport, worth_repeating
+from cairn_client.words import counted, quoted
 from cairn_client.working.streams import LeaseStream, SubmissionStream
-from cairn_client.working.verdicts import Judge, JudgeFailed, Release, Skip, Verdict, Worked
+from cairn_client.working.verdicts import (
+    Judge,
+    JudgeFailed,
+    Release,
+    Skip,
+    Verdict,
+    Worked,
+    asked,
+    verdicts_in,
+)
 
 if TYPE_CHECKING:
     from cairn_client.calls.work import WorkCalls
@@ -32,7 +41,10 @@ _GOODBYE = 5.0
 """Seconds in which a run that ended by an error gives back what it holds; what is left ends with its time."""
 _LONGEST_REASON = 2000
 _LOOK_AT_LEASES = 0.5
-"""Seconds between looks for leases that need more time; those shorter than a few of it are not kept alive."""
+"""Seconds between looks for leases that need more time, and for what the failures of the judge mean."""
+SHORTEST = 2.0
+"""Seconds that a lease must last. More time is asked for by the first look after half of it, so that of the shortest a
+quarter is left for the call, and for the way on which the lease came."""
 _NO_MORE_WORK = ("PROJECT_ARCHIVED", "PROJECT_NOT_FOUND")
 """Reasons for which no answer will be taken any more: no judge's fault, and the end of the run."""
 
@@ -40,7 +52,8 @@ _NO_MORE_WORK = ("PROJECT_ARCHIVED", "PROJECT_NOT_FOUND")
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How a run works: `batch` items to a call of the judge, `parallel` calls of it at once, `ahead` leases held at most;
-    it ends after `idle` seconds without work (None: never), or when the judge failed at `failures` items in a row."""
+    it ends after `idle` seconds without work (None: never), or when the judge failed at `failures` items in a row. A lease
+    lasts for `duration` (None: as the project says)."""
 
     batch: int
     ahead: int
@@ -59,6 +72,15 @@ class _Held:
     extend_at: float
     job: Job | None = None
     judged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """An item that the judge failed at: whether the one is broken or the other, the next answer tells."""
+
+    held: _Held
+    error: Exception
+    judged_at: float
 
 
 class WorkLoop:
@@ -88,16 +110,20 @@ class WorkLoop:
         self._stirred = asyncio.Condition()
         self._moved = asyncio.Event()
         self._let_go_at = time.monotonic()
-        self._in_a_row = 0
+        self._doubts: list[_Doubt] = []
+        self._sound_at = float("-inf")
+        """When the judge last gave an answer that was kept."""
         self._ending = False
+        self._broken: CairnError | None = None
+        """Why the judge is not asked again: what the run ends with."""
         self._beside: set[asyncio.Task[None]] = set()
         self.worked = Worked()
 
     async def run(self) -> Worked:
         """Work until it is told to stop, or there has been no work for long enough.
 
-        Raises JudgeFailed, and the CairnError of a service that stays away or refuses the labeler. However it ends,
-        leases that are not answered are given back.
+        Raises JudgeFailed, InputError for what is no judge or leases too short to be kept, and the CairnError of a
+        service that stays away or refuses the labeler. However it ends, leases that are not answered are given back.
         """
         try:
             async with asyncio.TaskGroup() as group:
@@ -117,6 +143,8 @@ class WorkLoop:
             raise _cause(failed) from None
         finally:
             await self._give_back_all()
+        if self._broken is not None:
+            raise self._broken
         return self.worked
 
     # --- leases come and go
@@ -124,6 +152,9 @@ class WorkLoop:
     def _took(self, leases: Sequence[dispatch.Lease]) -> None:
         held = [_in_hand(lease) for lease in leases]
         self._held.update((one.lease.name, one) for one in held)
+        if self._pace.duration is None:
+            for one in held:
+                check_duration(one.lasts)
         for start in range(0, len(held), _SHOWN_AT_ONCE):
             self._unseen.put_nowait(held[start : start + _SHOWN_AT_ONCE])
 
@@ -154,7 +185,7 @@ class WorkLoop:
         while True:
             await asyncio.sleep(_LOOK_AT_LEASES)
             now = time.monotonic()
-            due = [held for held in self._held.values() if held.extend_at <= now and not held.judged]
+            due = [held for held in self._unanswered() if held.extend_at <= now]
             await asyncio.gather(*map(self._extend, due))
 
     async def _extend(self, held: _Held) -> None:
@@ -167,6 +198,10 @@ class WorkLoop:
             if held in self._ready:
                 self._ready.remove(held)
                 self._lost(held)
+
+    def _unanswered(self) -> list[_Held]:
+        held = [one for one in self._held.values() if not one.judged]
+        return [*held, *(doubt.held for doubt in self._doubts)]
 
     def _lost(self, held: _Held) -> None:
         self.worked.lost += 1
@@ -188,29 +223,27 @@ class WorkLoop:
 
     async def _judged(self, batch: Sequence[_Held]) -> None:
         """Have items judged together; when that fails each by itself, so that a bad one does not fail its neighbours."""
-        began = time.monotonic()
+        began, jobs = time.monotonic(), [_job(held) for held in batch]
         try:
-            verdicts = await self._ask([_job(held) for held in batch])
+            said = await asked(self._judge, jobs)
+        except JudgeFailed as error:
+            self._ask_no_more(error)
+            return
         except Exception as error:
             if len(batch) == 1:
-                self._failed(batch[0], error)
+                self._failed(batch[0], error, time.monotonic())
                 return
             for held in batch:
                 if not self._ending:  # what is left then is given back
                     await self._judged([held])
             return
-        if len(verdicts) != len(batch):
-            raise InputError(
-                f"The judge was asked about {len(batch)} items and said {len(verdicts)} verdicts."
-            )
         took = timedelta(seconds=(time.monotonic() - began) / len(batch))
+        try:
+            verdicts = verdicts_in(said, jobs)
+        except InputError as error:
+            self._ask_no_more(error)
+            return
         self._carry_out(batch, verdicts, took)
-
-    async def _ask(self, jobs: Sequence[Job]) -> Sequence[Verdict]:
-        if inspect.iscoroutinefunction(self._judge):
-            return await self._judge(jobs)  # type: ignore[no-any-return]
-        said = await asyncio.to_thread(self._judge, jobs)
-        return await said if inspect.isawaitable(said) else said
 
     def _carry_out(self, batch: Sequence[_Held], verdicts: Sequence[Verdict], took: timedelta) -> None:
         answered: list[_Held] = []
@@ -225,7 +258,7 @@ class WorkLoop:
                 try:
                     request = self._calls.submission(_job(held), verdict, took)
                 except InputError as error:
-                    self._failed(held, error)
+                    self._failed(held, error, time.monotonic())
                     continue
                 request.lease_token = held.lease.token  # it may have been extended
                 held.judged = True
@@ -234,13 +267,52 @@ class WorkLoop:
         if answered:
             self._submit(answered, requests, time.monotonic())
 
-    def _failed(self, held: _Held, error: Exception) -> None:
-        self._in_a_row += 1
-        if self._in_a_row >= self._pace.failures:
-            many = f"{self._in_a_row} items in a row could not be judged"
-            raise JudgeFailed(f"{many}; the last, {_job(held).key!r}: {_words(error)}") from error
+    # --- failures: of the item when the judge answers others, else of the judge
+
+    def _failed(self, held: _Held, error: Exception, judged_at: float) -> None:
+        doubt = _Doubt(held, error, judged_at)
+        if judged_at <= self._sound_at:
+            self._blame_the_item(doubt)
+            return
+        self._let_go(held)  # it takes no room from those that will tell
+        self._doubts.append(doubt)
+        if len(self._doubts) >= self._pace.failures:
+            self._blame_the_judge()
+
+    def _was_sound(self, at: float) -> None:
+        self._sound_at = max(self._sound_at, at)
+        doubts, self._doubts = self._doubts, []
+        for doubt in doubts:
+            if doubt.judged_at <= self._sound_at:
+                self._blame_the_item(doubt)
+            else:
+                self._doubts.append(doubt)
+
+    def _settle_doubts(self) -> None:
+        """Decide where there is no other item that would tell: whoever answered before is taken for sound."""
+        if not self._doubts or self._held or self._leases.dry_since is None:
+            return
+        if self.worked.answered:
+            self._was_sound(time.monotonic())
+        else:
+            self._blame_the_judge()
+
+    def _blame_the_item(self, doubt: _Doubt) -> None:
         self.worked.failed += 1
-        self._start(self._skip(held, f"It could not be judged: {_words(error)}"))
+        self._start(self._skip(doubt.held, f"It could not be judged: {_words(doubt.error)}"))
+
+    def _blame_the_judge(self) -> None:
+        last, failures = self._doubts[-1], counted(len(self._doubts), "item")
+        failed = JudgeFailed(
+            f"The judge failed at {failures} with no answer in between; what it failed at comes again."
+            f" The last was {quoted(_job(last.held).key)}: {_words(last.error)}"
+        )
+        failed.__cause__ = last.error
+        self._ask_no_more(failed)
+
+    def _ask_no_more(self, error: CairnError) -> None:
+        """End the run with this error, when what was answered before is kept."""
+        self._broken, self._ending = self._broken or error, True
 
     # --- submitting
 
@@ -258,9 +330,10 @@ class WorkLoop:
     ) -> None:
         again: list[int] = []
         delay = 0.0
+        if any(result.HasField("annotation") for result in results):
+            self._was_sound(since)
         for i, (held, result) in enumerate(zip(answered, results, strict=True)):
             if result.HasField("annotation"):
-                self._in_a_row = 0
                 self.worked.answered += 1
                 self.worked.late += result.annotation.late
                 self._let_go(held)
@@ -276,7 +349,7 @@ class WorkLoop:
             elif error.reason in ("ALREADY_ANSWERED", "LEASE_ALREADY_ANSWERED"):
                 self._lost(held)
             else:
-                self._failed(held, error)
+                self._failed(held, error, since)
         if again:
             self._start(
                 self._submit_later(delay, [answered[i] for i in again], [requests[i] for i in again], since)
@@ -318,13 +391,13 @@ class WorkLoop:
     # --- the end
 
     async def _until_the_end(self) -> None:
-        """Wait until the run is told to stop, or has been idle for long enough."""
-        while not self._stop.is_set():
-            left: float | None = None
-            if self._pace.idle is not None:
-                since = None if self._held else self._leases.dry_since
-                since = None if since is None else max(since, self._let_go_at)
-                left = _LOOK_AT_LEASES if since is None else since + self._pace.idle - time.monotonic()
+        """Wait until the run is told to stop, has been idle for long enough, or has no judge any more."""
+        while not self._stop.is_set() and not self._ending:
+            self._settle_doubts()
+            left = _LOOK_AT_LEASES
+            dry_since = None if self._held else self._leases.dry_since
+            if self._pace.idle is not None and dry_since is not None:
+                left = max(dry_since, self._let_go_at) + self._pace.idle - time.monotonic()
                 if left <= 0:
                     break
             with suppress(TimeoutError):
@@ -348,10 +421,18 @@ class WorkLoop:
     async def _give_back_all(self) -> None:
         for task in self._beside:
             task.cancel()
-        unanswered = [held for held in self._held.values() if not held.judged]
         with suppress(TimeoutError):
             async with asyncio.timeout(_GOODBYE):
-                await asyncio.gather(*map(self._release, unanswered))
+                await asyncio.gather(*map(self._release, self._unanswered()))
+
+
+def check_duration(seconds: float) -> None:
+    """Raise InputError for leases that would be over before they can be extended."""
+    if seconds < SHORTEST:
+        raise InputError(
+            f"Leases of {seconds:g} s are too short to be extended in time: a run needs {SHORTEST:g} s or more"
+            " (`duration`, or --lease)."
+        )
 
 
 def _in_hand(lease: dispatch.Lease) -> _Held:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from cairn_client.calls.job import Answers, Job
-from cairn_client.errors import CairnError
+from cairn_client.errors import CairnError, InputError
+from cairn_client.words import counted, quoted, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +17,10 @@ class Skip:
     """The labeler gives the task back for good, and says why: somebody else gets it."""
 
     reason: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.reason, str):
+            raise InputError(f"Skip takes a reason in words, not {shown(self.reason)}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +36,10 @@ Judge = Callable[[Sequence[Job]], Sequence[Verdict] | Awaitable[Sequence[Verdict
 
 
 class JudgeFailed(CairnError):
-    """The judge failed at so many items in a row that it, not they, must be broken; the cause is the last failure."""
+    """The judge, not an item, is broken; the cause is its last failure.
+
+    A judge that knows this of itself may raise it: the run ends at once, and what it holds is given back.
+    """
 
 
 @dataclass(slots=True)
@@ -43,8 +53,55 @@ class Worked:
     skipped: int = 0
     """Given back for good because the judge said so."""
     released: int = 0
-    """Given back because the judge said so, or unjudged when the run ended."""
+    """Given back because the judge said so, or not judged when the run ended."""
     failed: int = 0
-    """Given back for good because the judge raised, or its answer was refused, or the item cannot be seen."""
+    """Given back for good because the judge, which answered others, raised at it or gave an answer that was refused, or
+    because the item cannot be seen."""
     lost: int = 0
     """Leases that ended before their item was judged, or items that the labeler had answered already."""
+
+
+def check_judge(judge: Judge) -> None:
+    """Raise InputError when this cannot be called with a list of jobs."""
+    if not callable(judge):
+        raise InputError(f"The judge must be a function of a list of jobs, judge(jobs), not {shown(judge)}.")
+    try:
+        taken = inspect.signature(judge)
+    except ValueError:  # written in C, and not told
+        return
+    try:
+        taken.bind([])
+    except TypeError as error:
+        raise InputError(
+            f"The judge must be a function of a list of jobs, judge(jobs); this one takes {taken}: {error}."
+        ) from None
+
+
+async def asked(judge: Judge, jobs: Sequence[Job]) -> object:
+    """What the judge says of these jobs: verdicts, if it keeps to what a judge is."""
+    if inspect.iscoroutinefunction(judge):
+        return await judge(jobs)
+
+    def in_a_thread() -> object:
+        try:
+            return judge(jobs)
+        except StopIteration as error:  # a future does not take it, and would wait for ever
+            raise RuntimeError("the judge raised StopIteration") from error
+
+    said = await asyncio.to_thread(in_a_thread)
+    return await said if inspect.isawaitable(said) else said
+
+
+def verdicts_in(said: object, jobs: Sequence[Job]) -> Sequence[Verdict]:
+    """The verdicts that a judge said. Raises InputError when that is no list, or not of one for each job."""
+    about = (
+        quoted(jobs[0].key)
+        if len(jobs) == 1
+        else f"{counted(len(jobs), 'item')}, {quoted(jobs[0].key)} first,"
+    )
+    expected = f"The judge was asked about {about} and must return a list of as many verdicts"
+    if not isinstance(said, Sequence) or isinstance(said, str | bytes):
+        raise InputError(f"{expected}, not {shown(said)}.")
+    if len(said) != len(jobs):
+        raise InputError(f"{expected}, not of {len(said):,}.")
+    return said
