@@ -7,16 +7,17 @@ import json
 import subprocess
 import time
 from base64 import b32encode, urlsafe_b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from nats.errors import Error as NatsError
+from structlog.testing import capture_logs
 
 from cairn_kit.embedded.nats_server import _binary
-from cairn_kit.embedded.process import free_port
+from cairn_kit.embedded.ports import hold_any
 from cairn_kit.events.bus import Bus, BusAddress, BusError
 from cairn_kit.events.credentials import signature, user_jwt
 from cairn_kit.testing import eventually
@@ -78,7 +79,8 @@ class Account:
 
     def __init__(self, folder: Path) -> None:
         self.operator, self.key, self.user = Key(OPERATOR), Key(ACCOUNT), Key(USER)
-        self.port = free_port()
+        self.held = hold_any()
+        self.port = self.held.number
         self.credentials = folder / "user.creds"
         self.configuration = folder / "nats.conf"
         account = self.operator.says(self.key, "account", limits=UNLIMITED | {"wildcards": True})
@@ -140,17 +142,31 @@ async def test_who_has_credentials_is_let_in_and_nobody_else(account: Account) -
     await refused.close()
 
 
-async def test_credentials_that_are_renewed_are_used_when_the_first_have_expired(account: Account) -> None:
+@pytest.mark.parametrize(
+    ("meanwhile", "why"),
+    [("half written", "holds no USER NKEY SEED"), (CREDENTIALS, "holds no NATS USER JWT")],
+)
+async def test_credentials_that_are_renewed_are_used_when_the_first_have_expired(
+    account: Account, meanwhile: str, why: str
+) -> None:
     account.let_in()
     await (await opened(account)).close()  # it listens
     account.let_in(lasts=5.0)
     bus = await opened(account)
-    account.credentials.write_text("half written")
-    await eventually(lambda: not bus.connected)
-    account.let_in()
-    await eventually(lambda: bus.generation, 1)
+    damaged = meanwhile.format(jwt="\xff.\xff.\xff", seed=account.user.seed)
+    account.credentials.write_text(damaged, encoding="latin-1")
+    with capture_logs() as logged:
+        await eventually(lambda: times_said(why, logged))
+        assert not bus.connected
+        account.let_in()
+        await eventually(lambda: bus.generation, 1)
     assert bus.connected
+    assert times_said(why, logged) == 1, "however often it was tried"
     await bus.close()
+
+
+def times_said(why: str, logged: list[MutableMapping[str, Any]]) -> int:
+    return sum(line["log_level"] == "warning" and why in line.get("error", "") for line in logged)
 
 
 def test_what_a_file_does_not_hold_is_said_and_not_waited_for(tmp_path: Path) -> None:
@@ -158,8 +174,8 @@ def test_what_a_file_does_not_hold_is_said_and_not_waited_for(tmp_path: Path) ->
     path.write_text(good)
     assert user_jwt(path) == b"eyJ0.eyJq-_.c2ln"
     assert len(signature(path, "nonce")) == 88
-    for half_written in ("", good[:20], good[:40]):
-        path.write_text(half_written)
+    for broken in ("", good[:20], good[:40], good.replace("eyJ0", "eyJ\xff")):
+        path.write_text(broken, encoding="latin-1")
         with pytest.raises(NatsError, match=r"user\.creds holds no NATS USER JWT"):
             user_jwt(path)
     user = Key(USER).seed

@@ -91,6 +91,8 @@ class Bus:
         """Grows with each reconnection: what a server was asked for before is forgotten by it."""
         self._up = asyncio.Event()
         self._last_error: Exception | None = None
+        self._told: set[str] = set()
+        """Why the line is not up, said once each until it is."""
 
     @property
     def connected(self) -> bool:
@@ -159,7 +161,12 @@ class Bus:
         # A server that refuses hangs up as well, and now and then only the hanging up is seen: its words tell more.
         if isinstance(error, NatsError) or not isinstance(self._last_error, NatsError):
             self._last_error = error
-        _log.debug("bus.error", error=repr(error))
+        told = repr(error)
+        if self.connected or told in self._told:
+            _log.debug("bus.error", error=told)
+        else:
+            self._told.add(told)
+            _log.warning("bus.error", error=told)
 
     async def _on_disconnected(self) -> None:
         self._up.clear()
@@ -168,6 +175,7 @@ class Bus:
 
     async def _on_reconnected(self) -> None:
         self.generation += 1
+        self._told.clear()
         self._up.set()
         _log.warning("bus.reconnected")
 

@@ -19,7 +19,7 @@ _SEED = re.compile(rb"SU[A-Z2-7]{56}")
 
 
 def user_jwt(path: Path) -> bytes:
-    """The user's JWT. Raises OSError, or NatsError while the file does not hold one."""
+    """The user's JWT, in ASCII. Raises OSError, or NatsError while the file does not hold one."""
     return _credential(path, b"NATS USER JWT")
 
 
@@ -34,7 +34,7 @@ def signature(path: Path, nonce: str) -> bytes:
 
 
 def _credential(path: Path, name: bytes) -> bytes:
-    found = re.search(b"-+BEGIN %b-+\\s+([^\\s-]\\S*)\\s+-+END" % name, path.read_bytes())
+    found = re.search(b"-+BEGIN %b-+\\s+([\\w.][\\w.-]*)\\s+-+END" % name, path.read_bytes())
     if found is None:
         raise NatsError(f"{path} holds no {name.decode()}")
     return found[1]
