@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import asyncpg
@@ -94,6 +96,37 @@ async def test_callers_of_a_batch_that_is_cancelled_are_told_to_come_again() -> 
     coalescer: Coalescer[int, int] = Coalescer(flush)
     results = await asyncio.gather(coalescer.submit(1), coalescer.submit(2), return_exceptions=True)
     assert [getattr(result, "reason", result) for result in results] == ["BROKEN_OFF", "BROKEN_OFF"]
+
+
+async def test_of_callers_who_have_gone_nothing_is_kept_however_long_a_flush_takes() -> None:
+    hold = asyncio.Event()
+    batches: list[list[int]] = []
+
+    async def flush(batch: Any) -> list[int]:
+        batches.append([len(submitted.request) for submitted in batch])
+        await hold.wait()
+        return batches[-1]
+
+    coalescer: Coalescer[set[int], int] = Coalescer(flush, max_batch=4, parallel=1, weigh=len)
+    first = asyncio.create_task(coalescer.submit({1}))
+    await eventually(lambda: batches, [[1]])
+    large = [set(range(3)) for _ in range(20)]
+    kept = [weakref.ref(request) for request in large]
+    impatient = [asyncio.create_task(coalescer.submit(large.pop())) for _ in kept]
+    stays = asyncio.create_task(coalescer.submit({1, 2}))
+    await asyncio.sleep(0)
+    for call in impatient:
+        call.cancel()
+    await asyncio.wait(impatient)
+    del call, impatient
+    gc.collect()
+    assert not [request() for request in kept if request() is not None]
+
+    beside = [asyncio.create_task(coalescer.submit({1})) for _ in range(2)]
+    await asyncio.sleep(0)
+    hold.set()
+    assert await asyncio.gather(first, stays, *beside) == [1, 2, 1, 1]
+    assert batches == [[1], [2, 1, 1]], "and those that wait go together as if nobody had come between"
 
 
 async def test_calls_gather_behind_one_that_runs_but_not_behind_one_that_takes_long() -> None:

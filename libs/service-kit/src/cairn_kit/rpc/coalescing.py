@@ -70,7 +70,8 @@ class Coalescer(Generic[Q, R]):
         """Of all that wait."""
         self._began = 0.0
         self._typical = 0.0
-        self._waiting: list[tuple[Submitted[Q], asyncio.Future[R]]] = []
+        self._waiting: dict[asyncio.Future[R], Submitted[Q]] = {}
+        """In the order in which they came."""
         self._running: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -81,10 +82,13 @@ class Coalescer(Generic[Q, R]):
         except Unauthenticated:
             who = None
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._waiting.append((Submitted(request, who, get_current()), future))
         self._weight += self._weigh(request)
+        self._waiting[future] = Submitted(request, who, get_current())
         self._consider()
-        return await future
+        try:
+            return await future
+        finally:
+            self._withdraw(future)
 
     async def drain(self) -> None:
         """Wait until everything submitted is answered."""
@@ -120,15 +124,22 @@ class Coalescer(Generic[Q, R]):
 
     def _take(self) -> list[tuple[Submitted[Q], asyncio.Future[R]]]:
         """The first of those that wait, as many as one flush takes."""
-        taken = weight = 0
-        for submitted, _ in self._waiting:
-            added = self._weigh(submitted.request)
-            if taken and weight + added > self._max_batch:
+        batch: list[tuple[Submitted[Q], asyncio.Future[R]]] = []
+        weight = 0
+        for future, submitted in self._waiting.items():
+            weight += self._weigh(submitted.request)
+            if batch and weight > self._max_batch:
                 break
-            taken, weight = taken + 1, weight + added
-        batch, self._waiting = self._waiting[:taken], self._waiting[taken:]
-        self._weight -= weight
+            batch.append((submitted, future))
+        for _, future in batch:
+            self._withdraw(future)
         return batch
+
+    def _withdraw(self, future: asyncio.Future[R]) -> None:
+        """Let a call wait no longer: it is flushed, or its caller has gone, and what it asked for is not to be kept."""
+        submitted = self._waiting.pop(future, None)
+        if submitted is not None:
+            self._weight -= self._weigh(submitted.request)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
