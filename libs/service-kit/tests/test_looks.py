@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from cairn_kit.auth.caller import acting_for, current_tenant
 from cairn_kit.looks import Looks
+from cairn_kit.rpc.deadline import remaining, set_deadline
 
 
 async def test_a_look_that_began_too_long_ago_is_not_waited_for() -> None:
@@ -29,3 +31,13 @@ async def test_a_look_that_began_too_long_ago_is_not_waited_for() -> None:
     for end in ends:
         end.set()
     assert [await first, await beside, await later] == [0, 0, 1]
+
+
+async def test_a_look_that_others_wait_for_as_well_is_not_made_in_the_time_of_who_came_first() -> None:
+    async def look(key: str) -> tuple[str, float | None]:
+        return current_tenant(), remaining()
+
+    set_deadline(0.0)
+    with acting_for("acme"):
+        assert await Looks(look).get("a") == ("acme", None)
+    assert remaining() is not None

@@ -6,8 +6,11 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from cairn_kit.rpc.deadline import set_deadline
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -30,7 +33,8 @@ class Looks(Generic[K, V]):
     """What `look(key)` returns, shared.
 
     A look that takes ``long`` seconds or more is shown again for twenty times as long as it took, a minute at most: it
-    takes a twentieth of the database's time, however many look. Errors are told to all who wait, and not kept.
+    takes a twentieth of the database's time, however many look. Errors are told to all who wait, and not kept. A look has
+    no caller's deadline: whoever waits is cancelled alone.
     """
 
     def __init__(
@@ -55,7 +59,7 @@ class Looks(Generic[K, V]):
             return seen.value
         began, looking = self._looking.get(key, (now, None))
         if looking is None or now - began >= oldest:
-            looking = asyncio.create_task(self._fresh(key))
+            looking = asyncio.create_task(self._fresh(key), context=_for_all())
             self._looking[key] = now, looking
             looking.add_done_callback(lambda ended: self._ended(key, ended))
         return await asyncio.shield(looking)  # one who goes away does not take it from the others
@@ -76,3 +80,10 @@ class Looks(Generic[K, V]):
             del self._looking[key]
         if not ended.cancelled():
             ended.exception()  # whoever waits hears of it; nobody may, when all have gone away
+
+
+def _for_all() -> Context:
+    """Where a look is made: for the tenant of whoever asks first, but not in their time only."""
+    context = copy_context()
+    context.run(set_deadline, None)
+    return context
