@@ -6,18 +6,21 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import asyncpg
+import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
+from grpc.aio import AioRpcError, Metadata
 
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb2
 from cairn_kit.auth import Caller, Role, acting_for, caller
 from cairn_kit.auth.caller import make_caller, set_caller
-from cairn_kit.errors import FailedPrecondition, Internal, Unavailable
+from cairn_kit.errors import CairnError, DeadlineExceeded, FailedPrecondition, Internal, Unavailable
 from cairn_kit.events import Event, Subscription
 from cairn_kit.events.bus import Bus, BusAddress
 from cairn_kit.events.pull import Pull
 from cairn_kit.events.topology import ensure_consumer
-from cairn_kit.rpc.deadline import set_deadline
+from cairn_kit.rpc.deadline import remaining, set_deadline
 from cairn_kit.shares import SHARES, Elsewhere, EventsForKeepers, KeeperCalls, Lines, calls, share_of
 from cairn_kit.testing import World, eventually
 
@@ -168,6 +171,17 @@ async def test_who_calls_is_the_same_whoever_was_asked(two: tuple[Lines, Lines])
     assert heard == [zoe, zoe, bob, bob]
 
 
+async def test_a_keeper_has_no_more_time_than_the_caller_also_when_that_is_none(
+    two: tuple[Lines, Lines],
+) -> None:
+    async def time(tenant: str, request: StringValue) -> StringValue:
+        return StringValue(value=str(remaining() is not None))
+
+    asked, _ = replica_answering(two[0]), replica_answering(two[1], time)
+    await begin(two[1], range(SHARES))
+    assert await ask(asked, left=0.0) == "True"
+
+
 async def test_a_refusal_reaches_the_asker_as_it_was_raised(two: tuple[Lines, Lines]) -> None:
     async def refuse(tenant: str, request: StringValue) -> StringValue:
         raise FailedPrecondition("VOTES_NOT_IN", "Not all are in.", heard="3")
@@ -177,6 +191,26 @@ async def test_a_refusal_reaches_the_asker_as_it_was_raised(two: tuple[Lines, Li
     with pytest.raises(FailedPrecondition) as refused:
         await ask(asked)
     assert (refused.value.reason, refused.value.metadata) == ("VOTES_NOT_IN", {"heard": "3"})
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (AioRpcError(grpc.StatusCode.UNAVAILABLE, Metadata(), Metadata(), "The store is away."), Unavailable),
+        (TimeoutError(), DeadlineExceeded),
+        (asyncpg.ConnectionDoesNotExistError(), Unavailable),
+    ],
+)
+async def test_what_a_keeper_could_not_do_is_told_as_by_whoever_keeps_the_project_itself(
+    two: tuple[Lines, Lines], raised: Exception, told: type[CairnError]
+) -> None:
+    async def fail(tenant: str, request: StringValue) -> StringValue:
+        raise raised
+
+    asked, _ = replica_answering(two[0]), replica_answering(two[1], fail)
+    await begin(two[1], range(SHARES))
+    with pytest.raises(told):
+        await ask(asked)
 
 
 async def test_a_defect_of_the_keeper_is_told_without_its_insides(two: tuple[Lines, Lines]) -> None:

@@ -23,29 +23,23 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_
 from cairn_kit.auth.caller import Caller, set_caller
 from cairn_kit.auth.permissions import OPEN_METHODS, TENANT_WIDE, Rule
 from cairn_kit.auth.tokens import LEEWAY, Verifier
-from cairn_kit.database.pool import is_outage
 from cairn_kit.errors import (
-    CairnError,
-    DeadlineExceeded,
-    Internal,
     InvalidArgument,
     PermissionDenied,
     ResourceExhausted,
     Unauthenticated,
     Unavailable,
-    from_rpc_error,
     trailers,
 )
 from cairn_kit.rpc.admission import Admission, Room
 from cairn_kit.rpc.deadline import set_deadline
 from cairn_kit.rpc.newcomers import ProjectSource, awaited
 from cairn_kit.rpc.resting import set_place
+from cairn_kit.rpc.stating import stated
 from cairn_kit.rpc.validation import abide, examined
-from cairn_kit.telemetry.logs import get_logger
 from cairn_kit.telemetry.metrics import Metrics
-from cairn_kit.telemetry.tracing import TRACEPARENT, context_of, trace_id
+from cairn_kit.telemetry.tracing import TRACEPARENT, context_of
 
-_log = get_logger(__name__)
 _BEARER = "bearer "
 _RETRY_AFTER = 0.5
 _DRAINING_RETRY_AFTER = 1.0
@@ -356,28 +350,9 @@ async def _refuse(method: _Method, call: _Call | None, context: Context, error: 
         if call is not None:
             call.leave(str(getattr(context.code(), "name", context.code())))
         return
-    stated = _stated(method.name, error)
+    told = stated(method.name, error)
     if call is not None:
-        call.leave(stated.code.name)
+        call.leave(told.code.name)
     else:
-        method.gate._metrics.rpcs.labels(method.name, stated.code.name).inc()
-    await context.abort(stated.code, stated.message, trailers(stated))
-
-
-def _stated(method: str, error: BaseException) -> CairnError:
-    if isinstance(error, CairnError):
-        return error
-    if isinstance(error, grpc.aio.AioRpcError):
-        neighbour = from_rpc_error(error)
-        if not isinstance(neighbour, Internal):
-            return neighbour
-    if isinstance(error, TimeoutError):
-        return DeadlineExceeded("DEADLINE_EXCEEDED", "There was no answer in time.")
-    if is_outage(error):
-        _log.warning("rpc.unavailable", method=method, error=repr(error))
-        return Unavailable(
-            "STORAGE_UNAVAILABLE", "The service's database is away.", retry_after=_DRAINING_RETRY_AFTER
-        )
-    _log.error("rpc.unexpected", method=method, exc_info=error)
-    trace = trace_id()
-    return Internal("INTERNAL", f"An unexpected error; trace {trace}.", trace_id=trace)
+        method.gate._metrics.rpcs.labels(method.name, told.code.name).inc()
+    await context.abort(told.code, told.message, trailers(told))

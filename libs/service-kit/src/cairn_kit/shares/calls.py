@@ -25,9 +25,9 @@ from opentelemetry import context as otel_context
 
 from cairn_kit.auth.caller import Caller, caller, current_tenant, make_caller, set_caller
 from cairn_kit.auth.permissions import Role
-from cairn_kit.database.pool import is_outage
-from cairn_kit.errors import CairnError, Internal, Unauthenticated, Unavailable, from_status, to_status
+from cairn_kit.errors import Unauthenticated, Unavailable, from_status, to_status
 from cairn_kit.rpc.deadline import remaining, set_deadline
+from cairn_kit.rpc.stating import stated
 from cairn_kit.shares.lines import Lines, nobody_there
 from cairn_kit.shares.share import Elsewhere, share_of
 from cairn_kit.telemetry.logs import get_logger
@@ -160,7 +160,7 @@ class KeeperCalls:
     async def _answer(self, name: str, message: Msg) -> None:
         headers = message.headers or {}
         otel_context.attach(context_of(headers.get(TRACEPARENT)))
-        left = float(headers.get(_LEFT) or 0) or None
+        left = float(said) if (said := headers.get(_LEFT)) else None
         set_deadline(left)
         if said := headers.get(_CALLER):
             set_caller(_caller_of(headers[_TENANT], said))
@@ -169,9 +169,10 @@ class KeeperCalls:
         try:
             async with asyncio.timeout(left):
                 response = await method.answer(headers[_TENANT], method.request.FromString(message.data))
+        except Elsewhere:
+            await self._say(message.reply, _ELSEWHERE)
         except Exception as error:
-            says, body = _stated(name, error)
-            await self._say(message.reply, says, body)
+            await self._say(message.reply, _REFUSED, to_status(stated(name, error)).SerializeToString())
         else:
             await self._say_all(message.reply, response.SerializeToString())
         finally:
@@ -235,18 +236,3 @@ async def _whole(said: asyncio.Queue[Msg]) -> bytes:
             parts.append(message.data)
         if says == _DONE:
             return b"".join(parts)
-
-
-def _stated(name: str, error: Exception) -> tuple[str, bytes]:
-    """What the asker is told of what the handler raised: nothing of our insides."""
-    if isinstance(error, Elsewhere):
-        return _ELSEWHERE, b""
-    if is_outage(error):
-        _log.warning("shares.unavailable", method=name, error=repr(error))
-        error = Unavailable(
-            "STORAGE_UNAVAILABLE", "The service's database is away.", retry_after=_SIGN_OF_LIFE
-        )
-    elif not isinstance(error, CairnError):
-        _log.error("shares.unexpected", method=name, exc_info=error)
-        error = Internal("INTERNAL", "An unexpected error.")
-    return _REFUSED, to_status(error).SerializeToString()
