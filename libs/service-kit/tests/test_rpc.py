@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import threading
 from collections import Counter
 from typing import Any
@@ -14,12 +15,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from cairn.annotation.v1 import annotation_store_pb2 as store
+from cairn.annotation.v1 import annotation_store_pb2_grpc as store_grpc
 from cairn.dispatch.v1 import task_dispatch_pb2 as api
 from cairn.dispatch.v1 import task_dispatch_pb2_grpc as api_grpc
 from cairn.label.v1 import label_value_pb2 as label
 from cairn_kit import errors
 from cairn_kit.auth import PrivateKey, Role, Signer, write_key_set
-from cairn_kit.rpc import invalid, texts_with_nul
+from cairn_kit.lifecycle import Chassis
+from cairn_kit.rpc import invalid, remaining, texts_with_nul
 from cairn_kit.rpc.validation import examined
 from cairn_kit.testing import World, eventually
 
@@ -370,6 +373,46 @@ async def test_a_watch_ends_with_the_service_and_does_not_hold_it_up(world: Worl
         assert shown("cairn_rpc_seconds_count", method) == 0, (
             "how long it was watched is no time to an answer"
         )
+
+
+async def test_a_watch_that_comes_when_the_others_were_ended_is_sent_away_at_once(
+    world: World, sample: Any
+) -> None:
+    sample.watch_for_ever = True
+    async with world.run(sample.service) as service:
+        service.chassis._rpc._gate.end_lasting()
+        watch = service.stub(STUB).WatchQueue(api.WatchQueueRequest(project="projects/birds"))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await watch.read()
+        assert errors.from_rpc_error(caught.value).reason == "SERVICE_DRAINING"
+
+
+class Uploads(store_grpc.AnnotationStoreServiceServicer):
+    left: float | None = 0.0
+
+    async def UploadBlob(self, request_iterator: Any, context: Any) -> store.Blob:
+        async for _ in request_iterator:
+            self.left = remaining()
+        return store.Blob()
+
+
+async def test_who_uploads_for_as_long_as_it_takes_has_no_deadline_that_nobody_set(
+    world: World, sample: Any
+) -> None:
+    uploads = Uploads()  # type: ignore[abstract]  # the other methods are not asked for
+
+    async def wire(chassis: Chassis[Any]) -> None:
+        chassis.serve(uploads, store_grpc.add_AnnotationStoreServiceServicer_to_server)
+
+    async with world.run(dataclasses.replace(sample.service, wire=wire)) as service:
+        stub = service.stub(store_grpc.AnnotationStoreServiceStub)
+        parts = [
+            store.UploadBlobRequest(header=store.BlobHeader(parent="projects/birds", media_type="image/png"))
+        ]
+        await stub.UploadBlob(iter(parts), timeout=None)
+        assert uploads.left is None
+        await stub.UploadBlob(iter(parts), timeout=60.0)
+        assert uploads.left is not None
 
 
 @pytest.mark.parametrize("body", [b"\xff\xff\xff", b"\x0a\x03\xc3\x28x", b"hello"])

@@ -117,9 +117,9 @@ class _Method:
         self.gate = gate
         self.name = name
         self.span_name = name.lstrip("/").rpartition(".")[2]
-        self.streaming = handler.response_streaming
-        self.room = gate._streams if self.streaming or handler.request_streaming else gate._calls
-        self.lasts = self.streaming and (
+        self.streams = handler.request_streaming or handler.response_streaming
+        self.room = gate._streams if self.streams else gate._calls
+        self.lasts = handler.response_streaming and (
             handler.request_streaming or name.rpartition("/")[2].startswith("Watch")
         )
         """Whether a call goes on until its caller, or this service, ends it."""
@@ -171,7 +171,7 @@ class _Method:
             )
         set_caller(who)
         left: float | None = context.time_remaining()  # the stubs forget the None
-        if left is None and not self.streaming:
+        if left is None and not self.streams:
             left = self.gate._default_deadline
         set_deadline(left)
 
@@ -298,6 +298,8 @@ def _streaming(method: _Method, behaviour: Callable[..., Any], streamed_request:
             method.gate._lasting.add(task)
             task.add_done_callback(method.gate._lasting.discard)
         try:
+            if method.lasts and method.gate._draining:
+                raise _draining()  # it came too late to be ended with the others
             call = method.enter(context)
             who = call.who
             method.admit(who, context)
