@@ -259,6 +259,8 @@ def test_training_waits_for_labels_enough() -> None:
     assert labels_wanted(500) == 1000
     assert "50 are needed" in assess([20, 20]).lacking
     assert "Only 1 class" in assess([100, 2]).lacking
+    assert assess([100, 2]).reason == "TOO_FEW_LABELS"
+    assert assess([1] * 1001).reason == "TOO_MANY_CLASSES"
     enough = assess([40, 40])
     assert not enough.lacking
     assert is_due(enough, 0, 1.5)

@@ -48,6 +48,12 @@ async def test_training_can_be_asked_for_and_called_off(stage: Stage) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stage.api.StartTraining(api.StartTrainingRequest(parent=PROJECT))
     assert from_rpc_error(refused.value).reason == "TOO_FEW_LABELS"
+    await stage.world.publish(created(project(2, enabled=False)))
+    await eventually(lambda: stage.service.database.fetchval("SELECT question FROM project"), "")
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stage.api.StartTraining(api.StartTrainingRequest(parent=PROJECT))
+    assert from_rpc_error(refused.value).reason == "ROUTING_OFF"
+    assert "routing policy is not enabled" in str(refused.value.details())
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stage.api.GetTrainingRun(api.GetTrainingRunRequest(name=f"{PROJECT}/trainingRuns/none"))
     assert from_rpc_error(refused.value).reason == "TRAINING_RUN_NOT_FOUND"

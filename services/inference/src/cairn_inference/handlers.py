@@ -294,8 +294,7 @@ class Handlers:
                 "MODEL_VERSION_NOT_FOUND",
                 f"There is no version {number} of the model {model} in projects/{project}.",
             )
-        if not found.policy.question:
-            raise FailedPrecondition("ROUTING_OFF", found.policy.unroutable, resource=project_name(project))
+        _must_be_routed(found)
         if version.state is not VersionState.SERVING:
             version = await self._announcer.promote(tx, found, version)
             tx.after_commit(self.wake)
@@ -306,9 +305,10 @@ class Handlers:
     async def start_training(self, tx: Transaction, tenant: str, project: str) -> Run:
         """Ask for a training on the labels there are.
 
-        Raises FailedPrecondition TOO_FEW_LABELS, AlreadyExists TRAINING_RUNNING, NotFound.
+        Raises FailedPrecondition ROUTING_OFF, TOO_MANY_CLASSES or TOO_FEW_LABELS, AlreadyExists TRAINING_RUNNING, NotFound.
         """
         found = await self._locked(tx, tenant, project)
+        _must_be_routed(found)
         if found.moves:
             raise FailedPrecondition(
                 "TOO_FEW_LABELS",
@@ -319,9 +319,7 @@ class Handlers:
         best: Counter[str] = max(counts.values(), key=lambda labels: labels.total(), default=Counter())
         need = assess([best.get(class_id, 0) for class_id in found.policy.class_ids])
         if need.lacking:
-            raise FailedPrecondition(
-                "TOO_FEW_LABELS", found.policy.unroutable or need.lacking, resource=project_name(project)
-            )
+            raise FailedPrecondition(need.reason, need.lacking, resource=project_name(project))
         run = await self._store.insert_run(tx, found, str(uuid7()), need.labels)
         if run is None:
             raise AlreadyExists("TRAINING_RUNNING", f"A training of projects/{project} is under way.")
@@ -368,3 +366,9 @@ class Handlers:
         if found is None:
             raise project_not_found(project)
         return found
+
+
+def _must_be_routed(project: Project) -> None:
+    """Raise FailedPrecondition ROUTING_OFF where no question is one that a model may answer."""
+    if not project.policy.question:
+        raise FailedPrecondition("ROUTING_OFF", project.policy.unroutable, resource=project_name(project.id))

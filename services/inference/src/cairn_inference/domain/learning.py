@@ -20,10 +20,12 @@ FEWEST_IN_CLASS = 3
 
 @dataclass(frozen=True, slots=True)
 class TrainingNeed:
-    """Whether there are labels enough; ``lacking`` says what is missing, in words, and is empty when there are."""
+    """Whether a model can be trained; ``lacking`` says in words what is in the way, and is empty when nothing is."""
 
     labels: int
     lacking: str
+    reason: str = "TOO_FEW_LABELS"
+    """The same as the API names it."""
 
 
 def assess(counts: Sequence[int]) -> TrainingNeed:
@@ -33,7 +35,9 @@ def assess(counts: Sequence[int]) -> TrainingNeed:
     learnable = sum(1 for count in counts if count >= FEWEST_IN_CLASS)
     if len(counts) > MOST_CLASSES:
         return TrainingNeed(
-            labels, f"There are {len(counts)} classes; a head is trained for {MOST_CLASSES} at most."
+            labels,
+            f"There are {len(counts)} classes; a head is trained for {MOST_CLASSES} at most.",
+            "TOO_MANY_CLASSES",
         )
     if labels < wanted:
         return TrainingNeed(labels, f"There are {labels} finished labels to train on; {wanted} are needed.")

@@ -131,7 +131,8 @@ class InferenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PromoteModelVersion(self, request, context):
-        """Makes a version the one that serves, re-scores the open items and sets the threshold anew.
+        """Makes a version the one that serves, re-scores the open items and sets the threshold anew. `FAILED_PRECONDITION`
+        (`ROUTING_OFF`) when no question of the project is routed, as for StartTraining.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -155,7 +156,8 @@ class InferenceServiceServicer:
 
     def StartTraining(self, request, context):
         """Starts training on the labels there are. `FAILED_PRECONDITION` (`TOO_FEW_LABELS`) when they are too few, which they
-        are also while a project's items follow to another question,
+        are also while a project's items follow to another question; (`ROUTING_OFF`) when no question is routed: the message
+        says why, as `Routing.stop_reason` does; (`TOO_MANY_CLASSES`) when the routed one has more than 1,000.
         `ALREADY_EXISTS` (`TRAINING_RUNNING`) when a run is under way.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -48,7 +48,9 @@ class InferenceServiceStub:
     ListModelVersions: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ListModelVersionsRequest, _inference_pb2.ListModelVersionsResponse]
     """Lists a project's model versions, newest first."""
     PromoteModelVersion: _grpc.UnaryUnaryMultiCallable[_inference_pb2.PromoteModelVersionRequest, _inference_pb2.ModelVersion]
-    """Makes a version the one that serves, re-scores the open items and sets the threshold anew."""
+    """Makes a version the one that serves, re-scores the open items and sets the threshold anew. `FAILED_PRECONDITION`
+    (`ROUTING_OFF`) when no question of the project is routed, as for StartTraining.
+    """
     Predict: _grpc.UnaryUnaryMultiCallable[_inference_pb2.PredictRequest, _inference_pb2.PredictResponse]
     """Says what the serving version (or a given one) answers. Per-element results. A promotion counts after a tenth of a
     second at most; the answer names the version that gave it.
@@ -59,7 +61,8 @@ class InferenceServiceStub:
     """
     StartTraining: _grpc.UnaryUnaryMultiCallable[_inference_pb2.StartTrainingRequest, _inference_pb2.TrainingRun]
     """Starts training on the labels there are. `FAILED_PRECONDITION` (`TOO_FEW_LABELS`) when they are too few, which they
-    are also while a project's items follow to another question,
+    are also while a project's items follow to another question; (`ROUTING_OFF`) when no question is routed: the message
+    says why, as `Routing.stop_reason` does; (`TOO_MANY_CLASSES`) when the routed one has more than 1,000.
     `ALREADY_EXISTS` (`TRAINING_RUNNING`) when a run is under way.
     """
     GetTrainingRun: _grpc.UnaryUnaryMultiCallable[_inference_pb2.GetTrainingRunRequest, _inference_pb2.TrainingRun]
@@ -91,7 +94,9 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     ListModelVersions: _aio.UnaryUnaryMultiCallable[_inference_pb2.ListModelVersionsRequest, _inference_pb2.ListModelVersionsResponse]  # type: ignore[assignment]
     """Lists a project's model versions, newest first."""
     PromoteModelVersion: _aio.UnaryUnaryMultiCallable[_inference_pb2.PromoteModelVersionRequest, _inference_pb2.ModelVersion]  # type: ignore[assignment]
-    """Makes a version the one that serves, re-scores the open items and sets the threshold anew."""
+    """Makes a version the one that serves, re-scores the open items and sets the threshold anew. `FAILED_PRECONDITION`
+    (`ROUTING_OFF`) when no question of the project is routed, as for StartTraining.
+    """
     Predict: _aio.UnaryUnaryMultiCallable[_inference_pb2.PredictRequest, _inference_pb2.PredictResponse]  # type: ignore[assignment]
     """Says what the serving version (or a given one) answers. Per-element results. A promotion counts after a tenth of a
     second at most; the answer names the version that gave it.
@@ -102,7 +107,8 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """
     StartTraining: _aio.UnaryUnaryMultiCallable[_inference_pb2.StartTrainingRequest, _inference_pb2.TrainingRun]  # type: ignore[assignment]
     """Starts training on the labels there are. `FAILED_PRECONDITION` (`TOO_FEW_LABELS`) when they are too few, which they
-    are also while a project's items follow to another question,
+    are also while a project's items follow to another question; (`ROUTING_OFF`) when no question is routed: the message
+    says why, as `Routing.stop_reason` does; (`TOO_MANY_CLASSES`) when the routed one has more than 1,000.
     `ALREADY_EXISTS` (`TRAINING_RUNNING`) when a run is under way.
     """
     GetTrainingRun: _aio.UnaryUnaryMultiCallable[_inference_pb2.GetTrainingRunRequest, _inference_pb2.TrainingRun]  # type: ignore[assignment]
@@ -155,7 +161,9 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.PromoteModelVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.ModelVersion, _abc.Awaitable[_inference_pb2.ModelVersion]]:
-        """Makes a version the one that serves, re-scores the open items and sets the threshold anew."""
+        """Makes a version the one that serves, re-scores the open items and sets the threshold anew. `FAILED_PRECONDITION`
+        (`ROUTING_OFF`) when no question of the project is routed, as for StartTraining.
+        """
 
     @_abc_1.abstractmethod
     def Predict(
@@ -184,7 +192,8 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.TrainingRun, _abc.Awaitable[_inference_pb2.TrainingRun]]:
         """Starts training on the labels there are. `FAILED_PRECONDITION` (`TOO_FEW_LABELS`) when they are too few, which they
-        are also while a project's items follow to another question,
+        are also while a project's items follow to another question; (`ROUTING_OFF`) when no question is routed: the message
+        says why, as `Routing.stop_reason` does; (`TOO_MANY_CLASSES`) when the routed one has more than 1,000.
         `ALREADY_EXISTS` (`TRAINING_RUNNING`) when a run is under way.
         """
 
