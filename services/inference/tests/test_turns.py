@@ -109,6 +109,24 @@ async def test_what_came_since_a_threshold_is_counted_once_until_there_may_be_en
     assert store.times("items_since") == 2, "another process may have scored more"
 
 
+async def test_what_is_remembered_of_a_project_goes_with_its_routing(
+    database: Database, store: Asked, rounds: ScoringRounds
+) -> None:
+    await fill(database, 40, **SCORED)
+    await serve(database)
+    await database.execute("UPDATE item SET routed_round = 0, open = true")
+    await rounds.step()
+    counted = store.times("items_since"), store.times("settled_validation")
+    assert counted == (1, 1)
+
+    await database.execute("UPDATE project SET question = ''")
+    await rounds.step()
+    await database.execute("UPDATE project SET question = 'polarity'")
+    await database.execute("UPDATE item SET routed_round = 0, open = true")
+    await rounds.step()
+    assert (store.times("items_since"), store.times("settled_validation")) == (2, 2)
+
+
 async def test_what_a_batch_lets_through_is_looked_for_in_the_batch(database: Database) -> None:
     await fill(database, 20_000, validation="true", lot="0.1", **SCORED)
     await serve(database)

@@ -7,7 +7,7 @@ any point is followed by one that goes on. One process of the service does this 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -103,7 +103,9 @@ class ScoringRounds:
         """
         done = await self._release_overdue()
         clock = asyncio.get_running_loop().time
-        for project in await self._store.projects_with_work(self._database):
+        projects = await self._store.projects_with_work(self._database)
+        self._forget_all_but({(project.tenant, project.id) for project in projects})
+        for project in projects:
             began, place = clock(), (project.tenant, project.id)
             if began < self._rests_until.get(place, 0.0):
                 continue
@@ -119,6 +121,14 @@ class ScoringRounds:
             # A lost database is no project's failure: it ends the step.
             await self._store.answers(self._database)
         return done
+
+    def _forget_all_but(self, places: Set[tuple[str, str]]) -> None:
+        """What is remembered of a project goes with it, and with its routing."""
+        for gone in self._rests_until.keys() - places:
+            del self._rests_until[gone]
+        for gone in self._newcomers.keys() - places:
+            del self._newcomers[gone]
+        self._validation.forget_all_but(places)
 
     async def _advance(self, project: Project) -> int:
         version = await self._store.serving(self._database, project)

@@ -6,7 +6,7 @@ People's posteriors come from consensus, once a round; what is decided is `domai
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -62,6 +62,13 @@ class ValidationRounds:
         """The last look at each project's sample: consensus is not asked again each second."""
         self._counted: dict[tuple[str, str], tuple[int, float]] = {}
         """For which scores each project's sample was counted, and until when, on the loop's clock, it is not again."""
+
+    def forget_all_but(self, places: Set[tuple[str, str]]) -> None:
+        """Remember of projects (tenant, project) other than these nothing."""
+        for gone in self._considered.keys() - places:
+            del self._considered[gone]
+        for gone in self._counted.keys() - places:
+            del self._counted[gone]
 
     async def judge(self, project: Project, version: Version) -> bool:
         """Whether a round was held: all scores are in, and enough of the sample is settled."""
