@@ -65,7 +65,7 @@ lint: setup ## Check style, formatting, protos and who imports whom
 
 .PHONY: types
 types: setup ## Check types (mypy, strict)
-	@$(BIN)/mypy $(wildcard libs/*/src/cairn_* services/*/src/cairn_*)
+	@$(BIN)/mypy $(wildcard libs/*/src/cairn_* services/*/src/cairn_*) tests/benchmarks
 
 .PHONY: verify
 verify: setup breaking ## Check that generated code is what the protos say, and that the contract breaks nobody

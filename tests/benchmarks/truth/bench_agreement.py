@@ -89,8 +89,8 @@ def _random() -> Rows:
             _worse(worst, f"AC, {weights}: irrCAC", _off(gwet_ac(*columns, weights), peer.gwet()))
             _of_two(worst, table, weights)
         full = np.where(np.isnan(table), 1.0, table)
-        item, labeler = np.indices(full.shape)
-        ours = fleiss_kappa(item.ravel(), labeler.ravel(), full.ravel()).value
+        items, labelers = np.indices(full.shape)
+        ours = fleiss_kappa(items.ravel(), labelers.ravel(), full.ravel()).value
         counts = np.stack([(full == k).sum(axis=1) for k in (1, 2, 3, 4)], axis=1)
         theirs = _peer("statsmodels.stats.inter_rater").fleiss_kappa(counts)
         _worse(worst, "Fleiss' kappa: statsmodels", abs(ours - theirs))
@@ -135,7 +135,9 @@ def _table(seed: int) -> Table:
 def _off(ours: Any, told: Any) -> float:
     theirs = told["est"]
     low, high = theirs["confidence_interval"]
-    return max(abs(ours.value - theirs["coefficient_value"]), abs(ours.low - low), abs(ours.high - high))
+    return float(
+        max(abs(ours.value - theirs["coefficient_value"]), abs(ours.low - low), abs(ours.high - high))
+    )
 
 
 def _worse(worst: dict[str, float], what: str, off: float) -> None:

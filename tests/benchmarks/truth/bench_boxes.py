@@ -75,7 +75,7 @@ def _radiologists(folder: Path) -> Rows:
 
 
 def _mean_box(answers: Answers) -> dict[str, Answer]:
-    value = {}
+    value: dict[str, Answer] = {}
     for item, votes in answers.items():
         x0, y0, x1, y1 = np.mean([edges(answer)[0] for answer in votes.values()], axis=0).tolist()
         value[item] = (Box("", x0, y0, x1 - x0, y1 - y0),)

@@ -331,7 +331,7 @@ def _crowdlab(votes: Votes, said: Floats) -> Floats:
     table = _pandas().DataFrame(wide)
     found = get_label_quality_multiannotator(table, said, verbose=False)["label_quality"]
     label = found["consensus_label"].to_numpy().astype(np.int64)
-    return np.eye(votes.classes)[label]
+    return np.asarray(np.eye(votes.classes)[label])
 
 
 # --- Crowd-Kit

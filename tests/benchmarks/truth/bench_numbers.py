@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,8 @@ def _errors(name: str, answers: Answers, truth: Mapping[str, float]) -> Rows:
         sd = np.array([getattr(found[item], what) for item in both])
         yield Row(f"{name}: truth within 1.96 {what}", "", float(np.mean(error < 1.96 * sd)))
     # One tolerance says little of a set: several, from a quarter of the values' spread to twice as much.
-    said, right = [], []
+    said: list[float] = []
+    right: list[bool] = []
     for share in (0.25, 0.5, 1.0, 2.0):
         near = share * live.value_sd
         said.extend(probability_within(found[item], near) for item in both)
@@ -106,7 +108,7 @@ def _held_out_reader(file: Path) -> Row:
 
 
 def _made() -> Rows:
-    kinds = {
+    kinds: dict[str, dict[str, Any]] = {
         "alike": {},
         "alike, 1 answer an item": {"each": 1},
         "of different care": {"care": 0.8},

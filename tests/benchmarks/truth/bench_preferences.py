@@ -175,12 +175,10 @@ def _votes(known: Columns, asked: Columns) -> Floats:
     """Return each item's shares of votes, leaning with four votes on all items'."""
     place = {name: row for row, name in enumerate(sorted({*known["item"], *asked["item"]}))}
     counts = np.zeros((len(place), 3))
-    np.add.at(counts, ([place[name] for name in known["item"]], known["outcome"]), 1.0)
+    np.add.at(counts, (np.array([place[name] for name in known["item"]]), known["outcome"]), 1.0)
     counts += 4.0 * counts.sum(axis=0) / counts.sum()
-    return (
-        counts[[place[name] for name in asked["item"]]]
-        / counts.sum(axis=1)[[place[name] for name in asked["item"]], None]
-    )
+    of_asked = counts[[place[name] for name in asked["item"]]]
+    return np.asarray(of_asked / of_asked.sum(axis=1, keepdims=True))
 
 
 def _seats(columns: Columns, side: str) -> list[str]:
@@ -239,7 +237,7 @@ def _drawn(chance: np.random.Generator) -> tuple[Rankings, dict[str, Tiers]]:
     """Return rankings by 25 labelers, 5 a item, of uneven noise; a fifth of them guesses."""
     noise, guesses = np.exp(chance.normal(0.0, 0.5, 25)), chance.random(25) < 0.2
     answers: Rankings = {}
-    truths = {}
+    truths: dict[str, Tiers] = {}
     for item in (f"item-{i}" for i in range(100)):
         names, strength = [f"{item}-{j}" for j in range(6)], chance.normal(0.0, 1.5, 6)
         truths[item] = tuple((names[j],) for j in np.argsort(-strength))

@@ -11,7 +11,8 @@ import pytest
 
 from tests.benchmarks.truth.images import read_state
 
-_HEAD = b"".join(pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {}))
+_OPENING: tuple[object, ...] = (0x1950A86A20F9469CFC6C, 1001, {})
+_HEAD = b"".join(pickle.dumps(part, 2) for part in _OPENING)
 
 
 def _saved(view: bytes, numbers: list[float]) -> io.BytesIO:
@@ -43,4 +44,4 @@ def test_what_is_no_part_of_a_state_is_not_run(tmp_path: Path) -> None:
 
 def test_another_format_is_told() -> None:
     with pytest.raises(pickle.UnpicklingError, match=r"torch\.save before 1\.6"):
-        read_state(io.BytesIO(b"".join(pickle.dumps(part, 2) for part in (1, 1001, {}))))
+        read_state(io.BytesIO(b"".join(pickle.dumps(part, 2) for part in (1, *_OPENING[1:]))))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -112,7 +113,7 @@ async def _importing(cairn: CairnStack, studio: LabelStudio, sizes: tuple[int, i
             routed = sizes[0] / (perf_counter() - began)
             raw = sizes[0] / await copied_in(database, project)
             empty = await studio.empty_project()
-            theirs = await _rate(sizes[1], lambda empty=empty: empty.imported(sizes[1]))
+            theirs = await _rate(sizes[1], partial(empty.imported, sizes[1]))
             kept.append(_Pair(ours, theirs))
             ready.append(_Pair(routed, theirs))
             copied.append(_Pair(raw, theirs))

@@ -17,6 +17,7 @@ from statistics import median
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 
 from cairn.annotation.v1 import annotation_store_pb2 as store
 from cairn.inference.v1 import inference_pb2 as api
@@ -97,11 +98,14 @@ class _Bench:
 
     def echoing(self, method: str, requests: Sequence[Any]) -> _Asking:
         """Ask the echo with the same."""
-        answer = {"Predict": api.PredictResponse, "PredictFeatures": api.PredictFeaturesResponse}[method]
-        called = self._echo.unary_unary(
+        answers: dict[str, type[Message]] = {
+            "Predict": api.PredictResponse,
+            "PredictFeatures": api.PredictFeaturesResponse,
+        }
+        called: Any = self._echo.unary_unary(
             f"/{echoing.SERVICE_NAME}/{method}",
             request_serializer=lambda request: request.SerializeToString(),
-            response_deserializer=answer.FromString,
+            response_deserializer=answers[method].FromString,
         )
         return _Asking(called, requests, self._cairn.auth)
 
@@ -285,10 +289,10 @@ async def _singles(
     ]
     ours, echoes = zip(*pairs, strict=True)
     what = f"single calls of {what}, {_SINGLE_CALLERS} callers"
-    p99 = [1e3 * median(turn.p99 for turn in turns) for turns in (ours, echoes)]
+    p99, peers = (1e3 * median(turn.p99 for turn in turns) for turns in (ours, echoes))
     return [
         *_compared(what, "call", ours, echoes, "an echo", least),
-        Row(f"{what}: p99", "ms", *p99, "an echo"),
+        Row(f"{what}: p99", "ms", p99, peers, "an echo"),
     ]
 
 

@@ -14,8 +14,7 @@ import psutil
 
 from cairn.annotation.v1 import annotation_store_pb2 as store
 from cairn.label.v1.label_schema_pb2 import ChoiceQuestion, LabelClass, LabelSchema, Question
-from cairn_client import AsyncCairn
-from cairn_client.calls.work import Job
+from cairn_client import AsyncCairn, Job
 from cairn_client.errors import CairnError
 from cairn_stack import PrivateStack, api
 from tests.benchmarks.volume.history import Granted, History, Kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter, thread_time
 
 import numpy as np
@@ -95,7 +96,7 @@ def at_its_best_batch(model: bytes, dim: int, seconds: float) -> Direct:
     )
     name = session.get_inputs()[0].name
     rows = vectors(max(_SIZES), dim)
-    tried = [Direct(lambda part=rows[:size]: session.run(None, {name: part}), size) for size in _SIZES]
+    tried = [Direct(partial(session.run, None, {name: rows[:size]}), size) for size in _SIZES]
     return max(tried, key=lambda direct: direct.measured(seconds)[0])
 
 

@@ -12,13 +12,14 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import asyncpg
 import grpc
 import nats
 import uvloop
+from google.protobuf.message import Message
 from nats.js import JetStreamContext
 
 from cairn.annotation.v1 import annotation_store_pb2 as store
@@ -121,12 +122,12 @@ async def serve(settings: dict[str, Any]) -> None:
     jetstream = bus.jetstream(publish_async_max_pending=1000)
     await jetstream.add_stream(name=STREAM, subjects=["straight.*"], max_age=3600)
     line = Line(pool)
-    calls = {
+    calls: dict[str, tuple[Callable[..., Any], type[Message]]] = {
         "Lease": (line.lease, dispatch.LeaseTasksRequest),
         "Submit": (line.submit, store.SubmitAnnotationRequest),
         "SubmitMany": (line.submit_many, store.SubmitAnnotationsRequest),
     }
-    handlers = {
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         name: grpc.unary_unary_rpc_method_handler(
             call, kind.FromString, lambda response: response.SerializeToString()
         )

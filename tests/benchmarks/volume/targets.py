@@ -12,10 +12,11 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 import grpc
+from google.protobuf.message import Message
 
 from cairn.annotation.v1 import annotation_store_pb2 as store
 from cairn.annotation.v1.annotation_store_pb2_grpc import AnnotationStoreServiceStub
@@ -34,6 +35,11 @@ from cairn_stack.provision import DATABASE, SUPERUSER, dsn, passwords
 from tests.benchmarks.volume import straight_line
 from tests.benchmarks.volume.load import until
 
+if TYPE_CHECKING:  # the stubs alone know of asynchronous clients
+    from cairn.dispatch.v1.task_dispatch_pb2_grpc import TaskDispatchServiceAsyncStub
+    from cairn.inference.v1.inference_pb2_grpc import InferenceServiceAsyncStub
+
+M = TypeVar("M", bound=Message)
 QUESTION, CLASSES = "sentiment", ("negative", "positive")
 SERVICES = ("annotation-store", "task-dispatch", "consensus", "inference", "audit")
 SERVERS = ("postgres", "nats")
@@ -57,12 +63,12 @@ class CairnStack:
         self.store = AnnotationStoreServiceStub(self._channels["annotation-store"])
 
     @cached_property
-    def dispatch(self) -> TaskDispatchServiceStub:
+    def dispatch(self) -> TaskDispatchServiceAsyncStub:
         """The stub of task-dispatch, where it runs."""
         return TaskDispatchServiceStub(self._channels["task-dispatch"])
 
     @cached_property
-    def inference(self) -> InferenceServiceStub:
+    def inference(self) -> InferenceServiceAsyncStub:
         """The stub of inference, where it runs."""
         return InferenceServiceStub(self._channels["inference"])
 
@@ -190,17 +196,15 @@ class StraightLine:
     def __init__(self, address: str, pids: Sequence[int]) -> None:
         self.pids = pids
         self._channel = grpc.aio.insecure_channel(address)
-        self._lease, self._submit, self._submit_many = (
-            self._channel.unary_unary(
-                f"/{straight_line.SERVICE}/{name}",
-                request_serializer=lambda request: request.SerializeToString(),
-                response_deserializer=kind.FromString,
-            )
-            for name, kind in (
-                ("Lease", dispatch.LeaseTasksResponse),
-                ("Submit", store.Annotation),
-                ("SubmitMany", store.SubmitAnnotationsResponse),
-            )
+        self._lease = self._calling("Lease", dispatch.LeaseTasksResponse)
+        self._submit = self._calling("Submit", store.Annotation)
+        self._submit_many = self._calling("SubmitMany", store.SubmitAnnotationsResponse)
+
+    def _calling(self, name: str, answer: type[M]) -> grpc.aio.UnaryUnaryMultiCallable[Any, M]:
+        return self._channel.unary_unary(
+            f"/{straight_line.SERVICE}/{name}",
+            request_serializer=lambda request: request.SerializeToString(),
+            response_deserializer=answer.FromString,
         )
 
     async def cycle(self, caller: int, tasks: int) -> int:
