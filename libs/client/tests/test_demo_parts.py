@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import re
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from cairn.dispatch.v1.task_dispatch_pb2 import Queue
 from cairn_client.aio import AsyncCairn
 from cairn_client.commands import watching
 from cairn_client.commands.demo import _when_piped, result_table
-from cairn_client.commands.watching import Board, LiveBoard
+from cairn_client.commands.watching import Board, LiveBoard, next_step
 from cairn_client.demo.crowd import LEAST_CARE, MOST_CARE, crowd, error_model
 from cairn_client.demo.digits import load_digits, png
 from cairn_client.demo.loop import ALPHA, AUDITED, Demonstrated
@@ -95,6 +96,63 @@ def test_no_labeled_item_is_shown_as_waiting_for_consensus() -> None:
     board.progress.labeled_items = 10
 
     assert "waiting for consensus 0" in shown(board)
+
+
+def test_a_review_is_no_answer_that_is_wanted_of_labelers() -> None:
+    board = Board("reviews")
+    board.progress = ProjectProgress(items=10)
+    board.queue = Queue(open_tasks=5, open_reviews=3, open_slots=6, open_review_slots=2)
+
+    assert "answers wanted now 4" in shown(board)
+    assert "tasks open 2" in shown(board)
+    assert "reviews wanted now 2" in shown(board)
+
+
+@pytest.mark.parametrize(
+    ("progress", "queue", "said"),
+    [
+        ({}, {}, "There are no items yet: cairn import moods"),
+        ({"items": 2}, {"open_slots": 4}, "^4 answers wanted: cairn label moods$"),
+        (
+            {"items": 2, "annotations": 1},
+            {"open_slots": 3},
+            "3 answers wanted: cairn label moods; .*cairn project conclude moods",
+        ),
+        ({"items": 2}, {"open_slots": 3, "live_leases": 1}, "^$"),
+        (
+            {"items": 2, "annotations": 2},
+            {"open_slots": 1, "open_review_slots": 1},
+            "Labelers are done: cairn project conclude moods .*1 item: cairn label moods --reviews",
+        ),
+        (
+            {"items": 2, "annotations": 2},
+            {"filled_tasks": 2},
+            "nothing left to hand out: cairn project conclude moods",
+        ),
+        ({"items": 2}, {}, "^$"),
+        ({"items": 2, "labeled_items": 2, "annotations": 2}, {"open_slots": 1}, "^$"),
+    ],
+)
+def test_it_is_said_what_moves_a_project_on(
+    progress: dict[str, int], queue: dict[str, int], said: str
+) -> None:
+    assert re.search(said, next_step("moods", ProjectProgress(**progress), Queue(**queue)))
+
+
+def test_what_to_do_next_is_said_when_nothing_has_moved_for_a_while() -> None:
+    now = 100.0
+    board = Board("moods", advises=True, clock=lambda: now)
+    board.progress = ProjectProgress(items=2, annotations=1)
+    board.queue = Queue(filled_tasks=1)
+    assert "conclude" not in board.line()
+    now += 2.0
+    board.progress.annotations = 2
+    assert "conclude" not in board.line()
+    now += 2.0
+    assert "conclude" not in board.line(), "what was answered may still be on its way"
+    now += 1.0
+    assert "cairn project conclude moods" in board.line()
+    assert "cairn project conclude moods" in shown(board)
 
 
 def test_where_no_terminal_is_the_private_stacks_start_and_stop_are_lines(

@@ -32,6 +32,7 @@ from cairn_client import (
     to_arrow,
     to_pandas,
 )
+from cairn_client.commands.watching import next_step
 from cairn_client.demo.digits import png
 from cairn_client.names import last_part
 from cairn_kit.testing import eventually
@@ -295,6 +296,12 @@ def answer_at_a_terminal(home: Path, project: str, keys: dict[str, str]) -> str:
     return shown
 
 
+def advice_on(cairn: Cairn, project: str, beginning: str) -> str:
+    """What `cairn watch` says is next, once it begins so."""
+    said = next_step(project, cairn.projects.progress(project), cairn.queue(project))
+    return said if said.startswith(beginning) else ""
+
+
 def test_the_quick_start_of_the_readme_yields_labels(home: Path, cairn: Cairn, tmp_path: Path) -> None:
     schema, items, labels = tmp_path / "schema.yaml", tmp_path / "reviews.csv", tmp_path / "labels.jsonl"
     schema.write_text(heredoc("schema.yaml"))
@@ -303,12 +310,14 @@ def test_the_quick_start_of_the_readme_yields_labels(home: Path, cairn: Cairn, t
     run(home, "project", "create", "reviews", "-f", schema)
     run(home, "import", "reviews", items)
     shown = answer_at_a_terminal(home, "reviews", {"A delight": "2", "Two hours": "1"})
+    advice = asyncio.run(eventually(lambda: advice_on(cairn, "reviews", "Labelers are done"), timeout=60))
     concluded = run(home, "project", "conclude", "reviews").stdout
     run(home, "watch", "reviews")
     run(home, "export", "reviews", labels)
 
     assert "2 answers given" in shown
     assert "cairn project conclude reviews" in shown
+    assert "cairn project conclude reviews" in advice
     assert "2 votes by people, 2 labels new or changed" in concluded
     answers = {item_key(label.name): label.answer.choice for label in cairn.labels("reviews")}
     assert answers == {"1": "positive", "2": "negative"}

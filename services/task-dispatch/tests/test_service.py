@@ -261,6 +261,23 @@ async def test_a_watched_queue_tells_of_each_change(world, dispatch, words):
         call.cancel()
 
 
+async def test_a_queue_tells_the_slots_of_reviews_from_those_of_labelers(world, dispatch, words):
+    await say(world, words, words.created(min_answers=1), words.imported("a", "b"), words.routed("a", "b"))
+    await eventually(lambda: open_tasks(dispatch), 2)
+    boss = dispatch.stub(api.TaskDispatchServiceStub, roles=["manager"])
+    wishes = [
+        pb.TaskWish(item=words.item(key), kind=pb.TASK_KIND_REVIEW, answers_wanted=1) for key in ("a", "b")
+    ]
+    await boss.CreateTasks(pb.CreateTasksRequest(parent=words.name, wishes=wishes))
+    queue = await boss.GetQueue(pb.GetQueueRequest(project=words.name))
+    assert (queue.open_slots, queue.open_review_slots, queue.open_reviews) == (4, 2, 2)
+
+    rita = dispatch.stub(api.TaskDispatchServiceStub, subject="rita", roles=["reviewer"])
+    await rita.LeaseTasks(pb.LeaseTasksRequest(parent=words.name, reviews=True))
+    queue = await boss.GetQueue(pb.GetQueueRequest(project=words.name))
+    assert (queue.open_slots, queue.open_review_slots, queue.open_reviews) == (3, 1, 2)
+
+
 async def test_an_update_changes_the_fields_of_its_mask_and_no_other(dispatch):
     boss = dispatch.stub(api.TaskDispatchServiceStub, roles=["manager"])
 

@@ -84,6 +84,7 @@ def queue_message(project: str, counts: QueueCounts) -> pb.Queue:
         filled_tasks=counts.filled_tasks,
         closed_tasks=counts.closed_tasks,
         open_slots=counts.open_slots,
+        open_review_slots=counts.open_review_slots,
         live_leases=counts.live_leases,
         open_reviews=counts.open_reviews,
         as_of=timestamp(counts.as_of),

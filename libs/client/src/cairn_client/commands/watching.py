@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Annotated
 
 import typer
+from google.protobuf.message import Message
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
@@ -25,38 +28,46 @@ from cairn_client.commands.projects import progress_table
 from cairn_client.commands.screen import out, tell
 from cairn_client.errors import CairnError, NotFound
 from cairn_client.names import last_part
+from cairn_client.words import counted
 
 _ROUTING_EVERY = 1.0
 _AGAIN = 0.5
 _LINE_EVERY = 10.0
+_STILL = 3.0
+"""Seconds without any change after which it is said what to do next: until then, answers may be on their way."""
 
 
 def watch(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="PROJECT", help="The project.")],
 ) -> None:
-    """Show a project's progress live, until every item is labeled or you interrupt."""
+    """Show a project's progress live, until every item is labeled or you interrupt.
+
+    Where nothing moves any more, it says what does: people or a program that answer, reviewers, or
+    `cairn project conclude`, which makes labels of the answers that there are.
+    """
     asyncio.run(_watch(connect_async(where(context).home), name))
 
 
 async def _watch(client: AsyncCairn, name: str) -> None:
     async with client:
         await client.projects.get(name)  # an unknown project is a plain error, before the screen is drawn
-        async with LiveBoard(client, name) as board:
+        async with LiveBoard(client, name, advises=True) as board:
             await board.complete.wait()
 
 
 class LiveBoard:
-    """A board that follows a project while its block runs; also a Screen for what goes on in there.
+    """A board that follows a project while its block runs; also a Screen for what goes on in there. One that `advises` says
+    what to do next where nothing moves.
 
     `complete` is set when every item has a label, or when the project cannot be followed any more.
     """
 
-    def __init__(self, client: AsyncCairn, name: str, *, title: str = "") -> None:
+    def __init__(self, client: AsyncCairn, name: str, *, title: str = "", advises: bool = False) -> None:
         self.complete = asyncio.Event()
         self._client = client
         self._name = name
-        self._board = Board(title or last_part(name))
+        self._board = Board(title or last_part(name), advises=advises)
         self._live = Live(self._board, console=out, refresh_per_second=8)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -132,10 +143,16 @@ class LiveBoard:
 
 
 class Board:
-    """What is drawn: progress, the queue, and the model."""
+    """What is drawn: progress, the queue, and the model; and, if it `advises`, what to do next."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(
+        self, name: str, *, advises: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.name = name
+        self._advises = advises
+        self._clock = clock
+        self._shown: dict[str, int] = {}
+        self._still_since = clock()
         self.stage = ""
         self.done = 0
         self.total: int | None = None
@@ -155,13 +172,27 @@ class Board:
             lines += [Text(""), Text(self.routing.stop_reason, style="dim")]
         if self.stage:
             lines += [Text(""), Text(self._stage(), style="cyan")]
+        if advice := self._advice():
+            lines += [Text(""), Text(advice, style="cyan")]
         return Panel(Group(*lines), title=escape(self.name))
 
     def line(self) -> str:
         """The board in a line."""
         items, labeled = self.progress.items, self.progress.labeled_items
-        parts = [self._stage(), f"{labeled:,} of {items:,} items labeled" if items else ""]
+        parts = [
+            self._stage(),
+            f"{labeled:,} of {items:,} items labeled" if items else "",
+            self._advice(),
+        ]
         return "; ".join(part for part in parts if part)
+
+    def _advice(self) -> str:
+        if not self._advises:
+            return ""
+        shown, now = _counts(self.progress, self.queue), self._clock()
+        if shown != self._shown:
+            self._shown, self._still_since = shown, now
+        return next_step(self.name, self.progress, self.queue) if now - self._still_since >= _STILL else ""
 
     def _stage(self) -> str:
         count = f" {self.done:,}" + (f" of {self.total:,}" if self.total else "") if self.done else ""
@@ -171,11 +202,11 @@ class Board:
         # Dispatch counts the reviews that were answered among its filled tasks; a labeled item waits for nothing.
         unlabeled = max(0, self.progress.items - self.progress.labeled_items)
         return _facts(
-            ("answers wanted now", self.queue.open_slots),
+            ("answers wanted now", _answers_wanted(self.queue)),
             ("leases live", self.queue.live_leases),
-            ("tasks open", self.queue.open_tasks),
+            ("tasks open", self.queue.open_tasks - self.queue.open_reviews),
             ("waiting for consensus", min(self.queue.filled_tasks, unlabeled)),
-            ("reviews open", self.queue.open_reviews),
+            ("reviews wanted now", self.queue.open_review_slots),
         )
 
     def _model_table(self) -> Table:
@@ -187,6 +218,36 @@ class Board:
             ("threshold", f"{threshold.score:.3f}" if threshold.version else "none"),
             ("error at most", f"{threshold.error_upper_bound:.3f}" if threshold.version else "–"),
         )
+
+
+def next_step(name: str, progress: ProjectProgress, queue: Queue) -> str:
+    """What moves a project on in which nothing moves; empty when somebody is at work, or there is nothing to do."""
+    if not progress.items:
+        return f"There are no items yet: cairn import {name} ITEMS.csv"
+    if progress.labeled_items >= progress.items or queue.live_leases:
+        return ""
+    conclude = f"cairn project conclude {name} makes labels of the answers that there are"
+    if wanted := _answers_wanted(queue):
+        asked = f"{counted(wanted, 'answer')} wanted: cairn label {name}"
+        return f"{asked}; when nobody will answer any more, {conclude}." if progress.annotations else asked
+    if queue.open_review_slots:
+        decided = f"{counted(queue.open_review_slots, 'item')}: cairn label {name} --reviews"
+        return f"Labelers are done: {conclude}; or a reviewer decides {decided}"
+    return f"There is nothing left to hand out: {conclude}." if progress.annotations else ""
+
+
+def _answers_wanted(queue: Queue) -> int:
+    """Of labelers: reviewers are others, and often nobody is."""
+    return queue.open_slots - queue.open_review_slots
+
+
+def _counts(*told: Message) -> dict[str, int]:
+    return {
+        field.full_name: value
+        for message in told
+        for field, value in message.ListFields()
+        if isinstance(value, int)
+    }
 
 
 def _facts(*facts: tuple[str, object]) -> Table:

@@ -113,6 +113,8 @@ SELECT now() AS as_of,
        count(*) FILTER (WHERE state = 'OPEN' AND kind = 'REVIEW') AS open_reviews,
        (SELECT count(*) FROM slot s WHERE s.tenant = $1 AND s.project = $2 AND s.kind IN ('LABEL', 'REVIEW')
           AND s.state = 'OPEN') AS open_slots,
+       (SELECT count(*) FROM slot s WHERE s.tenant = $1 AND s.project = $2 AND s.kind = 'REVIEW'
+          AND s.state = 'OPEN') AS open_review_slots,
        (SELECT count(*) FROM lease l WHERE l.tenant = $1 AND l.project = $2 AND l.state = 'LIVE') AS live_leases
 FROM task
 WHERE tenant = $1 AND project = $2 AND state IN ('OPEN', 'FILLED', 'CLOSED') AND kind <> 'GOLD'

@@ -28,6 +28,7 @@ class QueueCounts:
     closed_tasks: int
     open_reviews: int
     open_slots: int
+    open_review_slots: int
     live_leases: int
 
 

@@ -302,6 +302,7 @@ class Queue(_message.Message):
     LIVE_LEASES_FIELD_NUMBER: _builtins.int
     OPEN_REVIEWS_FIELD_NUMBER: _builtins.int
     AS_OF_FIELD_NUMBER: _builtins.int
+    OPEN_REVIEW_SLOTS_FIELD_NUMBER: _builtins.int
     project: _builtins.str
     """`projects/{project}`."""
     open_tasks: _builtins.int
@@ -311,11 +312,13 @@ class Queue(_message.Message):
     closed_tasks: _builtins.int
     """Tasks on which no more answers are wanted."""
     open_slots: _builtins.int
-    """Answers wanted that nobody is working on."""
+    """Answers wanted that nobody is working on, those of reviewers included."""
     live_leases: _builtins.int
     """Leases that are live."""
     open_reviews: _builtins.int
     """Review tasks that are open."""
+    open_review_slots: _builtins.int
+    """Of `open_slots`, those of reviews: the others are for labelers."""
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp:
         """When the counts were taken."""
@@ -331,10 +334,11 @@ class Queue(_message.Message):
         live_leases: _builtins.int = ...,
         open_reviews: _builtins.int = ...,
         as_of: _timestamp_pb2.Timestamp | None = ...,
+        open_review_slots: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "closed_tasks", b"closed_tasks", "filled_tasks", b"filled_tasks", "live_leases", b"live_leases", "open_reviews", b"open_reviews", "open_slots", b"open_slots", "open_tasks", b"open_tasks", "project", b"project"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "closed_tasks", b"closed_tasks", "filled_tasks", b"filled_tasks", "live_leases", b"live_leases", "open_review_slots", b"open_review_slots", "open_reviews", b"open_reviews", "open_slots", b"open_slots", "open_tasks", b"open_tasks", "project", b"project"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
