@@ -233,6 +233,21 @@ async def test_a_judge_that_says_that_it_is_broken_ends_the_run_at_once(cairn: A
     assert len(await cairn.lease(name, 30, labeler="robot")) == 30
 
 
+@pytest.mark.parametrize("kind", ["function", "coroutine"])
+async def test_a_judge_that_exits_ends_its_run_and_nothing_else(cairn: AsyncCairn, kind: str) -> None:
+    name = await project(cairn, f"work-exit-{kind}", 3)
+
+    def judge(jobs: Sequence[Job]) -> list[dict[str, str]]:
+        sys.exit(4)
+
+    async def judge_too(jobs: Sequence[Job]) -> list[dict[str, str]]:
+        return judge(jobs)
+
+    with pytest.raises(JudgeFailed, match=r"sys\.exit\(4\)"):
+        await cairn.work(name, judge if kind == "function" else judge_too, labeler="robot")
+    assert len(await cairn.lease(name, 3, labeler="robot", wait=5)) == 3
+
+
 @pytest.mark.parametrize(
     ("verdict", "told"),
     [
@@ -402,7 +417,9 @@ async def test_any_program_is_a_labeler(cairn: AsyncCairn, stack: PrivateStack, 
     )
     assert done.returncode == 0, done.stderr
     assert "38 answers given; 1 skipped" in done.stdout
-    assert "1 item could not be judged" in done.stderr, "it is started again after an item that ends it"
+    failed = "1 item failed and skipped, the last 'i0003': It could not be judged: "
+    assert failed in done.stderr, "it is started again after an item that ends it"
+    assert "ended with 3" in done.stderr
     assert set(await answers(cairn, name)) == {f"i{n:04d}" for n in range(40)} - {"i0003", "i0004"}
 
 

@@ -171,9 +171,9 @@ class WorkCalls(Calls):
         and submitted, the rest is given back.
 
         When the judge raises, each item of its batch is judged again alone. One that fails then, or whose answer is
-        refused, is kept back until the judge has answered another one, or there is no other; then it is given back for
-        good with the reason. Services that go away are waited for as long as the client's patience says, and each
-        answer is kept once.
+        refused, is kept back beside the others until the judge has answered another one, or there is no other; then it
+        is given back for good with the reason. Services that go away are waited for as long as the client's patience
+        says, and each answer is kept once.
 
         Raises JudgeFailed, and gives back what failed so that it may come again, when the judge failed at `failures`
         items with no answer kept in between, or at all there are before it answered any; InputError for a judge that

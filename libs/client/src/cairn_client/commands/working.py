@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from cairn.label.v1.label_value_pb2 import BlobRef
 from cairn_client.commands.connection import connect_async, where
@@ -88,5 +89,5 @@ def work(
         tell(f"[yellow]{counted(worked.late, 'answer')} came after the lease's end: take longer leases.[/]")
     if worked.failed:
         tell(
-            f"[yellow]{counted(worked.failed, 'item')} could not be judged, and are skipped with the reason.[/]"
+            f"[yellow]{counted(worked.failed, 'item')} failed and skipped, the last[/] {escape(worked.last_failure)}"
         )

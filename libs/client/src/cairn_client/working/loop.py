@@ -16,6 +16,7 @@ from cairn.annotation.v1 import annotation_store_pb2 as store
 from cairn.dispatch.v1 import task_dispatch_pb2 as dispatch
 from cairn_client.calls.job import Job
 from cairn_client.errors import CairnError, InputError, error_of_status
+from cairn_client.names import item_key
 from cairn_client.transport import Transport, worth_repeating
 from cairn_client.words import counted, quoted
 from cairn_client.working.streams import LeaseStream, SubmissionStream
@@ -175,8 +176,7 @@ class WorkLoop:
                 elif job.error is not None and job.error.reason == "LEASE_TOKEN_EXPIRED":
                     self._lost(held)
                 else:
-                    self.worked.failed += 1
-                    self._start(self._skip(held, f"The item cannot be seen: {job.error}"))
+                    self._fails(held, f"The item cannot be seen: {job.error}")
             async with self._stirred:
                 self._stirred.notify_all()
 
@@ -298,8 +298,12 @@ class WorkLoop:
             self._blame_the_judge()
 
     def _blame_the_item(self, doubt: _Doubt) -> None:
+        self._fails(doubt.held, f"It could not be judged: {_words(doubt.error)}")
+
+    def _fails(self, held: _Held, why: str) -> None:
         self.worked.failed += 1
-        self._start(self._skip(doubt.held, f"It could not be judged: {_words(doubt.error)}"))
+        self.worked.last_failure = f"{quoted(item_key(held.lease.item))}: {why}"
+        self._start(self._skip(held, why))
 
     def _blame_the_judge(self) -> None:
         last, failures = self._doubts[-1], counted(len(self._doubts), "item")

@@ -57,6 +57,8 @@ class Worked:
     failed: int = 0
     """Given back for good because the judge, which answered others, raised at it or gave an answer that was refused, or
     because the item cannot be seen."""
+    last_failure: str = ""
+    """Which item failed last, and why; empty when none did."""
     lost: int = 0
     """Leases that ended before their item was judged, or items that the labeler had answered already."""
 
@@ -78,7 +80,15 @@ def check_judge(judge: Judge) -> None:
 
 
 async def asked(judge: Judge, jobs: Sequence[Job]) -> object:
-    """What the judge says of these jobs: verdicts, if it keeps to what a judge is."""
+    """What the judge says of these jobs: verdicts, if it keeps to what a judge is. Raises what it raises, JudgeFailed when
+    it exits."""
+    try:
+        return await _called(judge, jobs)
+    except SystemExit as error:  # it would end the event loop, and a blocking client wait for ever
+        raise JudgeFailed(f"The judge called sys.exit({error.code!r}).") from error
+
+
+async def _called(judge: Judge, jobs: Sequence[Job]) -> object:
     if inspect.iscoroutinefunction(judge):
         return await judge(jobs)
 
