@@ -137,6 +137,38 @@ async def test_a_large_request_is_examined_beside_the_loop_and_as_any_other(
         assert threading.main_thread().name not in threads
 
 
+async def test_large_requests_are_examined_callers_in_turn(
+    world: World, sample: Any, monkeypatch: Any
+) -> None:
+    order: list[str] = []
+    begin = threading.Event()
+
+    def noted(request: Message, elements: str | None) -> Any:
+        begin.wait()
+        order.append(request.parent)  # type: ignore[attr-defined]  # they are all of one kind
+        return examined(request, elements)
+
+    monkeypatch.setattr("cairn_kit.rpc.gate.examined", noted)
+
+    def large(tenant: str) -> Any:
+        request = api.CreateTasksRequest(
+            parent=f"projects/{tenant}", wishes=[api.TaskWish(item="n" * 100_000, answers_wanted=1)]
+        )
+        return asyncio.ensure_future(refused(service.stub(STUB, tenant=tenant).CreateTasks(request)))
+
+    async with world.run(sample.service) as service:
+        shown = service.chassis.metrics.registry.get_sample_value
+        calls = [large("flood") for _ in range(6)]
+        await eventually(lambda: shown("cairn_rpcs_in_flight"), 6)
+        calls += [large("quiet"), large("calm")]
+        await eventually(lambda: shown("cairn_rpcs_in_flight"), 8)
+        begin.set()
+        await asyncio.wait(calls)
+    assert order[:2] == ["projects/flood"] * 2
+    assert {*order[2:4]} == {"projects/quiet", "projects/calm"}
+    assert order[4:] == ["projects/flood"] * 4
+
+
 @pytest.mark.parametrize(
     ("message", "fields"),
     [

@@ -36,6 +36,7 @@ from cairn_kit.rpc.deadline import set_deadline
 from cairn_kit.rpc.newcomers import ProjectSource, awaited
 from cairn_kit.rpc.resting import set_place
 from cairn_kit.rpc.stating import stated
+from cairn_kit.rpc.turns import Turns
 from cairn_kit.rpc.validation import abide, examined
 from cairn_kit.telemetry.metrics import Metrics
 from cairn_kit.telemetry.tracing import TRACEPARENT, context_of
@@ -80,6 +81,7 @@ class Gate(grpc.aio.ServerInterceptor):
         self._wrapped: dict[str, Any] = {}
         # Of its own, so that no flood of large requests keeps the threads from others; one, for they share an interpreter.
         self._beside = ThreadPoolExecutor(1, "examine")
+        self._examining = Turns()
         self._lasting: set[asyncio.Task[Any]] = set()
         self._draining = False
         self.elements: dict[str, str] = {}
@@ -181,7 +183,9 @@ class _Method:
             raise InvalidArgument("REQUEST_MALFORMED", f"The request cannot be read: {request.why}.")
         if request.ByteSize() > _LARGE:
             loop, beside = asyncio.get_running_loop(), self.gate._beside
-            abide(await loop.run_in_executor(beside, examined, request, self.elements))
+            async with self.gate._examining.turn((who.tenant, who.subject)):
+                verdict = await loop.run_in_executor(beside, examined, request, self.elements)
+            abide(verdict)
         else:
             abide(examined(request, self.elements))
         if first and who.projects is not None and self.rule is not None:
