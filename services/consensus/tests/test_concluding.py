@@ -10,11 +10,7 @@ import pytest
 from cairn.annotation.v1 import annotation_store_pb2 as store_pb
 from cairn.consensus.v1 import consensus_pb2 as pb
 from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceStub
-from cairn.events.v1.consensus_events_pb2 import ConsensusReached
-from cairn_consensus import deciding
-from cairn_kit.database import Transaction
 from cairn_kit.errors import FailedPrecondition, from_rpc_error
-from cairn_kit.events import outbox
 from cairn_kit.testing import World, eventually
 
 GOLD = store_pb.ANNOTATION_KIND_GOLD
@@ -73,29 +69,3 @@ async def test_votes_that_a_release_before_kept_alone_count_by_their_items(
         api = service.stub(ConsensusServiceStub)
         await world.publish(words.answer("b", "ann", "wren"))
         await eventually(lambda: refused_for(api, 9), "3")
-
-
-async def test_what_a_conclusion_announces_does_not_wait_in_memory_for_the_commit(
-    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(deciding, "AT_ONCE", 3)
-    monkeypatch.setattr(outbox, "_AT_ONCE", 1)
-    waiting: list[int] = []
-
-    async def noted(tx: Transaction) -> None:
-        waiting.append(len(tx.pending_events))
-        await outbox.write_announced(tx)
-
-    monkeypatch.setattr(deciding, "write_announced", noted)
-    items = [f"item-{n:02}" for n in range(20)]
-    async with run() as service:
-        api = service.stub(ConsensusServiceStub)
-        said = await world.listen(ConsensusReached)
-        await world.publish(words.created(min_answers=2), *(words.answer(i, "ann", "wren") for i in items))
-        ready = pb.ConcludeProjectRequest(project="projects/birds", expected_annotations=len(items))
-        concluded = await eventually(lambda: api.ConcludeProject(ready))
-        assert concluded.announced_labels == len(items)
-        reached = await said.count(len(items))
-    assert {event.message.item for event in reached} == {words.item(i) for i in items}
-    assert len(waiting) == 7
-    assert max(waiting) == 3

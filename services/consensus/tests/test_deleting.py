@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from cairn.consensus.v1.consensus_pb2 import ListReliabilitiesRequest, RefitProjectRequest
+from cairn.consensus.v1.consensus_pb2 import ConcludeProjectRequest, ListReliabilitiesRequest
 from cairn.events.v1.annotation_store_events_pb2 import ProjectDeleted
 from cairn_consensus import __main__ as wiring
 from cairn_consensus.states import States
@@ -15,8 +15,20 @@ from cairn_consensus.store import ProjectKey
 from cairn_kit.errors import from_rpc_error
 from cairn_kit.events import Event
 from cairn_kit.testing import eventually
+from services.consensus.tests.test_asking import CANNOT_TELL
 
-TABLES = ("project", "vote", "score", "truth", "item", "decision", "annotation", "refit")
+TABLES = (
+    "project",
+    "vote",
+    "score",
+    "truth",
+    "item",
+    "decision",
+    "annotation",
+    "refit",
+    "asked_refit",
+    "undecided_item",
+)
 
 
 async def rows_of(consensus: Any, project: str, tenant: str = "acme") -> dict[str, int]:
@@ -56,14 +68,15 @@ async def test_all_of_it_goes_and_nothing_of_its_neighbours(
             said.gold("g", said.choice("wren")),
             said.scored({"i000": (0.8, 0.1, 0.1)}),
             *said.crowd(6, 4, 3),
+            said.answer("u", "eve", CANNOT_TELL),
         )
 
         async def heard(tenant: str = tenant, project: str = project) -> bool:
             kept = await rows_of(consensus, project, tenant)
-            return kept.get("annotation") == 18 and {"decision", "score", "truth"} <= set(kept)
+            return kept.get("annotation") == 19 and {"decision", "score", "truth"} <= set(kept)
 
         await eventually(heard)
-    await api.RefitProject(RefitProjectRequest(project="projects/birds"))
+    await api.ConcludeProject(ConcludeProjectRequest(project="projects/birds"))
     assert set(await rows_of(consensus, "birds")) == set(TABLES)
     beside = [await rows_of(consensus, project, tenant) for tenant, project in places[1:]]
     handled = await consensus.database.fetchval("SELECT count(*) FROM inbox")

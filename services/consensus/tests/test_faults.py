@@ -17,6 +17,7 @@ from cairn.events.v1.annotation_store_events_pb2 import AnnotationSubmitted
 from cairn.events.v1.consensus_events_pb2 import ConsensusReached, ReliabilitiesRefitted
 from cairn_consensus import deciding, fitting
 from cairn_consensus.__main__ import SERVICE
+from cairn_consensus.asking import Asking
 from cairn_consensus.computing import Computing
 from cairn_consensus.config import ConsensusSettings
 from cairn_consensus.deciding import Deciding
@@ -32,6 +33,7 @@ from cairn_consensus.turns import Turns
 from cairn_kit.events import Event
 from cairn_kit.shares import SHARES, Lines
 from cairn_kit.testing import RunningService, World, eventually
+from cairn_kit.wakes import Wakes
 
 ITEMS, LABELERS, EACH = 40, 12, 4
 
@@ -154,9 +156,9 @@ async def test_a_failed_transaction_leaves_no_trace_in_memory(world: World, run:
             States(kept, computing, shares, settings.room_for_items),
             Fitting(kept, computing, place_of(settings)),
         )
-        decides = Deciding(kept, computing, held, fits)
+        decides, wakes = Deciding(kept, computing, held), Wakes()
         turns = Turns(database, computing)
-        refits = Refits(database, kept, turns, held, shares, decides, fits, settings)
+        refits = Refits(database, kept, turns, held, shares, decides, fits, wakes, settings)
         handlers = Handlers(
             database,
             kept,
@@ -168,6 +170,7 @@ async def test_a_failed_transaction_leaves_no_trace_in_memory(world: World, run:
             computing,
             decides,
             refits,
+            Asking(database, kept, turns, held, shares, refits, wakes, settings),
             settings.max_message_bytes,
         )
         keeping = asyncio.create_task(shares.run())

@@ -13,7 +13,6 @@ from cairn.consensus.v1.consensus_pb2_grpc import ConsensusServiceStub
 from cairn.events.v1.consensus_events_pb2 import ConsensusReached
 from cairn_consensus import deciding, states
 from cairn_consensus.domain.project_state import ProjectState
-from cairn_consensus.domain.whole import Whole
 from cairn_kit.testing import World, eventually
 
 SHORT = 0.5
@@ -40,9 +39,7 @@ class Slowed:
         self.function = slowly
 
 
-@pytest.mark.parametrize(
-    ("owner", "name"), [(states, "begun"), (Whole, "fit"), (ProjectState, "judge_again")]
-)
+@pytest.mark.parametrize(("owner", "name"), [(states, "begun"), (ProjectState, "judge_again")])
 async def test_a_transaction_outlasts_its_computing(
     world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
 ) -> None:

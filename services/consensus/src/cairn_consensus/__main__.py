@@ -7,6 +7,7 @@ from importlib.resources import files
 import cairn_kit  # noqa: F401 - before gRPC, see there
 from cairn.annotation.v1.annotation_store_pb2_grpc import AnnotationStoreServiceStub
 from cairn.consensus.v1.consensus_pb2_grpc import add_ConsensusServiceServicer_to_server
+from cairn_consensus.asking import Asking
 from cairn_consensus.computing import Computing
 from cairn_consensus.config import ConsensusSettings
 from cairn_consensus.deciding import Deciding
@@ -24,6 +25,7 @@ from cairn_consensus.subscriptions import subscriptions
 from cairn_consensus.turns import Turns
 from cairn_kit.lifecycle import Chassis, Service
 from cairn_kit.shares import EventsForKeepers, KeeperCalls, Lines
+from cairn_kit.wakes import Wakes
 
 
 async def wire(chassis: Chassis[ConsensusSettings]) -> None:
@@ -38,8 +40,12 @@ async def wire(chassis: Chassis[ConsensusSettings]) -> None:
     states = States(store, computing, shares, chassis.settings.room_for_items)
     shares.ended = states.forget
     fitting = Fitting(store, computing, place_of(chassis.settings))
-    deciding = Deciding(store, computing, states, fitting)
-    refits = Refits(chassis.database, store, turns, states, shares, deciding, fitting, chassis.settings)
+    deciding = Deciding(store, computing, states)
+    wakes = Wakes()
+    refits = await chassis.enter(
+        Refits(chassis.database, store, turns, states, shares, deciding, fitting, wakes, chassis.settings)
+    )
+    asking = Asking(chassis.database, store, turns, states, shares, refits, wakes, chassis.settings)
     handlers = Handlers(
         chassis.database,
         store,
@@ -51,6 +57,7 @@ async def wire(chassis: Chassis[ConsensusSettings]) -> None:
         computing,
         deciding,
         refits,
+        asking,
         chassis.settings.max_message_bytes,
     )
     calls = await chassis.enter(KeeperCalls(lines))

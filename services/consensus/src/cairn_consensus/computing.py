@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from cairn_consensus.store import ConsensusStore
 from cairn_kit.database import Transaction
@@ -25,11 +25,7 @@ class Computing:
     async def result(self, tx: Transaction, work: Callable[[], T]) -> T:
         """What `work` returns; it runs in a thread. Where this is cancelled it runs on to its end, for nobody: what it
         changes must be dropped when the transaction fails."""
-        return await self.outlast(tx, asyncio.to_thread(work))
-
-    async def outlast(self, tx: Transaction, work: Coroutine[Any, Any, T]) -> T:
-        """What `work` comes to, while the session stays in use."""
-        computed = asyncio.ensure_future(work)
+        computed = asyncio.ensure_future(asyncio.to_thread(work))
         try:
             while not (await asyncio.wait([computed], timeout=self._pause))[0]:
                 await self._store.stay(tx)

@@ -11,11 +11,10 @@ from cairn_consensus.computing import Computing
 from cairn_consensus.domain.ids import ItemKey, QuestionId
 from cairn_consensus.domain.items import Announcement, Sized, in_one_go
 from cairn_consensus.domain.project_state import Fit, ProjectState
-from cairn_consensus.fitting import Fitting
 from cairn_consensus.states import States
 from cairn_consensus.store import ConsensusStore, DecisionRow, Fitted, ItemRow, ProjectKey
 from cairn_kit.database import Transaction
-from cairn_kit.events import Event, Received, announce, write_announced
+from cairn_kit.events import Event, Received, announce
 
 T = TypeVar("T")
 Judge = Callable[[ProjectState, Sequence[ItemKey]], list[Announcement]]
@@ -40,22 +39,13 @@ def part_of(found: Sequence[Sized], most: int | None = None) -> Part:
     return Part(items, more=len(items) < len(found))
 
 
-class JudgedPart(NamedTuple):
-    """Some items that were judged, the state by which they were, and what was said of them."""
-
-    state: ProjectState
-    items: Sequence[ItemKey]
-    said: list[Announcement]
-
-
 class Deciding:
-    """Judges items of a state that the transaction holds, and refits it."""
+    """Judges items of a state that the transaction holds, and takes fits into use."""
 
-    def __init__(self, store: ConsensusStore, computing: Computing, states: States, fitting: Fitting) -> None:
+    def __init__(self, store: ConsensusStore, computing: Computing, states: States) -> None:
         self._store = store
         self._computing = computing
         self._states = states
-        self._fitting = fitting
 
     async def decide(
         self,
@@ -96,20 +86,6 @@ class Deciding:
             ]
             await self._store.save_items(tx, key, rows)
 
-    async def judge_all(
-        self, tx: Transaction, key: ProjectKey, state: ProjectState, judge: Judge
-    ) -> AsyncIterator[JudgedPart]:
-        """Judge every item that was answered, so many at a time. The state is the transaction's own."""
-        after, more = "", True
-        while more:
-            items, more = await self.next_items(tx, key, after)
-            if items:
-                await self._states.bring(tx, key, state, items)
-                yield JudgedPart(state, items, await self.decide(tx, key, state, items, judge))
-                after = items[-1]
-                await write_announced(tx)
-                state = await self._states.make_room(tx, key)
-
     async def in_parts(
         self,
         tx: Transaction,
@@ -130,12 +106,6 @@ class Deciding:
     async def next_items(self, tx: Transaction, key: ProjectKey, after: str) -> Part:
         """The answered items from the one after `after` on that are judged in one go."""
         return part_of(await self._store.answered_items(tx, key, after, AT_ONCE + 1))
-
-    async def refit(self, tx: Transaction, key: ProjectKey, state: ProjectState) -> None:
-        """Fit everything, all in one go: nobody else has a turn."""
-        making = await self._fitting.begin(tx, key, state)
-        await self.adopt(tx, key, state, await self._computing.outlast(tx, making()))
-        await self._store.end_refit(tx, key)  # another one that is under way has nothing left to do
 
     async def adopt(self, tx: Transaction, key: ProjectKey, state: ProjectState, fit: Fit) -> None:
         """Take a fit into use, and keep it."""

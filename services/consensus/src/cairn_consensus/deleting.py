@@ -18,6 +18,8 @@ ROWS = (
     Rows("answers_given", "question", "labeler"),
     Rows("refit", "project"),
     Rows("refitting", "project"),
+    Rows("undecided_item", "number bigint", "item"),
+    Rows("asked_refit", "number bigint"),
 )
 
 

@@ -29,10 +29,11 @@ from cairn.events.v1.audit_events_pb2 import LabelCorrected
 from cairn.events.v1.inference_events_pb2 import ROUTE_AUTO, ItemsRouted, ItemsScored
 from cairn.label.v1.label_value_pb2 import Answer
 from cairn_consensus import deciding
+from cairn_consensus.asking import Asking, Outcome
 from cairn_consensus.computing import Computing
 from cairn_consensus.deciding import Deciding
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
-from cairn_consensus.domain.items import Reached, Score, Sized, State, Truth, Vote
+from cairn_consensus.domain.items import Score, Sized, State, Truth, Vote
 from cairn_consensus.domain.judging import stop_policy
 from cairn_consensus.domain.project_state import ProjectState, Tests
 from cairn_consensus.mask_blobs import MaskBlobs, Said, seen
@@ -51,8 +52,7 @@ from cairn_kit.errors import (
     project_not_found,
     to_status,
 )
-from cairn_kit.events import Later, NotYet, Received
-from cairn_kit.rpc import once
+from cairn_kit.events import NotYet, Received
 from cairn_kit.shares import Elsewhere
 
 M = TypeVar("M", ItemsImported, AnnotationSubmitted, ItemsScored, ItemsRouted, LabelCorrected)
@@ -73,6 +73,7 @@ class Handlers:
         computing: Computing,
         deciding: Deciding,
         refits: Refits,
+        asking: Asking,
         largest_response: int,
     ) -> None:
         self._database = database
@@ -85,6 +86,7 @@ class Handlers:
         self._computing = computing
         self._deciding = deciding
         self._refits = refits
+        self._asking = asking
         self._largest_response = largest_response
 
     async def forget_deleted(self) -> None:
@@ -210,11 +212,10 @@ class Handlers:
     ) -> list[Posterior]:
         """What is known of each of these items; those that nobody has answered are left out.
 
-        Raises Busy where the project's state is somebody else's for long, and InvalidArgument where it is more than one
-        response may hold.
+        Raises InvalidArgument where it is more than one response may hold.
         """
         key = ProjectKey(tenant, project)
-        async with self._turns.transaction(key, soon=True) as tx:
+        async with self._turns.transaction(key) as tx:
             state = await self._read(tx, key)
             name = QuestionId(question)
             if name not in state.questions:
@@ -264,55 +265,29 @@ class Handlers:
             return [one for name, seen in tests.items() for one in state.reliabilities(name, seen)]
 
     async def refit(self, tenant: str, request: RefitProjectRequest) -> RefitProjectResponse:
-        """Fit everything now."""
+        """Fit everything now, and judge every item by it. Raises as `Asking.answer` does."""
         key = ProjectKey(tenant, request.project.removeprefix("projects/"))
-        async with self._turns.transaction(key) as tx:
-
-            async def effect() -> RefitProjectResponse:
-                project = await self._project(tx, key)
-                self._turns.takes_long(key)
-                state = await self._states.hold(tx, key, project)
-                await self._deciding.refit(tx, key, state)
-                changed = 0
-                async for judged in self._deciding.judge_all(tx, key, state, ProjectState.judge_each_again):
-                    changed += len(judged.said)
-                await self._deciding.tell(tx, key, changed)
-                return RefitProjectResponse(refit=state.refits, votes=state.votes, changed_items=changed)
-
-            return await once(tx, tenant, request, RefitProjectResponse, effect)
+        return await self._asking.answer(key, request, RefitProjectResponse, _refitted)
 
     async def conclude(self, tenant: str, request: ConcludeProjectRequest) -> ConcludeProjectResponse:
-        """Decide every item with what there is."""
-        key = ProjectKey(tenant, request.project.removeprefix("projects/"))
-        async with self._turns.transaction(key) as tx:
+        """Decide every item with what there is.
 
-            async def effect() -> ConcludeProjectResponse:
-                state = await self._read(tx, key)
-                heard, expected = state.label_annotations, request.expected_annotations
-                if heard < expected:
-                    raise FailedPrecondition(
-                        "VOTES_NOT_IN",
-                        f"{heard} of {expected} label annotations have been heard of so far.",
-                        heard=str(heard),
-                    )
-                await self._states.hold(tx, key, state.project)  # until here it was only looked at
-                self._turns.takes_long(key)
-                await self._deciding.refit(tx, key, state)
-                changed, announced, undecided = 0, 0, list[ItemKey]()
-                async for judged in self._deciding.judge_all(tx, key, state, ProjectState.conclude_each):
-                    await self._deciding.save_items(tx, key, judged.state, judged.items)
-                    changed += len(judged.said)
-                    announced += sum(isinstance(one, Reached) for one in judged.said)
-                    undecided += judged.state.undecided(judged.items)
-                await self._deciding.tell(tx, key, changed)
-                return ConcludeProjectResponse(
-                    refit=state.refits,
-                    votes=state.votes,
-                    announced_labels=announced,
-                    undecided=[_undecided(key, item) for item in undecided],
+        Raises FailedPrecondition where less was heard of than the caller expects, and as `Asking.answer` does.
+        """
+        key = ProjectKey(tenant, request.project.removeprefix("projects/"))
+
+        def check(state: ProjectState) -> None:
+            heard, expected = state.label_annotations, request.expected_annotations
+            if heard < expected:
+                raise FailedPrecondition(
+                    "VOTES_NOT_IN",
+                    f"{heard} of {expected} label annotations have been heard of so far.",
+                    heard=str(heard),
                 )
 
-            return await once(tx, tenant, request, ConcludeProjectResponse, effect)
+        return await self._asking.answer(
+            key, request, ConcludeProjectResponse, partial(_concluded, key), check
+        )
 
     # --- what they share
 
@@ -347,8 +322,8 @@ class Handlers:
         self, tx: Transaction, events: Sequence[Received[M]]
     ) -> list[tuple[ProjectKey, Project, list[Received[M]]]]:
         """Events by project, whose turn it is at all of them, in one order for all transactions: so that none waits for
-        another in a circle. Raises NotYet with the events of projects that are not known, Later with those of projects
-        that are somebody else's for long.
+        another in a circle. Raises NotYet with the events of projects that are not known, and Elsewhere with those of
+        projects that another replica keeps.
         """
         groups: dict[ProjectKey, list[Received[M]]] = {}
         for event in events:
@@ -362,9 +337,7 @@ class Handlers:
         elsewhere = [event for key in keys if key not in kept for event in groups[key]]
         if elsewhere:
             raise Elsewhere("another replica keeps the project", *elsewhere)
-        late = await self._turns.soon(tx, keys)
-        if waiting := [event for key in keys if key in late for event in groups[key]]:
-            raise Later("the project is being concluded, or fitted again", *waiting)
+        await self._turns.take(tx, keys)
         return [(key, known[key], groups[key]) for key in keys]
 
     async def _learn(
@@ -413,6 +386,19 @@ def _too_many_items(largest_response: int) -> InvalidArgument:
         "RESPONSE_TOO_LARGE",
         f"What is known of these items has more than the {largest_response} bytes of a response.",
         violations=[Violation("items", "ask about fewer at once")],
+    )
+
+
+def _refitted(done: Outcome) -> RefitProjectResponse:
+    return RefitProjectResponse(refit=done.of.refit, votes=done.of.votes, changed_items=done.of.changed_items)
+
+
+def _concluded(key: ProjectKey, done: Outcome) -> ConcludeProjectResponse:
+    return ConcludeProjectResponse(
+        refit=done.of.refit,
+        votes=done.of.votes,
+        announced_labels=done.of.announced_labels,
+        undecided=[_undecided(key, item) for item in done.undecided],
     )
 
 

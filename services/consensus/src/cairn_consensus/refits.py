@@ -1,43 +1,67 @@
 """Refits beside the votes that go on coming: what is learnt of labelers is fitted outside of any transaction, and the items
-are judged by it a few hundred at a time.
+are judged by it, or concluded, a few hundred at a time.
 
 A fit of millions of votes takes a minute, and whoever waits behind it is every project that this replica keeps. What was
-asked for and how far it has come is a row of the project: after a crash, or a handover to another replica, it goes on.
-Projects take their steps in turn, so that none waits for another's last item.
+asked for, by a call or by the growth of votes, and how far it has come is a row: after a crash, or a handover to another
+replica, it goes on. Projects take their steps in turn, so that none waits for another's last item, nor for its fit.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from enum import Enum, auto
+from functools import partial
+from types import TracebackType
+from typing import NamedTuple, Self
 
 from cairn.annotation.v1.annotation_store_pb2 import Project
 from cairn_consensus.config import ConsensusSettings
 from cairn_consensus.deciding import Deciding
-from cairn_consensus.domain.project_state import ProjectState
+from cairn_consensus.domain.ids import ItemKey
+from cairn_consensus.domain.items import Announcement, Reached
+from cairn_consensus.domain.project_state import Fit, ProjectState
 from cairn_consensus.fitting import Fitting
 from cairn_consensus.shares import Shares
 from cairn_consensus.states import States
-from cairn_consensus.store import ConsensusStore, ProjectKey, Refitting
-from cairn_consensus.turns import Busy, Turns
+from cairn_consensus.store import ConsensusStore, ProjectKey, Refitting, WhichRefit
+from cairn_consensus.turns import Turns
 from cairn_kit.database import Database, Transaction
 from cairn_kit.database.pool import OUTAGES
 from cairn_kit.shares import Elsewhere
+from cairn_kit.wakes import Wakes
 
 Take = Callable[[Transaction, ProjectKey, Project], Awaitable[ProjectState]]
 """One of the ways to have a state: to read it, or to change it."""
 
 REST = 4.0
-"""A project rests so many times as long as its last refit took before the next: where votes come so fast that they grow by
-enough while all items are judged again, that would be all that is done."""
+"""A project rests so many times as long as its last refit took before the next that no call asked for: where votes come so
+fast that they grow by enough while all items are judged again, that would be all that is done."""
 
-_NOT_FITTED = Refitting(judged_until=None, changed_items=0)
-_JUDGED_NONE = Refitting(judged_until="", changed_items=0)
+MOMENT = 1.0
+"""Seconds that the other projects wait for a fit: most are made by then. A longer one is made beside their steps."""
+
+
+class _Step(Enum):
+    """What is left to do after a step."""
+
+    ANOTHER = auto()
+    FIT = auto()
+    """Nothing until the fit is made, which wakes."""
+    NOTHING = auto()
+
+
+class _InMaking(NamedTuple):
+    """A fit, and since when it is made, by the monotonic clock."""
+
+    fit: asyncio.Task[Fit]
+    since: float
 
 
 class Refits:
-    """Fits projects again whose votes have grown by enough."""
+    """Fits projects again whose votes have grown by enough, or that calls ask for."""
 
     def __init__(
         self,
@@ -48,6 +72,7 @@ class Refits:
         shares: Shares,
         deciding: Deciding,
         fitting: Fitting,
+        wakes: Wakes,
         settings: ConsensusSettings,
     ) -> None:
         self._database = database
@@ -57,13 +82,25 @@ class Refits:
         self._shares = shares
         self._deciding = deciding
         self._fitting = fitting
+        self._wakes = wakes
         self._settings = settings
         self._resting: dict[ProjectKey, float] = {}
         """Until when, by the monotonic clock."""
-        self._spent: dict[ProjectKey, float] = {}
+        self._spent: dict[WhichRefit, float] = {}
         """Seconds that the refits have taken so far in which this process is."""
+        self._making: dict[WhichRefit, _InMaking] = {}
         self.wake: Callable[[], None] = lambda: None
         """Has `work` look at once."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        fits = [making.fit for making in self._making.values()]
+        self._give_up_fits_but_of(())
+        await asyncio.gather(*fits, return_exceptions=True)
 
     async def ask_if_due(self, tx: Transaction, key: ProjectKey, state: ProjectState) -> None:
         """Have a project fitted again, if its votes have grown by enough."""
@@ -72,106 +109,173 @@ class Refits:
             tx.after_commit(self.wake)
 
     async def work(self) -> None:
-        """Take a step with each refit that was asked for in the projects kept here, a periodic job: where one is left, the
-        next turn comes at once.
+        """Take a step with a refit of each project kept here, a periodic job: where another is left, the next turn comes at
+        once.
 
-        A project whose last one was a moment ago rests first. Raises what failed when the others had their step: one
-        project's defect keeps none waiting.
+        A project whose last one was a moment ago rests first, unless a call asks. Raises what failed when the others had
+        their step: one project's defect keeps none waiting.
         """
-        failures: list[Exception] = []
-        now, left = time.monotonic(), False
+        asked = await self._store.refits_under_way(self._database)
+        now = time.monotonic()
         self._resting = {key: until for key, until in self._resting.items() if until > now}
-        asked = {
-            key: due
-            for key, due in (await self._store.refits_under_way(self._database)).items()
-            if key.share in self._shares.kept and key not in self._resting
-        }
-        self._spent = {key: spent for key, spent in self._spent.items() if key in asked}
-        for key, due in asked.items():
-            if not due and key not in self._spent:
-                continue  # it has come to nothing before, perhaps with the process
-            began, more = time.monotonic(), False
+        self._spent = {which: spent for which, spent in self._spent.items() if which in asked}
+        chosen = self._chosen(asked)
+        self._give_up_fits_but_of(chosen)
+        failures: list[Exception] = []
+        left = False
+        for which in chosen:
             try:
-                more = await self._step(key)
-            except Busy:
-                self._spent.setdefault(key, 0.0)
-                continue  # it is being concluded, and what is left then goes on
+                left |= await self._go_on(which)
             except Elsewhere:
-                pass  # whoever keeps it now goes on
+                self._rest(which)  # whoever keeps it now goes on
             except OUTAGES:
                 raise
             except Exception as error:
                 failures.append(error)
-            spent = self._spent.pop(key, 0.0) + time.monotonic() - began
-            if more:
-                self._spent[key] = spent
-                left = True
-            else:
-                self._resting[key] = time.monotonic() + REST * spent
+                await self._fail(which)
         if left:
             self.wake()
         if failures:
             raise ExceptionGroup("refits failed", failures)
 
+    def _chosen(self, asked: Mapping[WhichRefit, bool]) -> list[WhichRefit]:
+        """Of each project that is kept here the first that may go on."""
+        chosen: dict[ProjectKey, WhichRefit] = {}
+        for which, due in asked.items():
+            # One that is not due has come to nothing before, perhaps with the process.
+            ready = due or which in self._spent
+            rests = which.asked is None and which.key in self._resting
+            if which.key.share in self._shares.kept and ready and not rests:
+                chosen.setdefault(which.key, which)
+        return list(chosen.values())
+
+    async def _go_on(self, which: WhichRefit) -> bool:
+        """Take a step; whether there is another to take."""
+        making = self._making.get(which)
+        began = time.monotonic() if making is None else making.since
+        left = await self._step(which)
+        spent = 0.0 if left is _Step.FIT else time.monotonic() - began
+        self._spent[which] = self._spent.get(which, 0.0) + spent
+        if left is _Step.NOTHING:
+            self._rest(which)
+        return left is _Step.ANOTHER
+
+    def _rest(self, which: WhichRefit) -> None:
+        self._resting[which.key] = time.monotonic() + REST * self._spent.pop(which, 0.0)
+
+    async def _fail(self, which: WhichRefit) -> None:
+        self._rest(which)
+        await self._store.note_failure(self._database, which)
+        self._wakes.ring(*which.key.columns)
+
     def _is_due(self, state: ProjectState) -> bool:
         return state.is_due(self._settings.refit_growth, self._settings.refit_min_votes)
 
-    async def _step(self, key: ProjectKey) -> bool:
-        """Fit a project, or judge its next items by the fit; whether it has another step to take.
+    async def _step(self, which: WhichRefit) -> _Step:
+        """Fit a project, or judge its next items by the fit.
 
         That it is tried is written down before, for good: either may take the process down.
         """
-        if key not in self._spent:
-            await self._store.note_try(self._database, key)
-        return await self._fit(key) or await self._judge_again(key)
+        if which not in self._spent:
+            await self._store.note_try(self._database, which)
+        making = self._making.get(which) or await self._begin_fit(which)
+        return await self._judge(which) if making is None else await self._take_up(which, making)
 
-    async def _fit(self, key: ProjectKey) -> bool:
-        """Fit a project and take that into use, unless this was done; whether it was fitted."""
-        async with self._turn(key) as tx:
-            state = await self._state(tx, key, self._states.read)
-            under_way = await self._store.refit_under_way(tx, key)
-            if state is None or under_way is None or under_way.judged_until is not None:
-                return False
-            if not self._is_due(state):
-                await self._store.end_refit(tx, key)
-                return False
-            making = await self._fitting.begin(tx, key, state)
-        fit = await making()
-        async with self._turn(key) as tx:
-            now = await self._state(tx, key, self._states.hold)
-            if now is not None and now.takes(fit):
-                await self._deciding.adopt(tx, key, now, fit)
-                await self._store.note_step(tx, key, _JUDGED_NONE)
-            else:
-                await self._store.note_step(tx, key, _NOT_FITTED)  # it is begun anew
-        return True
+    async def _begin_fit(self, which: WhichRefit) -> _InMaking | None:
+        """Begin to fit a project, unless this was done, or is not to be done any more."""
+        async with self._turns.transaction(which.key) as tx:
+            state = await self._state(tx, which.key, self._states.read)
+            refitting = await self._store.refit_under_way(tx, which)
+            if state is None or refitting is None or _is_fitted(which, refitting, state):
+                return None
+            if which.asked is None and not self._is_due(state):
+                await self._store.end_refit(tx, which)
+                return None
+            await self._store.note_fit_begun(tx, which, state.votes, state.project.revision)
+            make = await self._fitting.begin(tx, which.key, state)
+        fit = asyncio.create_task(make())
+        fit.add_done_callback(lambda _: self.wake())
+        made = self._making[which] = _InMaking(fit, time.monotonic())
+        return made
 
-    async def _judge_again(self, key: ProjectKey) -> bool:
-        """Judge the next items that were not yet judged by the newest fit; whether there are more."""
-        async with self._turn(key) as tx:
-            state = await self._state(tx, key, self._states.hold)
-            under_way = await self._store.refit_under_way(tx, key)
-            if state is None or under_way is None or under_way.judged_until is None:
-                return False
-            items, more = await self._deciding.next_items(tx, key, under_way.judged_until)
-            await self._states.bring(tx, key, state, items)
-            said = await self._deciding.decide(tx, key, state, items, ProjectState.judge_each_again)
-            changed = under_way.changed_items + len(said)
-            if more:
-                await self._store.note_step(tx, key, Refitting(items[-1], changed))
-            else:
-                await self._end(tx, key, state, changed)
-        return more
+    async def _take_up(self, which: WhichRefit, making: _InMaking) -> _Step:
+        """Take a fit into use, once it is made and if nothing has overtaken it."""
+        await asyncio.wait([making.fit], timeout=max(0.0, making.since + MOMENT - time.monotonic()))
+        if not making.fit.done():
+            return _Step.FIT
+        del self._making[which]
+        fit = making.fit.result()
+        async with self._turns.transaction(which.key) as tx:
+            state = await self._state(tx, which.key, self._states.hold)
+            refitting = await self._store.refit_under_way(tx, which)
+            if state is None or refitting is None:
+                return _Step.NOTHING
+            if state.takes(fit):
+                await self._adopt(tx, which, state, fit, refitting)
+            else:  # it is begun anew
+                await self._store.note_step(tx, which, replace(refitting, judged_until=None, refit=0))
+        return _Step.ANOTHER
 
-    async def _end(self, tx: Transaction, key: ProjectKey, state: ProjectState, changed: int) -> None:
-        await self._store.end_refit(tx, key)
-        await self._deciding.tell(tx, key, changed)
-        await self.ask_if_due(tx, key, state)  # for the votes that came meanwhile
+    async def _adopt(
+        self, tx: Transaction, which: WhichRefit, state: ProjectState, fit: Fit, refitting: Refitting
+    ) -> None:
+        await self._deciding.adopt(tx, which.key, state, fit)
+        fitted = replace(refitting, judged_until="", changed_items=0, refit=state.refits, votes=fit.votes)
+        await self._store.note_step(tx, which, fitted)
+        if which.asked is not None:
+            await self._store.forget_undecided(tx, which)
+            await self._store.end_refit(tx, WhichRefit(which.key))  # another has nothing left to do
 
-    def _turn(self, key: ProjectKey) -> AbstractAsyncContextManager[Transaction]:
-        return self._turns.transaction(key, soon=True)
+    async def _judge(self, which: WhichRefit) -> _Step:
+        """Judge the next items that were not yet judged by the newest fit."""
+        async with self._turns.transaction(which.key) as tx:
+            state = await self._state(tx, which.key, self._states.hold)
+            refitting = await self._store.refit_under_way(tx, which)
+            if state is None or refitting is None or refitting.judged_until is None:
+                return _Step.NOTHING
+            items, more = await self._deciding.next_items(tx, which.key, refitting.judged_until)
+            await self._states.bring(tx, which.key, state, items)
+            judge = ProjectState.conclude_each if refitting.concludes else ProjectState.judge_each_again
+            said = await self._deciding.decide(tx, which.key, state, items, judge)
+            if refitting.concludes:
+                await self._deciding.save_items(tx, which.key, state, items)
+                await self._store.add_undecided(tx, which, state.undecided(items))
+            judged = _judged(refitting, items, said)
+            await self._store.note_step(tx, which, judged)
+            if not more:
+                await self._end(tx, which, state, judged)
+        return _Step.ANOTHER if more else _Step.NOTHING
+
+    async def _end(self, tx: Transaction, which: WhichRefit, state: ProjectState, judged: Refitting) -> None:
+        await self._store.end_refit(tx, which)
+        await self._deciding.tell(tx, which.key, judged.changed_items)
+        await self.ask_if_due(tx, which.key, state)  # for the votes that came meanwhile
+        tx.after_commit(partial(self._wakes.ring, *which.key.columns))
 
     async def _state(self, tx: Transaction, key: ProjectKey, take: Take) -> ProjectState | None:
         """The project's state; None where the project is gone."""
         project = await self._store.project(tx, key)
         return None if project is None else await take(tx, key, project)
+
+    def _give_up_fits_but_of(self, chosen: Collection[WhichRefit]) -> None:
+        """End the making of fits for which nobody waits: a call asks for another, or the project is not kept here."""
+        for which in self._making.keys() - chosen:
+            fit = self._making.pop(which).fit
+            if not fit.cancel() and not fit.cancelled():
+                fit.exception()  # nobody needs to hear of it
+
+
+def _is_fitted(which: WhichRefit, refitting: Refitting, state: ProjectState) -> bool:
+    """Whether items are to be judged by what is in use: what calls ask for rests on one fit, from its first item to its
+    last."""
+    return refitting.judged_until is not None and (which.asked is None or state.stands_on(refitting.refit))
+
+
+def _judged(refitting: Refitting, items: Sequence[ItemKey], said: Sequence[Announcement]) -> Refitting:
+    """How far a refit is when these items were judged, of which this was said."""
+    return replace(
+        refitting,
+        judged_until=items[-1] if items else refitting.judged_until,
+        changed_items=refitting.changed_items + len(said),
+        announced_labels=refitting.announced_labels + sum(isinstance(one, Reached) for one in said),
+    )

@@ -85,11 +85,47 @@ class RefitRow:
 
 
 @dataclass(frozen=True, slots=True)
+class WhichRefit:
+    """A refit of a project: the one that calls asked for under this number; None: the one that was due by the votes."""
+
+    key: ProjectKey
+    asked: int | None = None
+
+    @property
+    def columns(self) -> tuple[str, str, int | None]:
+        """One that was asked for, as every statement about it takes it."""
+        return *self.key.columns, self.asked
+
+
+@dataclass(frozen=True, slots=True)
 class Refitting:
-    """How far a refit is: up to which item all were judged by it (None: it is not fitted yet), and what that changed."""
+    """How far a refit is: up to which item all were judged by it (None: it is not fitted yet), and what that changed.
+
+    Of one that calls asked for also whether it concludes, the labels that it announced, its fit's number and the votes of
+    that: those heard of when it was begun, and then those that it was made of.
+    """
 
     judged_until: str | None
-    changed_items: int
+    changed_items: int = 0
+    announced_labels: int = 0
+    concludes: bool = False
+    refit: int = 0
+    votes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AskedRefit:
+    """What calls asked for: how far it is, whether it has ended, and how its last step went.
+
+    ``failed``: the last try of a step ended with an error; ``tries``: how often it was begun; ``put_off``: seconds until it
+    may be begun again.
+    """
+
+    refitting: Refitting
+    ended: bool
+    failed: bool
+    tries: int
+    put_off: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,28 +324,115 @@ class ConsensusStore:
         """Write down that a project is to be fitted again, unless that is under way."""
         await tx.execute(SQL.ask_for_refit, *key.columns)
 
-    async def refits_under_way(self, rows: Rows) -> dict[ProjectKey, bool]:
-        """The projects that are to be fitted or judged again, in the order in which that was asked for: whether whoever
-        has not begun may begin now."""
+    async def asked_by(
+        self, tx: Transaction, key: ProjectKey, concludes: bool, requests: Sequence[str]
+    ) -> int | None:
+        """The number of what any of these requests has asked for before."""
+        number: int | None = await tx.fetchval(SQL.asked_by, *key.columns, concludes, requests)
+        return number
+
+    async def join_asked_refit(
+        self,
+        tx: Transaction,
+        key: ProjectKey,
+        concludes: bool,
+        requests: Sequence[str],
+        votes: int,
+        project_revision: int,
+    ) -> int | None:
+        """The number of what is under way and made of no fewer votes, which these requests ask for, too."""
+        number: int | None = await tx.fetchval(
+            SQL.join_asked_refit, *key.columns, concludes, requests, votes, project_revision
+        )
+        return number
+
+    async def begin_asked_refit(
+        self, tx: Transaction, key: ProjectKey, concludes: bool, requests: Sequence[str]
+    ) -> int:
+        """Write down that these requests ask for a refit; its number."""
+        number: int = await tx.fetchval(SQL.begin_asked_refit, *key.columns, concludes, requests)
+        return number
+
+    async def forget_asked_refits(self, tx: Transaction, key: ProjectKey, age: float) -> None:
+        """Forget what came of those that ended so many seconds ago."""
+        await tx.execute(SQL.forget_asked_refits, *key.columns, age)
+
+    async def asked_refit(self, rows: Rows, which: WhichRefit) -> AskedRefit | None:
+        """What calls asked for; None where the project is gone."""
+        row = await rows.fetchrow(SQL.asked_refit, *which.columns)
+        if row is None:
+            return None
+        *how_far, ended, failed, tries, put_off = row
+        return AskedRefit(Refitting(*how_far), ended, failed, tries, put_off)
+
+    async def refits_under_way(self, rows: Rows) -> dict[WhichRefit, bool]:
+        """The refits that were asked for, in that order, those by calls before the others: whether whoever has not begun
+        may begin now."""
         found = await rows.fetch(SQL.refits_under_way)
-        return {ProjectKey(row["tenant"], row["project"]): row["due"] for row in found}
+        return {
+            WhichRefit(ProjectKey(row["tenant"], row["project"]), row["number"]): row["due"] for row in found
+        }
 
-    async def refit_under_way(self, tx: Transaction, key: ProjectKey) -> Refitting | None:
-        """How far a project's refit is, if one is under way."""
-        row = await tx.fetchrow(SQL.refit_under_way, *key.columns)
-        return None if row is None else Refitting(row["judged_until"], row["changed_items"])
+    async def refit_under_way(self, tx: Transaction, which: WhichRefit) -> Refitting | None:
+        """How far a refit is, if it is under way."""
+        if which.asked is None:
+            row = await tx.fetchrow(SQL.refit_under_way, *which.key.columns)
+        else:
+            row = await tx.fetchrow(SQL.asked_refit_under_way, *which.columns)
+        return None if row is None else Refitting(*row)
 
-    async def note_try(self, rows: Rows, key: ProjectKey) -> None:
+    async def note_try(self, rows: Rows, which: WhichRefit) -> None:
         """Write down that somebody goes on with a refit: nobody tries at once again, should that take the process down."""
-        await rows.execute(SQL.note_try, *key.columns)
+        if which.asked is None:
+            await rows.execute(SQL.note_try, *which.key.columns)
+        else:
+            await rows.execute(SQL.note_asked_try, *which.columns)
 
-    async def note_step(self, tx: Transaction, key: ProjectKey, refitting: Refitting) -> None:
+    async def note_failure(self, rows: Rows, which: WhichRefit) -> None:
+        """Write down, for the calls that asked for it, that a step ended with an error."""
+        if which.asked is not None:
+            await rows.execute(SQL.note_failure, *which.columns)
+
+    async def note_fit_begun(
+        self, tx: Transaction, which: WhichRefit, votes: int, project_revision: int
+    ) -> None:
+        """Write down of what a fit that calls asked for is made: who asks later for no more can have the same."""
+        if which.asked is not None:
+            await tx.execute(SQL.note_fit_begun, *which.columns, votes, project_revision)
+
+    async def note_step(self, tx: Transaction, which: WhichRefit, now: Refitting) -> None:
         """Write down how far a refit is, and that somebody goes on with it."""
-        await tx.execute(SQL.note_step, *key.columns, refitting.judged_until, refitting.changed_items)
+        if which.asked is None:
+            await tx.execute(SQL.note_step, *which.key.columns, now.judged_until, now.changed_items)
+        else:
+            await tx.execute(
+                SQL.note_asked_step,
+                *which.columns,
+                now.judged_until,
+                now.changed_items,
+                now.announced_labels,
+                now.refit,
+                now.votes,
+            )
 
-    async def end_refit(self, tx: Transaction, key: ProjectKey) -> None:
-        """No refit is under way any more."""
-        await tx.execute(SQL.end_refit, *key.columns)
+    async def end_refit(self, tx: Transaction, which: WhichRefit) -> None:
+        """A refit is not under way any more; what came of one that calls asked for is kept."""
+        if which.asked is None:
+            await tx.execute(SQL.end_refit, *which.key.columns)
+        else:
+            await tx.execute(SQL.end_asked_refit, *which.columns)
+
+    async def add_undecided(self, tx: Transaction, which: WhichRefit, items: Sequence[ItemKey]) -> None:
+        """Keep items that a conclusion could not decide."""
+        await tx.execute(SQL.add_undecided, *which.columns, items)
+
+    async def forget_undecided(self, tx: Transaction, which: WhichRefit) -> None:
+        """Forget them: the conclusion begins anew."""
+        await tx.execute(SQL.forget_undecided, *which.columns)
+
+    async def undecided(self, rows: Rows, which: WhichRefit) -> list[ItemKey]:
+        """The items that a conclusion could not decide, in order."""
+        return [row["item"] for row in await rows.fetch(SQL.undecided, *which.columns)]
 
     async def note_changed_items(self, tx: Transaction, key: ProjectKey, changed: int) -> Fitted | None:
         """Write down what the newest refit changed; returns what is to be told of it."""

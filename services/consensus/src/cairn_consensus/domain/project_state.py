@@ -273,6 +273,10 @@ class ProjectState:
         """Whether a fit is not out of date."""
         return (fit.schema_version, fit.after) == (self.project.schema_version, self.refits)
 
+    def stands_on(self, refit: int) -> bool:
+        """Whether what this refit learnt is what is in use, and of use."""
+        return self.refits == refit and not self.questions.lost
+
     def adopt_fit(self, fit: Fit) -> None:
         """Take a fit into use."""
         self.questions.adopt(fit.learnt)

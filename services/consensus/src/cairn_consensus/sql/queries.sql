@@ -97,24 +97,84 @@ SET refit = excluded.refit, votes = excluded.votes, labelers = excluded.labelers
 -- name: ask_for_refit
 INSERT INTO refitting (tenant, project) VALUES ($1, $2) ON CONFLICT DO NOTHING
 
+-- name: asked_by
+SELECT number FROM asked_refit WHERE tenant = $1 AND project = $2 AND concludes = $3 AND requests && $4::text[]
+ORDER BY number DESC LIMIT 1
+
+-- name: join_asked_refit
+-- Who asks anew has what came to nothing tried at once.
+UPDATE asked_refit SET requests = requests || $4::text[], tries = 0, not_before = now(), failed = false
+WHERE tenant = $1 AND project = $2 AND number = (
+  SELECT min(number) FROM asked_refit
+  WHERE tenant = $1 AND project = $2 AND concludes = $3 AND ended_at IS NULL
+    AND (project_revision IS NULL OR (votes, project_revision) = ($5, $6)))
+RETURNING number
+
+-- name: begin_asked_refit
+INSERT INTO asked_refit (tenant, project, concludes, requests) VALUES ($1, $2, $3, $4) RETURNING number
+
+-- name: forget_asked_refits
+DELETE FROM asked_refit WHERE tenant = $1 AND project = $2 AND ended_at < now() - make_interval(secs => $3)
+
+-- name: asked_refit
+SELECT judged_until, changed_items, announced_labels, concludes, refit, asked_refit.votes, ended_at IS NOT NULL AS ended, failed, tries,
+       extract(epoch FROM not_before - clock_timestamp())::double precision AS put_off
+FROM asked_refit JOIN project USING (tenant, project) WHERE tenant = $1 AND project = $2 AND number = $3
+
 -- name: refits_under_way
-SELECT tenant, project, not_before <= now() AS due FROM refitting ORDER BY asked_at
+SELECT tenant, project, number, not_before <= now() AS due, NULL AS asked_at FROM asked_refit WHERE ended_at IS NULL
+UNION ALL
+SELECT tenant, project, NULL, not_before <= now(), asked_at FROM refitting
+ORDER BY number, asked_at
 
 -- name: note_try
 -- The next try, should this one come to nothing, waits ten seconds, then twice as long each time, an hour at most.
 UPDATE refitting SET tries = tries + 1, not_before = now() + least(interval '5 s' * 2 ^ least(tries + 1, 10), interval '1 h')
 WHERE tenant = $1 AND project = $2
 
+-- name: note_asked_try
+UPDATE asked_refit
+SET tries = tries + 1, not_before = now() + least(interval '5 s' * 2 ^ least(tries + 1, 10), interval '1 h'), failed = false
+WHERE tenant = $1 AND project = $2 AND number = $3
+
+-- name: note_failure
+UPDATE asked_refit SET failed = true WHERE tenant = $1 AND project = $2 AND number = $3
+
 -- name: refit_under_way
 SELECT judged_until, changed_items FROM refitting WHERE tenant = $1 AND project = $2
+
+-- name: asked_refit_under_way
+SELECT judged_until, changed_items, announced_labels, concludes, refit, votes FROM asked_refit
+WHERE tenant = $1 AND project = $2 AND number = $3 AND ended_at IS NULL
 
 -- name: note_step
 -- What comes next is tried for the first time then, and waits as long, should it come to nothing.
 UPDATE refitting SET judged_until = $3, changed_items = $4, tries = 1, not_before = clock_timestamp() + interval '10 s'
 WHERE tenant = $1 AND project = $2
 
+-- name: note_asked_step
+UPDATE asked_refit
+SET judged_until = $4, changed_items = $5, announced_labels = $6, refit = $7, votes = $8,
+    tries = 1, not_before = clock_timestamp() + interval '10 s'
+WHERE tenant = $1 AND project = $2 AND number = $3
+
+-- name: note_fit_begun
+UPDATE asked_refit SET votes = $4, project_revision = $5 WHERE tenant = $1 AND project = $2 AND number = $3
+
 -- name: end_refit
 DELETE FROM refitting WHERE tenant = $1 AND project = $2
+
+-- name: end_asked_refit
+UPDATE asked_refit SET ended_at = now() WHERE tenant = $1 AND project = $2 AND number = $3
+
+-- name: add_undecided
+INSERT INTO undecided_item (tenant, project, number, item) SELECT $1, $2, $3, * FROM unnest($4::text[])
+
+-- name: forget_undecided
+DELETE FROM undecided_item WHERE tenant = $1 AND project = $2 AND number = $3
+
+-- name: undecided
+SELECT item FROM undecided_item WHERE tenant = $1 AND project = $2 AND number = $3 ORDER BY item
 
 -- name: note_changed_items
 UPDATE refit SET changed_items = $3 WHERE tenant = $1 AND project = $2

@@ -72,8 +72,7 @@ class ConsensusServiceServicer:
     """
 
     def GetPosterior(self, request, context):
-        """What is known of one question of one item. `NOT_FOUND` when nobody has answered it; `UNAVAILABLE` (`PROJECT_BUSY`)
-        with a delay while the project is being concluded or fitted by a call.
+        """What is known of one question of one item. `NOT_FOUND` when nobody has answered it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,6 +103,11 @@ class ConsensusServiceServicer:
     def RefitProject(self, request, context):
         """Fits a project's reliabilities and posteriors to all of its votes at once, and re-decides its items.
         The result does not depend on the order in which the votes came.
+        Of a large project it takes minutes, in which the project is used as ever, and goes on whatever becomes of the call: who
+        calls again with the same `request_id` waits for the same refit, and gets its answer also when that has ended. Without
+        one, and with another, too, who calls while a refit of the same votes is under way gets the answer of that.
+        `UNAVAILABLE` (`REFIT_FAILED`) with a delay when a step has failed, after which it is tried again by itself;
+        `NOT_FOUND` when the project is deleted meanwhile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -111,7 +115,9 @@ class ConsensusServiceServicer:
 
     def ConcludeProject(self, request, context):
         """Says that no more answers will come: refits, and decides every item that has a vote, with the confidence
-        it honestly has. Answers that come all the same are used at the next refit.
+        it honestly has. Answers that come all the same are used at the next refit. Labels are announced as they are decided,
+        not all at the end. What is said of RefitProject of calls that break off, repeat, or come while another is under way
+        is true of this one, too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,9 +38,7 @@ class ConsensusServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ConsensusServiceAsyncStub: ...
     GetPosterior: _grpc.UnaryUnaryMultiCallable[_consensus_pb2.GetPosteriorRequest, _consensus_pb2.Posterior]
-    """What is known of one question of one item. `NOT_FOUND` when nobody has answered it; `UNAVAILABLE` (`PROJECT_BUSY`)
-    with a delay while the project is being concluded or fitted by a call.
-    """
+    """What is known of one question of one item. `NOT_FOUND` when nobody has answered it."""
     BatchGetPosteriors: _grpc.UnaryUnaryMultiCallable[_consensus_pb2.BatchGetPosteriorsRequest, _consensus_pb2.BatchGetPosteriorsResponse]
     """The same for many items of one question. Items that nobody has answered are left out. `INVALID_ARGUMENT`
     (`RESPONSE_TOO_LARGE`) when what is known of them, as large masks are, does not fit into one response: ask of fewer.
@@ -52,10 +50,17 @@ class ConsensusServiceStub:
     RefitProject: _grpc.UnaryUnaryMultiCallable[_consensus_pb2.RefitProjectRequest, _consensus_pb2.RefitProjectResponse]
     """Fits a project's reliabilities and posteriors to all of its votes at once, and re-decides its items.
     The result does not depend on the order in which the votes came.
+    Of a large project it takes minutes, in which the project is used as ever, and goes on whatever becomes of the call: who
+    calls again with the same `request_id` waits for the same refit, and gets its answer also when that has ended. Without
+    one, and with another, too, who calls while a refit of the same votes is under way gets the answer of that.
+    `UNAVAILABLE` (`REFIT_FAILED`) with a delay when a step has failed, after which it is tried again by itself;
+    `NOT_FOUND` when the project is deleted meanwhile.
     """
     ConcludeProject: _grpc.UnaryUnaryMultiCallable[_consensus_pb2.ConcludeProjectRequest, _consensus_pb2.ConcludeProjectResponse]
     """Says that no more answers will come: refits, and decides every item that has a vote, with the confidence
-    it honestly has. Answers that come all the same are used at the next refit.
+    it honestly has. Answers that come all the same are used at the next refit. Labels are announced as they are decided,
+    not all at the end. What is said of RefitProject of calls that break off, repeat, or come while another is under way
+    is true of this one, too.
     """
 
 @_typing.type_check_only
@@ -64,9 +69,7 @@ class ConsensusServiceAsyncStub(ConsensusServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetPosterior: _aio.UnaryUnaryMultiCallable[_consensus_pb2.GetPosteriorRequest, _consensus_pb2.Posterior]  # type: ignore[assignment]
-    """What is known of one question of one item. `NOT_FOUND` when nobody has answered it; `UNAVAILABLE` (`PROJECT_BUSY`)
-    with a delay while the project is being concluded or fitted by a call.
-    """
+    """What is known of one question of one item. `NOT_FOUND` when nobody has answered it."""
     BatchGetPosteriors: _aio.UnaryUnaryMultiCallable[_consensus_pb2.BatchGetPosteriorsRequest, _consensus_pb2.BatchGetPosteriorsResponse]  # type: ignore[assignment]
     """The same for many items of one question. Items that nobody has answered are left out. `INVALID_ARGUMENT`
     (`RESPONSE_TOO_LARGE`) when what is known of them, as large masks are, does not fit into one response: ask of fewer.
@@ -78,10 +81,17 @@ class ConsensusServiceAsyncStub(ConsensusServiceStub):
     RefitProject: _aio.UnaryUnaryMultiCallable[_consensus_pb2.RefitProjectRequest, _consensus_pb2.RefitProjectResponse]  # type: ignore[assignment]
     """Fits a project's reliabilities and posteriors to all of its votes at once, and re-decides its items.
     The result does not depend on the order in which the votes came.
+    Of a large project it takes minutes, in which the project is used as ever, and goes on whatever becomes of the call: who
+    calls again with the same `request_id` waits for the same refit, and gets its answer also when that has ended. Without
+    one, and with another, too, who calls while a refit of the same votes is under way gets the answer of that.
+    `UNAVAILABLE` (`REFIT_FAILED`) with a delay when a step has failed, after which it is tried again by itself;
+    `NOT_FOUND` when the project is deleted meanwhile.
     """
     ConcludeProject: _aio.UnaryUnaryMultiCallable[_consensus_pb2.ConcludeProjectRequest, _consensus_pb2.ConcludeProjectResponse]  # type: ignore[assignment]
     """Says that no more answers will come: refits, and decides every item that has a vote, with the confidence
-    it honestly has. Answers that come all the same are used at the next refit.
+    it honestly has. Answers that come all the same are used at the next refit. Labels are announced as they are decided,
+    not all at the end. What is said of RefitProject of calls that break off, repeat, or come while another is under way
+    is true of this one, too.
     """
 
 class ConsensusServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -93,9 +103,7 @@ class ConsensusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _consensus_pb2.GetPosteriorRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_consensus_pb2.Posterior, _abc.Awaitable[_consensus_pb2.Posterior]]:
-        """What is known of one question of one item. `NOT_FOUND` when nobody has answered it; `UNAVAILABLE` (`PROJECT_BUSY`)
-        with a delay while the project is being concluded or fitted by a call.
-        """
+        """What is known of one question of one item. `NOT_FOUND` when nobody has answered it."""
 
     @_abc_1.abstractmethod
     def BatchGetPosteriors(
@@ -131,6 +139,11 @@ class ConsensusServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_consensus_pb2.RefitProjectResponse, _abc.Awaitable[_consensus_pb2.RefitProjectResponse]]:
         """Fits a project's reliabilities and posteriors to all of its votes at once, and re-decides its items.
         The result does not depend on the order in which the votes came.
+        Of a large project it takes minutes, in which the project is used as ever, and goes on whatever becomes of the call: who
+        calls again with the same `request_id` waits for the same refit, and gets its answer also when that has ended. Without
+        one, and with another, too, who calls while a refit of the same votes is under way gets the answer of that.
+        `UNAVAILABLE` (`REFIT_FAILED`) with a delay when a step has failed, after which it is tried again by itself;
+        `NOT_FOUND` when the project is deleted meanwhile.
         """
 
     @_abc_1.abstractmethod
@@ -140,7 +153,9 @@ class ConsensusServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_consensus_pb2.ConcludeProjectResponse, _abc.Awaitable[_consensus_pb2.ConcludeProjectResponse]]:
         """Says that no more answers will come: refits, and decides every item that has a vote, with the confidence
-        it honestly has. Answers that come all the same are used at the next refit.
+        it honestly has. Answers that come all the same are used at the next refit. Labels are announced as they are decided,
+        not all at the end. What is said of RefitProject of calls that break off, repeat, or come while another is under way
+        is true of this one, too.
         """
 
 def add_ConsensusServiceServicer_to_server(servicer: ConsensusServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
