@@ -91,8 +91,9 @@ class Bus:
         """Grows with each reconnection: what a server was asked for before is forgotten by it."""
         self._up = asyncio.Event()
         self._last_error: Exception | None = None
+        self._opened = False
         self._told: set[str] = set()
-        """Why the line is not up, said once each until it is."""
+        """Why the line is down, said once each until it is up again."""
 
     @property
     def connected(self) -> bool:
@@ -137,6 +138,7 @@ class Bus:
             raise BusError(f"{where}: {self._last_error or 'no answer'}") from None
         except (OSError, NatsError) as error:
             raise BusError(f"{where}: {error}") from error
+        self._opened = True
         self._up.set()
 
     async def close(self) -> None:
@@ -162,7 +164,7 @@ class Bus:
         if isinstance(error, NatsError) or not isinstance(self._last_error, NatsError):
             self._last_error = error
         told = repr(error)
-        if self.connected or told in self._told:
+        if self.connected or not self._opened or told in self._told:
             _log.debug("bus.error", error=told)
         else:
             self._told.add(told)
