@@ -19,13 +19,17 @@ import pytest
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.label.v1 import label_value_pb2 as v
-from cairn_annotation_store.domain.export_copy import end_of_page, labels_of
-from cairn_annotation_store.domain.export_rows import ExportedAnnotation, ExportedLabel, lines
-from cairn_annotation_store.export_process import ExportProcess, ExportProcessDied, Lines, Shown
+from cairn_annotation_store.domain.export_copy import CopiedLabels
+from cairn_annotation_store.domain.export_rows import ExportedAnnotation, ExportedLabel, Shown, lines
+from cairn_annotation_store.export_process import ExportProcess, ExportProcessDied, Lines
 from cairn_kit.testing import eventually
 
-MADE = datetime(2026, 1, 1, 12, 30, 1, 7, tzinfo=UTC)
-ANNOTATION = UUID("01a21b10-f5a9-7006-ad38-bb3005bd22ee")
+MADE = (datetime(2026, 1, 1, 12, 30, 1, 7, tzinfo=UTC) - datetime(2000, 1, 1, tzinfo=UTC)) // timedelta(
+    microseconds=1
+)
+ANNOTATION = "01a21b10-f5a9-7006-ad38-bb3005bd22ee"
+NOTHING = ExportedAnnotation(str(UUID(int=0)), "", 0, False, MADE, b"")
+SHOWN = Shown(pb.EXPORT_FORMAT_JSONL, "birds", with_annotations=True)
 HEADER, TRAILER = b"PGCOPY\n\xff\r\n\x00" + bytes(8), b"\xff\xff"
 
 _STARTS_ONE = """
@@ -33,7 +37,8 @@ import asyncio
 import sys
 from pathlib import Path
 
-from cairn_annotation_store.export_process import ExportProcess, Shown
+from cairn_annotation_store.domain.export_rows import Shown
+from cairn_annotation_store.export_process import ExportProcess
 
 
 async def start() -> None:
@@ -62,12 +67,7 @@ def page(count: int, word: str = "owl", *, with_annotations: bool = True) -> lis
     return [
         ExportedLabel(
             f"item-{n}", "q", 1, 2, 0.9, answer.SerializeToString(), provenance.SerializeToString(), MADE,
-            [
-                ExportedAnnotation(
-                    f"projects/birds/items/item-{n}/annotations/{ANNOTATION}", "labelers/ann", 1, False, MADE, answers
-                )
-            ]
-            * (n % 3)
+            [ExportedAnnotation(ANNOTATION, "labelers/ann", 1, False, MADE, answers)] * (n % 3)
             if with_annotations
             else None,
         )
@@ -77,39 +77,30 @@ def page(count: int, word: str = "owl", *, with_annotations: bool = True) -> lis
 
 def copied(labels: Sequence[ExportedLabel]) -> list[bytes]:
     """The labels as COPY sends them, some rows at a time, after PostgreSQL's documentation of the format."""
-    rows = [HEADER, *(_row(label, nth) for nth, label in enumerate(labels, start=1)), TRAILER]
+    rows = [HEADER, *(row for label in labels for row in _rows(label)), TRAILER]
     return [b"".join(rows[first : first + 700]) for first in range(0, len(rows), 700)]
 
 
-def _row(label: ExportedLabel, nth: int) -> bytes:
-    item, question = label.item.encode(), label.question.encode()
-    size = len(label.answer) + len(label.provenance)
+def _rows(label: ExportedLabel) -> list[bytes]:
+    given = label.annotations or []
+    return [_row(label, nth, one) for nth, one in enumerate(given, start=1)] or [_row(label, 0, NOTHING)]
+
+
+def _row(label: ExportedLabel, nth: int, given: ExportedAnnotation) -> bytes:
+    first, stood = nth <= 1, label.revision > 0
+    values = [
+        label.item.encode(), label.question.encode(), label.answer if first and stood else None,
+        label.provenance if first and stood else None, given.labeler.encode() if nth else None,
+        given.answers if nth else None,
+    ]  # fmt: skip
     columns = [
-        pack(">q", label.revision), pack(">h", label.source), pack(">d", label.confidence), _time(label.created_at),
-        label.answer, label.provenance, _array(label.annotations), item, question,
-        pack(">i", len(item)), pack(">i", len(question)), pack(">q", nth), pack(">q", nth * size),
+        pack(">i", nth), pack(">q", label.revision), pack(">h", label.source), pack(">d", label.confidence),
+        pack(">q", label.made), given.annotation.encode(), pack(">h", given.kind), pack(">?", given.late),
+        pack(">q", given.submitted), *(pack(">i", len(value or b"")) for value in values), *values,
     ]  # fmt: skip
     return pack(">h", len(columns)) + b"".join(
         pack(">i", -1) if column is None else pack(">i", len(column)) + column for column in columns
     )
-
-
-def _array(annotations: Sequence[ExportedAnnotation] | None) -> bytes | None:
-    if not annotations:
-        return None
-    elements = []
-    for given in annotations:
-        parts = [
-            (2950, ANNOTATION.bytes), (21, pack(">h", given.kind)), (16, pack(">?", given.late)),
-            (1184, _time(given.submitted_at)), (25, given.labeler.encode()), (17, given.answers),
-        ]  # fmt: skip
-        element = pack(">i", len(parts)) + b"".join(pack(">ii", oid, len(part)) + part for oid, part in parts)
-        elements.append(pack(">i", len(element)) + element)
-    return pack(">iiiii", 1, 0, 2249, len(elements), 1) + b"".join(elements)
-
-
-def _time(moment: datetime) -> bytes:
-    return pack(">q", (moment - datetime(2000, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1))
 
 
 async def made(
@@ -121,6 +112,13 @@ async def made(
         return await page.lines()
 
 
+def shown(export_format: Any, labels: list[ExportedLabel], *, with_annotations: bool = True) -> Lines:
+    """What is to be made of them."""
+    content = lines(Shown(export_format, "birds", with_annotations), labels)
+    last = (labels[-1].item, labels[-1].question) if labels else None
+    return Lines(len(labels), len(labels), last, content)
+
+
 @pytest.mark.parametrize("export_format", [pb.EXPORT_FORMAT_JSONL, pb.EXPORT_FORMAT_CSV])
 async def test_it_writes_the_lines_of_a_page_in_their_order(
     process: ExportProcess, export_format: Any
@@ -129,28 +127,42 @@ async def test_it_writes_the_lines_of_a_page_in_their_order(
         for with_annotations in (True, False):
             labels = page(3201, word, with_annotations=with_annotations)
             found = await made(process, export_format, labels, with_annotations=with_annotations)
-            assert found == (3201, lines(export_format, labels))
+            assert found == shown(export_format, labels, with_annotations=with_annotations)
     assert process.pid is not None
 
 
 async def test_a_small_page_starts_no_process(process: ExportProcess) -> None:
     for count in (0, 1, 800):
         found = await made(process, pb.EXPORT_FORMAT_CSV, page(count))
-        assert found == (count, lines(pb.EXPORT_FORMAT_CSV, page(count)))
+        assert found == shown(pb.EXPORT_FORMAT_CSV, page(count))
     assert process.pid is None
 
 
-def test_a_page_ends_where_its_last_row_says() -> None:
-    labels = page(3)
-    size = 3 * (len(labels[0].answer) + len(labels[0].provenance))
-    assert end_of_page(b"".join(copied(labels))) == ("item-2", "q", 3, size)
-    assert end_of_page(copied([])[0]) is None
+@pytest.mark.parametrize("count", [10, 3201])
+async def test_of_what_was_cut_off_the_last_label_is_left_out(process: ExportProcess, count: int) -> None:
+    labels = page(count)
+    rows = copied(labels)
+    async with process.page(SHOWN) as making:
+        for some in rows:
+            await making.add(some.removesuffix(TRAILER))
+        found = await making.lines(cut_off=True)
+    assert found == shown(pb.EXPORT_FORMAT_JSONL, labels[:-1])
 
 
 def test_where_nothing_stood_is_no_label() -> None:
     [first, second] = page(2)
-    [rows] = copied([first._replace(revision=0), second])
-    assert [*labels_of(rows, "birds", with_annotations=True)] == [second]
+    copy = CopiedLabels(with_annotations=True)
+    [rows] = copied([first._replace(revision=0), second, second._replace(item="item-2", revision=0)])
+    assert [*copy.add(rows), *copy.end()] == [second]
+    assert (copy.read, copy.last) == (3, ("item-2", "q"))
+
+
+def test_a_label_may_come_in_pieces() -> None:
+    labels = page(9)
+    copy = CopiedLabels(with_annotations=True)
+    pieces = [HEADER, *(row for label in labels for row in _rows(label)), TRAILER]
+    assert [label for piece in pieces for label in copy.add(piece)] == labels[:-1]
+    assert copy.end() == labels[-1:]
 
 
 async def test_a_process_that_was_killed_is_told_of_and_replaced(process: ExportProcess) -> None:
@@ -160,7 +172,7 @@ async def test_a_process_that_was_killed_is_told_of_and_replaced(process: Export
     os.kill(process.pid, signal.SIGKILL)
     with pytest.raises(ExportProcessDied):
         await made(process, pb.EXPORT_FORMAT_CSV, labels)
-    assert (await made(process, pb.EXPORT_FORMAT_CSV, labels)).content == lines(pb.EXPORT_FORMAT_CSV, labels)
+    assert (await made(process, pb.EXPORT_FORMAT_CSV, labels)) == shown(pb.EXPORT_FORMAT_CSV, labels)
 
 
 async def test_lines_of_a_page_that_was_given_up_are_nobody_elses(process: ExportProcess) -> None:
@@ -170,7 +182,7 @@ async def test_lines_of_a_page_that_was_given_up_are_nobody_elses(process: Expor
                 await given_up.add(rows)
             raise TimeoutError
     labels = page(3201)
-    assert (await made(process, pb.EXPORT_FORMAT_CSV, labels)).content == lines(pb.EXPORT_FORMAT_CSV, labels)
+    assert (await made(process, pb.EXPORT_FORMAT_CSV, labels)) == shown(pb.EXPORT_FORMAT_CSV, labels)
 
 
 async def test_it_ends_with_a_service_that_was_killed(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ of that while more is read. It ends with this one, however that ends, for then n
 from __future__ import annotations
 
 import asyncio
-import pickle
+import json
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -17,18 +17,17 @@ from struct import Struct
 from types import TracebackType
 from typing import BinaryIO, NamedTuple
 
-from cairn.annotation.v1 import annotation_store_pb2 as pb
-from cairn_annotation_store.domain.export_copy import labels_of
-from cairn_annotation_store.domain.export_rows import lines
+from cairn_annotation_store.domain.export_copy import CopiedLabels
+from cairn_annotation_store.domain.export_rows import Shown, lines
 
-_ASKED = Struct(">Q")
-"""Bytes of what follows: how a page is shown, then rows of it as often as there are, then nothing."""
-_ANSWERED = Struct(">qQ")
-"""Labels and bytes of the lines that follow; _ENDED labels when the page was."""
-_ENDED = -1
+_MESSAGE = Struct(">cQ")
+"""What a message is, and its bytes, which follow. The process is told how a page is shown, then rows as often as there are,
+then that all have come, or that they were cut off; it answers rows with lines, and the end with lines and what there was.
+"""
+_SHOWN, _ROWS, _ALL, _CUT_OFF, _LINES, _READ = b"S", b"R", b"A", b"C", b"L", b"D"
 _BUFFER_BYTES = 8 << 20
-_WORTH_A_PROCESS = 256 << 10
-"""Bytes of a page; of less, lines are made here, in milliseconds."""
+_AT_ONCE = 256 << 10
+"""Bytes of rows handed on together; of a page with less, lines are made here, in milliseconds."""
 _GONE = (BrokenPipeError, ConnectionResetError, asyncio.IncompleteReadError)
 
 
@@ -36,25 +35,37 @@ class ExportProcessDied(Exception):
     """The process ended before it had answered; its last words are in this one's standard error."""
 
 
-class Shown(NamedTuple):
-    """How an export shows the labels of its project."""
-
-    export_format: pb.ExportFormat.ValueType
-    project: str
-    with_annotations: bool
-
-
 class Lines(NamedTuple):
-    """Lines of a file, and how many labels they hold."""
+    """The lines made of a page."""
 
     labels: int
+    """How many labels they hold."""
+    read: int
+    """How many were read, those too that stood for nothing."""
+    last: tuple[str, str] | None
+    """Item and question of the last one that was read; None if none was."""
     content: bytes
 
-    @classmethod
-    def of(cls, rows: bytes, shown: Shown) -> Lines:
-        """Read rows of a page, and make lines of them."""
-        labels = [*labels_of(rows, shown.project, with_annotations=shown.with_annotations)]
-        return cls(len(labels), lines(shown.export_format, labels))
+
+class _Making:
+    """Makes lines of a page's rows as they come."""
+
+    def __init__(self, shown: Shown) -> None:
+        self._shown = shown
+        self._copied = CopiedLabels(with_annotations=shown.with_annotations)
+        self._labels = 0
+
+    def add(self, rows: bytes) -> bytes:
+        """The lines of the labels that are whole now."""
+        whole = self._copied.add(rows)
+        self._labels += len(whole)
+        return lines(self._shown, whole)
+
+    def end(self, *, cut_off: bool) -> Lines:
+        """The lines that are left, and what there was. A label whose rows may have been cut off is left out."""
+        whole = [] if cut_off else self._copied.end()
+        content = lines(self._shown, whole)
+        return Lines(self._labels + len(whole), self._copied.read, self._copied.last, content)
 
 
 class Page:
@@ -64,32 +75,31 @@ class Page:
         self._shown = shown
         self._process = process
         self._kept: list[bytes] = []
+        self._kept_bytes = 0
         self._asking: asyncio.StreamWriter | None = None
-        self._answers: asyncio.Task[list[Lines]] | None = None
+        self._answers: asyncio.Task[Lines] | None = None
 
     async def add(self, rows: bytes) -> None:
         """Add rows, any whole number of them. Raises ExportProcessDied."""
-        if self._asking is not None:
-            await self._ask(self._asking, rows)
-            return
         self._kept.append(rows)
-        if sum(map(len, self._kept)) > _WORTH_A_PROCESS:
-            process = await self._process()
-            if process.stdin is None or process.stdout is None:
-                raise ExportProcessDied("it was started without pipes")
-            self._asking, self._answers = process.stdin, asyncio.create_task(_read(process.stdout))
-            await self._ask(self._asking, pickle.dumps(self._shown), *self._kept)
+        self._kept_bytes += len(rows)
+        if self._kept_bytes >= _AT_ONCE:
+            asking = self._asking or await self._begin()
+            await self._ask(asking, _ROWS, *self._taken())
 
-    async def lines(self) -> Lines:
-        """What was made of all rows. Raises ExportProcessDied."""
+    async def lines(self, *, cut_off: bool = False) -> Lines:
+        """What was made of all rows, or of those that came before they were cut off. Raises ExportProcessDied."""
         if self._asking is None or self._answers is None:
-            made = [Lines.of(rows, self._shown) for rows in self._kept]
-        else:
-            await self._ask(self._asking, b"")
-            with _death_told():
-                # Whoever gives up waiting has the process ended, and its end is read behind all that it has written.
-                made = await asyncio.shield(self._answers)
-        return Lines(sum(part.labels for part in made), b"".join([part.content for part in made]))
+            making = _Making(self._shown)
+            made = [making.add(rows) for rows in self._kept]
+            end = making.end(cut_off=cut_off)
+            return end._replace(content=b"".join([*made, end.content]))
+        if self._kept:
+            await self._ask(self._asking, _ROWS, *self._taken())
+        await self._ask(self._asking, _CUT_OFF if cut_off else _ALL)
+        with _death_told():
+            # Whoever gives up waiting has the process ended, and its end is read behind all that it has written.
+            return await asyncio.shield(self._answers)
 
     async def give_up(self) -> None:
         """Want no lines any more."""
@@ -97,9 +107,20 @@ class Page:
             self._answers.cancel()
             await asyncio.gather(self._answers, return_exceptions=True)
 
-    async def _ask(self, asking: asyncio.StreamWriter, *messages: bytes) -> None:
-        for message in messages:
-            asking.writelines([_ASKED.pack(len(message)), message])
+    async def _begin(self) -> asyncio.StreamWriter:
+        process = await self._process()
+        if process.stdin is None or process.stdout is None:
+            raise ExportProcessDied("it was started without pipes")
+        self._asking, self._answers = process.stdin, asyncio.create_task(_read(process.stdout))
+        await self._ask(self._asking, _SHOWN, json.dumps(self._shown).encode())
+        return self._asking
+
+    def _taken(self) -> list[bytes]:
+        kept, self._kept, self._kept_bytes = self._kept, [], 0
+        return kept
+
+    async def _ask(self, asking: asyncio.StreamWriter, kind: bytes, *parts: bytes) -> None:
+        asking.writelines([_MESSAGE.pack(kind, sum(map(len, parts))), *parts])
         with _death_told():
             await asking.drain()
 
@@ -159,32 +180,36 @@ def _death_told() -> Iterator[None]:
         raise ExportProcessDied(repr(error)) from error
 
 
-async def _read(answers: asyncio.StreamReader) -> list[Lines]:
+async def _read(answers: asyncio.StreamReader) -> Lines:
     """Read what was made of one page."""
-    made: list[Lines] = []
+    made: list[bytes] = []
     while True:
-        labels, size = _ANSWERED.unpack(await answers.readexactly(_ANSWERED.size))
-        if labels == _ENDED:
-            return made
-        made.append(Lines(labels, await answers.readexactly(size)))
+        kind, size = _MESSAGE.unpack(await answers.readexactly(_MESSAGE.size))
+        said = await answers.readexactly(size)
+        if kind == _READ:
+            labels, read, last = json.loads(said)
+            return Lines(labels, read, tuple(last) if last else None, b"".join(made))
+        made.append(said)
 
 
 def answer_all(asked: BinaryIO, answers: BinaryIO) -> None:
     """What the process does, until nobody can ask it any more."""
-    while message := _message(asked):
-        shown = pickle.loads(message)  # noqa: S301 - the service's own, over its own pipe
-        while rows := _message(asked):
-            made = Lines.of(rows, shown)
-            answers.write(_ANSWERED.pack(made.labels, len(made.content)) + made.content)
-            answers.flush()
-        answers.write(_ANSWERED.pack(_ENDED, 0))
+
+    def answer(kind: bytes, said: bytes) -> None:
+        answers.write(_MESSAGE.pack(kind, len(said)) + said)
         answers.flush()
 
-
-def _message(asked: BinaryIO) -> bytes:
-    """The next message; nothing at the end."""
-    length = asked.read(_ASKED.size)
-    return asked.read(*_ASKED.unpack(length)) if length else b""
+    while head := asked.read(_MESSAGE.size):
+        kind, size = _MESSAGE.unpack(head)
+        said = asked.read(size)
+        if kind == _SHOWN:
+            making = _Making(Shown(*json.loads(said)))
+        elif kind == _ROWS:
+            answer(_LINES, making.add(said))
+        else:
+            end = making.end(cut_off=kind == _CUT_OFF)
+            answer(_LINES, end.content)
+            answer(_READ, json.dumps([end.labels, end.read, end.last]).encode())
 
 
 if __name__ == "__main__":

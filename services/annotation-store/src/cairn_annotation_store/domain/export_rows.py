@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -25,17 +25,29 @@ _KINDS: dict[int, str] = {
 }
 _SHORT = 100
 """Bytes of an answer that is likely to come again: a class, a number, a few of them."""
+_REMEMBERED = 10_000
+"""Of the texts that many lines have in common."""
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class Shown(NamedTuple):
+    """How an export shows the labels of its project."""
+
+    export_format: pb.ExportFormat.ValueType
+    project: str
+    with_annotations: bool
 
 
 class ExportedAnnotation(NamedTuple):
     """An annotation as an export shows it."""
 
-    name: str
+    annotation: str
+    """Its id, a UUID."""
     labeler: str
     kind: int
     late: bool
-    submitted_at: datetime
-    """UTC."""
+    submitted: int
+    """Microseconds since 2000, UTC, as PostgreSQL counts."""
     answers: bytes
     """Annotation with `answers`, encoded."""
 
@@ -55,8 +67,9 @@ class ExportedLabel(NamedTuple):
     """Answer, encoded."""
     provenance: bytes
     """Provenance, encoded."""
-    created_at: datetime
-    annotations: Sequence[ExportedAnnotation] | None = None
+    made: int
+    """Microseconds since 2000, UTC."""
+    annotations: list[ExportedAnnotation] | None = None
 
 
 def header_line(export_format: pb.ExportFormat.ValueType) -> bytes:
@@ -64,11 +77,12 @@ def header_line(export_format: pb.ExportFormat.ValueType) -> bytes:
     return _csv([CSV_HEADER]) if export_format == pb.EXPORT_FORMAT_CSV else b""
 
 
-def lines(export_format: pb.ExportFormat.ValueType, labels: Iterable[ExportedLabel]) -> bytes:
+def lines(shown: Shown, labels: Iterable[ExportedLabel]) -> bytes:
     """The lines of these labels, UTF-8; CSV ends lines with CRLF (RFC 4180), JSON lines with LF."""
-    if export_format == pb.EXPORT_FORMAT_CSV:
+    if shown.export_format == pb.EXPORT_FORMAT_CSV:
         return _csv(map(_cells, labels))
-    return "".join(map(_line, labels)).encode()
+    items = f"projects/{shown.project}/items/"
+    return "".join([_line(label, items) for label in labels]).encode()
 
 
 def value_json(answer: value_pb.Answer) -> str:
@@ -97,13 +111,32 @@ def value_json(answer: value_pb.Answer) -> str:
             return f"{{{_quoted(field)}:{json_of(type(value), value.SerializeToString())}}}"
 
 
-def _line(label: ExportedLabel) -> str:
-    annotations = "" if label.annotations is None else f',"annotations":{_annotations(label)}'
+def _line(label: ExportedLabel, items: str) -> str:
+    """A line; ``items`` is what the names of the project's items begin with."""
+    item, question = _quoted(label.item), _quoted_again(label.question)
+    annotations = ""
+    if label.annotations is not None:
+        begins = f'"{items}{item[1:-1]}/annotations/'
+        given = [
+            _annotation(one, begins, answer)
+            for one in label.annotations
+            for answer in _answers(one.answers, label.question)
+        ]
+        annotations = f',"annotations":[{",".join(given)}]'
     return (
-        f'{{"item":{_quoted(label.item)},"question":{_quoted(label.question)},"answer":{_answer(label.answer)}'
+        f'{{"item":{item},"question":{question},"answer":{_answer(label.answer)}'
         f',"confidence":{label.confidence!r},"source":"{_SOURCES[label.source]}"'
-        f',"revision":{label.revision},"create_time":"{label.created_at.isoformat()}"'
+        f',"revision":{label.revision},"create_time":"{_moment(label.made)}"'
         f',"provenance":{json_of(pb.Provenance, label.provenance)}{annotations}}}\n'
+    )
+
+
+def _annotation(given: ExportedAnnotation, begins: str, answer: str) -> str:
+    """What an annotation answers to the label's question; ``begins`` is what the names of the item's annotations do."""
+    return (
+        f'{{"name":{begins}{given.annotation}","labeler":{_quoted_again(given.labeler)},"kind":"{_KINDS[given.kind]}"'
+        f',"late":{"true" if given.late else "false"}'
+        f',"submit_time":"{_timestamp(given.submitted)}","answer":{answer}}}'
     )
 
 
@@ -114,30 +147,9 @@ def _answer(encoded: bytes) -> str:
     )
 
 
-@lru_cache(maxsize=10_000)
+@lru_cache(_REMEMBERED)
 def _short_answer(encoded: bytes) -> str:
     return value_json(value_pb.Answer.FromString(encoded))
-
-
-def _annotations(label: ExportedLabel) -> str:
-    """What each annotation of the item answers to the label's question."""
-    return list_of(
-        [
-            (annotation, answer)
-            for annotation in label.annotations or ()
-            for answer in _answers(annotation.answers, label.question)
-        ],
-        _annotation,
-    )
-
-
-def _annotation(given: tuple[ExportedAnnotation, str]) -> str:
-    annotation, answer = given
-    return (
-        f'{{"name":{_quoted(annotation.name)},"labeler":{_quoted(annotation.labeler)},"kind":"{_KINDS[annotation.kind]}"'
-        f',"late":{"true" if annotation.late else "false"}'
-        f',"submit_time":"{_timestamp(annotation.submitted_at)}","answer":{answer}}}'
-    )
 
 
 def _answers(encoded: bytes, question: str) -> Sequence[str]:
@@ -148,16 +160,36 @@ def _answers(encoded: bytes, question: str) -> Sequence[str]:
     return [answer for asked, answer in _short_answers(encoded) if asked == question]
 
 
-@lru_cache(maxsize=10_000)
+@lru_cache(_REMEMBERED)
 def _short_answers(encoded: bytes) -> Sequence[tuple[str, str]]:
     answers = pb.Annotation.FromString(encoded).answers
     return [(answer.question, value_json(answer)) for answer in answers]
 
 
-def _timestamp(moment: datetime) -> str:
+def _moment(microseconds: int) -> str:
+    """As Python writes a datetime: six digits of a second, or none."""
+    second, rest = divmod(microseconds, 1_000_000)
+    return f"{_second(second)}.{rest:06d}+00:00" if rest else f"{_second(second)}+00:00"
+
+
+def _timestamp(microseconds: int) -> str:
     """As protobuf writes a Timestamp: no more digits, in threes, than there are."""
-    exact = moment.microsecond and not moment.microsecond % 1000
-    return f"{moment.isoformat(timespec='milliseconds' if exact else 'auto')[:-6]}Z"
+    second, rest = divmod(microseconds, 1_000_000)
+    if not rest:
+        return f"{_second(second)}Z"
+    return f"{_second(second)}.{rest // 1000:03d}Z" if rest % 1000 == 0 else f"{_second(second)}.{rest:06d}Z"
+
+
+@lru_cache(_REMEMBERED)
+def _second(since_epoch: int) -> str:
+    """A whole second, without its zone: many labels are of one."""
+    return (_EPOCH + timedelta(seconds=since_epoch)).replace(tzinfo=None).isoformat()
+
+
+@lru_cache(_REMEMBERED)
+def _quoted_again(text: str) -> str:
+    """A text of which many lines have one of a few."""
+    return _quoted(text)
 
 
 def _cells(label: ExportedLabel) -> Sequence[str]:

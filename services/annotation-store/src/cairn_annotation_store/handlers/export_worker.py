@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -19,12 +20,12 @@ from uuid import UUID
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb
-from cairn_annotation_store.domain.export_rows import header_line
+from cairn_annotation_store.domain.export_rows import Shown, header_line
 from cairn_annotation_store.domain.items import BlobFacts
-from cairn_annotation_store.export_process import ExportProcess, Lines, Shown
+from cairn_annotation_store.export_process import ExportProcess, Lines
 from cairn_annotation_store.storage import Storage, blob_path, part_path, parts_folder
 from cairn_annotation_store.store import ExportRow, ExportStore, ItemStore, LabelStore
-from cairn_annotation_store.store.labels import Cut, PageOfCut, PageSize
+from cairn_annotation_store.store.labels import Cut, PageSize
 from cairn_annotation_store.wire import EXPORT_MEDIA_TYPES, export_message
 from cairn_kit.database import Database
 from cairn_kit.database.pool import OUTAGES
@@ -44,6 +45,9 @@ _CLEANED_AT_ONCE = 100
 
 _PAGE_BYTES = 8 << 20
 """What is in memory of an export, twice, while one part is written and the next is read."""
+
+_ONE = PageSize(labels=1, size=sys.maxsize)
+"""A label that is more than that."""
 
 
 class _ClaimLost(Exception):
@@ -72,8 +76,13 @@ class _File:
 class Part:
     """What is written next, and how far it comes."""
 
-    page: PageOfCut
     lines: Lines
+    last: tuple[str, str]
+    """Item and question of the label that was looked at last."""
+    ended: bool
+    """Whether none come after it."""
+    next: PageSize
+    """How much is read for the next one."""
 
 
 class ExportWorker:
@@ -178,33 +187,37 @@ class ExportWorker:
 
     async def parts(self, row: ExportRow) -> AsyncGenerator[Part, None]:
         """The parts from where the export stands; the next is made while one is used."""
-        coming = asyncio.create_task(self._make(row, (row.last_item, row.last_question)))
+        first = PageSize(self._page, _PAGE_BYTES)
+        coming = asyncio.create_task(self._make(row, (row.last_item, row.last_question), first))
         try:
             while True:
                 part = await coming
-                if not part.page.ended:
-                    coming = asyncio.create_task(self._make(row, part.page.last))
+                if not part.ended:
+                    coming = asyncio.create_task(self._make(row, part.last, part.next))
                 yield part
-                if part.page.ended:
+                if part.ended:
                     return
         finally:
             coming.cancel()
             await asyncio.wait([coming])
 
-    async def _make(self, row: ExportRow, after: tuple[str, str]) -> Part:
+    async def _make(self, row: ExportRow, after: tuple[str, str], most: PageSize) -> Part:
         # Gold included: who may export may read gold.
         cut = Cut(row.cut, row.created_at, row.include_annotations)
-        most = PageSize(self._page, _PAGE_BYTES)
         shown = Shown(pb.ExportFormat.ValueType(row.format), row.project, row.include_annotations)
         async with self._process.page(shown) as making:
-            page = await self._labels.to_export(
+            passed = await self._labels.to_export(
                 self._database, row.tenant, row.project, cut, after, most, making.add
             )
-            return Part(page, await making.lines())
+            lines = await making.lines(cut_off=passed.cut_off)
+        if passed.cut_off and not lines.read:
+            return await self._make(row, after, _ONE)  # one label is more than a page may be
+        ended = not passed.cut_off and lines.read < most.labels
+        return Part(lines, lines.last or after, ended, _next_page(self._page, lines.read, passed.size))
 
     async def write_part(self, row: ExportRow, part: Part, file: _File) -> ExportRow | None:
         """Write a part; None when the export was cancelled or is somebody else's now."""
-        labels, content = part.lines
+        labels, content = part.lines.labels, part.lines.content
         if labels:
             await asyncio.to_thread(file.add, content)
             await self._storage.put(_path(row, row.parts, row.worker), content)
@@ -212,9 +225,9 @@ class ExportWorker:
             advanced = await self._exports.advanced(
                 tx,
                 row,
-                last=part.page.last,
+                last=part.last,
                 written=labels,
-                done=part.page.ended,
+                done=part.ended,
                 seconds=self._claim_seconds,
             )
         if advanced is None:  # nobody else knows of what was just written
@@ -270,6 +283,14 @@ def ended(tenant: str, project: str, message: pb.Export) -> Event:
     """What is announced when an export ends, however it does."""
     body = events_pb.ExportFinished(export=message)
     return Event(body, tenant=tenant, project=project, resource=message.name, revision=1)
+
+
+def _next_page(most: int, labels: int, size: int) -> PageSize:
+    """How much is read after so many labels of so many bytes: what makes three quarters of a page, if they go on like that.
+
+    For what is left of a page that was cut off is read again.
+    """
+    return PageSize(min(most, max(labels * _PAGE_BYTES * 3 // (4 * size), 1)) if size else most, _PAGE_BYTES)
 
 
 def _path(row: ExportRow, part: int, worker: UUID | None) -> str:

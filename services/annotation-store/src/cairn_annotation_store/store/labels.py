@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.label.v1 import label_value_pb2 as value_pb
-from cairn_annotation_store.domain.export_copy import TRAILER_BYTES, end_of_page
 from cairn_annotation_store.domain.labels import LabelKey, LabelRevision, Rank, Source
 from cairn_annotation_store.domain.names import ItemKey, ProjectId, QuestionId, Tenant
 from cairn_annotation_store.store.projects import Reader
@@ -26,7 +25,7 @@ Snapshot = tuple[int, int, tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True)
 class PageSize:
-    """How much of an export is read at once: so many labels, and none after `size` bytes of them."""
+    """How much of an export is read at once: so many labels at most, and no more after so many bytes."""
 
     labels: int
     size: int
@@ -43,12 +42,17 @@ class Cut:
     """Whether the annotations to the labels' items are shown, too, as far as they were submitted by then."""
 
 
-@dataclass(frozen=True, slots=True)
-class PageOfCut:
-    """How far a page of labels came: more come after `last`, the (item, question) looked at last, unless `ended`."""
+class PassedOn(NamedTuple):
+    """What was passed on of a page of labels."""
 
-    last: tuple[str, str]
-    ended: bool
+    size: int
+    """Bytes."""
+    cut_off: bool
+    """Whether there was more of it: the rows of the last label may not all be there."""
+
+
+class _Enough(Exception):
+    """A page has as many bytes as it may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,35 +171,36 @@ class LabelStore:
         after: tuple[str, str],
         most: PageSize,
         to: Callable[[bytes], Awaitable[None]],
-    ) -> PageOfCut:
+    ) -> PassedOn:
         """Pass on the labels that stood in the cut, by item and question, as `domain.export_copy` reads them.
 
         What stands now is read, and replaced where it was written after the cut: revisions are kept for ever, so
         each page shows the same moment, however late it is read and whatever was written meanwhile.
         """
-        latest = b""
+        size = 0
 
         async def pass_on(rows: bytes) -> None:
-            nonlocal latest
-            latest = rows if len(rows) > TRAILER_BYTES else latest + rows
+            nonlocal size
+            if size > most.size:
+                raise _Enough
+            size += len(rows)
             await to(rows)
 
-        await database.copy_out(
-            pass_on,
-            SQL.labels_to_export,
-            tenant,
-            project,
-            *after,
-            most.labels,
-            cut.snapshot,
-            most.size,
-            cut.with_annotations,
-            cut.at,
-        )
-        end = end_of_page(latest)
-        if end is None:
-            return PageOfCut(after, ended=True)
-        return PageOfCut((end.item, end.question), end.labels < most.labels and end.size < most.size)
+        try:
+            await database.copy_out(
+                pass_on,
+                SQL.labels_to_export,
+                tenant,
+                project,
+                *after,
+                cut.snapshot,
+                most.labels,
+                cut.with_annotations,
+                cut.at,
+            )
+        except _Enough:
+            return PassedOn(size, cut_off=True)
+        return PassedOn(size, cut_off=False)
 
     async def list_of_item(
         self,
