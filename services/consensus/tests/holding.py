@@ -19,8 +19,8 @@ class Held:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, project: str | None = None) -> None:
         self.begun, self.go_on = asyncio.Event(), asyncio.Event()
-        self.times = 0
-        """How often one was begun."""
+        self.times = self.given_up = 0
+        """How often one was begun, and how often nobody waited for it any more."""
         begin = Fitting.begin
 
         async def holding(fitting: Fitting, tx: Transaction, key: ProjectKey, state: ProjectState) -> Making:
@@ -29,7 +29,11 @@ class Held:
             async def held() -> Fit:
                 self.times += 1
                 self.begun.set()
-                await self.go_on.wait()
+                try:
+                    await self.go_on.wait()
+                except asyncio.CancelledError:
+                    self.given_up += 1
+                    raise
                 return await make()
 
             return held if project in (None, key.project) else make

@@ -16,6 +16,7 @@ from cairn.events.v1.annotation_store_events_pb2 import ProjectDeleted
 from cairn.events.v1.consensus_events_pb2 import ConsensusReached, ReliabilitiesRefitted
 from cairn.label.v1 import label_value_pb2 as label_pb
 from cairn_consensus import deciding, refits
+from cairn_consensus.domain.project_state import ProjectState
 from cairn_consensus.domain.whole import Whole
 from cairn_kit.auth.caller import make_caller, set_caller
 from cairn_kit.errors import Unavailable, from_rpc_error
@@ -263,6 +264,43 @@ async def test_a_small_project_does_not_wait_for_a_large_ones_fit(
         assert not birds.done()
         held.go_on.set()
         assert (await birds).announced_labels == 1
+
+
+async def test_a_fit_that_a_call_has_overtaken_is_given_up(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of many votes would have the call's wait for it: they are made one at a time."""
+    held = Held(monkeypatch)
+    async with run(refit_min_votes=1, refit_growth=10.0) as service:
+        await world.publish(words.created(), words.answer("a", "ann", "wren"))
+        await eventually(held.begun.is_set)
+        asking = asyncio.ensure_future(
+            service.stub(ConsensusServiceStub).RefitProject(pb.RefitProjectRequest(project="projects/birds"))
+        )
+        await eventually(lambda: (held.times, held.given_up), (2, 1))
+        held.go_on.set()
+        assert ((await asking).refit, (await asking).votes) == (1, 1)
+        await eventually(lambda: service.database.fetchval("SELECT count(*) FROM refitting"), 0)
+
+
+async def test_a_conclusion_that_comes_to_nothing_keeps_nothing_else_of_its_project_waiting(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(state: ProjectState, key: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(ProjectState, "conclude", failing)
+    refitted = await world.listen(ReliabilitiesRefitted)
+    async with run(refit_min_votes=2, refit_growth=1.0) as service:
+        api = service.stub(ConsensusServiceStub)
+        await world.publish(words.created(), words.answer("a", "ann", "wren"))
+        await taken(service, 1)
+        assert (await refused(api.ConcludeProject(conclude("end")))).reason == "REFIT_FAILED"
+        await service.database.execute("UPDATE asked_refit SET not_before = now() + interval '1 h'")
+        await world.publish(words.answer("a", "bob", "wren"))
+        assert [event.message.votes for event in await refitted.count(1)] == [2]
+        asked = pb.RefitProjectRequest(project="projects/birds")
+        assert (await api.RefitProject(asked)).votes == 2
 
 
 async def test_no_rest_keeps_a_call_waiting(
