@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from cairn.dispatch.v1 import task_dispatch_pb2 as api
-from cairn_kit.database import Database, MigrationError, Queries, migrate
+from cairn_kit.database import Database, MigrationError, Queries, meanwhile, migrate
 from cairn_kit.database.migrations import pending
 from cairn_kit.errors import InvalidArgument, NotFound
 from cairn_kit.rpc import once_many
@@ -280,3 +280,30 @@ async def test_an_effect_that_repeats_itself_needs_no_answer_kept_but_its_ids_ar
     assert isinstance(await run("2", "c"), api.Task), "an error is not remembered"
     assert ran == ["a", "a", "bad", "c"]
     assert await database.fetchval("SELECT count(*) FROM request WHERE response IS NOT NULL") == 0
+
+
+async def test_work_is_done_while_a_statement_is_under_way() -> None:
+    begun, done = asyncio.Event(), asyncio.Event()
+
+    async def statement() -> None:
+        begun.set()
+        await done.wait()
+
+    def work() -> bool:
+        done.set()
+        return begun.is_set()
+
+    assert await meanwhile(statement(), work)
+
+
+async def test_neither_a_statement_nor_the_work_meanwhile_fails_unheard(database: Database) -> None:
+    def fail() -> None:
+        raise LookupError
+
+    async with database.transaction() as tx:
+        with pytest.raises(LookupError):
+            await meanwhile(tx.execute("SELECT pg_sleep(0.01)"), fail)
+        assert await tx.fetchval("SELECT 1") == 1, "the line is free again"
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        async with database.transaction() as tx:
+            await meanwhile(tx.execute("SELECT 1 / 0"), lambda: None)

@@ -4,7 +4,7 @@ from cairn_kit.database.deleting import Deleted, DeletedProject, ProjectDeletion
 from cairn_kit.database.migrations import MigrationError, migrate, provision
 from cairn_kit.database.pool import Database, PlanCacheMode, connect
 from cairn_kit.database.queries import Queries
-from cairn_kit.database.transaction import Transaction
+from cairn_kit.database.transaction import Transaction, meanwhile
 
 __all__ = [
     "Database",
@@ -17,6 +17,7 @@ __all__ = [
     "Rows",
     "Transaction",
     "connect",
+    "meanwhile",
     "migrate",
     "provision",
 ]

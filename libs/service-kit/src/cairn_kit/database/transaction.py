@@ -184,3 +184,13 @@ async def to_the_end(step: Coroutine[Any, Any, T]) -> T:
         if not task.cancelled() and (error := task.exception()) is not None:
             raise error from None
         raise
+
+
+async def meanwhile(statement: Coroutine[Any, Any, object], work: Callable[[], T]) -> T:
+    """Do a piece of work while the server is busy with a statement, and return what came of it when both are done."""
+    running = asyncio.ensure_future(statement)
+    try:
+        await asyncio.sleep(0)  # it is under way
+        return work()
+    finally:
+        await running
