@@ -17,7 +17,7 @@ from cairn_kit.database import Database
 from cairn_kit.testing.servers import drop_database, fresh_database, postgres
 from cairn_task_dispatch.config import PLAN_CACHE_MODE
 from cairn_task_dispatch.domain.gold import draw_gold
-from cairn_task_dispatch.domain.names import new_lease_id, new_task_id
+from cairn_task_dispatch.domain.names import new_lease_id
 from cairn_task_dispatch.store import ScanStart, facts, granting, leases, tasks
 
 TENANT = "acme"
@@ -160,13 +160,6 @@ STATEMENTS = {
     "lock_tasks": (tasks, lambda s: [*s.keys, s.tasks]),
     "lock_tasks_of_items": (tasks, lambda s: [*s.keys, s.items]),
     "count_slots": (tasks, lambda s: [*s.keys, s.tasks]),
-    "make_tasks": (
-        tasks,
-        lambda s: [
-            *s.keys, [new_task_id() for _ in range(ROWS)], s.items, ["REVIEW"] * ROWS, ["an audit"] * ROWS, [1.0] * ROWS,
-            [""] * ROWS,
-        ],
-    ),
     "change_tasks": (
         tasks,
         lambda s: [*s.keys, s.tasks, ["OPEN"] * ROWS, [""] * ROWS, [0.7] * ROWS, [""] * ROWS],
@@ -176,6 +169,7 @@ STATEMENTS = {
     "list_tasks": (tasks, lambda s: [TENANT, s.project, "", "OPEN", 0.3, 0, ROWS]),
     "list_tasks_of_item": (tasks, lambda s: [TENANT, s.project, "", "~", "infinity", 0, ROWS, s.items[0]]),
     "known_items": (facts, lambda s: [*s.keys, s.items]),
+    "route_items": (facts, lambda s: [*s.keys, s.items, ["HUMAN"] * ROWS, [2] * ROWS, [0.7] * ROWS]),
     "save_items": (facts, _facts),
 }  # fmt: skip
 MOST_PAGES = 600

@@ -59,10 +59,19 @@ class ItemFacts(NamedTuple):
     @property
     def bare(self) -> bool:
         """Whether nothing was heard that ever called for a task: nothing at all, or an import without gold answers."""
-        return self in (UNKNOWN, _ONLY_IMPORTED)
+        return self in (UNKNOWN, ONLY_IMPORTED)
+
+    def is_but_for_its_route(self, other: ItemFacts) -> bool:
+        """Whether these are the same facts, but for what `with_route` changes."""
+        return (
+            self._replace(route=other.route, route_revision=other.route_revision, priority=other.priority)
+            == other
+        )
 
     def with_import(self, *, gold: bool) -> ItemFacts:
         """After `ItemsImported`. Items never change, so once is enough."""
+        if self is UNKNOWN and not gold:
+            return ONLY_IMPORTED
         return self._replace(imported=True, gold=self.gold or gold)
 
     def with_route(self, revision: int, route: Route, priority: float) -> ItemFacts:
@@ -118,7 +127,8 @@ class ItemFacts(NamedTuple):
 UNKNOWN = ItemFacts()
 """Of an item that nobody has told of."""
 
-_ONLY_IMPORTED = ItemFacts(imported=True)
+ONLY_IMPORTED = ItemFacts(imported=True)
+"""Of an item without gold answers that nobody has told of since."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from cairn_kit.database import Transaction
+from cairn_kit.database import Transaction, meanwhile
+from cairn_task_dispatch.domain.names import TaskId
 from cairn_task_dispatch.domain.states import TaskKind
 from cairn_task_dispatch.domain.tasks import ItemRef, Step, Task, step_towards
 from cairn_task_dispatch.domain.wishes import (
     UNKNOWN,
     ItemFacts,
+    Open,
     ProjectPolicy,
     gold_wish,
     label_wish,
@@ -34,19 +36,31 @@ async def settle(
     changed = {ref: fact for ref, fact in facts.items() if fact != known.get(ref, UNKNOWN)}
     if not changed:
         return
-    await store.save_items(tx, changed, known)
-    # An import is nearly all of items that have no task yet: these are not looked for.
-    may_have_tasks = [ref for ref in changed if not known.get(ref, UNKNOWN).bare]
+    # An import is nearly all of items that call for no task yet, and then of such that have none yet: the ones are not
+    # looked at, and for the others none is looked for.
+    calling = {ref: fact for ref, fact in changed.items() if not fact.bare}
+    may_have_tasks = [ref for ref in calling if not known.get(ref, UNKNOWN).bare]
     found = await store.lock_tasks_of_items(tx, may_have_tasks) if may_have_tasks else []
     tasks = {(task.ref, task.kind): task for task in found if not task.audit}
-    steps = [
-        step
-        for ref, fact in changed.items()
-        for step in _steps(ref, fact, policies[ProjectRef(ref.tenant, ref.project)], tasks)
-    ]
+
+    def to_be_taken() -> list[Step]:
+        return [
+            step
+            for ref, fact in calling.items()
+            for step in _steps(ref, fact, policies[ProjectRef(ref.tenant, ref.project)], tasks)
+        ]
+
+    steps = await meanwhile(store.save_items(tx, changed, known), to_be_taken)
     if steps:
-        after = await store.take_steps(tx, steps, {task.task: task for task in tasks.values()})
-        announce_steps(tx, steps, after)
+        await take(tx, store, steps, {task.task: task for task in tasks.values()})
+
+
+async def take(
+    tx: Transaction, store: DispatchStore, steps: Sequence[Step], tasks: Mapping[TaskId, Task]
+) -> None:
+    """Take steps, given the tasks as they are, and tell of them."""
+    after = await store.take_steps(tx, steps, tasks)
+    await meanwhile(store.add_slots(tx, after, tasks), lambda: announce_steps(tx, steps, after))
 
 
 def _after(fact: ItemFacts, hearings: Sequence[Hearing]) -> ItemFacts:
@@ -68,6 +82,9 @@ def _steps(
         (TaskKind.REVIEW, review_wish(fact, policy, review.answered if review else 0)),
     )
     for kind, wish in wishes:
-        step = step_towards(wish, ref, kind, "", tasks.get((ref, kind)))
+        task = tasks.get((ref, kind))
+        if task is None and not isinstance(wish, Open):
+            continue
+        step = step_towards(wish, ref, kind, "", task)
         if step is not None:
             yield step

@@ -22,9 +22,8 @@ from cairn_task_dispatch.domain.names import item_name, parse_item, parse_projec
 from cairn_task_dispatch.domain.states import TaskKind, TaskState
 from cairn_task_dispatch.domain.tasks import ItemRef, Step, Task, step_towards
 from cairn_task_dispatch.domain.wishes import ItemFacts, Open, ProjectPolicy
-from cairn_task_dispatch.handlers.announcing import announce_steps
 from cairn_task_dispatch.handlers.projects import Projects
-from cairn_task_dispatch.handlers.settling import Hearing, settle
+from cairn_task_dispatch.handlers.settling import Hearing, settle, take
 from cairn_task_dispatch.messages import (
     STATE_FILTERS,
     labeler_message,
@@ -135,8 +134,7 @@ class Tasks:
             step = step_towards(wish, ref, TaskKind.REVIEW, audit, tasks.get((ref, audit)))
             if step is not None:
                 steps.append(step)
-        after = await self._store.take_steps(tx, steps, {task.task: task for task in tasks.values()})
-        announce_steps(tx, steps, after)
+        await take(tx, self._store, steps, {task.task: task for task in tasks.values()})
 
     async def _found(
         self, tx: Transaction, tenant: str, project: str, wishes: Mapping[int, TaskWish]
@@ -194,7 +192,7 @@ class Tasks:
             task.ref, task.kind, task.audit, task.task, TaskState.CLOSED, reason, task.priority, task.skill,
             task.slots, was=task.state,
         )  # fmt: skip
-        announce_steps(tx, [step], await self._store.take_steps(tx, [step], {task.task: task}))
+        await take(tx, self._store, [step], {task.task: task})
 
     # --- looking
 

@@ -31,15 +31,25 @@ FROM (
 ) AS keys
 
 -- name: known_items
-SELECT i.*
-FROM item i
+SELECT tenant, project, item, imported, gold, route, route_revision, priority, decision, decision_revision, answers_wanted,
+       skill, settled, wished, cancelled_at, review_cancelled_at, cancel_reason, reviews_wished, review_priority
+FROM item
 JOIN unnest($1::text[], $2::text[], $3::text[]) AS k(tenant, project, item) USING (tenant, project, item)
 
+-- Of one project: an import's are so many that each of its items would name it twice.
 -- name: items
-SELECT i.*
-FROM item i
+SELECT tenant, project, item, imported, gold, route, route_revision, priority, decision, decision_revision, answers_wanted,
+       skill, settled, wished, cancelled_at, review_cancelled_at, cancel_reason, reviews_wished, review_priority
+FROM item
 JOIN unnest($3::text[]) AS k(item) USING (item)
-WHERE i.tenant = $1 AND i.project = $2
+WHERE tenant = $1 AND project = $2
+
+-- name: route_items
+UPDATE item i
+SET route = r.route, route_revision = r.route_revision, priority = r.priority
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::float8[])
+  AS r(tenant, project, item, route, route_revision, priority)
+WHERE i.tenant = r.tenant AND i.project = r.project AND i.item = r.item
 
 -- name: save_items
 INSERT INTO item (tenant, project, item, imported, gold, route, route_revision, priority, decision, decision_revision,

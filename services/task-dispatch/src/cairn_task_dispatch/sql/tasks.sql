@@ -28,14 +28,9 @@ FROM lease l
 JOIN unnest($1::text[], $2::text[], $3::uuid[]) AS k(tenant, project, task) USING (tenant, project, task)
 GROUP BY l.tenant, l.project, l.task
 
--- name: make_tasks
-INSERT INTO task (tenant, project, task, item, kind, audit, state, priority, skill, place)
-SELECT tenant, project, task, item, kind, audit, 'OPEN', priority, skill,
-       CASE kind WHEN 'GOLD' THEN floor(random() * 4611686018427387904)::bigint ELSE nextval('task_place') END
-FROM unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::text[])
-  WITH ORDINALITY AS n(tenant, project, task, item, kind, audit, priority, skill, turn)
-ORDER BY turn
-RETURNING tenant, project, task, place, created_at
+-- Of new tasks: first opened, first handed out.
+-- name: places
+SELECT now() AS now, array_agg(nextval('task_place')) AS places FROM generate_series(1, $1)
 
 -- name: change_tasks
 UPDATE task t
@@ -59,14 +54,6 @@ FROM unnest($1::text[], $2::text[], $3::uuid[], $4::float8[], $5::text[]) AS c(t
 WHERE s.tenant = c.tenant AND s.project = c.project AND s.task = c.task
   AND (s.state = 'WITHDRAWN'
        OR (s.state IN ('OPEN', 'LEASED') AND (s.urgency <> -c.priority OR s.skill <> c.skill)))
-
--- name: add_slots
-INSERT INTO slot (tenant, project, task, number, item, kind, skill, urgency, place, state)
-SELECT tenant, project, task, number, item, kind, skill, -priority, place, 'OPEN'
-FROM unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::bigint[],
-            $9::int[], $10::int[])
-  AS n(tenant, project, task, item, kind, skill, priority, place, have, want)
-CROSS JOIN LATERAL generate_series(have + 1, want) AS number
 
 -- name: task
 SELECT * FROM task WHERE tenant = $1 AND project = $2 AND task = $3

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import astuple
 from typing import Any
 
 from cairn_kit.database import Queries, Transaction
 from cairn_task_dispatch.domain.states import Decision, Route
 from cairn_task_dispatch.domain.tasks import ItemRef
-from cairn_task_dispatch.domain.wishes import ItemFacts, ProjectPolicy
+from cairn_task_dispatch.domain.wishes import ONLY_IMPORTED, ItemFacts, ProjectPolicy
 from cairn_task_dispatch.store.rows import ProjectRef, Reader, columns, item_ref, policy_of
 
 SQL = Queries.load("cairn_task_dispatch", "sql/facts.sql")
 _COLUMNS = (*ItemRef._fields, *ItemFacts._fields)
+_IMPORTED = (*ItemRef._fields, "imported")
+_ROUTES = {route.value: route for route in Route}
+_DECISIONS = {decision.value: decision for decision in Decision}
 
 
 class FactStore:
@@ -36,7 +39,10 @@ class FactStore:
         """
         projects = {(r.tenant, r.project) for r in refs}
         await tx.fetch(SQL.lock_projects, *columns(projects, 2))
-        rows = await tx.fetch(SQL.known_items, *columns(set(refs), 3))
+        if len(projects) == 1:
+            rows = await tx.fetch(SQL.items, *projects.pop(), [r.item for r in set(refs)])
+        else:
+            rows = await tx.fetch(SQL.known_items, *columns(set(refs), 3))
         return {item_ref(row): _facts(row) for row in rows}
 
     async def items(
@@ -47,15 +53,26 @@ class FactStore:
         return {row["item"]: _facts(row) for row in rows}
 
     async def save_items(
-        self, tx: Transaction, facts: Mapping[ItemRef, ItemFacts], known: Container[ItemRef]
+        self, tx: Transaction, facts: Mapping[ItemRef, ItemFacts], known: Mapping[ItemRef, ItemFacts]
     ) -> None:
-        """Write the facts of locked items, of which some were known before."""
-        new = [_row(ref, fact) for ref, fact in facts.items() if ref not in known]
-        if new:
-            await tx.copy_records_to_table("item", records=new, columns=_COLUMNS)
-        changed = [_row(ref, fact) for ref, fact in facts.items() if ref in known]
-        if changed:
-            await tx.execute(SQL.save_items, *columns(changed, len(_COLUMNS)))
+        """Write the facts of locked items, given what was known of some of them before."""
+        # An import is nearly all of items of which nothing else is known yet, and then of such that are routed: of
+        # either there is little to write.
+        new = {ref: fact for ref, fact in facts.items() if ref not in known}
+        imported = [(*ref, True) for ref, fact in new.items() if fact == ONLY_IMPORTED]
+        if imported:
+            await tx.copy_records_to_table("item", records=imported, columns=_IMPORTED)
+        heard_more = [_row(ref, fact) for ref, fact in new.items() if fact != ONLY_IMPORTED]
+        if heard_more:
+            await tx.copy_records_to_table("item", records=heard_more, columns=_COLUMNS)
+        changed = {ref: fact for ref, fact in facts.items() if ref in known}
+        routed = {ref: fact for ref, fact in changed.items() if known[ref].is_but_for_its_route(fact)}
+        if routed:
+            routes = [(*ref, f.route.value, f.route_revision, f.priority) for ref, f in routed.items()]
+            await tx.execute(SQL.route_items, *columns(routes, 6))
+        others = [_row(ref, fact) for ref, fact in changed.items() if ref not in routed]
+        if others:
+            await tx.execute(SQL.save_items, *columns(others, len(_COLUMNS)))
 
 
 def _row(ref: ItemRef, f: ItemFacts) -> tuple[Any, ...]:
@@ -67,9 +84,6 @@ def _row(ref: ItemRef, f: ItemFacts) -> tuple[Any, ...]:
 
 
 def _facts(row: Any) -> ItemFacts:
-    return ItemFacts(
-        row["imported"], row["gold"], Route(row["route"]), row["route_revision"], row["priority"],
-        Decision(row["decision"]), row["decision_revision"], row["answers_wanted"], row["skill"], row["settled"],
-        row["wished"], row["cancelled_at"], row["review_cancelled_at"], row["cancel_reason"],
-        row["reviews_wished"], row["review_priority"],
-    )  # fmt: skip
+    """The facts of a row of `known_items`, which has their order."""
+    _, _, _, imported, gold, route, route_revision, priority, decision, *others = row
+    return ItemFacts(imported, gold, _ROUTES[route], route_revision, priority, _DECISIONS[decision], *others)

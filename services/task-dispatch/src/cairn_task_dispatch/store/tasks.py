@@ -6,16 +6,24 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from random import randrange
 from typing import Any, NamedTuple
 
-from cairn_kit.database import Queries
+from cairn_kit.database import Queries, Transaction
 from cairn_task_dispatch.domain.names import TaskId, new_task_id
-from cairn_task_dispatch.domain.states import TaskKind, TaskState
+from cairn_task_dispatch.domain.states import SlotState, TaskKind, TaskState
 from cairn_task_dispatch.domain.tasks import ItemRef, Step, Task
 from cairn_task_dispatch.store.rows import Reader, columns, item_ref
 
 SQL = Queries.load("cairn_task_dispatch", "sql/tasks.sql")
 _BEFORE_EVERY_STATE = "~"  # states are listed from the last letter to the first
+_TASK_COLUMNS = (
+    *ItemRef._fields, "task", "kind", "audit", "state", "priority", "skill", "place", "created_at",
+)  # fmt: skip
+_SLOT_COLUMNS = (*ItemRef._fields, "task", "number", "kind", "skill", "urgency", "place", "state")
+_OPEN = SlotState.OPEN.value
+_GOLD_PLACES = 2**62
+"""Gold comes in no order, so that nobody learns its places."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +62,13 @@ class TaskStore:
         """Lock these tasks (tenant, project, task)."""
         await tx.fetch(SQL.lock_tasks, *columns(set(tasks), 3))
 
-    async def take_steps(self, tx: Reader, steps: Sequence[Step], tasks: Mapping[TaskId, Task]) -> list[Task]:
-        """Make and change tasks and their slots; the tasks as they are then, in the order of the steps."""
+    async def take_steps(
+        self, tx: Transaction, steps: Sequence[Step], tasks: Mapping[TaskId, Task]
+    ) -> list[Task]:
+        """Make and change tasks, and the slots that they have; the tasks with all that they want, in the order of the steps.
+
+        `add_slots` then gives them those that they lack.
+        """
         made = await self._make_tasks(tx, [step for step in steps if step.task is None])
         changes = [step for step in steps if step.task is not None]
         if changes:
@@ -67,40 +80,62 @@ class TaskStore:
         offered = [(*_key(s), s.priority, s.skill) for s in changes if s.state is TaskState.OPEN]
         if offered:
             await tx.execute(SQL.offer_slots, *columns(offered, 5))
-        result, grown = [], []
-        for step in steps:
-            task = made[step.ref, step.kind, step.audit] if step.task is None else tasks[step.task]
-            after = _after(step, task)
-            result.append(after)
-            if after.slots > task.slots:
-                grown.append(
-                    (
-                        *(step.ref.tenant, step.ref.project, task.task, step.ref.item, step.kind.value),
-                        *(step.skill, step.priority, task.place, task.slots, after.slots),
-                    )
-                )
-        if grown:
-            await tx.execute(SQL.add_slots, *columns(grown, 10))
-        return result
+        return [
+            _after(step, made[step.ref, step.kind, step.audit] if step.task is None else tasks[step.task])
+            for step in steps
+        ]
+
+    async def add_slots(self, tx: Transaction, tasks: Iterable[Task], have: Mapping[TaskId, Task]) -> None:
+        """Give tasks the slots that they want, given as they were before; those that were just made have none."""
+        slots = [
+            (*task.ref, task.task, number, task.kind.value, task.skill, -task.priority, task.place, _OPEN)
+            for task in tasks
+            for number in range(have[task.task].slots + 1 if task.task in have else 1, task.slots + 1)
+        ]
+        if slots:
+            await tx.copy_records_to_table("slot", records=slots, columns=_SLOT_COLUMNS)
 
     async def _make_tasks(
-        self, tx: Reader, steps: Sequence[Step]
+        self, tx: Transaction, steps: Sequence[Step]
     ) -> dict[tuple[ItemRef, TaskKind, str], Task]:
+        """Make the tasks of these steps, without their slots yet."""
         if not steps:
             return {}
-        ids = [new_task_id() for _ in steps]
-        rows = [
-            (s.ref.tenant, s.ref.project, task, s.ref.item, s.kind.value, s.audit, s.priority, s.skill)
-            for s, task in zip(steps, ids, strict=True)
-        ]
-        made = {row["task"]: row for row in await tx.fetch(SQL.make_tasks, *columns(rows, 8))}
-        return {
-            (s.ref, s.kind, s.audit): Task(
-                s.ref, task, s.kind, s.audit, TaskState.OPEN, "", s.priority, s.skill,
-                made[task]["place"], made[task]["created_at"],
+        [row] = await tx.fetch(SQL.places, len(steps))
+        made = [
+            Task(
+                step.ref,
+                new_task_id(),
+                step.kind,
+                step.audit,
+                TaskState.OPEN,
+                "",
+                step.priority,
+                step.skill,
+                randrange(_GOLD_PLACES) if step.kind is TaskKind.GOLD else place,
+                row["now"],
             )
-            for s, task in zip(steps, ids, strict=True)
-        }  # fmt: skip
+            for step, place in zip(steps, row["places"], strict=True)
+        ]
+        await tx.copy_records_to_table(
+            "task",
+            records=[
+                (
+                    *t.ref,
+                    t.task,
+                    t.kind.value,
+                    t.audit,
+                    t.state.value,
+                    t.priority,
+                    t.skill,
+                    t.place,
+                    t.created_at,
+                )
+                for t in made
+            ],
+            columns=_TASK_COLUMNS,
+        )
+        return {(task.ref, task.kind, task.audit): task for task in made}
 
     async def task(self, tx: Reader, tenant: str, project: str, task: TaskId) -> Task | None:
         """A task with its counts."""
