@@ -42,14 +42,14 @@ class Held:
 
 
 class HeldItem:
-    """A conclusion that comes to an item, and goes on only when it is told to."""
+    """A conclusion, or a refit, that comes to an item, and goes on only when it is told to."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, item: str) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, item: str, judging: str = "conclude") -> None:
         self.begun, self.go_on = threading.Event(), threading.Event()
         self.concluded: list[str] = []
-        """The items that were, in order."""
+        """The items that were concluded, or judged, in order."""
         self._dead = False
-        conclude = ProjectState.conclude
+        judge = getattr(ProjectState, judging)
 
         def held(state: ProjectState, key: Any) -> Any:
             if key == item and not self.go_on.is_set():
@@ -58,9 +58,9 @@ class HeldItem:
                 if self._dead:
                     raise RuntimeError("nobody hears of this any more")
             self.concluded.append(key)
-            return conclude(state, key)
+            return judge(state, key)
 
-        monkeypatch.setattr(ProjectState, "conclude", held)
+        monkeypatch.setattr(ProjectState, judging, held)
 
     def die(self) -> None:
         """Let what was held be of no consequence any more, as of a process that was killed, and what comes next pass."""

@@ -139,6 +139,24 @@ async def test_whoever_asks_for_what_is_under_way_gets_the_answer_of_that(
         assert (await api.ConcludeProject(conclude())).refit == 2  # nothing was under way any more
 
 
+async def test_who_asks_of_a_changed_project_is_not_answered_by_what_it_was(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(monkeypatch)
+    async with run() as service:
+        api, say = service.stub(ConsensusServiceStub), service.database.fetchval
+        await world.publish(words.created(), words.answer("a", "ann", "wren"))
+        await taken(service, 1)
+        first = asyncio.ensure_future(api.ConcludeProject(conclude()))
+        await eventually(held.begun.is_set)
+        await world.publish(words.updated(min_answers=2))
+        await eventually(lambda: say("SELECT revision FROM project"), 2)
+        then = asyncio.ensure_future(api.ConcludeProject(conclude()))
+        await eventually(lambda: say("SELECT count(*) FROM asked_refit"), 2)
+        held.go_on.set()
+        assert ((await first).refit, (await then).refit) == (1, 2)
+
+
 async def test_whoever_asks_when_more_votes_were_heard_of_has_them_counted(
     world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,6 +299,24 @@ async def test_a_fit_that_a_call_has_overtaken_is_given_up(
         held.go_on.set()
         assert ((await asking).refit, (await asking).votes) == (1, 1)
         await eventually(lambda: service.database.fetchval("SELECT count(*) FROM refitting"), 0)
+
+
+async def test_a_refit_of_which_a_call_has_overtaken_the_judging_has_nothing_left_to_do(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deciding, "AT_ONCE", 1)
+    held = HeldItem(monkeypatch, "b", "judge_again")
+    refitted = await world.listen(ReliabilitiesRefitted)
+    async with run(refit_min_votes=3, refit_growth=10.0) as service:
+        await world.publish(words.created(), *(words.answer(key, "ann", "wren") for key in "abc"))
+        await eventually(held.begun.is_set)
+    held.die()
+    async with run(refit_min_votes=3, refit_growth=10.0) as service:
+        await service.database.execute("UPDATE refitting SET not_before = now() + interval '1 h'")
+        answer = await service.stub(ConsensusServiceStub).ConcludeProject(conclude())
+        assert (answer.refit, answer.votes) == (2, 3)
+        assert await service.database.fetchval("SELECT count(*) FROM refitting") == 0
+        assert [event.message.refit for event in await refitted.count(1)] == [2]
 
 
 async def test_a_conclusion_that_comes_to_nothing_keeps_nothing_else_of_its_project_waiting(

@@ -78,7 +78,7 @@ async def test_who_waits_for_a_turn_takes_no_connection(
         concluding = asyncio.ensure_future(api.ConcludeProject(CONCLUDE))
         await eventually(held.begun.is_set)
         looking = [asyncio.ensure_future(votes(api, words)) for _ in range(20)]
-        assert await votes(api, fish) == 1
+        assert [await votes(api, fish) for _ in range(3)] == [1, 1, 1]  # the first may have been sent before
         assert not any(look.done() for look in looking)
         held.go_on.set()
         assert await asyncio.gather(*looking) == [1] * 20
