@@ -165,6 +165,15 @@ def test_a_label_may_come_in_pieces() -> None:
     assert copy.end() == labels[-1:]
 
 
+@pytest.mark.parametrize("turns", [(2,), (0, 2), (1, 3), (1, 1, 3)])
+def test_no_annotation_is_taken_for_another_labels(turns: Sequence[int]) -> None:
+    label = page(3)[2]
+    given = ExportedAnnotation(ANNOTATION, "labelers/ann", 1, False, MADE, b"")
+    rows = HEADER + b"".join(_row(label, nth, given) for nth in turns) + TRAILER
+    with pytest.raises(ValueError, match="out of turn"):
+        CopiedLabels(with_annotations=True).add(rows)
+
+
 async def test_a_process_that_was_killed_is_told_of_and_replaced(process: ExportProcess) -> None:
     labels = page(3201)
     await made(process, pb.EXPORT_FORMAT_CSV, labels)

@@ -250,6 +250,25 @@ async def test_a_page_has_eight_mebibytes_however_small_the_labels_before_it_wer
     assert len(made) < 10, "nor are they smaller than they need be"
 
 
+async def test_a_label_that_is_more_than_a_page_is_exported_whole(birds: Any, tools: Any) -> None:
+    await birds.create()
+    await birds.take_in([pb.Item(key=f"k{n}", text="x") for n in range(6)])
+    lengths = [9 << 20, 5, 9 << 20, 3 << 20, 9 << 20, 7]
+    for n, length in enumerate(lengths):
+        await birds.database.execute(
+            "INSERT INTO label (tenant, project, item, question, revision, stands, source, source_order, event_id, "
+            "confidence, answer, provenance) VALUES ('acme', 'birds', $1, 'species', 1, true, 2, 1, "
+            "gen_random_uuid(), 0.9, $2, '')",
+            f"k{n}",
+            v.Answer(question="species", text=length * "x").SerializeToString(),
+        )
+    export = await running_export(birds)
+    row = await ExportStore().get(birds.database, "acme", "birds", export)
+    async with aclosing(worker(birds, page=10_000).parts(row)) as parts:  # type: ignore[arg-type]
+        made = [tools.jsonl(part.lines.content) async for part in parts]
+    assert [len(label["answer"]) for part in made for label in part] == lengths
+
+
 @pytest.mark.parametrize("times", [1, 9])
 async def test_lines_say_what_the_rows_hold(birds: Any, tools: Any, times: int) -> None:
     # given labels and annotations of all that columns may hold, more than are made into lines at once

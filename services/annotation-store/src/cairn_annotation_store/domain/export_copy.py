@@ -65,15 +65,14 @@ class CopiedLabels:
                     made,
                     [] if self._with_annotations else None,
                 )
-            if nth and self._begun is not None and self._begun.annotations is not None:
-                self._begun.annotations.append(
+            if nth:
+                given = self._begun.annotations if self._begun is not None else None
+                if given is None or len(given) != nth - 1:
+                    raise ValueError(f"annotation {nth} of a label comes out of turn")
+                labeler_name = rows[labeler : labeler + labeler_bytes].decode()
+                given.append(
                     ExportedAnnotation(
-                        annotation.decode(),
-                        rows[labeler : labeler + labeler_bytes].decode(),
-                        kind,
-                        late,
-                        submitted,
-                        rows[answers:at],
+                        annotation.decode(), labeler_name, kind, late, submitted, rows[answers:at]
                     )
                 )
         return whole

@@ -47,7 +47,7 @@ _PAGE_BYTES = 8 << 20
 """What is in memory of an export, twice, while one part is written and the next is read."""
 
 _ONE = PageSize(labels=1, size=sys.maxsize)
-"""A label that is more than that."""
+"""A label that may be more than that."""
 
 
 class _ClaimLost(Exception):
@@ -290,7 +290,8 @@ def _next_page(most: int, labels: int, size: int) -> PageSize:
 
     For what is left of a page that was cut off is read again.
     """
-    return PageSize(min(most, max(labels * _PAGE_BYTES * 3 // (4 * size), 1)) if size else most, _PAGE_BYTES)
+    fitting = labels * _PAGE_BYTES * 3 // (4 * size) if size else most
+    return PageSize(min(most, fitting), _PAGE_BYTES) if fitting > 1 else _ONE
 
 
 def _path(row: ExportRow, part: int, worker: UUID | None) -> str:
