@@ -74,8 +74,7 @@ class Fitting:
     async def begin(self, tx: Transaction, key: ProjectKey, state: ProjectState) -> Making:
         """What makes a fit to all that was said, as far as this transaction has it: it needs no transaction any more.
 
-        A large one is made of what was committed when it is begun. That is the same to a transaction that holds the state
-        and has written nothing yet.
+        A large one is made of what is committed when that is called.
         """
         if state.questions.answers < LARGE and await self._store.answer_bytes(tx, key) < LARGE_BYTES:
             everything = await whole(self._store, self._computing, tx, key, state.project)

@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum, auto
 from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from cairn.annotation.v1.annotation_store_pb2 import Project
 from cairn_consensus.config import ConsensusSettings
 from cairn_consensus.deciding import Deciding
 from cairn_consensus.domain.ids import ItemKey
 from cairn_consensus.domain.items import Announcement, Reached
 from cairn_consensus.domain.project_state import Fit, ProjectState
-from cairn_consensus.fitting import Fitting
+from cairn_consensus.fitting import Fitting, Making
 from cairn_consensus.shares import Shares
 from cairn_consensus.states import States
 from cairn_consensus.store import ConsensusStore, ProjectKey, Refitting, WhichRefit
@@ -32,9 +31,6 @@ from cairn_kit.database import Database, Transaction
 from cairn_kit.database.pool import OUTAGES
 from cairn_kit.shares import Elsewhere
 from cairn_kit.wakes import Wakes
-
-Take = Callable[[Transaction, ProjectKey, Project], Awaitable[ProjectState]]
-"""One of the ways to have a state: to read it, or to change it."""
 
 REST = 4.0
 """A project rests so many times as long as its last refit took before the next that no call asked for: where votes come so
@@ -178,25 +174,28 @@ class Refits:
         """
         if which not in self._spent:
             await self._store.note_try(self._database, which)
-        making = self._making.get(which) or await self._begin_fit(which)
-        return await self._judge(which) if making is None else await self._take_up(which, making)
+        making = self._making.get(which)
+        if making is None:
+            async with self._turns.transaction(which.key) as tx:
+                state = await self._state(tx, which.key)
+                refitting = await self._store.refit_under_way(tx, which)
+                if state is None or refitting is None:
+                    return _Step.NOTHING
+                if _is_fitted(which, refitting, state):
+                    return await self._judge(tx, which, state, refitting)
+                if which.asked is None and not self._is_due(state):
+                    await self._store.end_refit(tx, which)
+                    return _Step.NOTHING
+                await self._store.note_fit_begun(tx, which, state.votes, state.project.revision)
+                make = await self._fitting.begin(tx, which.key, state)
+            making = self._begin_fit(which, make)
+        return await self._take_up(which, making)
 
-    async def _begin_fit(self, which: WhichRefit) -> _InMaking | None:
-        """Begin to fit a project, unless this was done, or is not to be done any more."""
-        async with self._turns.transaction(which.key) as tx:
-            state = await self._state(tx, which.key, self._states.read)
-            refitting = await self._store.refit_under_way(tx, which)
-            if state is None or refitting is None or _is_fitted(which, refitting, state):
-                return None
-            if which.asked is None and not self._is_due(state):
-                await self._store.end_refit(tx, which)
-                return None
-            await self._store.note_fit_begun(tx, which, state.votes, state.project.revision)
-            make = await self._fitting.begin(tx, which.key, state)
+    def _begin_fit(self, which: WhichRefit, make: Making) -> _InMaking:
         fit = asyncio.create_task(make())
         fit.add_done_callback(lambda _: self.wake())
-        made = self._making[which] = _InMaking(fit, time.monotonic())
-        return made
+        making = self._making[which] = _InMaking(fit, time.monotonic())
+        return making
 
     async def _take_up(self, which: WhichRefit, making: _InMaking) -> _Step:
         """Take a fit into use, once it is made and if nothing has overtaken it."""
@@ -206,7 +205,7 @@ class Refits:
         del self._making[which]
         fit = making.fit.result()
         async with self._turns.transaction(which.key) as tx:
-            state = await self._state(tx, which.key, self._states.hold)
+            state = await self._state(tx, which.key)
             refitting = await self._store.refit_under_way(tx, which)
             if state is None or refitting is None:
                 return _Step.NOTHING
@@ -226,24 +225,21 @@ class Refits:
             await self._store.forget_undecided(tx, which)
             await self._store.end_refit(tx, WhichRefit(which.key))  # another has nothing left to do
 
-    async def _judge(self, which: WhichRefit) -> _Step:
+    async def _judge(
+        self, tx: Transaction, which: WhichRefit, state: ProjectState, refitting: Refitting
+    ) -> _Step:
         """Judge the next items that were not yet judged by the newest fit."""
-        async with self._turns.transaction(which.key) as tx:
-            state = await self._state(tx, which.key, self._states.hold)
-            refitting = await self._store.refit_under_way(tx, which)
-            if state is None or refitting is None or refitting.judged_until is None:
-                return _Step.NOTHING
-            items, more = await self._deciding.next_items(tx, which.key, refitting.judged_until)
-            await self._states.bring(tx, which.key, state, items)
-            judge = ProjectState.conclude_each if refitting.concludes else ProjectState.judge_each_again
-            said = await self._deciding.decide(tx, which.key, state, items, judge)
-            if refitting.concludes:
-                await self._deciding.save_items(tx, which.key, state, items)
-                await self._store.add_undecided(tx, which, state.undecided(items))
-            judged = _judged(refitting, items, said)
-            await self._store.note_step(tx, which, judged)
-            if not more:
-                await self._end(tx, which, state, judged)
+        items, more = await self._deciding.next_items(tx, which.key, refitting.judged_until or "")
+        await self._states.bring(tx, which.key, state, items)
+        judge = ProjectState.conclude_each if refitting.concludes else ProjectState.judge_each_again
+        said = await self._deciding.decide(tx, which.key, state, items, judge)
+        if refitting.concludes:
+            await self._deciding.save_items(tx, which.key, state, items)
+            await self._store.add_undecided(tx, which, state.undecided(items))
+        judged = _judged(refitting, items, said)
+        await self._store.note_step(tx, which, judged)
+        if not more:
+            await self._end(tx, which, state, judged)
         return _Step.ANOTHER if more else _Step.NOTHING
 
     async def _end(self, tx: Transaction, which: WhichRefit, state: ProjectState, judged: Refitting) -> None:
@@ -252,10 +248,10 @@ class Refits:
         await self.ask_if_due(tx, which.key, state)  # for the votes that came meanwhile
         tx.after_commit(partial(self._wakes.ring, *which.key.columns))
 
-    async def _state(self, tx: Transaction, key: ProjectKey, take: Take) -> ProjectState | None:
+    async def _state(self, tx: Transaction, key: ProjectKey) -> ProjectState | None:
         """The project's state; None where the project is gone."""
         project = await self._store.project(tx, key)
-        return None if project is None else await take(tx, key, project)
+        return None if project is None else await self._states.hold(tx, key, project)
 
     def _give_up_fits_but_of(self, chosen: Collection[WhichRefit]) -> None:
         """End the making of fits for which nobody waits: a call asks for another, or the project is not kept here."""
