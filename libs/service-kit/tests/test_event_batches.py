@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -11,7 +10,7 @@ import pytest
 
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb2
 from cairn.events.v1.event_batch_pb2 import BatchedEvent, EventBatch
-from cairn_kit.events import announce, write_announced
+from cairn_kit.events import announce
 from cairn_kit.events.dead_letters import list_dead_letters, request_replay
 from cairn_kit.events.envelope import BATCH, LARGEST_BODY, Stored, batched, receive_all
 from cairn_kit.events.relay import republish
@@ -66,39 +65,6 @@ async def test_what_one_transaction_announces_goes_as_one_message_a_type_and_arr
         assert (BATCH, 2) in [(row["event_type"], row["events"]) for row in rows]
         assert [e.id for e in await announced(service.database) if e.type.endswith("Submitted")] == [
             event.id for event in events
-        ]
-
-
-async def test_much_that_is_announced_is_written_before_the_commit_and_goes_out_with_it(
-    world: World, sample: Any, make_annotation: Any, monkeypatch: Any
-) -> None:
-    async with world.run(sample.service) as service:
-        heard = await world.listen(events_pb2.AnnotationSubmitted)
-        async with service.database.transaction() as tx:
-            announce(tx, make_annotation("a"))
-            await write_announced(tx)
-            assert len(tx.pending_events) == 1, "little waits for more"
-            monkeypatch.setattr("cairn_kit.events.outbox._AT_ONCE", 1)
-            with suppress(ZeroDivisionError):
-                async with tx.savepoint():
-                    announce(tx, make_annotation("undone"))
-                    await write_announced(tx)
-                    raise ZeroDivisionError
-            await write_announced(tx)
-            assert tx.pending_events == []
-            announce(tx, make_annotation("b"))
-
-        events = await heard.count(2)
-        assert [event.resource for event in events] == ["a", "b"]
-
-        with suppress(ZeroDivisionError):
-            async with service.database.transaction() as tx:
-                announce(tx, make_annotation("rolled back"))
-                await write_announced(tx)
-                raise ZeroDivisionError
-        assert [e.resource for e in await announced(service.database) if e.type.endswith("Submitted")] == [
-            "a",
-            "b",
         ]
 
 

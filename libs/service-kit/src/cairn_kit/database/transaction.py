@@ -35,8 +35,6 @@ class Transaction:
         "announced",
         "connection",
         "pending_events",
-        "savepoints",
-        "written_kinds",
     )
 
     def __init__(self, connection: Connection, announced: Announced) -> None:
@@ -45,10 +43,6 @@ class Transaction:
         """Tells the relay, and whoever waits in this process; run after a commit, with what it announced."""
         self.pending_events: list[Any] = []
         """What `events.announce` has put down for the outbox, in order."""
-        self.written_kinds: set[Kind] = set()
-        """Of what is in the outbox already."""
-        self.savepoints = 0
-        """How many are open."""
         self._before_commit: list[Callable[[Transaction], Awaitable[None]]] = []
         self._after_commit: list[Callable[[], object]] = []
         self._on_rollback: list[Callable[[], object]] = []
@@ -108,7 +102,6 @@ class Transaction:
         undo = len(self._on_rollback)
         inner = self.connection.transaction()
         await inner.start()
-        self.savepoints += 1
         try:
             yield
         except BaseException:
@@ -121,8 +114,6 @@ class Transaction:
             raise
         else:
             await inner.commit()
-        finally:
-            self.savepoints -= 1
 
     async def _commit(self, outer: Savepoint) -> None:
         try:

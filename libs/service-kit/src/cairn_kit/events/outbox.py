@@ -63,22 +63,7 @@ def announce(tx: Transaction, *events: Event, cause: Received[Any] | Context | N
     return ids
 
 
-async def write_announced(tx: Transaction) -> None:
-    """Write what was announced, where it takes much memory, before the commit; not within a savepoint, which may undo it.
-
-    For who announces so much in one transaction that it cannot be held until then.
-    """
-    if not tx.savepoints and sum(len(event.body) for event in tx.pending_events) >= _AT_ONCE:
-        await _insert(tx)
-
-
 async def _write(tx: Transaction) -> None:
-    await _insert(tx)
-    if tx.written_kinds:  # else a savepoint took them back
-        tx.after_commit(lambda: tx.announced(tx.written_kinds))
-
-
-async def _insert(tx: Transaction) -> None:
     announced: list[Stored] = tx.pending_events
     for stored in _in_parts(batched(announced)):
         await tx.execute(
@@ -95,8 +80,9 @@ async def _insert(tx: Transaction) -> None:
             [event.body for event in stored],
             [event.events for event in stored],
         )
-    tx.written_kinds.update((event.type, event.tenant, event.project) for event in announced)
-    announced.clear()
+    kinds = {(event.type, event.tenant, event.project) for event in announced}
+    if kinds:  # else a savepoint took them back
+        tx.after_commit(lambda: tx.announced(kinds))
 
 
 def _in_parts(stored: Iterable[Stored]) -> Iterator[list[Stored]]:

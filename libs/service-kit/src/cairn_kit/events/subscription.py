@@ -30,12 +30,6 @@ class NotYet(Exception):
         self.events = events
 
 
-class Later(NotYet):
-    """What these events tell of is known here, and somebody else's for a while."""
-
-    understood = True
-
-
 class Subscription:
     """One type of event and its handler."""
 
