@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import set_span_in_context
 
 from cairn.dispatch.v1 import task_dispatch_pb2 as api
 from cairn.dispatch.v1 import task_dispatch_pb2_grpc as api_grpc
@@ -16,6 +17,7 @@ from cairn.events.v1 import task_dispatch_events_pb2 as announced_pb2
 from cairn_kit.events import announce
 from cairn_kit.telemetry import configure_logging, context_of, current_context, trace_id, traceparent
 from cairn_kit.telemetry.spans_file import JsonLinesExporter
+from cairn_kit.telemetry.tracing import configure_tracing, is_dropped, well_formed
 from cairn_kit.testing import World, eventually
 
 
@@ -72,7 +74,29 @@ _LONG = f"00-{'a' * 32}-{'b' * 16}-{'f' * 7_000}"  # what is carried on is part 
 @pytest.mark.parametrize("broken", ["", "nonsense", "00-xyz-1-01", _NO_TRACE, _LONG])
 def test_a_broken_traceparent_is_no_trace(broken: str) -> None:
     assert traceparent(context_of(broken)) == ""
+    assert well_formed(broken) == ""
     assert trace_id(current_context()) == ""
+
+
+@pytest.mark.parametrize(
+    ("flags", "dropped"), [("00", True), ("01", False), ("02", True), ("03", False), ("fe", True)]
+)
+def test_a_trace_is_dropped_whatever_else_its_flags_say(flags: str, dropped: bool) -> None:
+    assert is_dropped(f"00-{'a' * 32}-{'b' * 16}-{flags}") is dropped
+
+
+@pytest.mark.parametrize("carried", ["", "nonsense", "0"])
+def test_what_is_no_trace_is_not_dropped(carried: str) -> None:
+    assert not is_dropped(carried)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.0])
+def test_a_trace_is_dropped_where_the_recorder_drops_it(tmp_path: Path, ratio: float) -> None:
+    provider = configure_tracing("sample", spans_file=tmp_path / "spans.jsonl", ratio=ratio)
+    span = provider.get_tracer("sample").start_span("a call")
+    assert is_dropped(traceparent(set_span_in_context(span))) is not span.is_recording()
+    assert span.is_recording() is (ratio == 1.0)
+    provider.shutdown()
 
 
 def test_logs_are_json_with_their_traceback_and_without_its_secrets(

@@ -17,7 +17,7 @@ from opentelemetry.context import Context
 
 from cairn.events.v1.event_batch_pb2 import BatchedEvent, EventBatch
 from cairn_kit.events.subjects import NO_PROJECT
-from cairn_kit.telemetry.tracing import TRACEPARENT, context_of, is_dropped
+from cairn_kit.telemetry.tracing import TRACEPARENT, context_of, is_dropped, traceparent, well_formed
 
 M_co = TypeVar("M_co", bound=Message, covariant=True)
 
@@ -146,6 +146,12 @@ class Received(Generic[M_co]):
         if self.trace is None:
             self.trace = context_of(self.headers.get(TRACEPARENT))
         return self.trace
+
+    def traceparent(self) -> str:
+        """The same as a W3C traceparent; an empty string outside any trace."""
+        if self.trace is None:  # there is no span of our own in it
+            return well_formed(self.headers.get(TRACEPARENT, ""))
+        return traceparent(self.trace)
 
 
 def batched(events: Sequence[Stored]) -> Iterator[Stored]:

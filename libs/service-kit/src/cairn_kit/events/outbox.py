@@ -36,8 +36,8 @@ def announce(tx: Transaction, *events: Event, cause: Received[Any] | Context | N
     """
     if not tx.pending_events:
         tx.before_commit(_write)
-    context = cause.context() if isinstance(cause, Received) else cause
-    trace, now = traceparent(context), datetime.now(UTC)
+    trace = cause.traceparent() if isinstance(cause, Received) else traceparent(cause)
+    now = datetime.now(UTC)
     ids = [uuid7() for _ in events]
     for event_id, event in zip(ids, events, strict=True):
         descriptor = event.message.DESCRIPTOR

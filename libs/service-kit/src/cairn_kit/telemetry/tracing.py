@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 TRACEPARENT = "traceparent"
 # W3C Trace Context: version, trace, span, flags. A caller chose it, so no more is carried on than that.
-_FORM = re.compile("[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
-_NOT_SAMPLED = "-00"
+_FORM = re.compile("[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
+_NOT_SAMPLED = frozenset("02468ace")
+"""What flags of which the first bit, sampled, is not set end with. Others may be: OpenTelemetry sets the second (random)."""
 _SPANS_IN_HAND = 50_000  # two seconds of the busiest service; the SDK's 2,048 lose spans in a burst
 
 
@@ -106,7 +107,12 @@ def traceparent(context: Context | None = None) -> str:
 
 def is_dropped(carried: str) -> bool:
     """Whether a W3C traceparent is of a trace that is not kept: a span for it would be made for nothing."""
-    return carried.endswith(_NOT_SAMPLED)
+    return carried[-1:] in _NOT_SAMPLED and carried[-3:-2] == "-"
+
+
+def well_formed(carried: str) -> str:
+    """A W3C traceparent as it was carried, or an empty string for what is none."""
+    return carried if _FORM.fullmatch(carried) else ""
 
 
 def context_of(carried: str | Mapping[str, str] | None) -> Context:
@@ -117,4 +123,4 @@ def context_of(carried: str | Mapping[str, str] | None) -> Context:
         return Context()
     of_trace, of_span, flags = (int(digits, 16) for digits in found.groups())
     remote = SpanContext(of_trace, of_span, is_remote=True, trace_flags=TraceFlags(flags))
-    return trace.set_span_in_context(NonRecordingSpan(remote), Context()) if remote.is_valid else Context()
+    return trace.set_span_in_context(NonRecordingSpan(remote), Context())
