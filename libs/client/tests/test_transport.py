@@ -27,6 +27,7 @@ from cairn_client import (
     NotFound,
     Patience,
     Profile,
+    Unauthenticated,
     Unavailable,
 )
 from cairn_client.errors import FieldViolation, Problem
@@ -55,6 +56,11 @@ class Store(AnnotationStoreServiceServicer):
         self.tokens: list[str] = []
         self.taken: list[store.Item] = []
         self.break_after: int | None = None
+        self.watches = 0
+        self.break_watches: tuple[grpc.StatusCode, status_pb2.Status | None] = (
+            grpc.StatusCode.UNAVAILABLE,
+            None,
+        )
 
     async def _fail(self, context: grpc.aio.ServicerContext) -> None:
         self.tokens.append(str(dict(context.invocation_metadata()).get("authorization")))
@@ -95,10 +101,12 @@ class Store(AnnotationStoreServiceServicer):
     async def WatchLabels(
         self, request: store.WatchLabelsRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[store.WatchLabelsResponse]:
+        self.watches += 1
         start = int(request.resume_token or 0)
         for number in range(start, 6):
             if number == start + 2:
-                await context.abort(grpc.StatusCode.UNAVAILABLE, "The line is cut.")
+                self.failures = [self.break_watches]
+                await self._fail(context)
             name = f"projects/p/items/{number}/labels/q"
             yield store.WatchLabelsResponse(labels=[store.Label(name=name)], resume_token=str(number + 1))
 
@@ -308,6 +316,29 @@ async def test_a_watch_goes_on_where_its_stream_broke(served: Served) -> None:
     seen = [label.name.split("/")[3] async for label in client.watch_labels("p")]
 
     assert seen == ["0", "1", "2", "3", "4", "5"]
+
+
+async def test_a_watch_goes_on_with_a_fresh_token_where_its_own_ended(served: Served) -> None:
+    servicer, client = served
+    code = grpc.StatusCode.UNAUTHENTICATED
+    servicer.break_watches = (code, status(code, "TOKEN_EXPIRED")[0])
+    client.transport._token = lambda: f"token {servicer.watches}"
+
+    seen = [label.name.split("/")[3] async for label in client.watch_labels("p")]
+
+    assert seen == ["0", "1", "2", "3", "4", "5"]
+
+
+async def test_a_watch_ends_where_its_token_did_and_there_is_no_other(served: Served) -> None:
+    servicer, client = served
+    code = grpc.StatusCode.UNAUTHENTICATED
+    servicer.break_watches = (code, status(code, "TOKEN_EXPIRED")[0])
+
+    with pytest.raises(Unauthenticated, match="TOKEN_EXPIRED"):
+        async for _ in client.watch_labels("p"):
+            pass
+
+    assert servicer.watches == 1
 
 
 async def test_an_import_is_taken_up_where_its_stream_broke(served: Served) -> None:

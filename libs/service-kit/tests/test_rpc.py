@@ -407,6 +407,22 @@ async def test_a_watch_ends_with_the_service_and_does_not_hold_it_up(world: Worl
         )
 
 
+async def test_a_watch_lasts_no_longer_than_its_token(world: World, sample: Any) -> None:
+    sample.watch_for_ever = True
+    token = world.token(lifetime=-4.0)  # a second, with the leeway
+    async with world.run(sample.service) as service:
+        watch = service.stub(STUB, token=token).WatchQueue(api.WatchQueueRequest(project="projects/birds"))
+        assert await watch.read() == api.Queue(project="projects/birds", open_tasks=1)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await watch.read()
+        assert errors.from_rpc_error(caught.value).reason == "TOKEN_EXPIRED"
+        sample.watch_for_ever = False
+        again = service.stub(STUB).WatchQueue(api.WatchQueueRequest(project="projects/birds"))
+        assert [queue.open_tasks async for queue in again] == [1, 2], (
+            "one whose token lasts goes on to its end"
+        )
+
+
 async def test_a_watch_that_comes_when_the_others_were_ended_is_sent_away_at_once(
     world: World, sample: Any
 ) -> None:

@@ -290,12 +290,15 @@ class Transport:
         out."""
         breaks = _Breaks(self.patience)
         while True:
+            token = self._token()
             try:
                 async for message in self.receive(method, request()):
                     breaks.progressed()
                     yield message
                 return
             except CairnError as error:
+                if error.reason == "TOKEN_EXPIRED" and self._token() != token:
+                    continue  # a stream may outlive its token: the next one carries a fresh one
                 delay = breaks.delay(error)
             await asyncio.sleep(delay)
 

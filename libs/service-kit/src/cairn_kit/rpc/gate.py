@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -49,6 +49,7 @@ _LARGE = 64 * 1024
 _AGES = 1e8  # seconds; what is further away is no deadline, and more than timers count
 _OUTBOX_RETRY_AFTER, _OUTBOX_LOOK = 2.0, 0.1
 Context = grpc.aio.ServicerContext[Any, Any]
+R = TypeVar("R")
 
 
 class Gate(grpc.aio.ServerInterceptor):
@@ -311,12 +312,15 @@ def _streaming(method: _Method, behaviour: Callable[..., Any], streamed_request:
                 request = method.examined(who, request)
             else:
                 await method.examine(who, request)
-            if is_generator:
-                async for response in behaviour(request, context):
-                    yield response
-            else:
+            if not is_generator:
                 async with _while_token_lasts(who):
                     await behaviour(request, context)
+            elif method.lasts:
+                async for response in _responses_while_token_lasts(who, behaviour(request, context)):
+                    yield response
+            else:
+                async for response in behaviour(request, context):
+                    yield response
         except BaseException as error:
             await _refuse(method, call, context, error)
             raise
@@ -336,6 +340,17 @@ async def _while_token_lasts(who: Caller) -> AsyncIterator[None]:
         if not limit.expired():
             raise
         raise Unauthenticated("TOKEN_EXPIRED", "The token has expired; call again with a new one.") from None
+
+
+async def _responses_while_token_lasts(who: Caller, responses: AsyncIterator[R]) -> AsyncIterator[R]:
+    """The responses, as long as the caller's token lasts; raises Unauthenticated then."""
+    while True:
+        async with _while_token_lasts(who):
+            try:
+                response = await anext(responses)
+            except StopAsyncIteration:
+                return
+        yield response
 
 
 def _draining() -> Unavailable:

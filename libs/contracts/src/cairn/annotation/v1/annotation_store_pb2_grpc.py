@@ -261,7 +261,8 @@ class AnnotationStoreServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchProjectProgress(self, request, context):
-        """Sends the counts at once, and again whenever they change, until the caller stops.
+        """Sends the counts at once, and again whenever they change, until the caller stops. A token that expires ends it with
+        `UNAUTHENTICATED` (`TOKEN_EXPIRED`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -416,7 +417,8 @@ class AnnotationStoreServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchLabels(self, request, context):
-        """Sends each label revision as it is written, from `resume_token` on, so that nobody polls.
+        """Sends each label revision as it is written, from `resume_token` on, so that nobody polls. A token that expires ends it
+        with `UNAUTHENTICATED` (`TOKEN_EXPIRED`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

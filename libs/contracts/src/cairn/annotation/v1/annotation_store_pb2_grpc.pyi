@@ -67,7 +67,9 @@ class AnnotationStoreServiceStub:
     GetProjectProgress: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.GetProjectProgressRequest, _annotation_store_pb2.ProjectProgress]
     """Counts of what a project holds, now."""
     WatchProjectProgress: _grpc.UnaryStreamMultiCallable[_annotation_store_pb2.WatchProjectProgressRequest, _annotation_store_pb2.ProjectProgress]
-    """Sends the counts at once, and again whenever they change, until the caller stops."""
+    """Sends the counts at once, and again whenever they change, until the caller stops. A token that expires ends it with
+    `UNAUTHENTICATED` (`TOKEN_EXPIRED`).
+    """
     ImportItems: _grpc.StreamUnaryMultiCallable[_annotation_store_pb2.ImportItemsRequest, _annotation_store_pb2.Import]
     """Writes items. The first message is a header, every further one a chunk with its offset in the import.
     Idempotent by item key: the same item again is counted as unchanged; the same key with other content
@@ -135,7 +137,9 @@ class AnnotationStoreServiceStub:
     ListLabelRevisions: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.ListLabelRevisionsRequest, _annotation_store_pb2.ListLabelRevisionsResponse]
     """Lists every revision of a label, newest first."""
     WatchLabels: _grpc.UnaryStreamMultiCallable[_annotation_store_pb2.WatchLabelsRequest, _annotation_store_pb2.WatchLabelsResponse]
-    """Sends each label revision as it is written, from `resume_token` on, so that nobody polls."""
+    """Sends each label revision as it is written, from `resume_token` on, so that nobody polls. A token that expires ends it
+    with `UNAUTHENTICATED` (`TOKEN_EXPIRED`).
+    """
     CreateExport: _grpc.UnaryUnaryMultiCallable[_annotation_store_pb2.CreateExportRequest, _annotation_store_pb2.Export]
     """Starts writing a project's labels to a file in blob storage: each label as it stands at this moment, whatever is
     decided while the file is written.
@@ -182,7 +186,9 @@ class AnnotationStoreServiceAsyncStub(AnnotationStoreServiceStub):
     GetProjectProgress: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.GetProjectProgressRequest, _annotation_store_pb2.ProjectProgress]  # type: ignore[assignment]
     """Counts of what a project holds, now."""
     WatchProjectProgress: _aio.UnaryStreamMultiCallable[_annotation_store_pb2.WatchProjectProgressRequest, _annotation_store_pb2.ProjectProgress]  # type: ignore[assignment]
-    """Sends the counts at once, and again whenever they change, until the caller stops."""
+    """Sends the counts at once, and again whenever they change, until the caller stops. A token that expires ends it with
+    `UNAUTHENTICATED` (`TOKEN_EXPIRED`).
+    """
     ImportItems: _aio.StreamUnaryMultiCallable[_annotation_store_pb2.ImportItemsRequest, _annotation_store_pb2.Import]  # type: ignore[assignment]
     """Writes items. The first message is a header, every further one a chunk with its offset in the import.
     Idempotent by item key: the same item again is counted as unchanged; the same key with other content
@@ -250,7 +256,9 @@ class AnnotationStoreServiceAsyncStub(AnnotationStoreServiceStub):
     ListLabelRevisions: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.ListLabelRevisionsRequest, _annotation_store_pb2.ListLabelRevisionsResponse]  # type: ignore[assignment]
     """Lists every revision of a label, newest first."""
     WatchLabels: _aio.UnaryStreamMultiCallable[_annotation_store_pb2.WatchLabelsRequest, _annotation_store_pb2.WatchLabelsResponse]  # type: ignore[assignment]
-    """Sends each label revision as it is written, from `resume_token` on, so that nobody polls."""
+    """Sends each label revision as it is written, from `resume_token` on, so that nobody polls. A token that expires ends it
+    with `UNAUTHENTICATED` (`TOKEN_EXPIRED`).
+    """
     CreateExport: _aio.UnaryUnaryMultiCallable[_annotation_store_pb2.CreateExportRequest, _annotation_store_pb2.Export]  # type: ignore[assignment]
     """Starts writing a project's labels to a file in blob storage: each label as it stands at this moment, whatever is
     decided while the file is written.
@@ -342,7 +350,9 @@ class AnnotationStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _annotation_store_pb2.WatchProjectProgressRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_annotation_store_pb2.ProjectProgress], _abc.AsyncIterator[_annotation_store_pb2.ProjectProgress]]:
-        """Sends the counts at once, and again whenever they change, until the caller stops."""
+        """Sends the counts at once, and again whenever they change, until the caller stops. A token that expires ends it with
+        `UNAUTHENTICATED` (`TOKEN_EXPIRED`).
+        """
 
     @_abc_1.abstractmethod
     def ImportItems(
@@ -524,7 +534,9 @@ class AnnotationStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _annotation_store_pb2.WatchLabelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_annotation_store_pb2.WatchLabelsResponse], _abc.AsyncIterator[_annotation_store_pb2.WatchLabelsResponse]]:
-        """Sends each label revision as it is written, from `resume_token` on, so that nobody polls."""
+        """Sends each label revision as it is written, from `resume_token` on, so that nobody polls. A token that expires ends it
+        with `UNAUTHENTICATED` (`TOKEN_EXPIRED`).
+        """
 
     @_abc_1.abstractmethod
     def CreateExport(

@@ -220,7 +220,8 @@ class TaskDispatchServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchQueue(self, request, context):
-        """Sends the counts at once, and again whenever they change, until the caller stops.
+        """Sends the counts at once, and again whenever they change, until the caller stops. A token that expires ends it with
+        `UNAUTHENTICATED` (`TOKEN_EXPIRED`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

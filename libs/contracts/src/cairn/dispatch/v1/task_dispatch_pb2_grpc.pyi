@@ -82,7 +82,9 @@ class TaskDispatchServiceStub:
     counts of up to a minute before; `as_of` tells.
     """
     WatchQueue: _grpc.UnaryStreamMultiCallable[_task_dispatch_pb2.WatchQueueRequest, _task_dispatch_pb2.Queue]
-    """Sends the counts at once, and again whenever they change, until the caller stops."""
+    """Sends the counts at once, and again whenever they change, until the caller stops. A token that expires ends it with
+    `UNAUTHENTICATED` (`TOKEN_EXPIRED`).
+    """
     GetLabeler: _grpc.UnaryUnaryMultiCallable[_task_dispatch_pb2.GetLabelerRequest, _task_dispatch_pb2.Labeler]
     """Returns a labeler. One that was never set up has no skills."""
     ListLabelers: _grpc.UnaryUnaryMultiCallable[_task_dispatch_pb2.ListLabelersRequest, _task_dispatch_pb2.ListLabelersResponse]
@@ -141,7 +143,9 @@ class TaskDispatchServiceAsyncStub(TaskDispatchServiceStub):
     counts of up to a minute before; `as_of` tells.
     """
     WatchQueue: _aio.UnaryStreamMultiCallable[_task_dispatch_pb2.WatchQueueRequest, _task_dispatch_pb2.Queue]  # type: ignore[assignment]
-    """Sends the counts at once, and again whenever they change, until the caller stops."""
+    """Sends the counts at once, and again whenever they change, until the caller stops. A token that expires ends it with
+    `UNAUTHENTICATED` (`TOKEN_EXPIRED`).
+    """
     GetLabeler: _aio.UnaryUnaryMultiCallable[_task_dispatch_pb2.GetLabelerRequest, _task_dispatch_pb2.Labeler]  # type: ignore[assignment]
     """Returns a labeler. One that was never set up has no skills."""
     ListLabelers: _aio.UnaryUnaryMultiCallable[_task_dispatch_pb2.ListLabelersRequest, _task_dispatch_pb2.ListLabelersResponse]  # type: ignore[assignment]
@@ -275,7 +279,9 @@ class TaskDispatchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _task_dispatch_pb2.WatchQueueRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_task_dispatch_pb2.Queue], _abc.AsyncIterator[_task_dispatch_pb2.Queue]]:
-        """Sends the counts at once, and again whenever they change, until the caller stops."""
+        """Sends the counts at once, and again whenever they change, until the caller stops. A token that expires ends it with
+        `UNAUTHENTICATED` (`TOKEN_EXPIRED`).
+        """
 
     @_abc_1.abstractmethod
     def GetLabeler(
