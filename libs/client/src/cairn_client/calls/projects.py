@@ -23,7 +23,8 @@ from cairn_client.schema import ProjectSpec, spec_from
 from cairn_client.transport import new_request_id
 from cairn_client.waiting import until
 
-_CONCLUDING = 120.0
+_CONCLUDING = 3600.0
+"""Seconds. It is done as a job, however long that takes, and every try waits for the same one."""
 """Seconds for one conclusion: it fits all votes of the project at once."""
 _FIRST_LOOK = 0.1
 _SLOWEST_LOOK = 1.0
