@@ -25,7 +25,7 @@ from cairn_client.waiting import until
 
 _CONCLUDING = 3600.0
 """Seconds. It is done as a job, however long that takes, and every try waits for the same one."""
-"""Seconds for one conclusion: it fits all votes of the project at once."""
+
 _FIRST_LOOK = 0.1
 _SLOWEST_LOOK = 1.0
 
