@@ -19,6 +19,7 @@ from cairn.consensus.v1.consensus_pb2_grpc import (
     ConsensusServiceServicer,
     add_ConsensusServiceServicer_to_server,
 )
+from cairn.label.v1.label_value_pb2 import Answer
 from cairn_client import (
     AsyncCairn,
     Cairn,
@@ -97,6 +98,13 @@ class Store(AnnotationStoreServiceServicer):
         return store.ListLabelsResponse(
             labels=labels, next_page_token=str(start + 3) if start + 3 < 8 else ""
         )
+
+    async def GetLabel(
+        self, request: store.GetLabelRequest, context: grpc.aio.ServicerContext
+    ) -> store.Label:
+        self.calls.append(request.name)
+        await self._fail(context)
+        return store.Label(name=request.name, answer=Answer(choice="b"), source=store.LABEL_SOURCE_CONSENSUS)
 
     async def WatchLabels(
         self, request: store.WatchLabelsRequest, context: grpc.aio.ServicerContext
@@ -258,6 +266,28 @@ async def test_a_conclusion_does_not_wait_for_ever_for_answers(served: Served, h
         await client.projects.conclude("p", patience=0.2)
 
     assert refused.value.reason == "VOTES_NOT_IN"
+
+
+async def test_labels_that_do_not_stand_yet_are_waited_for_by_themselves(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servicer, client = served
+    there, other = Answer(choice="b").SerializeToString(), Answer(choice="a").SerializeToString()
+    decided = {("projects/p/items/1", "q"): there, ("projects/p/items/2", "q"): there}
+
+    async def missing(project: str) -> dict[tuple[str, str], bytes]:
+        return dict(decided)
+
+    monkeypatch.setattr(client.projects, "_labels_missing", missing)
+    code = grpc.StatusCode.NOT_FOUND
+    servicer.failures = [(code, status(code, "LABEL_NOT_FOUND")[0])] * 3
+
+    assert await client.projects.labels_stand("p")
+
+    names = [f"projects/p/items/{n}/labels/q" for n in (1, 2)]
+    assert servicer.calls == [*names, *names, names[0]]
+    decided = {("projects/p/items/1", "q"): other}
+    assert not await client.projects.labels_stand("p", patience=0.1)
 
 
 async def test_the_delay_that_the_server_asks_for_is_kept(served: Served) -> None:

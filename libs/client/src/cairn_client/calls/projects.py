@@ -26,6 +26,9 @@ from cairn_client.waiting import until
 _CONCLUDING = 3600.0
 """Seconds. It is done as a job, however long that takes, and every try waits for the same one."""
 
+_ITEMS_AT_ONCE = 5_000
+_LOOKED_FOR = 200
+"""Labels looked for at once of those that are missing."""
 _FIRST_LOOK = 0.1
 _SLOWEST_LOOK = 1.0
 
@@ -155,27 +158,64 @@ class Projects(Calls):
     async def labels_stand(self, project: str, *, patience: float = 60.0) -> bool:
         """Wait until the labels are what consensus decided last; False after `patience` seconds without a
         change."""
+        missing = await self._labels_missing(project)
+
+        async def still_missing() -> int:
+            for at in list(missing)[:_LOOKED_FOR]:
+                if await self._stands(project, *at, missing[at]):
+                    del missing[at]
+            return len(missing)
+
+        return await until(still_missing, lambda left: left == 0, patience)
+
+    async def _labels_missing(self, project: str) -> dict[tuple[str, str], bytes]:
+        """What consensus has decided and no label says yet: answers, by item and question.
+
+        Labels and decisions are read beside each other, in the order of items: there may be millions.
+        """
         questions = (await self.get(project)).schema.questions
-        asked = {task.item async for task in WorkCalls(self._transport).tasks(project)} if questions else ()
-        decided = {
-            (one.item, question.id): one.answer.SerializeToString(deterministic=True)
-            for question in questions
-            async for one in Labelers(self._transport).posteriors(project, question.id, sorted(asked))
-            if one.state == consensus.DECISION_STATE_DECIDED
-        }
+        asked = sorted(
+            {task.item async for task in WorkCalls(self._transport).tasks(project)} if questions else ()
+        )
+        labels = LabelCalls(self._transport).labels(project)
+        label = await anext(labels, None)
+        missing: dict[tuple[str, str], bytes] = {}
+        for start in range(0, len(asked), _ITEMS_AT_ONCE):
+            items = asked[start : start + _ITEMS_AT_ONCE]
+            standing: dict[tuple[str, str], store.Label] = {}
+            while label is not None and _item_of(label) <= items[-1]:
+                standing[_item_of(label), question_of(label.name)] = label
+                label = await anext(labels, None)
+            for question in questions:
+                async for one in Labelers(self._transport).posteriors(project, question.id, items):
+                    answer = one.answer.SerializeToString(deterministic=True)
+                    at = (one.item, question.id)
+                    if one.state == consensus.DECISION_STATE_DECIDED and not _says(standing.get(at), answer):
+                        missing[at] = answer
+        return missing
 
-        async def missing() -> int:
-            standing: dict[tuple[str, str], bytes | None] = {}
-            async for label in LabelCalls(self._transport).labels(project):
-                # A label of a higher source stands whatever consensus says.
-                final = label.source > store.LABEL_SOURCE_CONSENSUS
-                at = (label.name.split("/labels/", 1)[0], question_of(label.name))
-                standing[at] = None if final else label.answer.SerializeToString(deterministic=True)
-            return sum(standing.get(at, b"") not in (None, answer) for at, answer in decided.items())
-
-        return await until(missing, lambda left: left == 0, patience)
+    async def _stands(self, project: str, item: str, question: str, answer: bytes) -> bool:
+        try:
+            label = await LabelCalls(self._transport).label(project, item, question)
+        except NotFound:
+            return False
+        return _says(label, answer)
 
     async def refit(self, project: str) -> consensus.RefitProjectResponse:
         """Fit reliabilities and posteriors to all votes at once."""
         request = consensus.RefitProjectRequest(project=project_name(project), request_id=new_request_id())
         return await self._transport.call(self._transport.consensus.RefitProject, request)
+
+
+def _item_of(label: store.Label) -> str:
+    return label.name.split("/labels/", 1)[0]
+
+
+def _says(label: store.Label | None, answer: bytes) -> bool:
+    """Whether a label says what consensus decided, or stands whatever that was, as one of a higher source does."""
+    if label is None:
+        return False
+    return (
+        label.source > store.LABEL_SOURCE_CONSENSUS
+        or label.answer.SerializeToString(deterministic=True) == answer
+    )
