@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -216,6 +217,125 @@ async def test_an_item_is_skipped_though_no_other_comes_after_it(cairn: AsyncCai
     worked = await work
     assert (worked.answered, worked.failed, worked.released) == (2, 1, 0)
     assert len(asked_about) == 3
+
+
+async def test_a_judge_that_breaks_down_where_items_come_one_by_one_costs_one_of_them(
+    cairn: AsyncCairn,
+) -> None:
+    name, asked_about = await project(cairn, "work-trickle", 0), list[str]()
+
+    async def judge(jobs: Sequence[Job]) -> list[dict[str, str]]:
+        asked_about.extend(job.key for job in jobs)
+        if len(asked_about) > 1:
+            raise OSError("the model has gone")
+        return [YES]
+
+    async def is_judged(key: str) -> bool:
+        return key in asked_about
+
+    work = asyncio.create_task(cairn.work(name, judge, labeler="robot", batch=1, failures=4))
+    for key in ("first", "a", "b", "c", "d"):
+        # When another has had no work for a second, the first has none either.
+        await cairn.work(name, lambda jobs: [YES for _ in jobs], labeler="other", idle=1.0)
+        await cairn.import_items(name, [(key, "text")])
+        await eventually(partial(is_judged, key), timeout=60)
+    with pytest.raises(JudgeFailed, match=r"failed at 4 items .*'d': OSError: the model has gone"):
+        await asyncio.wait_for(work, 60)
+    left = {job.key for job in await cairn.lease(name, 5, labeler="robot", wait=5)}
+    assert left == {"b", "c", "d"}, "of the first alone it may be thought that the item was at fault"
+
+
+async def test_where_the_last_items_fail_one_after_the_other_nobody_knows_why_and_none_is_skipped(
+    cairn: AsyncCairn,
+) -> None:
+    name, asked_about = await project(cairn, "work-last-two", 5), list[str]()
+
+    def judge(jobs: Sequence[Job]) -> list[dict[str, str]]:
+        asked_about.append(jobs[0].key)
+        if len(asked_about) > 3:
+            raise ValueError("no such picture")
+        return [YES]
+
+    with pytest.raises(JudgeFailed, match=r"failed at 2 items .* comes again.*ValueError: no such picture"):
+        await cairn.work(name, judge, labeler="robot", batch=1, idle=1.0)
+    assert len(await answers(cairn, name)) == 3
+    assert len(await cairn.lease(name, 5, labeler="robot", wait=5)) == 2
+
+
+async def test_what_nothing_tells_about_is_given_back_when_half_of_its_lease_is_over(
+    cairn: AsyncCairn,
+) -> None:
+    name, stop, asked_about = await project(cairn, "work-aside", 3), asyncio.Event(), Counter[str]()
+
+    async def judge(jobs: Sequence[Job]) -> list[dict[str, str]]:
+        asked_about[jobs[0].key] += 1
+        if asked_about.total() == 1:
+            return [YES]
+        raise ValueError("no such picture")
+
+    async def both_came_again() -> bool:
+        return sorted(asked_about.values())[-2] > 1
+
+    work = asyncio.create_task(
+        cairn.work(
+            name, judge, labeler="robot", batch=1, failures=100, duration=timedelta(seconds=4), stop=stop
+        )
+    )
+    await eventually(both_came_again, timeout=60)
+    stop.set()
+    worked = await work
+    assert (worked.answered, worked.failed) == (1, 0)
+    await eventually(lambda: nothing_live(cairn, name))
+
+
+async def test_a_sound_judge_is_not_blamed_while_its_answers_are_on_their_way(cairn: AsyncCairn) -> None:
+    name = await project(cairn, "work-behind", 100)
+
+    async def judge(
+        jobs: Sequence[Job],
+    ) -> list[dict[str, str]]:  # never lets an acknowledgement come between
+        if any(int(job.key[1:]) % 8 == 7 for job in jobs):
+            raise ValueError("no such picture")
+        return [YES for _ in jobs]
+
+    worked = await cairn.work(name, judge, labeler="robot", batch=100, failures=3, idle=1.0)
+    assert (worked.answered, worked.failed) == (88, 12)
+
+
+async def test_once_the_judge_is_given_up_no_answer_of_before_makes_an_item_skipped(
+    cairn: AsyncCairn,
+) -> None:
+    name, calls = await project(cairn, "work-gone", 3), 0
+
+    async def judge(jobs: Sequence[Job]) -> list[dict[str, str]]:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise ValueError("no such picture")
+        if calls == 3:
+            raise JudgeFailed("out of memory")
+        return [YES]
+
+    with pytest.raises(JudgeFailed, match="out of memory"):
+        await cairn.work(name, judge, labeler="robot", batch=1)
+    assert len(await answers(cairn, name)) == 1, "what it answered is kept"
+    assert len(await cairn.lease(name, 3, labeler="robot", wait=5)) == 2
+
+
+async def test_a_run_that_waits_for_work_ends_when_its_judge_does(cairn: AsyncCairn) -> None:
+    name = await project(cairn, "work-idle", 0)
+
+    async def judge(jobs: Sequence[Job]) -> list[dict[str, str]]:
+        raise JudgeFailed("out of memory")
+
+    work = asyncio.create_task(cairn.work(name, judge, labeler="robot", idle=300.0))
+    await cairn.work(
+        name, judge, labeler="other", idle=2.0
+    )  # so long there has been no work for the first, too
+    await cairn.import_items(name, [("a", "text")])
+    with pytest.raises(JudgeFailed, match="out of memory"):
+        await asyncio.wait_for(work, 60)
+    await eventually(lambda: nothing_live(cairn, name))
 
 
 async def test_a_judge_that_says_that_it_is_broken_ends_the_run_at_once(cairn: AsyncCairn) -> None:

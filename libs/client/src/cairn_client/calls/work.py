@@ -17,7 +17,8 @@ from cairn_client.names import item_name, labeler_name, project_name
 from cairn_client.parts import in_parts
 from cairn_client.transport import new_request_id
 from cairn_client.waiting import until
-from cairn_client.working.loop import MOST_AHEAD, Pace, WorkLoop, check_duration
+from cairn_client.working.hand import check_duration
+from cairn_client.working.loop import MOST_AHEAD, Pace, WorkLoop
 from cairn_client.working.verdicts import Judge, Worked, check_judge
 
 
@@ -171,14 +172,15 @@ class WorkCalls(Calls):
         and submitted, the rest is given back.
 
         When the judge raises, each item of its batch is judged again alone. One that fails then, or whose answer is
-        refused, is kept back beside the others until the judge has answered another one, or there is no other; then it
-        is given back for good with the reason. Services that go away are waited for as long as the client's patience
-        says, and each answer is kept once.
+        refused, is kept back beside the others until the judge has answered another one; then it is given back for good
+        with the reason. Where there is no other, so is one alone that failed since an answer; of more nobody knows, and
+        when half of their leases is over they are given back so that they may come again. Services that go away are
+        waited for as long as the client's patience says, and each answer is kept once.
 
         Raises JudgeFailed, and gives back what failed so that it may come again, when the judge failed at `failures`
-        items with no answer kept in between, or at all there are before it answered any; InputError for a judge that
-        does not take jobs or return as many verdicts, and for leases that are too short to be extended; and the
-        CairnError of a service that stays away or refuses the labeler.
+        items with no answer kept in between, at all there are before it answered any, or at two or more before it was
+        idle; InputError for a judge that does not take jobs or return as many verdicts, and for leases that are too
+        short to be extended; and the CairnError of a service that stays away or refuses the labeler.
         """
         check_judge(judge)
         if duration is not None:
@@ -187,6 +189,7 @@ class WorkCalls(Calls):
             ("batch", batch),
             ("ahead", 1 if ahead is None else ahead),
             ("parallel", parallel),
+            ("failures", failures),
         ):
             if value < 1:
                 raise InputError(f"{name} must be at least 1, not {value}.")

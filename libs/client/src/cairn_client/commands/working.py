@@ -15,7 +15,7 @@ from cairn_client.commands.connection import connect_async, where
 from cairn_client.commands.screen import say, tell
 from cairn_client.words import counted
 from cairn_client.working.command import CommandJudge
-from cairn_client.working.loop import SHORTEST
+from cairn_client.working.hand import SHORTEST
 from cairn_client.working.verdicts import Worked
 
 
@@ -54,8 +54,8 @@ def work(
 
     When it ends, or writes anything else, it is started again and given each item alone. An item that it fails at while
     it answers others is skipped, with what it said last as the reason: this labeler does not get it again. Where it
-    answers nothing, at ten items in a row or at all there are, the command ends with what it said, and the items may
-    come again.
+    answers nothing any more, at ten items in a row or at all there are, the command ends with what it said, and the
+    items may come again.
     """
     duration = None if lease is None else timedelta(seconds=lease)
 
