@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import tempfile
-from asyncio.subprocess import PIPE, Process
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,46 +16,11 @@ from cairn.label.v1.label_value_pb2 import BlobRef
 from cairn_client.calls.job import Job
 from cairn_client.errors import CairnError, InputError
 from cairn_client.words import counted, first_of, quoted
+from cairn_client.working.program import LONGEST_LINE, Program
 from cairn_client.working.verdicts import JudgeFailed, Release, Skip, Verdict
-
-_LONGEST_LINE = 16 * 1024 * 1024
-_LAST_WORDS = 4096
-"""Bytes of what the program said last on stderr that are looked at when it ends."""
-_GOODBYE = 5.0
-"""Seconds that the program has to end when its stdin is closed."""
 
 Download = Callable[[BlobRef, str], Awaitable[bytes]]
 """The bytes of a blob, for the holder of a lease token."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Program:
-    """A program that runs, both ends of the line to it, and what passes on its stderr."""
-
-    process: Process
-    stdin: asyncio.StreamWriter
-    stdout: asyncio.StreamReader
-    stderr: _PassedOn
-
-
-class _PassedOn:
-    """What a program says on stderr goes on to ours as it comes; its end is remembered."""
-
-    def __init__(self, source: asyncio.StreamReader) -> None:
-        self._last = b""
-        self._passing = asyncio.create_task(self._pass_on(source))
-
-    async def _pass_on(self, source: asyncio.StreamReader) -> None:
-        while said := await source.read(64 * 1024):
-            self._last = (self._last + said)[-_LAST_WORDS:]
-            with suppress(OSError):  # whoever read ours has gone: no reason to hold the program up
-                await asyncio.to_thread(_write_stderr, said)
-
-    async def last_line(self) -> str:
-        """What it said last; empty when it said nothing. For when it has ended."""
-        await asyncio.wait([self._passing], timeout=_GOODBYE)  # a child of its own may hold the line open
-        lines = self._last.decode(errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 class CommandJudge:
@@ -73,7 +34,7 @@ class CommandJudge:
     def __init__(self, command: Sequence[str], download: Download) -> None:
         self._command = command
         self._download = download
-        self._program: _Program | None = None
+        self._program: Program | None = None
         self._turn = asyncio.Lock()
         self._files = tempfile.TemporaryDirectory(prefix="cairn-work-", ignore_cleanup_errors=True)
 
@@ -96,9 +57,7 @@ class CommandJudge:
                 program = await self._running()
                 # Several audits may ask for a review of one item: it is judged once.
                 lines = {job.key: await self._line(job, files) for job in jobs}
-                _, said = await asyncio.gather(
-                    _write(program, lines.values()), self._read(program, set(lines))
-                )
+                _, said = await asyncio.gather(program.write(lines.values()), self._read(program, set(lines)))
             except BaseException:
                 await self._end()  # what it would say next belongs to nobody
                 raise
@@ -107,23 +66,12 @@ class CommandJudge:
                     file.unlink(missing_ok=True)
         return [said[job.key] for job in jobs]
 
-    async def _running(self) -> _Program:
+    async def _running(self) -> Program:
         if self._program is None:
             try:
-                # In a session of its own: Ctrl-C ends the run, which lets the program finish what it has.
-                process = await asyncio.create_subprocess_exec(
-                    *self._command,
-                    stdin=PIPE,
-                    stdout=PIPE,
-                    stderr=PIPE,
-                    limit=_LONGEST_LINE,
-                    start_new_session=True,
-                )
+                self._program = await Program.started(self._command)
             except OSError as error:
                 raise JudgeFailed(f"{self._command[0]} cannot be run: {error.strerror}.") from None
-            if process.stdin is None or process.stdout is None or process.stderr is None:
-                raise RuntimeError("a program was started without pipes")
-            self._program = _Program(process, process.stdin, process.stdout, _PassedOn(process.stderr))
         return self._program
 
     async def _line(self, job: Job, files: list[Path]) -> bytes:
@@ -139,13 +87,13 @@ class CommandJudge:
             told["path"] = file.name
         return json.dumps(told, ensure_ascii=False).encode() + b"\n"
 
-    async def _read(self, program: _Program, wanted: set[str]) -> dict[str, Verdict]:
+    async def _read(self, program: Program, wanted: set[str]) -> dict[str, Verdict]:
         said: dict[str, Verdict] = {}
         while wanted - said.keys():
             try:
-                line = await program.stdout.readline()
+                line = await program.line()
             except ValueError:
-                raise InputError(f"{self._command[0]} wrote a line above {_LONGEST_LINE} bytes.") from None
+                raise InputError(f"{self._command[0]} wrote a line above {LONGEST_LINE} bytes.") from None
             if not line:
                 raise await self._ended(program, len(wanted - said.keys()))
             key, verdict = self._verdict(line)
@@ -161,12 +109,8 @@ class CommandJudge:
             said[key] = verdict
         return said
 
-    async def _ended(self, program: _Program, unjudged: int) -> CairnError:
-        last = await program.stderr.last_line()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_GOODBYE):
-                await program.process.wait()
-        code = program.process.returncode
+    async def _ended(self, program: Program, unjudged: int) -> CairnError:
+        code, last = await program.ended(), await program.last_line()
         ended = "closed its stdout" if code is None else f"ended with {code}"
         left = f"{self._command[0]} {ended} and left {counted(unjudged, 'item')} unjudged"
         return CairnError(f"{left}; the last that it said: {quoted(last)}." if last else f"{left}.")
@@ -191,35 +135,5 @@ class CommandJudge:
 
     async def _end(self) -> None:
         program, self._program = self._program, None
-        if program is None:
-            return
-        program.stdin.close()
-        for end in (_nothing, program.process.terminate, program.process.kill):
-            with suppress(TimeoutError, ProcessLookupError):
-                end()
-                async with asyncio.timeout(_GOODBYE):
-                    await _end_of(program)
-                    return
-
-
-def _nothing() -> None:
-    """A closed stdin is enough for most."""
-
-
-def _write_stderr(said: bytes) -> None:
-    sys.stderr.buffer.write(said)
-    sys.stderr.buffer.flush()
-
-
-async def _write(program: _Program, lines: Iterable[bytes]) -> None:
-    with suppress(ConnectionError):  # it has ended; the reading side tells how
-        for line in lines:
-            program.stdin.write(line)
-            await program.stdin.drain()
-
-
-async def _end_of(program: _Program) -> None:
-    """Wait for the end of a program that may still have something to say."""
-    while await program.stdout.read(64 * 1024):
-        pass
-    await program.process.wait()
+        if program is not None:
+            await program.end()

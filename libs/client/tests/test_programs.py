@@ -1,0 +1,80 @@
+"""A program as a judge: nothing that it says is lost, and nothing of it is left or waited for once it has ended."""
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE
+from pathlib import Path
+
+import pytest
+
+from cairn.annotation.v1.annotation_store_pb2 import Item
+from cairn.dispatch.v1.task_dispatch_pb2 import Lease
+from cairn.label.v1.label_schema_pb2 import LabelSchema
+from cairn.label.v1.label_value_pb2 import BlobRef
+from cairn_client.calls.job import Job
+from cairn_client.errors import CairnError
+from cairn_client.working.command import CommandJudge
+from cairn_kit.testing import eventually
+
+JOB = Job(Lease(name="leases/a", item="projects/p/items/a"), LabelSchema(), Item(text="a text"))
+
+
+async def no_file(blob: BlobRef, lease_token: str) -> bytes:
+    raise AssertionError(blob)
+
+
+SAYS_MUCH_AS_IT_ENDS = """
+import pathlib, sys
+for line in sys.stdin:
+    pass
+for n in range(20_000):
+    print("goodbye", n, "x" * 60, file=sys.stderr)
+pathlib.Path(sys.argv[1]).touch()
+"""
+RUNS_IT = """
+import asyncio, sys
+from cairn_client.working.command import CommandJudge
+
+async def main():
+    async with CommandJudge([sys.executable, "-c", *sys.argv[1:]], None):
+        pass
+
+asyncio.run(main())
+"""
+
+
+async def test_what_a_program_says_last_is_passed_on_to_a_reader_that_is_late(tmp_path: Path) -> None:
+    ended = tmp_path / "ended"
+    command = [sys.executable, "-c", RUNS_IT, SAYS_MUCH_AS_IT_ENDS, str(ended)]
+    process = await asyncio.create_subprocess_exec(*command, stderr=PIPE, limit=1024)
+    await eventually(ended.exists, timeout=60)
+    _, said = await process.communicate()
+    assert said.splitlines()[-1].startswith(b"goodbye 19999 ")
+
+
+async def test_a_child_that_a_program_leaves_behind_is_not_waited_for_and_nothing_is_left_open(
+    tmp_path: Path,
+) -> None:
+    children = tmp_path / "children"
+    leaves_a_child = f"sleep 300 & echo $! >>{children}; read x; echo no model here >&2; exit 3"
+    judge = CommandJudge(["sh", "-c", leaves_a_child], no_file)
+    clock, before = asyncio.get_running_loop().time, in_use()
+    began = clock()
+    try:
+        for _ in range(3):
+            with pytest.raises(CairnError, match=r"ended with 3 .* the last that it said: 'no model here'"):
+                await asyncio.wait_for(judge([JOB]), 30)
+        async with judge:
+            pass
+        assert clock() - began < 6, "half a second for each line that a child holds open"
+        await eventually(lambda: in_use() == before)
+    finally:
+        for child in children.read_text().split():
+            os.kill(int(child), signal.SIGKILL)
+
+
+def in_use() -> tuple[int, int]:
+    """Descriptors and tasks."""
+    return len(list(Path("/proc/self/fd").iterdir())), len(asyncio.all_tasks())
