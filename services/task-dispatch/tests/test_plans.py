@@ -24,6 +24,8 @@ TENANT = "acme"
 ROWS = 10  # tasks, leases or items that a statement is given
 OLD, NEW = {"small": 2_000, "large": 20_000}, {"new": 3_000}
 """Tasks of projects that the planner's statistics know, and of one that was made since."""
+OTHERS = 100
+"""Tenants with five small projects each: by them the planner believes of each project that it is small."""
 SPREAD, STEADY = "(n * 7919 % 1000) / 1000.0", "0.5"
 
 FILL = """
@@ -169,6 +171,7 @@ STATEMENTS = {
     "list_tasks": (tasks, lambda s: [TENANT, s.project, "", "OPEN", 0.3, 0, ROWS]),
     "list_tasks_of_item": (tasks, lambda s: [TENANT, s.project, "", "~", "infinity", 0, ROWS, s.items[0]]),
     "known_items": (facts, lambda s: [*s.keys, s.items]),
+    "items": (facts, lambda s: [TENANT, s.project, s.items]),
     "route_items": (facts, lambda s: [*s.keys, s.items, ["HUMAN"] * ROWS, [2] * ROWS, [0.7] * ROWS]),
     "save_items": (facts, _facts),
 }  # fmt: skip
@@ -204,6 +207,9 @@ class Planner:
         for project, size in OLD.items():
             await admin.execute(FILL.format(priority=SPREAD), TENANT, project, size)
         await admin.execute(FILL.format(priority=STEADY), TENANT, "steady", 5_000)
+        for tenant in range(OTHERS):
+            for project in range(5):
+                await admin.execute(FILL.format(priority=SPREAD), f"tenant-{tenant}", f"project-{project}", 2)
         await admin.execute("VACUUM ANALYZE")
         for project, size in NEW.items():
             await admin.execute(FILL.format(priority=SPREAD), TENANT, project, size)

@@ -97,13 +97,14 @@ class Part(Protocol):
 
 
 class Rows:
-    """The rows of a table whose primary key begins with tenant, project and these columns.
+    """The rows of a table of which an index begins with tenant, project and these columns.
 
     A column is given by its name, and its type unless that is text: `Rows("lease", "lease uuid")`. Name as many as tell
-    most rows apart: a chunk begins at the key where the one before ended, so as not to step over all the dead.
+    most rows apart: a chunk begins at the key where the one before ended, so as not to step over all the dead. `where` is
+    true of all rows: the condition of a partial index, which serves only those who repeat it.
     """
 
-    def __init__(self, table: str, *keys: str) -> None:
+    def __init__(self, table: str, *keys: str, where: str = "true") -> None:
         names, kinds = zip(
             *((name, kind or "text") for name, _, kind in (k.partition(" ") for k in keys)), strict=True
         )
@@ -115,7 +116,8 @@ class Rows:
         self._statement = f"""
             WITH gone AS (
               DELETE FROM "{table}" WHERE ctid = ANY (ARRAY(
-                SELECT ctid FROM "{table}" WHERE tenant = $1 AND project = $2 AND ({columns}) >= ({begin})
+                SELECT ctid FROM "{table}"
+                WHERE tenant = $1 AND project = $2 AND ({columns}) >= ({begin}) AND {where}
                 ORDER BY {columns} LIMIT $4))
               RETURNING {columns})
             SELECT (SELECT count(*) FROM gone) AS count,

@@ -8,7 +8,7 @@ PROJECT = Rows("project", "project")
 """Without it nobody leases, and no task is opened: it goes when the deletion is heard of."""
 
 PARTS = (
-    Rows("lease", "lease uuid"),
+    Rows("lease", "lease uuid", where="created_at > '-infinity'"),
     Rows("slot", "task uuid", "number bigint"),
     Rows("task", "task uuid"),
     Rows("item", "item"),

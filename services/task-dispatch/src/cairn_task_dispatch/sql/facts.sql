@@ -36,13 +36,13 @@ SELECT tenant, project, item, imported, gold, route, route_revision, priority, d
 FROM item
 JOIN unnest($1::text[], $2::text[], $3::text[]) AS k(tenant, project, item) USING (tenant, project, item)
 
--- Of one project: an import's are so many that each of its items would name it twice.
+-- Of one project: an import's are so many that each of its items would name it twice. Not by a join: where there are many
+-- tenants each project is believed to be small, and all of it would be read.
 -- name: items
 SELECT tenant, project, item, imported, gold, route, route_revision, priority, decision, decision_revision, answers_wanted,
        skill, settled, wished, cancelled_at, review_cancelled_at, cancel_reason, reviews_wished, review_priority
 FROM item
-JOIN unnest($3::text[]) AS k(item) USING (item)
-WHERE tenant = $1 AND project = $2
+WHERE tenant = $1 AND project = $2 AND item = ANY ($3::text[])
 
 -- name: route_items
 UPDATE item i

@@ -295,7 +295,11 @@ ORDER BY c.urgency, c.place
 -- name: claimed_tasks
 SELECT t.task, t.item, t.kind, t.audit, t.state, t.close_reason, s.number, s.skill
 FROM unnest($3::text[], $4::bool[], $5::int[]) AS c(item, review, claims)
-JOIN task t ON t.tenant = $1 AND t.project = $2 AND t.item = c.item AND (t.kind = 'REVIEW') = c.review
+CROSS JOIN LATERAL (
+  SELECT * FROM task
+  WHERE tenant = $1 AND project = $2 AND item = c.item AND (kind = 'REVIEW') = c.review
+  OFFSET 0  -- each looked up, however small the project is believed to be
+) AS t
 LEFT JOIN LATERAL (
   SELECT o.number, o.skill
   FROM slot o
@@ -310,14 +314,24 @@ ORDER BY t.priority DESC, t.place, s.number
 -- name: held_leases
 SELECT l.*, l.state = 'LIVE' AND l.expires_at > now() AS live_now
 FROM unnest($3::text[], $4::text[]) AS c(item, labeler)
-JOIN lease l ON l.tenant = $1 AND l.project = $2 AND l.labeler = c.labeler AND l.item = c.item AND l.kind <> 'REVIEW'
-  AND l.state IN ('LIVE', 'ANSWERED', 'SKIPPED', 'ANSWERED_LATE')
+CROSS JOIN LATERAL (
+  SELECT * FROM lease
+  WHERE tenant = $1 AND project = $2 AND labeler = c.labeler AND item = c.item AND kind <> 'REVIEW'
+    AND state IN ('LIVE', 'ANSWERED', 'SKIPPED', 'ANSWERED_LATE')
+  OFFSET 0
+) AS l
 UNION ALL
 SELECT l.*, l.state = 'LIVE' AND l.expires_at > now() AS live_now
 FROM unnest($5::text[], $6::text[]) AS c(item, labeler)
-JOIN task t ON t.tenant = $1 AND t.project = $2 AND t.item = c.item AND t.kind = 'REVIEW'
-JOIN lease l ON l.tenant = $1 AND l.project = $2 AND l.labeler = c.labeler AND l.task = t.task AND l.kind = 'REVIEW'
-  AND l.state IN ('LIVE', 'ANSWERED', 'SKIPPED', 'ANSWERED_LATE')
+CROSS JOIN LATERAL (
+  SELECT task FROM task WHERE tenant = $1 AND project = $2 AND item = c.item AND kind = 'REVIEW' OFFSET 0
+) AS t
+CROSS JOIN LATERAL (
+  SELECT * FROM lease
+  WHERE tenant = $1 AND project = $2 AND labeler = c.labeler AND task = t.task AND kind = 'REVIEW'
+    AND state IN ('LIVE', 'ANSWERED', 'SKIPPED', 'ANSWERED_LATE')
+  OFFSET 0
+) AS l
 
 -- name: grant_leases
 WITH granted AS (
