@@ -177,6 +177,25 @@ def test_a_server_that_rests_finds_its_port_again_and_another_monitor_where_that
             again.stop()
 
 
+def test_another_object_on_the_same_folder_starts_the_server_that_the_first_has_stopped(folder: Path) -> None:
+    first = EmbeddedNats(folder / "nats")
+    first.start()
+    port = first.port
+    first.stop()
+    second = EmbeddedNats(folder / "nats")
+    second.start()
+    try:
+        assert second.port == port
+        first.start()
+        assert first.pid == second.pid, "a second start adopts the server that runs"
+        del first
+        second.kill()
+        assert hold(port) is None, "nobody else can choose it yet"
+        second.start()
+    finally:
+        second.stop()
+
+
 CHOOSER = """
 import sys
 from cairn_kit.embedded.ports import hold_any

@@ -11,6 +11,7 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import psutil
 
@@ -25,6 +26,9 @@ from cairn_kit.embedded.process import (
     write_private,
 )
 
+_held_here: WeakValueDictionary[tuple[Path, int], HeldPort] = WeakValueDictionary()
+"""What objects of this process hold for a home: another one of the same home shares it."""
+
 
 class PortTakenError(EmbeddedError):
     """Another program listens on a port of the server."""
@@ -34,9 +38,10 @@ class EmbeddedNats:
     """One nats-server on the folder `home`; starting it twice adopts the one that runs.
 
     The ports and the token are chosen at the first start and kept in `home/connection.json` (mode 0600), so
-    that clients find the server again after a restart. No other stack can choose the ports while this object lives; a
-    `port` that is asked for is for the caller to hold. `durable=True` means `sync_interval: always`: an
-    acknowledged message survives an OS crash. All calls block; from asyncio use `asyncio.to_thread`.
+    that clients find the server again after a restart. No other stack can choose the ports while this object lives, or
+    another of this process on the same home; a `port` that is asked for is for the caller to hold. `durable=True` means
+    `sync_interval: always`: an acknowledged message survives an OS crash. All calls block; from asyncio use
+    `asyncio.to_thread`.
     """
 
     def __init__(self, home: Path, *, durable: bool = True, port: int | None = None) -> None:
@@ -149,9 +154,11 @@ class EmbeddedNats:
         write_private(self._connection_file, json.dumps(connection))
 
     def _chosen(self) -> int:
-        held = hold_any()
-        self._held[held.number] = held
-        return held.number
+        return self._holds(hold_any())
+
+    def _holds(self, port: HeldPort) -> int:
+        self._held[port.number] = _held_here[self.home.resolve(), port.number] = port
+        return port.number
 
     def _start(self, timeout: float) -> None:
         adopted = process_of(self.home / "nats.pid", "nats-server", str(self.home / "nats.conf"))
@@ -187,10 +194,9 @@ class EmbeddedNats:
     def _is_ours(self, port: int) -> bool:
         if port in self._held or port == self._wanted_port:
             return port_is_free(port)
-        held = hold(port)  # it was chosen by a process of before
-        if held is not None:
-            self._held[port] = held
-        return held is not None
+        # Else it was chosen by another object of this process, or by a process of before.
+        held = _held_here.get((self.home.resolve(), port)) or hold(port)
+        return held is not None and port_is_free(self._holds(held))
 
     def _write_configuration(self) -> None:
         connection = self._connection()

@@ -26,7 +26,7 @@ _chosen_by = random.SystemRandom()
 class HeldPort:
     """A TCP port of 127.0.0.1 that nobody else can hold while this object lives; processes started do not inherit it."""
 
-    __slots__ = ("_hold", "number")
+    __slots__ = ("__weakref__", "_hold", "number")
 
     def __init__(self, number: int) -> None:
         """Raises OSError when somebody holds it."""
