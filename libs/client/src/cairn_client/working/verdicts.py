@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set, Sized
 from dataclasses import dataclass
+from typing import Any
 
 from cairn_client.calls.job import Answers, Job
 from cairn_client.errors import CairnError, InputError
@@ -103,15 +104,26 @@ async def _called(judge: Judge, jobs: Sequence[Job]) -> object:
 
 
 def verdicts_in(said: object, jobs: Sequence[Job]) -> Sequence[Verdict]:
-    """The verdicts that a judge said. Raises InputError when that is no list, or not of one for each job."""
+    """The verdicts that a judge said. Raises InputError when that is no list, nor anything else with a length and an order,
+    or not of one for each job."""
     about = (
         quoted(jobs[0].key)
         if len(jobs) == 1
         else f"{counted(len(jobs), 'item')}, {quoted(jobs[0].key)} first,"
     )
     expected = f"The judge was asked about {about} and must return a list of as many verdicts"
-    if not isinstance(said, Sequence) or isinstance(said, str | bytes):
+    verdicts = _listed(said)
+    if verdicts is None:
         raise InputError(f"{expected}, not {shown(said)}.")
-    if len(said) != len(jobs):
-        raise InputError(f"{expected}, not of {len(said):,}.")
-    return said
+    if len(verdicts) != len(jobs):
+        raise InputError(f"{expected}, not of {len(verdicts):,}.")
+    return verdicts
+
+
+def _listed(said: object) -> list[Any] | None:
+    if not isinstance(said, Sized) or isinstance(said, str | bytes | Mapping | Set):
+        return None
+    try:
+        return list(said)  # type: ignore[call-overload, no-any-return]
+    except TypeError:  # nor can an array of no dimension be gone through
+        return None
