@@ -20,6 +20,8 @@ from cairn_client.commands.watching import Board, LiveBoard, next_step
 from cairn_client.demo.crowd import LEAST_CARE, MOST_CARE, crowd, error_model
 from cairn_client.demo.digits import load_digits, png
 from cairn_client.demo.loop import ALPHA, AUDITED, Demonstrated
+from cairn_client.errors import CairnError, NotFound
+from cairn_client.profile import Service
 from cairn_client.replay.outcome import FinalLabel, Grade
 from cairn_truth.quality.audit_statistics import StratumFindings, estimate_error
 
@@ -88,20 +90,20 @@ def test_the_result_is_that_of_the_report_and_tells_the_verdict_of_the_audit() -
 
 def test_no_labeled_item_is_shown_as_waiting_for_consensus() -> None:
     board = Board("digits")
-    board.progress = ProjectProgress(items=10, labeled_items=8)
-    board.queue = Queue(filled_tasks=5)
+    board.show(ProjectProgress(items=10, labeled_items=8))
+    board.show(Queue(filled_tasks=5))
 
     assert "waiting for consensus 2" in shown(board)
 
-    board.progress.labeled_items = 10
+    board.show(ProjectProgress(items=10, labeled_items=10))
 
     assert "waiting for consensus 0" in shown(board)
 
 
 def test_a_review_is_no_answer_that_is_wanted_of_labelers() -> None:
     board = Board("reviews")
-    board.progress = ProjectProgress(items=10)
-    board.queue = Queue(open_tasks=5, open_reviews=3, open_slots=6, open_review_slots=2)
+    board.show(ProjectProgress(items=10))
+    board.show(Queue(open_tasks=5, open_reviews=3, open_slots=6, open_review_slots=2))
 
     assert "answers wanted now 4" in shown(board)
     assert "tasks open 2" in shown(board)
@@ -142,17 +144,64 @@ def test_it_is_said_what_moves_a_project_on(
 def test_what_to_do_next_is_said_when_nothing_has_moved_for_a_while() -> None:
     now = 100.0
     board = Board("moods", advises=True, clock=lambda: now)
-    board.progress = ProjectProgress(items=2, annotations=1)
-    board.queue = Queue(filled_tasks=1)
+    board.show(ProjectProgress(items=2, annotations=1))
+    board.show(Queue(filled_tasks=1))
     assert "conclude" not in board.line()
     now += 2.0
-    board.progress.annotations = 2
+    board.show(ProjectProgress(items=2, annotations=2))
     assert "conclude" not in board.line()
     now += 2.0
     assert "conclude" not in board.line(), "what was answered may still be on its way"
     now += 1.0
     assert "cairn project conclude moods" in board.line()
     assert "cairn project conclude moods" in shown(board)
+
+
+@pytest.mark.parametrize(
+    "told", [[], [ProjectProgress(items=2, annotations=2)], [Queue()]], ids=["nothing", "progress", "queue"]
+)
+def test_nothing_is_advised_and_no_count_shown_that_nobody_has_told(
+    told: list[ProjectProgress | Queue],
+) -> None:
+    now = 100.0
+    board = Board("moods", advises=True, clock=lambda: now)
+    for counts in told:
+        board.show(counts)
+    now += 60.0
+    assert "cairn" not in board.line()
+    assert ("items labeled" in shown(board)) == (told != [] and told != [Queue()])
+    assert ("leases live" in shown(board)) == (told == [Queue()])
+
+
+def test_nothing_is_advised_on_counts_that_are_out_of_date_and_it_is_said_that_they_are() -> None:
+    now = 100.0
+    board = Board("moods", advises=True, clock=lambda: now)
+    board.show(ProjectProgress(items=2, annotations=2))
+    board.show(Queue())
+    now += 60.0
+    assert "cairn project conclude moods" in board.line()
+
+    board.lose(Service.TASK_DISPATCH, CairnError("no route to host"))
+    for said in (board.line(), shown(board)):
+        assert "Not up to date: nothing is heard from task-dispatch (no route to host)." in said
+        assert "conclude" not in said
+    board.lose(Service.ANNOTATION_STORE, CairnError("nor there"))
+    now += 60.0
+    board.show(Queue())
+    assert "nothing is heard from annotation-store (nor there)." in board.line()
+    board.show(ProjectProgress(items=2, annotations=2))
+    assert board.line() == "0 of 2 items labeled", "much may happen yet of which nothing was heard"
+    now += 3.0
+    assert "cairn project conclude moods" in board.line()
+
+
+def test_a_project_that_is_about_to_be_made_is_not_out_of_date() -> None:
+    board = Board("digits")
+    board.lose(Service.ANNOTATION_STORE, NotFound("no such project"))
+    assert board.line() == ""
+    board.show(ProjectProgress(items=1))
+    board.lose(Service.ANNOTATION_STORE, NotFound("no such project"))
+    assert "Not up to date" in board.line()
 
 
 def test_where_no_terminal_is_the_private_stacks_start_and_stop_are_lines(
@@ -175,7 +224,7 @@ async def test_where_no_terminal_is_every_stage_and_now_and_then_the_progress_is
     assert capsys.readouterr().err == "Importing\n"
 
     board.advance(2)
-    board._board.progress = ProjectProgress(items=3, labeled_items=1)
+    board._board.show(ProjectProgress(items=3, labeled_items=1))
     lines = asyncio.create_task(board._lines())
     told = ""
     while "\n" not in told:

@@ -27,6 +27,8 @@ from cairn_client import (
     Skip,
     item_key,
 )
+from cairn_client.commands import watching
+from cairn_client.commands.watching import LiveBoard
 from cairn_kit.testing import eventually
 from cairn_stack import PrivateStack
 from cairn_stack.testing import shared_stack
@@ -658,3 +660,20 @@ async def test_a_file_is_given_to_a_program_as_a_path(
     key, path, content = json.loads(seen.read_text())
     assert (key, content) == ("a b", "hello")
     assert not await asyncio.to_thread(Path(path).exists)
+
+
+async def test_a_watch_says_that_a_service_is_away_and_advises_nothing_meanwhile(
+    cairn: AsyncCairn, stack: PrivateStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "_STILL", 0.0)
+    name = await project(cairn, "watch-away", 2)
+    async with LiveBoard(cairn, name, advises=True) as board:
+
+        def says(this: str, not_this: str) -> bool:
+            line = board._board.line()
+            return this in line and not_this not in line
+
+        await eventually(lambda: says("2 answers wanted: cairn label", "Not up to date"), timeout=60)
+        await asyncio.to_thread(stack.kill, "task-dispatch")
+        await eventually(lambda: says("nothing is heard from task-dispatch.", "cairn label"), timeout=60)
+        await eventually(lambda: says("2 answers wanted: cairn label", "Not up to date"), timeout=120)

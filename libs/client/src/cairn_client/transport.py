@@ -285,9 +285,14 @@ class Transport:
         finally:
             call.cancel()
 
-    async def following(self, method: _UnaryStream[Q, R], request: Callable[[], Q]) -> AsyncIterator[R]:
-        """A server stream without end: after a break `request()` says where to go on, until patience runs
-        out."""
+    async def following(
+        self,
+        method: _UnaryStream[Q, R],
+        request: Callable[[], Q],
+        broke: Callable[[CairnError], None] | None = None,
+    ) -> AsyncIterator[R]:
+        """A server stream without end: after a break, which `broke` is told of, `request()` says where to go on, until
+        patience runs out."""
         breaks = _Breaks(self.patience)
         while True:
             token = self._token()
@@ -300,6 +305,8 @@ class Transport:
                 if error.reason == "TOKEN_EXPIRED" and self._token() != token:
                     continue  # a stream may outlive its token: the next one carries a fresh one
                 delay = breaks.delay(error)
+                if broke is not None:
+                    broke(error)
             await asyncio.sleep(delay)
 
     async def persisting(self, session: Callable[[Callable[[], None]], Awaitable[T]]) -> T:

@@ -17,7 +17,7 @@ from cairn_client.calls.labelers import Labelers
 from cairn_client.calls.labels import LabelCalls
 from cairn_client.calls.room import Calls
 from cairn_client.calls.work import WorkCalls
-from cairn_client.errors import FailedPrecondition, NotFound
+from cairn_client.errors import CairnError, FailedPrecondition, NotFound
 from cairn_client.names import last_part, project_name, question_of
 from cairn_client.schema import ProjectSpec, spec_from
 from cairn_client.transport import new_request_id
@@ -122,11 +122,14 @@ class Projects(Calls):
         request = store.GetProjectProgressRequest(name=project_name(project))
         return await self._transport.call(self._transport.store.GetProjectProgress, request)
 
-    async def watch(self, project: str) -> AsyncIterator[store.ProjectProgress]:
-        """The counts at once, and again whenever they change, without end."""
+    async def watch(
+        self, project: str, *, broke: Callable[[CairnError], None] | None = None
+    ) -> AsyncIterator[store.ProjectProgress]:
+        """The counts at once, and again whenever they change, without end. When the service is away, `broke` is told why:
+        what was counted before may be out of date until the next counts come."""
         request = store.WatchProjectProgressRequest(name=project_name(project))
         method = self._transport.store.WatchProjectProgress
-        async for progress in self._transport.following(method, lambda: request):
+        async for progress in self._transport.following(method, lambda: request, broke):
             yield progress
 
     async def conclude(self, project: str, *, patience: float = 180.0) -> consensus.ConcludeProjectResponse:

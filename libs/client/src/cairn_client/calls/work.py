@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 
 from cairn.annotation.v1 import annotation_store_pb2 as store
@@ -224,10 +224,14 @@ class WorkCalls(Calls):
         request = dispatch.GetQueueRequest(project=project_name(project))
         return await self._transport.call(self._transport.dispatch.GetQueue, request)
 
-    async def watch_queue(self, project: str) -> AsyncIterator[dispatch.Queue]:
-        """The counts at once, and again whenever they change, without end."""
+    async def watch_queue(
+        self, project: str, *, broke: Callable[[CairnError], None] | None = None
+    ) -> AsyncIterator[dispatch.Queue]:
+        """The counts at once, and again whenever they change, without end. When the service is away, `broke` is told why:
+        what was counted before may be out of date until the next counts come."""
         request = dispatch.WatchQueueRequest(project=project_name(project))
-        async for queue in self._transport.following(self._transport.dispatch.WatchQueue, lambda: request):
+        method = self._transport.dispatch.WatchQueue
+        async for queue in self._transport.following(method, lambda: request, broke):
             yield queue
 
     async def tasks(self, project: str, *, item: str = "") -> AsyncIterator[dispatch.Task]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import Annotated
 
@@ -26,9 +27,10 @@ from cairn_client.aio import AsyncCairn
 from cairn_client.commands.connection import connect_async, where
 from cairn_client.commands.projects import progress_table
 from cairn_client.commands.screen import out, tell
-from cairn_client.errors import CairnError, NotFound
+from cairn_client.errors import CairnError, NotFound, Unavailable
 from cairn_client.names import last_part
-from cairn_client.words import counted
+from cairn_client.profile import Service
+from cairn_client.words import counted, shortened
 
 _ROUTING_EVERY = 1.0
 _AGAIN = 0.5
@@ -87,8 +89,8 @@ class LiveBoard:
         ended = await asyncio.gather(*self._tasks, return_exceptions=True)
         if error is None:
             with contextlib.suppress(CairnError):
-                self._board.progress.CopyFrom(await self._client.projects.progress(self._name))
-                self._board.queue.CopyFrom(await self._client.queue(self._name))
+                self._board.show(await self._client.projects.progress(self._name))
+                self._board.show(await self._client.queue(self._name))
                 self._board.routing.CopyFrom(await self._client.models.routing(self._name))
         self._live.stop()
         failed = [one for one in ended if isinstance(one, CairnError)]
@@ -96,22 +98,28 @@ class LiveBoard:
             raise failed[0]
 
     async def _progress(self) -> None:
+        lost = partial(self._board.lose, Service.ANNOTATION_STORE)
         try:
             while True:
-                with contextlib.suppress(NotFound):  # the block may be about to create the project
-                    async for progress in self._client.projects.watch(self._name):
-                        self._board.progress.CopyFrom(progress)
+                try:
+                    async for progress in self._client.projects.watch(self._name, broke=lost):
+                        self._board.show(progress)
                         if progress.items and progress.labeled_items >= progress.items:
                             self.complete.set()
+                except NotFound as error:
+                    lost(error)
                 await asyncio.sleep(_AGAIN)
         finally:
             self.complete.set()
 
     async def _queue(self) -> None:
+        lost = partial(self._board.lose, Service.TASK_DISPATCH)
         while True:
-            with contextlib.suppress(CairnError):
-                async for queue in self._client.watch_queue(self._name):
-                    self._board.queue.CopyFrom(queue)
+            try:
+                async for queue in self._client.watch_queue(self._name, broke=lost):
+                    self._board.show(queue)
+            except CairnError as error:
+                lost(error)
             await asyncio.sleep(_AGAIN)
 
     async def _routing(self) -> None:
@@ -143,7 +151,10 @@ class LiveBoard:
 
 
 class Board:
-    """What is drawn: progress, the queue, and the model; and, if it `advises`, what to do next."""
+    """What is drawn: progress, the queue, and the model; and, if it `advises`, what to do next.
+
+    It shows what it was told last, and says so when that is out of date; it advises on nothing else than what is true.
+    """
 
     def __init__(
         self, name: str, *, advises: bool = False, clock: Callable[[], float] = time.monotonic
@@ -151,62 +162,100 @@ class Board:
         self.name = name
         self._advises = advises
         self._clock = clock
-        self._shown: dict[str, int] = {}
         self._still_since = clock()
         self.stage = ""
         self.done = 0
         self.total: int | None = None
-        self.progress = ProjectProgress()
-        self.queue = Queue()
+        self._progress: ProjectProgress | None = None
+        self._queue: Queue | None = None
+        self._lost: dict[Service, CairnError] = {}
         self.routing = Routing()
 
+    def show(self, told: ProjectProgress | Queue) -> None:
+        """Take in counts as they are now."""
+        before: Message | None
+        if isinstance(told, Queue):
+            who, before, self._queue = Service.TASK_DISPATCH, self._queue, told
+        else:
+            who, before, self._progress = Service.ANNOTATION_STORE, self._progress, told
+        was_lost = self._lost.pop(who, None) is not None
+        if was_lost or before is None or _counts(before) != _counts(told):
+            self._still_since = self._clock()
+
+    def lose(self, who: Service, error: CairnError) -> None:
+        """Take note that this service tells no counts, until it does. A project that nothing is known of yet may be about
+        to be made."""
+        if self._progress is not None or not isinstance(error, NotFound):
+            self._lost[who] = error
+
     def __rich__(self) -> RenderableType:
-        items, labeled = self.progress.items, self.progress.labeled_items
-        share = labeled / items if items else 0.0
         columns = Table.grid(padding=(0, 4))
-        columns.add_row(progress_table(self.progress), self._queue_table(), self._model_table())
-        bar = ProgressBar(total=max(1, items), completed=labeled, width=60)
-        title = Text.assemble((f"{share:.1%}", "bold"), f" of {items:,} items labeled")
-        lines: list[RenderableType] = [title, bar, Text(""), columns]
+        columns.add_row(*self._tables())
+        lines: list[RenderableType] = [*self._share(), columns]
         if self.routing.stop_reason:
             lines += [Text(""), Text(self.routing.stop_reason, style="dim")]
         if self.stage:
             lines += [Text(""), Text(self._stage(), style="cyan")]
+        if lost := self._out_of_date():
+            lines += [Text(""), Text(lost, style="yellow")]
         if advice := self._advice():
             lines += [Text(""), Text(advice, style="cyan")]
         return Panel(Group(*lines), title=escape(self.name))
 
     def line(self) -> str:
         """The board in a line."""
-        items, labeled = self.progress.items, self.progress.labeled_items
+        progress = self._progress or ProjectProgress()
         parts = [
             self._stage(),
-            f"{labeled:,} of {items:,} items labeled" if items else "",
+            f"{progress.labeled_items:,} of {progress.items:,} items labeled" if progress.items else "",
+            self._out_of_date(),
             self._advice(),
         ]
         return "; ".join(part for part in parts if part)
 
     def _advice(self) -> str:
-        if not self._advises:
+        if not self._advises or self._progress is None or self._queue is None or self._lost:
             return ""
-        shown, now = _counts(self.progress, self.queue), self._clock()
-        if shown != self._shown:
-            self._shown, self._still_since = shown, now
-        return next_step(self.name, self.progress, self.queue) if now - self._still_since >= _STILL else ""
+        if self._clock() - self._still_since < _STILL:
+            return ""
+        return next_step(self.name, self._progress, self._queue)
+
+    def _out_of_date(self) -> str:
+        lost = [f"{who.value}{_reason(error)}" for who, error in self._lost.items()]
+        return f"Not up to date: nothing is heard from {' and '.join(lost)}." if lost else ""
 
     def _stage(self) -> str:
         count = f" {self.done:,}" + (f" of {self.total:,}" if self.total else "") if self.done else ""
         return f"{self.stage}{count}"
 
-    def _queue_table(self) -> Table:
+    def _share(self) -> list[RenderableType]:
+        if self._progress is None:
+            return []
+        items, labeled = self._progress.items, self._progress.labeled_items
+        title = Text.assemble((f"{labeled / max(1, items):.1%}", "bold"), f" of {items:,} items labeled")
+        return [title, ProgressBar(total=max(1, items), completed=labeled, width=60), Text("")]
+
+    def _tables(self) -> Iterator[Table]:
+        if self._progress is not None:
+            yield self._dimmed(progress_table(self._progress), Service.ANNOTATION_STORE)
+        if self._queue is not None:
+            yield self._dimmed(self._queue_table(self._queue), Service.TASK_DISPATCH)
+        yield self._model_table()
+
+    def _dimmed(self, table: Table, told_by: Service) -> Table:
+        table.style = "dim" if told_by in self._lost else "none"
+        return table
+
+    def _queue_table(self, queue: Queue) -> Table:
         # Dispatch counts the reviews that were answered among its filled tasks; a labeled item waits for nothing.
-        unlabeled = max(0, self.progress.items - self.progress.labeled_items)
+        progress = self._progress or ProjectProgress()
+        unlabeled = max(0, progress.items - progress.labeled_items)
         return _facts(
-            ("answers wanted now", _answers_wanted(self.queue)),
-            ("leases live", self.queue.live_leases),
-            ("tasks open", self.queue.open_tasks - self.queue.open_reviews),
-            ("waiting for consensus", min(self.queue.filled_tasks, unlabeled)),
-            ("reviews wanted now", self.queue.open_review_slots),
+            ("answers wanted now", _answers_wanted(queue)),
+            ("leases live", queue.live_leases),
+            ("tasks open", queue.open_tasks - queue.open_reviews),
+            ("waiting for consensus", min(queue.filled_tasks, unlabeled)),
+            ("reviews wanted now", queue.open_review_slots),
         )
 
     def _model_table(self) -> Table:
@@ -236,18 +285,18 @@ def next_step(name: str, progress: ProjectProgress, queue: Queue) -> str:
     return f"There is nothing left to hand out: {conclude}." if progress.annotations else ""
 
 
+def _reason(error: CairnError) -> str:
+    away = isinstance(error, Unavailable) and not error.reason  # told in gRPC's own words
+    return "" if away else f" ({shortened(str(error))})"
+
+
 def _answers_wanted(queue: Queue) -> int:
     """Of labelers: reviewers are others, and often nobody is."""
     return queue.open_slots - queue.open_review_slots
 
 
-def _counts(*told: Message) -> dict[str, int]:
-    return {
-        field.full_name: value
-        for message in told
-        for field, value in message.ListFields()
-        if isinstance(value, int)
-    }
+def _counts(told: Message) -> dict[str, int]:
+    return {field.name: value for field, value in told.ListFields() if isinstance(value, int)}
 
 
 def _facts(*facts: tuple[str, object]) -> Table:
