@@ -487,8 +487,9 @@ async def test_a_run_that_makes_no_sense_is_refused(cairn: AsyncCairn) -> None:
 
     with pytest.raises(NotFound):
         await cairn.work("no-such-project", judge)
-    with pytest.raises(InputError, match="batch"):
-        await cairn.work("work-all", judge, batch=0)
+    for size in ("batch", "failures"):
+        with pytest.raises(InputError, match=f"{size} must be at least 1"):
+            await cairn.work("work-all", judge, **{size: 0})  # type: ignore[arg-type]
     name = await project(cairn, "work-miscounted", 20)
     with pytest.raises(InputError, match=r"about 20 items, 'i\d+' first, .*verdicts, not of 1\."):
         await cairn.work(name, judge, labeler="robot", batch=20)

@@ -204,6 +204,8 @@ class WorkLoop:
                 self._blame_the_item(doubt)
 
     def _settle_doubts(self) -> None:
+        if not self._doubts:
+            return
         dry = self._hand.dry_since is not None
         if self._doubts.condemn_the_judge(self._hand.unacknowledged, dry):
             self._blame_the_judge()
