@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from contextlib import ExitStack
 
 from cairn_kit.auth.caller import Caller, make_caller
 from cairn_kit.rpc.admission import LEAST, Admission, Room
@@ -143,6 +144,23 @@ async def test_a_flood_of_calls_that_rest_stops_where_others_do_and_takes_no_roo
         call.cancel()
     await asyncio.wait(resting)
     assert room.in_flight == 64 + 48, "there is always room to come back"
+
+
+def test_calls_that_wait_for_minutes_shut_nobody_out_however_few_are_taken_on_meanwhile() -> None:
+    admission, now, [other] = Admission(512, 2.5, 0.0), 0.0, callers("fish", 1)
+    with ExitStack() as waiting:
+        while admission.enter(ONE):
+            waiting.enter_context(admission.waiting())
+        assert (admission.in_flight, admission.limit) == (0, 512)
+        while admission.in_flight < 60:
+            assert admission.enter(other)
+        for _ in range(400):  # so slowly that the limit falls
+            now += 0.05
+            admission.leave(other, now)
+            assert admission.enter(other)
+        assert admission.limit == LEAST
+        assert not admission.enter(ONE)
+    assert admission.in_flight == 384 + 60
 
 
 async def test_nobody_rests_for_longer_than_half_of_the_callers_time() -> None:

@@ -20,7 +20,9 @@ from cairn_kit.events import Event, Subscription
 from cairn_kit.events.bus import Bus, BusAddress
 from cairn_kit.events.pull import Pull
 from cairn_kit.events.topology import ensure_consumer
+from cairn_kit.rpc.admission import Room
 from cairn_kit.rpc.deadline import remaining, set_deadline
+from cairn_kit.rpc.resting import set_place
 from cairn_kit.shares import SHARES, Elsewhere, EventsForKeepers, KeeperCalls, Lines, calls, share_of
 from cairn_kit.testing import World, eventually
 
@@ -255,6 +257,53 @@ async def test_a_share_that_is_handed_over_in_the_middle_is_asked_for_again(two:
     asked, _ = replica_answering(two[0]), replica_answering(two[1], hand_over)
     await begin(two[1], range(SHARES))
     assert await ask(asked) == "acme:wren"
+
+
+async def test_a_call_that_has_waited_for_long_has_as_much_time_for_a_handover_as_any(
+    two: tuple[Lines, Lines], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "_NOBODY", 0.5)
+    loop, handed_over = asyncio.get_running_loop(), asyncio.Event()
+    told_at_first = loop.time() + 2 * calls._NOBODY
+
+    async def hand_over(tenant: str, request: StringValue) -> StringValue:
+        await eventually(lambda: loop.time() > told_at_first)
+        await two[1].end(share_of("acme", "birds"))
+        handed_over.set()
+        raise Elsewhere("it was superseded")
+
+    asked, _ = replica_answering(two[0]), replica_answering(two[1], hand_over)
+    await begin(two[1], range(SHARES))
+    answer = asyncio.create_task(ask(asked))
+    await handed_over.wait()
+    await asyncio.wait([answer], timeout=calls._LOOK_AGAIN)  # it has found nobody, and looks again
+    await begin(two[0], [share_of("acme", "birds")])
+    assert await answer == "acme:wren"
+
+
+async def test_a_call_that_waits_takes_no_room_at_whichever_replica_was_asked(
+    two: tuple[Lines, Lines],
+) -> None:
+    reached, go_on = asyncio.Queue[None](), asyncio.Event()
+
+    async def wait(tenant: str, request: StringValue) -> StringValue:
+        reached.put_nowait(None)
+        await go_on.wait()
+        return request
+
+    replicas = [KeeperCalls(lines).answer(StringValue, StringValue, wait, waits=True) for lines in two]
+    await begin(two[1], range(SHARES))
+    room, who = Room(64), make_caller("acme", "bob", frozenset())
+    set_place(room)
+    asking = []
+    for replica in replicas:
+        room.enter(who)
+        asking.append(asyncio.create_task(ask(replica)))
+        await reached.get()
+    assert room.in_flight == 0
+    go_on.set()
+    assert await asyncio.gather(*asking) == ["wren", "wren"]
+    assert room.in_flight == 2
 
 
 async def test_whoever_asks_where_nobody_keeps_is_told_before_time_is_up(two: tuple[Lines, Lines]) -> None:

@@ -40,8 +40,10 @@ class ConsensusRpc(ConsensusServiceServicer):
         self._reliabilities = calls.answer(
             ListReliabilitiesRequest, ListReliabilitiesResponse, self._list_reliabilities
         )
-        self._refit = calls.answer(RefitProjectRequest, RefitProjectResponse, handlers.refit)
-        self._conclude = calls.answer(ConcludeProjectRequest, ConcludeProjectResponse, handlers.conclude)
+        self._refit = calls.answer(RefitProjectRequest, RefitProjectResponse, handlers.refit, waits=True)
+        self._conclude = calls.answer(
+            ConcludeProjectRequest, ConcludeProjectResponse, handlers.conclude, waits=True
+        )
 
     async def GetPosterior(self, request: GetPosteriorRequest, context: Context) -> Posterior:
         return await self._posterior(_project(request.item), request)

@@ -30,11 +30,12 @@ _A_CALLER, _A_TENANT = 3, 7  # times what is free
 class Room:
     """Counts the calls in flight and says whether there is room for one more: for calls that last as long as they like."""
 
-    __slots__ = ("_held", "_resting", "in_flight", "limit")
+    __slots__ = ("_held", "_most", "_resting", "_waiting", "in_flight", "limit")
 
     def __init__(self, most: int) -> None:
         self.in_flight = 0
-        self._resting = 0
+        self._most = most
+        self._resting = self._waiting = 0
         self.limit = most
         """How many may be in flight."""
         self._held: dict[object, int] = {}
@@ -42,7 +43,7 @@ class Room:
     def enter(self, who: Caller, *, returns: bool = False) -> bool:
         """Take on one more call of whoever calls, if there is room; all of it for one that ``returns`` something."""
         free = self.limit - self.in_flight
-        shared = free - self._resting  # those that rest come back
+        shared = min(free, self._most - self.in_flight - self._waiting) - self._resting
         a_caller, a_tenant = (who.tenant, who.subject), who.tenant
         by_caller, by_tenant = self._held.get(a_caller, 0), self._held.get(a_tenant, 0)
         if free <= 0 or not (returns or (by_caller < _A_CALLER * shared and by_tenant < _A_TENANT * shared)):
@@ -68,6 +69,20 @@ class Room:
             self._resting -= 1
             self.in_flight += 1
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """The same for a call that comes back with its answer: it may wait for minutes, and is no work then.
+
+        Of all that may ever be in flight it has its part, so that a flood stops; of what the limit has come down to, none.
+        """
+        self.in_flight -= 1
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+            self.in_flight += 1
+
     def _count(self, who: Caller, by: int) -> None:
         self.in_flight += by
         for holder in ((who.tenant, who.subject), who.tenant):
@@ -79,11 +94,10 @@ class Room:
 class Admission(Room):
     """The same for calls that are to be answered, with a limit that follows how many are answered in a second."""
 
-    __slots__ = ("_answered", "_busy", "_longest", "_most", "_rate", "_since")
+    __slots__ = ("_answered", "_busy", "_longest", "_rate", "_since")
 
     def __init__(self, most: int, longest_wait: float, now: float) -> None:
         super().__init__(most)
-        self._most = most
         self._longest = longest_wait
         self._since = now
         self._answered = 0

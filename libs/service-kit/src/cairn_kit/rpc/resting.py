@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 
 from cairn_kit.rpc.admission import Room
@@ -15,6 +15,12 @@ _place: ContextVar[Room | None] = ContextVar("cairn_place", default=None)
 def set_place(room: Room) -> None:
     """The call of this context is in flight there."""
     _place.set(room)
+
+
+def waiting() -> AbstractContextManager[None]:
+    """A block in which the call of this context waits for its answer, without being counted in flight."""
+    place = _place.get()
+    return nullcontext() if place is None else place.waiting()
 
 
 async def rest(seconds: float) -> None:

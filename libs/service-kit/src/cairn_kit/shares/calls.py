@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -27,6 +28,7 @@ from cairn_kit.auth.caller import Caller, caller, current_tenant, make_caller, s
 from cairn_kit.auth.permissions import Role
 from cairn_kit.errors import Unauthenticated, Unavailable, from_status, to_status
 from cairn_kit.rpc.deadline import remaining, set_deadline
+from cairn_kit.rpc.resting import waiting
 from cairn_kit.rpc.stating import stated
 from cairn_kit.shares.lines import Lines, nobody_there
 from cairn_kit.shares.share import Elsewhere, share_of
@@ -72,17 +74,24 @@ class KeeperCalls:
         lines.listen(_KIND, self._hear)
 
     def answer(
-        self, request: type[Q], response: type[R], answer: Callable[[str, Q], Awaitable[R]]
+        self,
+        request: type[Q],
+        response: type[R],
+        answer: Callable[[str, Q], Awaitable[R]],
+        *,
+        waits: bool = False,
     ) -> Callable[[str, Q], Awaitable[R]]:
         """What answers `answer(tenant, request)` wherever it is asked: `call(project, request)`.
 
         Raises from `call` what `answer` raises, and Unavailable when nobody keeps the share for ten seconds.
+        ``waits``: it does little but wait for what others do, and takes no room from calls that are work meanwhile.
         """
         name = request.DESCRIPTOR.name
         self._methods[name] = _Method(request, response, answer)
 
         async def call(project: str, request: Q) -> R:
-            return cast(R, await self._call(name, current_tenant(), project, request))
+            with waiting() if waits else nullcontext():
+                return cast(R, await self._call(name, current_tenant(), project, request))
 
         return call
 
@@ -98,15 +107,20 @@ class KeeperCalls:
     # --- asking
 
     async def _call(self, name: str, tenant: str, project: str, request: Message) -> Message:
-        share, loop, left = share_of(tenant, project), asyncio.get_running_loop(), remaining()
-        give_up = loop.time() + min(_NOBODY, _NOBODY if left is None else left - _MARGIN)
+        share, loop = share_of(tenant, project), asyncio.get_running_loop()
+        nobody_since: float | None = None
         while True:
+            began = loop.time()
             try:
                 if self._lines.keeps(share):
                     return await self._methods[name].answer(tenant, request)
                 return await self._ask(share, name, tenant, request)
             except Elsewhere as elsewhere:
-                if loop.time() > give_up:
+                now = loop.time()
+                if nobody_since is None or now - began > _NOBODY:  # until now somebody was at it
+                    nobody_since = now
+                left = remaining()
+                if now > nobody_since + _NOBODY or (left is not None and left < _MARGIN):
                     raise Unavailable(
                         "PROJECT_NOT_KEPT",
                         f"No replica of the service works on projects/{project} now: {elsewhere.why}.",
