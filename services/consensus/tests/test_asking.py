@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Any
 
+import asyncpg
 import grpc
 import pytest
 
@@ -16,8 +18,10 @@ from cairn.events.v1.annotation_store_events_pb2 import ProjectDeleted
 from cairn.events.v1.consensus_events_pb2 import ConsensusReached, ReliabilitiesRefitted
 from cairn.label.v1 import label_value_pb2 as label_pb
 from cairn_consensus import deciding, refits
+from cairn_consensus.__main__ import SERVICE
 from cairn_consensus.domain.project_state import ProjectState
 from cairn_consensus.domain.whole import Whole
+from cairn_consensus.store import ConsensusStore, ProjectKey
 from cairn_kit.auth.caller import make_caller, set_caller
 from cairn_kit.errors import Unavailable, from_rpc_error
 from cairn_kit.events import Event
@@ -219,7 +223,7 @@ async def test_who_waits_is_told_of_a_failure_and_who_asks_anew_has_it_tried_at_
             assert isinstance(told, Unavailable)
             assert told.reason == "REFIT_FAILED"
             assert told.retry_after
-        assert await service.database.fetchval("SELECT tries FROM asked_refit") == 1
+        assert await service.database.fetchval("SELECT failures FROM asked_refit") == 1
         defect = False
         assert (await api.ConcludeProject(conclude("anew"))).refit == 1
         assert (await api.ConcludeProject(conclude("end"))).refit == 1
@@ -260,7 +264,8 @@ async def test_what_one_replica_was_asked_for_another_goes_on_with(
             asking = [asyncio.ensure_future(api.ConcludeProject(conclude(p.name, p.name))) for p in told]
             asked = "SELECT count(project_revision) FROM asked_refit"
             await eventually(lambda: staying.database.fetchval(asked), len(told), timeout=60)
-        await staying.database.execute("UPDATE asked_refit SET not_before = now()")
+        await eventually(lambda: held.given_up and held.times - held.given_up, len(told))
+        assert await staying.database.fetchval("SELECT count(*) FROM asked_refit WHERE tries > 1") == 0
         held.go_on.set()
         for answer in await asyncio.gather(*asking):
             assert (answer.refit, answer.announced_labels) == (1, 1)
@@ -334,7 +339,8 @@ async def test_a_conclusion_that_comes_to_nothing_keeps_nothing_else_of_its_proj
         assert (await refused(api.ConcludeProject(conclude("end")))).reason == "REFIT_FAILED"
         await service.database.execute("UPDATE asked_refit SET not_before = now() + interval '1 h'")
         await world.publish(words.answer("a", "bob", "wren"))
-        assert [event.message.votes for event in await refitted.count(1)] == [2]
+        # Its fit is in use, and judged by and told of all the same.
+        assert [event.message.votes for event in await refitted.count(2)] == [1, 2]
         asked = pb.RefitProjectRequest(project="projects/birds")
         assert (await api.RefitProject(asked)).votes == 2
 
@@ -390,15 +396,184 @@ async def test_what_a_release_before_has_answered_is_the_answer(world: World, ru
         assert await service.database.fetchval("SELECT count(*) FROM asked_refit") == 0
 
 
-async def test_what_came_of_it_is_forgotten_with_the_requests(world: World, run: Any, words: Any) -> None:
+async def test_what_came_of_it_is_forgotten_with_the_requests(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cairn_consensus.asking._FORGOTTEN_AT_ONCE", 1)
+    outcomes = "SELECT count(*), (SELECT count(*) FROM undecided_item) FROM asked_refit"
     async with run() as service:
         api = service.stub(ConsensusServiceStub)
+        await world.publish(words.created(), *(words.answer(key, "ann", CANNOT_TELL) for key in "ab"))
+        await taken(service, 2)
+        for number in (1, 2, 3):
+            answer = await api.ConcludeProject(conclude(f"{number}"))
+            assert (answer.refit, len(answer.undecided)) == (number, 2)
+        assert tuple(await service.database.fetchrow(outcomes)) == (3, 6)
+        old = "UPDATE asked_refit SET ended_at = now() - interval '15 days' WHERE refit < 3"
+        await service.database.execute(old)
+    async with run() as service:
+        await eventually(lambda: service.database.fetchrow(outcomes), (1, 2))
+
+
+async def test_what_a_release_before_has_left_of_a_project_that_is_gone_is_forgotten_and_not_tried(
+    world: World, run: Any
+) -> None:
+    database = await world.database("consensus", SERVICE.migrations)
+    await database.execute(
+        "INSERT INTO asked_refit (tenant, project, concludes, requests, refit, judged_until) "
+        "VALUES ('acme', 'birds', true, '{}', 1, 'a'), ('acme', 'birds', false, '{}', 0, NULL)"
+    )
+    await database.execute(
+        "INSERT INTO undecided_item SELECT tenant, project, number, 'a', 1 FROM asked_refit WHERE concludes"
+    )
+    await database.execute("INSERT INTO refitting (tenant, project) VALUES ('acme', 'birds')")
+    async with run() as service:
+        left = "SELECT (SELECT count(*) FROM asked_refit) + (SELECT count(*) FROM undecided_item)"
+        await eventually(lambda: service.database.fetchval(left), 0)
+        assert await service.database.fetchval("SELECT tries FROM refitting") == 0
+
+
+def out_of_order(monkeypatch: pytest.MonkeyPatch, error: BaseException, times: float = inf) -> list[str]:
+    """Have the first steps that judge items of birds after the first item end in an error; what they came to."""
+    answered_items, failed = ConsensusStore.answered_items, list[str]()
+
+    async def failing(store: ConsensusStore, tx: Any, key: ProjectKey, after: str, limit: int) -> Any:
+        if key.project == "birds" and after and len(failed) < times:
+            failed.append(after)
+            raise error
+        return await answered_items(store, tx, key, after, limit)
+
+    monkeypatch.setattr(ConsensusStore, "answered_items", failing)
+    monkeypatch.setattr(deciding, "AT_ONCE", 1)
+    return failed
+
+
+@pytest.mark.parametrize("error", [asyncpg.QueryCanceledError("statement timeout"), TimeoutError()])
+async def test_a_step_that_takes_too_long_keeps_no_other_project_waiting_and_its_callers_are_told(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    failed, fish = out_of_order(monkeypatch, error), type(words)("acme", "fish")
+    async with run() as service:
+        api = service.stub(ConsensusServiceStub)
+        for project in (words, fish):
+            await world.publish(project.created(), *(project.answer(key, "ann", "wren") for key in "ab"))
+        await taken(service, 4)
+        birds = asyncio.ensure_future(api.ConcludeProject(conclude("end")))
+        await eventually(lambda: failed)
+        assert (await api.ConcludeProject(conclude(project="fish"))).announced_labels == 2
+        assert (await refused(birds)).reason == "REFIT_FAILED"
+        assert (
+            await service.database.fetchval("SELECT failures FROM asked_refit WHERE project = 'birds'") == 1
+        )
+
+
+async def test_a_lost_server_is_nobodys_failure(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = out_of_order(monkeypatch, asyncpg.ConnectionDoesNotExistError("connection was closed"), times=1)
+    async with run() as service:
+        await world.publish(words.created(), *(words.answer(key, "ann", "wren") for key in "ab"))
+        await taken(service, 2)
+        birds = asyncio.ensure_future(service.stub(ConsensusServiceStub).ConcludeProject(conclude("end")))
+        await eventually(lambda: failed)
+        await service.database.execute("UPDATE asked_refit SET not_before = now()")
+        assert (await birds).announced_labels == 2
+        assert await service.database.fetchval("SELECT failures FROM asked_refit") == 0
+
+
+async def test_whoever_is_begun_takes_over_what_came_to_nothing_before(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else that would conclude, when it is tried again, what has come since, and nobody asked to conclude."""
+    real, defect = ProjectState.conclude, True
+
+    def failing(state: ProjectState, key: Any) -> Any:
+        if defect:
+            raise ZeroDivisionError
+        return real(state, key)
+
+    monkeypatch.setattr(ProjectState, "conclude", failing)
+    async with run() as service:
+        api, say = service.stub(ConsensusServiceStub), service.database.fetchval
+        await world.publish(words.created(min_answers=3, max_answers=5))
+        for votes, key in enumerate("abcd", start=1):
+            await world.publish(words.answer(key, "ann", "wren"))
+            await taken(service, votes)
+            assert (await refused(api.ConcludeProject(conclude(key)))).reason == "REFIT_FAILED"
+            assert await say("SELECT count(*) FROM asked_refit WHERE ended_at IS NULL") == 1
+        await service.database.execute("UPDATE asked_refit SET not_before = now() + interval '1 h'")
+        waiting = asyncio.ensure_future(api.ConcludeProject(conclude("a")))
+        defect = False
+        answer = await api.ConcludeProject(conclude("e"))
+        assert (answer.votes, answer.announced_labels) == (4, 4)
+        assert (await refused(waiting)).reason == "REFIT_FAILED"
+        for key in "abcde":
+            assert await api.ConcludeProject(conclude(key)) == answer
+        assert await say("SELECT count(*) FROM asked_refit WHERE ended_at IS NULL") == 0
+
+
+async def test_what_is_under_way_is_not_begun_anew_for_what_came_to_nothing_before(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, defect = ProjectState.conclude, True
+
+    def failing(state: ProjectState, key: Any) -> Any:
+        if defect:
+            raise ZeroDivisionError
+        return real(state, key)
+
+    monkeypatch.setattr(ProjectState, "conclude", failing)
+    monkeypatch.setattr(deciding, "AT_ONCE", 1)
+    async with run() as service:
+        api, say = service.stub(ConsensusServiceStub), service.database.fetchval
+        await world.publish(words.created(), *(words.answer(key, "ann", "wren") for key in "abc"))
+        await taken(service, 3)
+        assert (await refused(api.ConcludeProject(conclude("end")))).reason == "REFIT_FAILED"
+        await eventually(lambda: say("SELECT count(*) FROM refitting"), 0)  # by its fit all were judged
+        defect, held = False, HeldItem(monkeypatch, "b", "judge_again")
+        asked = pb.RefitProjectRequest(project="projects/birds")
+        refitting = asyncio.ensure_future(api.RefitProject(asked))
+        await eventually(held.begun.is_set)
+        await service.database.execute("UPDATE asked_refit SET not_before = now() WHERE concludes")
+        held.go_on.set()
+        assert (await refitting).refit == 2
+        assert (await api.ConcludeProject(conclude("end"))).refit == 3
+
+
+async def test_those_who_wait_for_the_same_are_told_by_one_look(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, undecided, looks = Held(monkeypatch), ConsensusStore.undecided, list[int]()
+
+    async def noting(store: ConsensusStore, rows: Any, which: Any, refit: int) -> Any:
+        looks.append(refit)
+        return await undecided(store, rows, which, refit)
+
+    monkeypatch.setattr(ConsensusStore, "undecided", noting)
+    async with run() as service:
+        api, say = service.stub(ConsensusServiceStub), service.database.fetchval
         await world.publish(words.created(), words.answer("a", "ann", CANNOT_TELL))
         await taken(service, 1)
-        assert len((await api.ConcludeProject(conclude("one"))).undecided) == 1
-        assert (await api.ConcludeProject(conclude("two"))).refit == 2
-        outcomes = "SELECT count(*), (SELECT count(*) FROM undecided_item) FROM asked_refit"
-        assert tuple(await service.database.fetchrow(outcomes)) == (2, 2)
-        await service.database.execute("UPDATE asked_refit SET ended_at = now() - interval '15 days'")
-        assert (await api.ConcludeProject(conclude("three"))).refit == 3
-        assert tuple(await service.database.fetchrow(outcomes)) == (1, 1)
+        asking = [asyncio.ensure_future(api.ConcludeProject(conclude(f"{n}"))) for n in range(20)]
+        await eventually(lambda: say("SELECT cardinality(requests) FROM asked_refit"), 20)
+        held.go_on.set()
+        answers = await asyncio.gather(*asking)
+        assert answers == [answers[0]] * 20
+        assert [one.item for one in answers[0].undecided] == [words.item("a")]
+        assert looks == [1]
+
+
+async def test_calls_that_wait_take_no_room_from_others(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(monkeypatch)
+    async with run() as service:
+        api, say = service.stub(ConsensusServiceStub), service.database.fetchval
+        await world.publish(words.created(), words.answer("a", "ann", "wren"))
+        await taken(service, 1)
+        asking = [asyncio.ensure_future(api.ConcludeProject(conclude(f"{n}"))) for n in range(60)]
+        await eventually(lambda: say("SELECT cardinality(requests) FROM asked_refit"), 60)
+        in_flight = service.chassis.metrics.registry.get_sample_value
+        await eventually(lambda: in_flight("cairn_rpcs_in_flight"), 0)
+        held.go_on.set()
+        await asyncio.gather(*asking)

@@ -13,6 +13,7 @@ from cairn.events.v1.consensus_events_pb2 import ConsensusReached, Reliabilities
 from cairn_consensus import deciding, refits
 from cairn_consensus.domain.project_state import ProjectState
 from cairn_consensus.fitting import Fitting
+from cairn_consensus.store import ConsensusStore
 from cairn_kit.testing import World, eventually
 from services.consensus.tests.holding import Held
 
@@ -145,7 +146,10 @@ async def test_items_whose_judging_takes_the_process_down_are_left_alone_for_lon
     def killed(state: ProjectState, items: Any) -> Any:
         raise asyncio.CancelledError
 
+    async def silent(store: ConsensusStore, rows: Any, which: Any) -> None: ...
+
     monkeypatch.setattr(ProjectState, "judge_each_again", killed)
+    monkeypatch.setattr(ConsensusStore, "note_left", silent)
     noted = "SELECT tries, not_before - now() FROM refitting"
 
     async def delay(service: Any, tries: int) -> float:

@@ -69,6 +69,7 @@ async def wire(chassis: Chassis[ConsensusSettings]) -> None:
     deletions.wake = chassis.background("delete projects", deletions.work, every=1.0).wake
     refits.wake = chassis.background("refit projects", refits.work, every=1.0).wake
     chassis.background("forget deleted projects", handlers.forget_deleted, every=1.0)
+    chassis.background("forget what came of refits", asking.forget, every=60.0)
 
 
 SERVICE = Service(ConsensusSettings, wire, migrations=files("cairn_consensus") / "sql" / "migrations")

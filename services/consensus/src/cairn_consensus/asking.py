@@ -2,15 +2,19 @@
 
 A call that breaks off, with its line, its deadline or its replica, takes nothing with it: whoever asks again waits for the
 same, and is told what came of it even when that has ended.
+
+Of each kind a project has one at most that is begun, and one that waits to be: those who ask meanwhile wait for that, and
+when it is begun it takes over one that came to nothing, with all who wait for it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cairn.consensus.v1.consensus_pb2 import (
     ConcludeProjectRequest,
@@ -26,6 +30,7 @@ from cairn_consensus.shares import Shares
 from cairn_consensus.states import States
 from cairn_consensus.store import AskedRefit, ConsensusStore, ProjectKey, Refitting, WhichRefit
 from cairn_consensus.turns import Turns
+from cairn_consensus.waits import Waits
 from cairn_kit.auth import caller
 from cairn_kit.database import Database, Transaction
 from cairn_kit.errors import Unavailable, project_not_found
@@ -39,8 +44,10 @@ R = TypeVar("R", RefitProjectResponse, ConcludeProjectResponse)
 _LOOK = 1.0
 """Seconds between two looks: nobody rings where a project is deleted, or another replica's from now on."""
 _DAY = 24 * 3600
-_TRIES = 2
+_DEATHS = 2
 """A step that was begun more often has taken its process down, again and again."""
+_FORGOTTEN_AT_ONCE = 5_000
+"""Rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,7 @@ class Asking:
         self._shares = shares
         self._refits = refits
         self._wakes = wakes
+        self._waits = Waits[WhichRefit, Any]()
         self._remembered = 2 * settings.event_retention_days * _DAY
         """Seconds for which whoever asks again is told what came of it: as long as the chassis remembers requests."""
 
@@ -89,7 +97,23 @@ class Asking:
         any more, Elsewhere, and Unavailable while what was asked for comes to nothing; it is tried again all the same.
         """
         asked = await self._ask(key, request, response, check)
-        return told(await self._outcome(asked)) if isinstance(asked, WhichRefit) else asked
+        if not isinstance(asked, WhichRefit):
+            return asked
+        answer: R = await self._waits.until(asked, lambda: self._answer(asked, response, told))
+        return answer
+
+    async def forget(self) -> None:
+        """Forget what came of those that ended long ago, and of projects that are gone: a periodic job.
+
+        A part at a time: a conclusion may have left a million items undecided.
+        """
+        while forgotten := await self._store.forgettable_refits(
+            self._database, self._remembered, _FORGOTTEN_AT_ONCE
+        ):
+            for which in forgotten:
+                while await self._store.forget_undecided(self._database, which, _FORGOTTEN_AT_ONCE):
+                    pass
+                await self._store.forget_asked_refit(self._database, which)
 
     async def _ask(
         self, key: ProjectKey, request: Request, response: type[R], check: Callable[[ProjectState], None]
@@ -119,7 +143,6 @@ class Asking:
         if (before := await self._store.asked_by(tx, key, concludes, requests)) is not None:
             return WhichRefit(key, before)
         check(state)
-        await self._store.forget_asked_refits(tx, key, self._remembered)
         number = await self._store.join_asked_refit(
             tx, key, concludes, requests, state.votes, project.revision
         )
@@ -128,14 +151,20 @@ class Asking:
         tx.after_commit(self._refits.wake)
         return WhichRefit(key, number)
 
-    async def _outcome(self, which: WhichRefit) -> Outcome:
+    async def _answer(self, which: WhichRefit, response: type[R], told: Callable[[Outcome], R]) -> R:
+        concludes = response is ConcludeProjectResponse
+        outcome = await self._outcome(which, concludes)
+        return await asyncio.to_thread(told, outcome)  # the items may be many
+
+    async def _outcome(self, which: WhichRefit, concludes: bool) -> Outcome:
         while True:
             bell = self._wakes.listen(*which.key.columns)
-            asked = await self._store.asked_refit(self._database, which)
+            asked = await self._store.asked_refit(self._database, which, concludes)
             if asked is None:
                 raise project_not_found(which.key.project)
             if asked.ended:
-                return Outcome(asked.refitting, await self._store.undecided(self._database, which))
+                made_by, refit = WhichRefit(which.key, asked.number), asked.refitting.refit
+                return Outcome(asked.refitting, await self._store.undecided(self._database, made_by, refit))
             if which.key.share not in self._shares.kept:
                 raise Elsewhere("another replica keeps the project")
             if _comes_to_nothing(asked):
@@ -150,7 +179,8 @@ class Asking:
 
 def _comes_to_nothing(asked: AskedRefit) -> bool:
     """Whether those who wait should be told that it is put off, rather than wait for longer."""
-    return asked.put_off > 0.0 and (asked.failed or asked.tries > _TRIES)
+    failed = asked.failures > 0 and asked.tries == 0  # and is not tried again just now
+    return asked.put_off > 0.0 and (failed or asked.tries > _DEATHS)
 
 
 def _known_again(request: Request) -> list[str]:

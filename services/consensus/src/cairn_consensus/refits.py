@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from enum import Enum, auto
 from functools import partial
@@ -25,10 +26,10 @@ from cairn_consensus.domain.project_state import Fit, ProjectState
 from cairn_consensus.fitting import Fitting, Making
 from cairn_consensus.shares import Shares
 from cairn_consensus.states import States
-from cairn_consensus.store import ConsensusStore, ProjectKey, Refitting, WhichRefit
+from cairn_consensus.store import TOO_LONG, ConsensusStore, ProjectKey, Refitting, WhichRefit
 from cairn_consensus.turns import Turns
 from cairn_kit.database import Database, Transaction
-from cairn_kit.database.pool import OUTAGES
+from cairn_kit.database.pool import OUTAGES, is_outage
 from cairn_kit.shares import Elsewhere
 from cairn_kit.wakes import Wakes
 
@@ -97,6 +98,8 @@ class Refits:
         fits = [making.fit for making in self._making.values()]
         self._give_up_fits_but_of(())
         await asyncio.gather(*fits, return_exceptions=True)
+        with suppress(*OUTAGES):
+            await self._let_go(self._spent)
 
     async def ask_if_due(self, tx: Transaction, key: ProjectKey, state: ProjectState) -> None:
         """Have a project fitted again, if its votes have grown by enough."""
@@ -109,12 +112,13 @@ class Refits:
         once.
 
         A project whose last one was a moment ago rests first, unless a call asks. Raises what failed when the others had
-        their step: one project's defect keeps none waiting.
+        their step: nothing that is amiss with one project keeps another waiting.
         """
         asked = await self._store.refits_under_way(self._database)
         now = time.monotonic()
         self._resting = {key: until for key, until in self._resting.items() if until > now}
         self._spent = {which: spent for which, spent in self._spent.items() if which in asked}
+        await self._let_go([which for which in self._spent if which.key.share not in self._shares.kept])
         chosen = self._chosen(asked)
         self._give_up_fits_but_of(chosen)
         failures: list[Exception] = []
@@ -123,23 +127,30 @@ class Refits:
             try:
                 left |= await self._go_on(which)
             except Elsewhere:
-                self._rest(which)  # whoever keeps it now goes on
-            except OUTAGES:
-                raise
+                await self._let_go([which])
             except Exception as error:
+                self._rest(which)
+                if is_outage(error) and not isinstance(error, TOO_LONG):
+                    raise  # the server is lost to all of them
                 failures.append(error)
-                await self._fail(which)
+                await self._store.note_failure(self._database, which)
+                self._wakes.ring(*which.key.columns)
+                left = True  # something else of the project may be ready
         if left:
             self.wake()
         if failures:
             raise ExceptionGroup("refits failed", failures)
 
     def _chosen(self, asked: Mapping[WhichRefit, bool]) -> list[WhichRefit]:
-        """Of each project that is kept here the first that may go on."""
+        """Of each project that is kept here the first that may go on.
+
+        One that calls wait for comes before the one that is due by votes, and what is begun here before what is not: the
+        other's fit would undo it.
+        """
         chosen: dict[ProjectKey, WhichRefit] = {}
-        for which, due in asked.items():
+        for which in sorted(asked, key=lambda which: (which.asked is None, which not in self._spent)):
             # One that is not due has come to nothing before, perhaps with the process.
-            ready = due or which in self._spent
+            ready = asked[which] or which in self._spent
             rests = which.asked is None and which.key in self._resting
             if which.key.share in self._shares.kept and ready and not rests:
                 chosen.setdefault(which.key, which)
@@ -159,10 +170,11 @@ class Refits:
     def _rest(self, which: WhichRefit) -> None:
         self._resting[which.key] = time.monotonic() + REST * self._spent.pop(which, 0.0)
 
-    async def _fail(self, which: WhichRefit) -> None:
-        self._rest(which)
-        await self._store.note_failure(self._database, which)
-        self._wakes.ring(*which.key.columns)
+    async def _let_go(self, of: Iterable[WhichRefit]) -> None:
+        """Whoever keeps their projects now goes on."""
+        for which in list(of):
+            self._rest(which)
+            await self._store.note_left(self._database, which)
 
     def _is_due(self, state: ProjectState) -> bool:
         return state.is_due(self._settings.refit_growth, self._settings.refit_min_votes)
@@ -174,6 +186,7 @@ class Refits:
         """
         if which not in self._spent:
             await self._store.note_try(self._database, which)
+            self._spent[which] = 0.0
         making = self._making.get(which)
         if making is None:
             async with self._turns.transaction(which.key) as tx:
@@ -222,8 +235,7 @@ class Refits:
         fitted = replace(refitting, judged_until="", changed_items=0, refit=state.refits, votes=fit.votes)
         await self._store.note_step(tx, which, fitted)
         if which.asked is not None:
-            await self._store.forget_undecided(tx, which)
-            await self._store.end_refit(tx, WhichRefit(which.key))  # another has nothing left to do
+            await self._store.owe_judging(tx, which.key)
 
     async def _judge(
         self, tx: Transaction, which: WhichRefit, state: ProjectState, refitting: Refitting
@@ -235,7 +247,7 @@ class Refits:
         said = await self._deciding.decide(tx, which.key, state, items, judge)
         if refitting.concludes:
             await self._deciding.save_items(tx, which.key, state, items)
-            await self._store.add_undecided(tx, which, state.undecided(items))
+            await self._store.add_undecided(tx, which, refitting.refit, state.undecided(items))
         judged = _judged(refitting, items, said)
         await self._store.note_step(tx, which, judged)
         if not more:
@@ -244,7 +256,8 @@ class Refits:
 
     async def _end(self, tx: Transaction, which: WhichRefit, state: ProjectState, judged: Refitting) -> None:
         await self._store.end_refit(tx, which)
-        await self._deciding.tell(tx, which.key, judged.changed_items)
+        if which.asked is None or await self._store.pay_judging(tx, which.key):
+            await self._deciding.tell(tx, which.key, judged.changed_items)
         await self.ask_if_due(tx, which.key, state)  # for the votes that came meanwhile
         tx.after_commit(partial(self._wakes.ring, *which.key.columns))
 

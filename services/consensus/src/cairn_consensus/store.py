@@ -9,6 +9,8 @@ from datetime import datetime
 from enum import IntEnum
 from functools import lru_cache
 
+import asyncpg
+
 from cairn.annotation.v1.annotation_store_pb2 import ANNOTATION_KIND_LABEL, Annotation, Project
 from cairn.label.v1.label_value_pb2 import Answer
 from cairn_consensus.domain.ids import ItemKey, LabelerName, QuestionId
@@ -22,6 +24,14 @@ SQL = Queries.load("cairn_consensus", "sql/queries.sql")
 
 _SHORT = 100
 """Bytes."""
+
+TOO_LONG = (
+    TimeoutError,
+    asyncpg.QueryCanceledError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.TransactionTimeoutError,
+)
+"""Of what a lost server looks like, what one statement or transaction brings on itself."""
 
 Rows = Database | Transaction
 """Whatever a single reading statement can be run on."""
@@ -101,8 +111,9 @@ class WhichRefit:
 class Refitting:
     """How far a refit is: up to which item all were judged by it (None: it is not fitted yet), and what that changed.
 
-    Of one that calls asked for also whether it concludes, the labels that it announced, its fit's number and the votes of
-    that: those heard of when it was begun, and then those that it was made of.
+    Of one that calls asked for also whether it concludes, the labels that it announced (an item's twice, where it began
+    anew by another fit and came to another), its fit's number and the votes of that: those heard of when it was begun, and
+    then those that it was made of.
     """
 
     judged_until: str | None
@@ -115,17 +126,18 @@ class Refitting:
 
 @dataclass(frozen=True, slots=True)
 class AskedRefit:
-    """What calls asked for: how far it is, whether it has ended, and how its last step went.
+    """What calls asked for, under which number: how far it is, whether it has ended, and how its next step goes.
 
-    ``failed``: the last try of a step ended with an error; ``tries``: how often it was begun; ``put_off``: seconds until it
-    may be begun again.
+    ``failures``: how often it ended with an error; ``tries``: how often it was begun since, by processes that were killed
+    or are at it; ``put_off``: seconds until it may be begun again.
     """
 
-    refitting: Refitting
+    number: int
     ended: bool
-    failed: bool
+    failures: int
     tries: int
     put_off: float
+    refitting: Refitting
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,17 +365,26 @@ class ConsensusStore:
         number: int = await tx.fetchval(SQL.begin_asked_refit, *key.columns, concludes, requests)
         return number
 
-    async def forget_asked_refits(self, tx: Transaction, key: ProjectKey, age: float) -> None:
-        """Forget what came of those that ended so many seconds ago."""
-        await tx.execute(SQL.forget_asked_refits, *key.columns, age)
+    async def forgettable_refits(self, rows: Rows, age: float, most: int) -> list[WhichRefit]:
+        """So many of those that ended ``age`` seconds ago, or whose project is gone."""
+        found = await rows.fetch(SQL.forgettable_refits, age, most)
+        return [WhichRefit(ProjectKey(row["tenant"], row["project"]), row["number"]) for row in found]
 
-    async def asked_refit(self, rows: Rows, which: WhichRefit) -> AskedRefit | None:
-        """What calls asked for; None where the project is gone."""
-        row = await rows.fetchrow(SQL.asked_refit, *which.columns)
+    async def forget_undecided(self, rows: Rows, which: WhichRefit, most: int) -> bool:
+        """Forget so many of the items that a conclusion could not decide; whether there were any."""
+        return await rows.execute(SQL.forget_undecided, *which.columns, most) != "DELETE 0"
+
+    async def forget_asked_refit(self, rows: Rows, which: WhichRefit) -> None:
+        """Forget what came of one."""
+        await rows.execute(SQL.forget_asked_refit, *which.columns)
+
+    async def asked_refit(self, rows: Rows, which: WhichRefit, concludes: bool) -> AskedRefit | None:
+        """What calls asked for, or what has taken that over; None where the project is gone."""
+        row = await rows.fetchrow(SQL.asked_refit, *which.columns, concludes)
         if row is None:
             return None
-        *how_far, ended, failed, tries, put_off = row
-        return AskedRefit(Refitting(*how_far), ended, failed, tries, put_off)
+        number, ended, failures, tries, put_off, *how_far = row
+        return AskedRefit(number, ended, failures, tries, put_off, Refitting(*how_far))
 
     async def refits_under_way(self, rows: Rows) -> dict[WhichRefit, bool]:
         """The refits that were asked for, in that order, those by calls before the others: whether whoever has not begun
@@ -388,6 +409,13 @@ class ConsensusStore:
         else:
             await rows.execute(SQL.note_asked_try, *which.columns)
 
+    async def note_left(self, rows: Rows, which: WhichRefit) -> None:
+        """Write down that whoever went on with a refit lets go of it, unharmed: another may go on at once."""
+        if which.asked is None:
+            await rows.execute(SQL.note_left, *which.key.columns)
+        else:
+            await rows.execute(SQL.note_asked_left, *which.columns)
+
     async def note_failure(self, rows: Rows, which: WhichRefit) -> None:
         """Write down, for the calls that asked for it, that a step ended with an error."""
         if which.asked is not None:
@@ -396,7 +424,10 @@ class ConsensusStore:
     async def note_fit_begun(
         self, tx: Transaction, which: WhichRefit, votes: int, project_revision: int
     ) -> None:
-        """Write down of what a fit that calls asked for is made: who asks later for no more can have the same."""
+        """Write down of what a fit that calls asked for is made: who asks later for no more can have the same.
+
+        Those before it that are of its kind are taken over.
+        """
         if which.asked is not None:
             await tx.execute(SQL.note_fit_begun, *which.columns, votes, project_revision)
 
@@ -422,17 +453,23 @@ class ConsensusStore:
         else:
             await tx.execute(SQL.end_asked_refit, *which.columns)
 
-    async def add_undecided(self, tx: Transaction, which: WhichRefit, items: Sequence[ItemKey]) -> None:
-        """Keep items that a conclusion could not decide."""
-        await tx.execute(SQL.add_undecided, *which.columns, items)
+    async def owe_judging(self, tx: Transaction, key: ProjectKey) -> None:
+        """Write down that all items are to be judged by a fit that calls asked for, should their refit not do it."""
+        await tx.execute(SQL.owe_judging, *key.columns)
 
-    async def forget_undecided(self, tx: Transaction, which: WhichRefit) -> None:
-        """Forget them: the conclusion begins anew."""
-        await tx.execute(SQL.forget_undecided, *which.columns)
+    async def pay_judging(self, tx: Transaction, key: ProjectKey) -> bool:
+        """They are; whether it was not told yet."""
+        return bool(await tx.fetchval(SQL.pay_judging, *key.columns))
 
-    async def undecided(self, rows: Rows, which: WhichRefit) -> list[ItemKey]:
-        """The items that a conclusion could not decide, in order."""
-        return [row["item"] for row in await rows.fetch(SQL.undecided, *which.columns)]
+    async def add_undecided(
+        self, tx: Transaction, which: WhichRefit, refit: int, items: Sequence[ItemKey]
+    ) -> None:
+        """Keep items that a conclusion could not decide by a fit."""
+        await tx.execute(SQL.add_undecided, *which.columns, refit, items)
+
+    async def undecided(self, rows: Rows, which: WhichRefit, refit: int) -> list[ItemKey]:
+        """The items that a conclusion could not decide by a fit, in order."""
+        return [row["item"] for row in await rows.fetch(SQL.undecided, *which.columns, refit)]
 
     async def note_changed_items(self, tx: Transaction, key: ProjectKey, changed: int) -> Fitted | None:
         """Write down what the newest refit changed; returns what is to be told of it."""

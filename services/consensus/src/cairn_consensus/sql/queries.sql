@@ -103,7 +103,7 @@ ORDER BY number DESC LIMIT 1
 
 -- name: join_asked_refit
 -- Who asks anew has what came to nothing tried at once.
-UPDATE asked_refit SET requests = requests || $4::text[], tries = 0, not_before = now(), failed = false
+UPDATE asked_refit SET requests = requests || $4::text[], tries = 0, failures = 0, not_before = now()
 WHERE tenant = $1 AND project = $2 AND number = (
   SELECT min(number) FROM asked_refit
   WHERE tenant = $1 AND project = $2 AND concludes = $3 AND ended_at IS NULL
@@ -113,18 +113,34 @@ RETURNING number
 -- name: begin_asked_refit
 INSERT INTO asked_refit (tenant, project, concludes, requests) VALUES ($1, $2, $3, $4) RETURNING number
 
--- name: forget_asked_refits
-DELETE FROM asked_refit WHERE tenant = $1 AND project = $2 AND ended_at < now() - make_interval(secs => $3)
+-- name: forgettable_refits
+-- Those of projects that are gone, too: a release that did not know the table has deleted the rest.
+SELECT tenant, project, number FROM asked_refit
+WHERE ended_at < now() - make_interval(secs => $1)
+   OR NOT EXISTS (SELECT FROM project WHERE (project.tenant, project.project) = (asked_refit.tenant, asked_refit.project))
+LIMIT $2
+
+-- name: forget_undecided
+DELETE FROM undecided_item WHERE ctid = ANY (ARRAY(
+  SELECT ctid FROM undecided_item WHERE tenant = $1 AND project = $2 AND number = $3 LIMIT $4))
+
+-- name: forget_asked_refit
+DELETE FROM asked_refit WHERE tenant = $1 AND project = $2 AND number = $3
 
 -- name: asked_refit
-SELECT judged_until, changed_items, announced_labels, concludes, refit, asked_refit.votes, ended_at IS NOT NULL AS ended, failed, tries,
-       extract(epoch FROM not_before - clock_timestamp())::double precision AS put_off
-FROM asked_refit JOIN project USING (tenant, project) WHERE tenant = $1 AND project = $2 AND number = $3
+-- Who waits for one that was taken over waits for the next of its kind.
+SELECT number, ended_at IS NOT NULL AS ended, failures, tries,
+       extract(epoch FROM not_before - clock_timestamp())::double precision AS put_off,
+       judged_until, changed_items, announced_labels, concludes, refit, asked_refit.votes
+FROM asked_refit JOIN project USING (tenant, project)
+WHERE tenant = $1 AND project = $2 AND number >= $3 AND concludes = $4 AND (ended_at IS NULL OR refit > 0)
+ORDER BY number LIMIT 1
 
 -- name: refits_under_way
-SELECT tenant, project, number, not_before <= now() AS due, NULL AS asked_at FROM asked_refit WHERE ended_at IS NULL
+SELECT tenant, project, number, not_before <= now() AS due, NULL AS asked_at FROM asked_refit JOIN project USING (tenant, project)
+WHERE ended_at IS NULL
 UNION ALL
-SELECT tenant, project, NULL, not_before <= now(), asked_at FROM refitting
+SELECT tenant, project, NULL, not_before <= now(), asked_at FROM refitting JOIN project USING (tenant, project)
 ORDER BY number, asked_at
 
 -- name: note_try
@@ -133,12 +149,25 @@ UPDATE refitting SET tries = tries + 1, not_before = now() + least(interval '5 s
 WHERE tenant = $1 AND project = $2
 
 -- name: note_asked_try
-UPDATE asked_refit
-SET tries = tries + 1, not_before = now() + least(interval '5 s' * 2 ^ least(tries + 1, 10), interval '1 h'), failed = false
+UPDATE asked_refit SET tries = tries + 1, not_before = now() + least(interval '5 s' * 2 ^ least(tries + 1, 10), interval '1 h')
 WHERE tenant = $1 AND project = $2 AND number = $3
 
+-- name: note_left
+-- Whoever keeps the project now need not wait.
+UPDATE refitting SET tries = greatest(tries - 1, 0), not_before = now() WHERE tenant = $1 AND project = $2
+
+-- name: note_asked_left
+UPDATE asked_refit SET tries = greatest(tries - 1, 0), not_before = now()
+WHERE tenant = $1 AND project = $2 AND number = $3 AND ended_at IS NULL
+
 -- name: note_failure
-UPDATE asked_refit SET failed = true WHERE tenant = $1 AND project = $2 AND number = $3
+-- Tried again as late as after so many deaths. What its fit owes is owed no longer by it alone.
+WITH failed AS (
+  UPDATE asked_refit
+  SET tries = 0, failures = failures + 1,
+      not_before = now() + least(interval '5 s' * 2 ^ least(failures + 1, 10), interval '1 h')
+  WHERE tenant = $1 AND project = $2 AND number = $3)
+UPDATE refitting SET not_before = now() WHERE tenant = $1 AND project = $2 AND judged_until = ''
 
 -- name: refit_under_way
 SELECT judged_until, changed_items FROM refitting WHERE tenant = $1 AND project = $2
@@ -153,13 +182,29 @@ UPDATE refitting SET judged_until = $3, changed_items = $4, tries = 1, not_befor
 WHERE tenant = $1 AND project = $2
 
 -- name: note_asked_step
+-- A fit alone is no way out of failures: made anew each time, it would be all that is done.
 UPDATE asked_refit
 SET judged_until = $4, changed_items = $5, announced_labels = $6, refit = $7, votes = $8,
-    tries = 1, not_before = clock_timestamp() + interval '10 s'
+    tries = 1, failures = CASE WHEN $4 > '' THEN 0 ELSE failures END, not_before = clock_timestamp() + interval '10 s'
 WHERE tenant = $1 AND project = $2 AND number = $3
 
 -- name: note_fit_begun
-UPDATE asked_refit SET votes = $4, project_revision = $5 WHERE tenant = $1 AND project = $2 AND number = $3
+WITH begun AS (
+  UPDATE asked_refit SET votes = $4, project_revision = $5 WHERE tenant = $1 AND project = $2 AND number = $3
+  RETURNING tenant, project, number, concludes)
+UPDATE asked_refit AS before SET ended_at = now(), refit = 0, judged_until = NULL
+FROM begun
+WHERE (before.tenant, before.project, before.concludes) = (begun.tenant, begun.project, begun.concludes)
+  AND before.number < begun.number AND before.ended_at IS NULL
+
+-- name: owe_judging
+-- Whoever has taken the fit into use judges by it and tells of it. This does where that fails, or has died of it for an hour.
+INSERT INTO refitting (tenant, project, judged_until, not_before) VALUES ($1, $2, '', now() + interval '1 h')
+ON CONFLICT (tenant, project) DO UPDATE
+SET judged_until = '', changed_items = 0, tries = 0, not_before = excluded.not_before
+
+-- name: pay_judging
+DELETE FROM refitting WHERE tenant = $1 AND project = $2 AND judged_until IS NOT NULL RETURNING true
 
 -- name: end_refit
 DELETE FROM refitting WHERE tenant = $1 AND project = $2
@@ -168,13 +213,11 @@ DELETE FROM refitting WHERE tenant = $1 AND project = $2
 UPDATE asked_refit SET ended_at = now() WHERE tenant = $1 AND project = $2 AND number = $3
 
 -- name: add_undecided
-INSERT INTO undecided_item (tenant, project, number, item) SELECT $1, $2, $3, * FROM unnest($4::text[])
-
--- name: forget_undecided
-DELETE FROM undecided_item WHERE tenant = $1 AND project = $2 AND number = $3
+INSERT INTO undecided_item (tenant, project, number, refit, item) SELECT $1, $2, $3, $4, * FROM unnest($5::text[])
+ON CONFLICT (tenant, project, number, item) DO UPDATE SET refit = excluded.refit
 
 -- name: undecided
-SELECT item FROM undecided_item WHERE tenant = $1 AND project = $2 AND number = $3 ORDER BY item
+SELECT item FROM undecided_item WHERE tenant = $1 AND project = $2 AND number = $3 AND refit = $4 ORDER BY item
 
 -- name: note_changed_items
 UPDATE refit SET changed_items = $3 WHERE tenant = $1 AND project = $2
