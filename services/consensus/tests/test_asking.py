@@ -512,6 +512,32 @@ async def test_whoever_is_begun_takes_over_what_came_to_nothing_before(
         assert await say("SELECT count(*) FROM asked_refit WHERE ended_at IS NULL") == 0
 
 
+async def test_a_conclusion_takes_over_a_refit_that_came_to_nothing_before(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit, defect = Whole.fit, True
+
+    def failing(everything: Whole, after: int) -> Any:
+        if defect:
+            raise ZeroDivisionError
+        return fit(everything, after)
+
+    monkeypatch.setattr(Whole, "fit", failing)
+    asked = pb.RefitProjectRequest(project="projects/birds", request_id="again")
+    async with run() as service:
+        api = service.stub(ConsensusServiceStub)
+        await world.publish(words.created(), words.answer("a", "ann", "wren"))
+        await taken(service, 1)
+        assert (await refused(api.RefitProject(asked))).reason == "REFIT_FAILED"
+        await service.database.execute("UPDATE asked_refit SET not_before = now() + interval '1 h'")
+        defect = False
+        concluded = await api.ConcludeProject(conclude("end"))
+        answer = await api.RefitProject(asked)
+        assert (answer.refit, answer.votes) == (concluded.refit, concluded.votes) == (1, 1)
+        later = pb.RefitProjectRequest(project="projects/birds")
+        assert (await api.RefitProject(later)).refit == 2
+
+
 async def test_what_is_under_way_is_not_begun_anew_for_what_came_to_nothing_before(
     world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

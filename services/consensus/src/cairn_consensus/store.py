@@ -426,7 +426,7 @@ class ConsensusStore:
     ) -> None:
         """Write down of what a fit that calls asked for is made: who asks later for no more can have the same.
 
-        Those before it that are of its kind are taken over.
+        Those before it are taken over, as far as it does what they were asked for.
         """
         if which.asked is not None:
             await tx.execute(SQL.note_fit_begun, *which.columns, votes, project_revision)
