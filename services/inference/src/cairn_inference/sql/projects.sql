@@ -65,30 +65,35 @@ SELECT EXISTS (SELECT FROM pg_stat_activity
                  AND xact_start <= $1)
 
 -- name: move_items
--- The labels of $3 are put aside for those of $4, and the scores are dropped.
+-- The labels of $3 are put aside for those of $4, and the scores are dropped. Whatever is looked up is by whole keys, which
+-- all come from `these`: where projects are many the planner believes each to be small, and would read all of it for each item.
 WITH these AS (
-    SELECT item, label, label_source, label_confidence, label_revision FROM item
+    SELECT tenant, project, $4::text AS question, item, label, label_source, label_confidence, label_revision FROM item
     WHERE tenant = $1 AND project = $2 AND item > $5
     ORDER BY item
     LIMIT $6
 ), aside AS (
     INSERT INTO other_label AS o (tenant, project, question, item, label, source, confidence, revision)
-    SELECT $1, $2, $3::text, item, label, label_source, label_confidence, label_revision
+    SELECT tenant, project, $3::text, item, label, label_source, label_confidence, label_revision
     FROM these
     WHERE label_revision > 0 AND $3 <> ''
     ON CONFLICT (tenant, project, question, item) DO UPDATE SET label = excluded.label, source = excluded.source,
         confidence = excluded.confidence, revision = excluded.revision
     WHERE o.revision < excluded.revision
-), standing AS (
+), taken AS (
     DELETE FROM other_label o USING these t
-    WHERE o.tenant = $1 AND o.project = $2 AND o.question = $4 AND o.item = t.item
-    RETURNING o.item, o.label, o.source, o.confidence, o.revision
+    WHERE (o.tenant, o.project, o.question, o.item) = (t.tenant, t.project, t.question, t.item)
 ), moved AS (
     UPDATE item i SET scored_round = 0, predicted = NULL, score = NULL, margin = NULL,
         open = i.route <> 1 AND s.item IS NULL, label = s.label, label_source = coalesce(s.source, 0),
         label_confidence = coalesce(s.confidence, 0), label_revision = coalesce(s.revision, 0)
-    FROM these t LEFT JOIN standing s USING (item)
-    WHERE i.tenant = $1 AND i.project = $2 AND i.item = t.item
+    FROM these t
+    LEFT JOIN LATERAL (
+        SELECT * FROM other_label
+        WHERE tenant = t.tenant AND project = t.project AND question = t.question AND item = t.item
+        LIMIT 1
+    ) AS s ON true
+    WHERE (i.tenant, i.project, i.item) = (t.tenant, t.project, t.item)
 )
 SELECT count(*) AS items, max(item) AS last FROM these
 

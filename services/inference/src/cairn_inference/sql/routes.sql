@@ -18,11 +18,16 @@ SELECT EXISTS (
         AND scored_round = $4)
 
 -- name: keep_routes
+-- By whole keys, as keep_scores.
 UPDATE item i SET route = r.route, priority = r.priority, route_revision = r.revision, routed_round = $3,
     open = i.open AND r.route <> 1
-FROM unnest($4::text[], $5::smallint[], $6::double precision[], $7::bigint[])
-    AS r (item, route, priority, revision)
-WHERE i.tenant = $1 AND i.project = $2 AND i.item = r.item
+FROM (
+    SELECT $1::text AS tenant, $2::text AS project, routed.*
+    FROM unnest($4::text[], $5::smallint[], $6::double precision[], $7::bigint[])
+        AS routed (item, route, priority, revision)
+    OFFSET 0
+) AS r
+WHERE (i.tenant, i.project, i.item) = (r.tenant, r.project, r.item)
 
 -- name: overdue_items
 -- Items that waited too long for a score, or will get none: people must not wait for a model.

@@ -13,10 +13,16 @@ LEFT JOIN out_of_fold o
     ON (o.tenant, o.project, o.item) = (i.tenant, i.project, i.item) AND o.model = $5 AND o.version = $6
 
 -- name: keep_scores
+-- By whole keys that come from one side: where projects are many each is believed to be small, and for items of a project
+-- that is told beside them all of it would be read.
 UPDATE item i SET scored_round = $3, predicted = s.predicted, score = s.score, margin = s.margin
-FROM unnest($4::text[], $5::text[], $6::double precision[], $7::double precision[])
-    AS s (item, predicted, score, margin)
-WHERE i.tenant = $1 AND i.project = $2 AND i.item = s.item
+FROM (
+    SELECT $1::text AS tenant, $2::text AS project, scored.*
+    FROM unnest($4::text[], $5::text[], $6::double precision[], $7::double precision[])
+        AS scored (item, predicted, score, margin)
+    OFFSET 0
+) AS s
+WHERE (i.tenant, i.project, i.item) = (s.tenant, s.project, s.item)
 
 -- name: pass_over
 UPDATE item SET scored_round = $3, predicted = NULL, score = NULL, margin = NULL

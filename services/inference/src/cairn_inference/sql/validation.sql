@@ -13,9 +13,13 @@ WHERE tenant = $1 AND project = $2 AND validation AND lot < $4 AND scored_round 
     AND label_source >= 2
 
 -- name: doubtful_validation
-SELECT item FROM item
-WHERE tenant = $1 AND project = $2 AND validation AND lot < $3 AND label_source = 2 AND label_confidence < $4
-    AND NOT answers_wished
+-- Put in order when they are found: in order by their key all items of the project would be looked at.
+SELECT item FROM (
+    SELECT item FROM item
+    WHERE tenant = $1 AND project = $2 AND validation AND lot < $3 AND label_source = 2 AND label_confidence < $4
+        AND NOT answers_wished
+    OFFSET 0
+) AS doubtful
 ORDER BY item
 LIMIT $5
 
@@ -34,14 +38,16 @@ WHERE p.tenant = $1 AND p.project = $2 AND i.validation AND i.scored_round = p.s
 ON CONFLICT DO NOTHING
 
 -- name: let_through_of
--- The same of a batch that was scored just now.
+-- The same of a batch that was scored just now. Its items are looked up one by one: else all of the validation sample would
+-- be read, where the planner believes it to be small.
 INSERT INTO let_through (tenant, project, question, item, answer, threshold)
 SELECT i.tenant, i.project, p.routed_question, i.item, i.predicted, t.threshold
 FROM project p
 JOIN threshold t USING (tenant, project, threshold)
-JOIN item i ON (i.tenant, i.project) = (p.tenant, p.project)
-WHERE p.tenant = $1 AND p.project = $2 AND i.item = ANY ($3) AND i.validation AND i.scored_round = p.score_round
-    AND i.score >= t.score AND i.predicted = ANY (p.class_ids)
+CROSS JOIN unnest($3::text[]) AS k (item)
+CROSS JOIN LATERAL (SELECT * FROM item WHERE tenant = $1 AND project = $2 AND item = k.item LIMIT 1) AS i
+WHERE p.tenant = $1 AND p.project = $2 AND i.validation AND i.scored_round = p.score_round AND i.score >= t.score
+    AND i.predicted = ANY (p.class_ids)
 ON CONFLICT DO NOTHING
 
 -- name: answers_let_through

@@ -24,8 +24,12 @@ SELECT a.place, v.*
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY
     AS a (tenant, project, model, version, place)
 JOIN project p ON (p.tenant, p.project) = (a.tenant, a.project)
-LEFT JOIN model_version v ON (v.tenant, v.project, v.model, v.version)
-    = (p.tenant, p.project, coalesce(a.model, p.serving_model), coalesce(a.version, p.serving_version))
+LEFT JOIN LATERAL (
+    SELECT * FROM model_version
+    WHERE tenant = p.tenant AND project = p.project AND model = coalesce(a.model, p.serving_model)
+        AND version = coalesce(a.version, p.serving_version)
+    LIMIT 1  -- looked up: else all of the project's would be read, where the planner believes it to have few
+) AS v ON true
 WHERE NOT EXISTS (SELECT FROM deleted_project d WHERE (d.tenant, d.project) = (p.tenant, p.project))
 
 -- name: versions
