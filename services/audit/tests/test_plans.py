@@ -44,6 +44,20 @@ async def test_a_ledger_is_looked_up_by_its_keys(
     assert await rows_read(database, statement, "acme", *values) <= 2 * WANTED
 
 
+async def test_a_ledger_grows_without_a_look_at_all_of_it(world: World) -> None:
+    database = await world.database("audit", SERVICE.migrations)
+    async with (
+        database.transaction() as tx
+    ):  # one session: what it planned when the ledger was empty it goes on with
+        await tx.execute(SQL.open_ledgers, ["acme"])
+        for start in range(0, 10 * WANTED, WANTED):
+            events = [uuid7() for _ in range(WANTED)]
+            same = ([b"a record"] * WANTED, [bytes(32)] * WANTED, ["birds"] * WANTED)
+            await tx.execute(SQL.append_entries, "acme", start, events, *same)
+        read = "SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'ledger_entry'"
+        assert await tx.fetchval(read) == 0
+
+
 async def rows_read(database: Database, statement: str, *values: Any) -> int:
     """How many rows of the ledger a statement looks at, those that it leaves out again among them."""
     explained = await database.fetchval(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement}", *values)

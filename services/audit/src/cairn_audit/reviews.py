@@ -25,7 +25,7 @@ from cairn_audit.domain import names
 from cairn_audit.domain.names import ItemKey, Tenant
 from cairn_audit.handlers import Handlers
 from cairn_audit.omitted_answers import OmittedAnswers
-from cairn_audit.store import AuditKey, AuditStore, ReviewWish, UnreadLabel
+from cairn_audit.store import AuditKey, AuditStore, ReviewTask, ReviewWish, UnreadLabel
 from cairn_kit.auth import acting_for
 from cairn_kit.database import Database, Transaction
 from cairn_kit.errors import CairnError, FailedPrecondition, NotFound, from_rpc_error, from_status
@@ -95,12 +95,12 @@ class Reviews:
         failures: list[Exception] = []
         last = (Tenant(""), "")
         while tasks := await self._store.tasks_to_call_off(self._database, last, _AT_ONCE):
-            for tenant, task in tasks:
+            for task in tasks:
                 try:
-                    await self._call_off(tenant, task)
+                    await self._call_off(task)
                 except (grpc.aio.AioRpcError, CairnError) as error:
                     failures.append(error)
-            last = tasks[-1]
+            last = (tasks[-1].key.tenant, tasks[-1].name)
         return failures
 
     async def _read(self, label: UnreadLabel) -> None:
@@ -148,18 +148,18 @@ class Reviews:
             await self._handlers.conclude(tx, audit)
         _log.warning("audit.reviews_refused", audit=key.name, refused=len(refused), why=refused[0][1])
 
-    async def _call_off(self, tenant: Tenant, task: str) -> None:
+    async def _call_off(self, task: ReviewTask) -> None:
         # The id makes a second try of the same call harmless.
-        request_id = hashlib.sha256(task.encode()).hexdigest()
+        request_id = hashlib.sha256(task.name.encode()).hexdigest()
         try:
-            with acting_for(tenant):
+            with acting_for(task.key.tenant):
                 await self._dispatch.CancelTask(
-                    CancelTaskRequest(name=task, reason="the audit was cancelled", request_id=request_id)
+                    CancelTaskRequest(name=task.name, reason="the audit was cancelled", request_id=request_id)
                 )
         except grpc.aio.AioRpcError as error:
             if not isinstance(from_rpc_error(error), NotFound | FailedPrecondition):
                 raise  # not known whether it is closed: the next turn asks again
-        await self._store.called_off(self._database, tenant, task)
+        await self._store.called_off(self._database, task)
 
 
 def _why(result: TaskResult) -> str:

@@ -55,13 +55,19 @@ WHERE tenant = $1 AND index >= $2 AND index < $3 AND position($4::bytea IN recor
 ORDER BY index
 
 -- name: erase_entries
-UPDATE ledger_entry SET record = '', erased_for = $3, erased_at = now()
-WHERE tenant = $1 AND index = ANY ($2::bigint[]) AND erased_for IS NULL AND event_id <> $3
+-- By whole keys that come from one side: where tenants are many each is believed to be small, and all of its ledger would be
+-- read. So it is with all that is looked up below.
+UPDATE ledger_entry e SET record = '', erased_for = $3, erased_at = now()
+FROM (SELECT $1::text AS tenant, erased.* FROM unnest($2::bigint[]) AS erased (index) OFFSET 0) AS k
+WHERE (e.tenant, e.index) = (k.tenant, k.index) AND e.erased_for IS NULL AND e.event_id <> $3
 
 -- name: nodes_between
 SELECT node.level, node.index, node.hash
 FROM unnest($2::smallint[], $3::bigint[], $4::bigint[]) AS wanted (level, low, high)
-JOIN ledger_node AS node ON node.tenant = $1 AND node.level = wanted.level AND node.index >= wanted.low AND node.index < wanted.high
+CROSS JOIN LATERAL (
+  SELECT level, index, hash FROM ledger_node
+  WHERE tenant = $1 AND level = wanted.level AND index >= wanted.low AND index < wanted.high
+  OFFSET 0) AS node
 
 -- name: count_nodes
 SELECT count(*) FROM ledger_node WHERE tenant = $1
@@ -201,7 +207,10 @@ RETURNING true
 
 -- name: findings_after
 SELECT f.finding, f.item, f.judgement, f.review_answer, f.reviewer, f.annotation, f.create_time, s.label_revision, s.label_answer
-FROM finding AS f JOIN sample AS s USING (tenant, project, audit, item)
+FROM finding AS f
+CROSS JOIN LATERAL (
+  SELECT label_revision, label_answer FROM sample
+  WHERE tenant = $1 AND project = $2 AND audit = $3 AND item = f.item LIMIT 1) AS s
 WHERE f.tenant = $1 AND f.project = $2 AND f.audit = $3 AND f.finding > $4 AND (NOT $5::boolean OR f.judgement = 'wrong')
 ORDER BY f.finding LIMIT $6
 
@@ -228,20 +237,26 @@ WHERE tenant = $1 AND project = $2 AND audit = $3 AND outcome = 'open' AND revie
 ORDER BY item LIMIT $4
 
 -- name: reviews_agreed
-UPDATE sample SET reviews_asked = least(asked.reviews, reviews_wanted), task = asked.task, refusals = 0
-FROM unnest($4::text[], $5::smallint[], $6::text[]) AS asked (item, reviews, task)
-WHERE tenant = $1 AND project = $2 AND audit = $3 AND sample.item = asked.item
+UPDATE sample s SET reviews_asked = least(k.reviews, s.reviews_wanted), task = k.task, refusals = 0
+FROM (
+  SELECT $1::text AS tenant, $2::text AS project, $3::text AS audit, asked.*
+  FROM unnest($4::text[], $5::smallint[], $6::text[]) AS asked (item, reviews, task)
+  OFFSET 0) AS k
+WHERE (s.tenant, s.project, s.audit, s.item) = (k.tenant, k.project, k.audit, k.item)
 
 -- name: reviews_refused
-UPDATE sample SET refusals = refusals + 1, ask_after = now() + least(power(2, refusals), 60) * interval '1 second', note = refused.note,
+UPDATE sample s SET refusals = refusals + 1, ask_after = now() + least(power(2, refusals), 60) * interval '1 second', note = k.note,
   outcome = CASE WHEN refusals + 1 >= $6 AND outcome = 'open' THEN 'excluded' ELSE outcome END
-FROM unnest($4::text[], $5::text[]) AS refused (item, note)
-WHERE tenant = $1 AND project = $2 AND audit = $3 AND sample.item = refused.item
+FROM (
+  SELECT $1::text AS tenant, $2::text AS project, $3::text AS audit, refused.*
+  FROM unnest($4::text[], $5::text[]) AS refused (item, note)
+  OFFSET 0) AS k
+WHERE (s.tenant, s.project, s.audit, s.item) = (k.tenant, k.project, k.audit, k.item)
 
 -- name: tasks_to_call_off
-SELECT tenant, task FROM sample JOIN audit USING (tenant, project, audit)
+SELECT tenant, project, audit, item, task FROM sample JOIN audit USING (tenant, project, audit)
 WHERE outcome = 'open' AND task <> '' AND phase = 'cancelled' AND (tenant, task) > ($1, $2)
 ORDER BY tenant, task LIMIT $3
 
 -- name: called_off
-UPDATE sample SET task = '' WHERE tenant = $1 AND project = $2 AND task = $3
+UPDATE sample SET task = '' WHERE tenant = $1 AND project = $2 AND audit = $3 AND item = $4 AND task = $5

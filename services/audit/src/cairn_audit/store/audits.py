@@ -17,6 +17,7 @@ from cairn_audit.store.rows import (
     AuditRow,
     FindingRow,
     OpenSample,
+    ReviewTask,
     ReviewWish,
     StandingLabel,
     UnreadLabel,
@@ -274,16 +275,14 @@ class AuditStore:
             most_refusals,
         )
 
-    async def tasks_to_call_off(
-        self, rows: Rows, last: tuple[Tenant, str], most: int
-    ) -> list[tuple[Tenant, str]]:
-        """Open review tasks of cancelled audits, (tenant, task), in order from after `last`."""
+    async def tasks_to_call_off(self, rows: Rows, last: tuple[Tenant, str], most: int) -> list[ReviewTask]:
+        """Open review tasks of cancelled audits, in the order of (tenant, task) from after `last`."""
         found = await rows.fetch(SQL.tasks_to_call_off, *last, most)
-        return [(row["tenant"], row["task"]) for row in found]
+        return [ReviewTask(_key(row), row["item"], row["task"]) for row in found]
 
-    async def called_off(self, rows: Rows, tenant: Tenant, task: str) -> None:
+    async def called_off(self, rows: Rows, task: ReviewTask) -> None:
         """A task was cancelled, or needs no cancelling any more."""
-        await rows.execute(SQL.called_off, tenant, names.project_of(task), task)
+        await rows.execute(SQL.called_off, *task.key.columns, task.item, task.name)
 
 
 def _key(row: Record) -> AuditKey:

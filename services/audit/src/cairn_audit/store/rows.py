@@ -105,6 +105,15 @@ class UnreadLabel:
 
 
 @dataclass(frozen=True, slots=True)
+class ReviewTask:
+    """The task by which a drawn label is reviewed."""
+
+    key: AuditKey
+    item: ItemKey
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReviewWish:
     """A review to be asked for: so many answers in all on this item."""
 

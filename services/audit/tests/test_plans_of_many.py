@@ -1,0 +1,106 @@
+"""A statement for some rows reads those rows, in an audit, a project or a ledger of any size, beside many tenants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import md5
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from cairn_audit.__main__ import SERVICE
+from cairn_audit.store.deleting import PARTS
+from cairn_audit.store.ledger import SQL
+from cairn_kit.testing.plans import FEW_AND_MORE, INSTALLATIONS, TENANT, ManyTenants, Some
+
+FIRST_PLACES = {"small": 0, "large": 1_000_000, "new": 2_000_000}
+"""Where in the tenant's ledger the entries of a project are."""
+_PLACE = "n + coalesce(nullif(substring(project from '\\d+$'), '')::int * 10, CASE project {} END)".format(
+    " ".join(f"WHEN '{project}' THEN {place}" for project, place in FIRST_PLACES.items())
+)
+FILL = (
+    "INSERT INTO ledger_head SELECT DISTINCT tenant, 3000000 FROM number ON CONFLICT DO NOTHING",
+    f"""
+    INSERT INTO ledger_entry (tenant, index, event_id, record, leaf_hash)
+    SELECT tenant, {_PLACE}, md5(project || n)::uuid, 'a record', sha256('n') FROM number
+    """,
+    f"INSERT INTO ledger_node SELECT tenant, 1, {_PLACE}, sha256('n') FROM number",
+    """
+    INSERT INTO label
+    SELECT tenant, project, 'species', 'item-' || n, 1, 2, 'wren', 4, 0.98, 'x' FROM number
+    """,
+    """
+    INSERT INTO audit (tenant, project, audit, question, source, max_error, confidence, seed)
+    SELECT DISTINCT tenant, project, 'a', 'species', 0, 0.05, 0.95, 1 FROM number
+    """,
+    """
+    INSERT INTO sample (tenant, project, audit, item, stratum, label_revision, label_answer, task)
+    SELECT tenant, project, 'a', 'item-' || n, 1, 1, 'x', 'projects/' || project || '/tasks/' || n FROM number
+    """,
+    """
+    INSERT INTO finding (tenant, project, audit, finding, item, judgement, review_answer, reviewer, annotation)
+    SELECT tenant, project, 'a', 'finding-' || n, 'item-' || n, 'right', 'x', 'labelers/ann', 'an annotation' FROM number
+    """,
+)
+
+
+def _events(some: Some) -> list[UUID]:
+    return [UUID(md5(f"{some.project}{n}".encode()).hexdigest()) for n in some.numbers]
+
+
+def _places(some: Some) -> list[int]:
+    return [FIRST_PLACES[some.project] + n for n in some.numbers]
+
+
+def _range(some: Some) -> tuple[int, int]:
+    first = FIRST_PLACES[some.project] + 1
+    return first, first + some.count
+
+
+def _audit(some: Some) -> list[Any]:
+    return [TENANT, some.project, "a"]
+
+
+ONE = {
+    "entry_of_event": lambda s: [TENANT, _events(s)[0]],
+    "label": lambda s: [TENANT, s.project, "species", s.items[0]],
+    "settle_sample": lambda s: [*_audit(s), s.items[0], "right", ""],
+    "want_another_review": lambda s: [*_audit(s), s.items[0], 2],
+    "label_read": lambda s: [*_audit(s), s.items[0], "x"],
+    "called_off": lambda s: [*_audit(s), s.items[0], f"projects/{s.project}/tasks/1"],
+}
+"""Statements that one thing is told to."""
+SEVERAL = {
+    "known_events": lambda s: [TENANT, _events(s)],
+    "nodes": lambda s: [TENANT, s.times(1), _places(s), _places(s)],
+    "entries": lambda s: [TENANT, *_range(s), s.count],
+    "entries_that_may_be_of": lambda s: [TENANT, *_range(s), "record"],
+    "erase_entries": lambda s: [TENANT, _places(s), UUID(int=0)],
+    "nodes_between": lambda s: [TENANT, s.times(1), _places(s), [place + 1 for place in _places(s)]],
+    "leave_out": lambda s: [*_audit(s), s.items, "why"],
+    "findings_after": lambda s: [*_audit(s), "", False, s.count],
+    "reviews_agreed": lambda s: [*_audit(s), s.items, s.times(1), s.times("a task")],
+    "reviews_refused": lambda s: [*_audit(s), s.items, s.times("why"), 5],
+}
+"""Statements for some rows."""
+LARGE = ("finding", "sample", "label")
+"""What a project may have many rows in."""
+STATEMENTS = {name: (getattr(SQL, name), values) for name, values in (ONE | SEVERAL).items()}
+STATEMENTS |= {
+    f"delete {table}": (part._statement, lambda s, part=part: [TENANT, s.project, part._first, s.count])
+    for table in LARGE
+    for part in PARTS
+    if f'DELETE FROM "{table}"' in part._statement
+}
+
+
+@pytest.fixture(scope="module", params=INSTALLATIONS)
+def tables(request: pytest.FixtureRequest) -> Iterator[ManyTenants]:
+    with ManyTenants("audit", SERVICE.migrations, FILL, INSTALLATIONS[request.param]) as tables:
+        yield tables
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_a_statement_reads_what_its_rows_ask_for_and_nothing_else(tables: ManyTenants, name: str) -> None:
+    tables.check(*STATEMENTS[name], counts=(1,) if name in ONE else FEW_AND_MORE)
