@@ -27,6 +27,10 @@ FILL = (
     """,
     f"INSERT INTO ledger_node SELECT tenant, 1, {_PLACE}, sha256('n') FROM number",
     """
+    INSERT INTO deleted_project (tenant, project, event_id)
+    SELECT tenant, project || n, gen_random_uuid() FROM number
+    """,
+    """
     INSERT INTO label
     SELECT tenant, project, 'species', 'item-' || n, 1, 2, 'wren', 4, 0.98, 'x' FROM number
     """,
@@ -58,6 +62,13 @@ def _range(some: Some) -> tuple[int, int]:
     return first, first + some.count
 
 
+def _added(some: Some) -> list[Any]:
+    """Events of projects that are deleted."""
+    projects = [f"{some.project}{n}" for n in some.numbers]
+    events = [UUID(int=n) for n in some.numbers]
+    return [TENANT, 5_000_000, events, some.times("a record"), some.times("x" * 32), projects]
+
+
 def _audit(some: Some) -> list[Any]:
     return [TENANT, some.project, "a"]
 
@@ -73,6 +84,7 @@ ONE = {
 """Statements that one thing is told to."""
 SEVERAL = {
     "known_events": lambda s: [TENANT, _events(s)],
+    "append_entries": _added,
     "nodes": lambda s: [TENANT, s.times(1), _places(s), _places(s)],
     "entries": lambda s: [TENANT, *_range(s), s.count],
     "entries_that_may_be_of": lambda s: [TENANT, *_range(s), "record"],

@@ -22,7 +22,9 @@ INSERT INTO ledger_entry (tenant, index, event_id, record, leaf_hash, erased_for
 SELECT $1, $2::bigint + place - 1, added.event_id, CASE WHEN d.event_id IS NULL THEN record ELSE '' END, leaf_hash,
        d.event_id, CASE WHEN d.event_id IS NULL THEN NULL ELSE now() END
 FROM unnest($3::uuid[], $4::bytea[], $5::bytea[], $6::text[]) WITH ORDINALITY AS added (event_id, record, leaf_hash, project, place)
-LEFT JOIN deleted_project d ON d.tenant = $1 AND d.project = added.project AND d.event_id <> added.event_id
+LEFT JOIN LATERAL (
+  SELECT event_id FROM deleted_project d
+  WHERE d.tenant = $1 AND d.project = added.project AND d.event_id <> added.event_id LIMIT 1) AS d ON true
 
 -- name: append_nodes
 INSERT INTO ledger_node (tenant, level, index, hash) SELECT $1, * FROM unnest($2::smallint[], $3::bigint[], $4::bytea[])
