@@ -10,7 +10,7 @@ import pytest
 from cairn_inference.__main__ import SERVICE
 from cairn_inference.deleting import ROWS
 from cairn_inference.store import features, items, projects, routes, scores, validation, versions
-from cairn_kit.testing.plans import INSTALLATIONS, TENANT, ManyTenants, Some
+from cairn_kit.testing.plans import INSTALLATIONS, PLANNINGS, TENANT, ManyTenants, Some
 
 FILL = (
     """
@@ -112,3 +112,8 @@ def test_a_statement_reads_what_its_items_ask_for_and_nothing_else(tables: ManyT
 def test_where_there_is_nothing_to_do_no_item_is_read(tables: ManyTenants, name: str) -> None:
     store, values = IDLE[name]
     tables.check(getattr(store.SQL, name), values, counts=(0,))
+
+
+@pytest.mark.parametrize("planning", PLANNINGS)
+def test_where_no_features_are_wanted_no_item_is_read(tables: ManyTenants, planning: str) -> None:
+    assert tables.plan(features.SQL.items_to_featurise, [100], planning).rows == 0
