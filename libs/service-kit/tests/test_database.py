@@ -10,11 +10,11 @@ import asyncpg
 import pytest
 
 from cairn.dispatch.v1 import task_dispatch_pb2 as api
-from cairn_kit.database import Database, MigrationError, Queries, meanwhile, migrate
+from cairn_kit.database import Database, MigrationError, Queries, connect, meanwhile, migrate, migrations
 from cairn_kit.database.migrations import pending
 from cairn_kit.errors import InvalidArgument, NotFound
 from cairn_kit.rpc import once_many
-from cairn_kit.testing import World
+from cairn_kit.testing import World, eventually
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -210,6 +210,52 @@ async def test_a_migration_that_was_changed_fails_or_is_unknown_is_a_plain_error
     (folder / "0003_three.sql").write_text("")
     with pytest.raises(MigrationError, match="expected 0001"):
         await migrate(dsn, "fresh", folder)
+
+
+async def test_a_migration_waits_for_who_is_in_its_way_and_fails_none_of_them(
+    world: World, tmp_path: Path
+) -> None:
+    folder = tmp_path / "sql"
+    folder.mkdir()
+    (folder / "0001_two.sql").write_text("CREATE TABLE one (n int); CREATE TABLE two (n int);")
+    dsn = await world.dsn("fresh", folder)
+    (folder / "0002_both.sql").write_text(
+        "ALTER TABLE one ADD COLUMN m int; ALTER TABLE two ADD COLUMN m int;"
+    )
+    replica, look = await connect(dsn, "fresh"), await connect(dsn, "fresh")
+    waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'two'::regclass)"
+    # given a transaction that has the one table, and wants the other when the migration has that
+    async with replica.transaction():
+        await replica.execute("INSERT INTO two VALUES (1)")
+        migrating = asyncio.create_task(migrate(dsn, "fresh", folder))
+        await eventually(lambda: look.fetchval(waits), True)
+        await replica.execute("INSERT INTO one VALUES (1)")
+        assert not migrating.done()
+    # then both come to their ends
+    assert await migrating == ["service/0002_both.sql"]
+    assert await look.fetchval("SELECT count(*) FROM one WHERE m IS NULL") == 1
+    await replica.close()
+    await look.close()
+
+
+async def test_a_migration_does_not_wait_for_ever(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "_TRIES", 2)
+    monkeypatch.setattr(migrations, "_LOCK_WAIT", "20ms")
+    monkeypatch.setattr(migrations, "_REST", (0.0, 0.0))
+    folder = tmp_path / "sql"
+    folder.mkdir()
+    (folder / "0001_one.sql").write_text("CREATE TABLE one (n int);")
+    dsn = await world.dsn("fresh", folder)
+    (folder / "0002_more.sql").write_text("ALTER TABLE one ADD COLUMN m int;")
+    replica = await connect(dsn, "fresh")
+    async with replica.transaction():
+        await replica.execute("INSERT INTO one VALUES (1)")
+        with pytest.raises(MigrationError, match=r"0002_more\.sql failed on schema fresh: .*lock timeout"):
+            await migrate(dsn, "fresh", folder)
+    assert await migrate(dsn, "fresh", folder) == ["service/0002_more.sql"]
+    await replica.close()
 
 
 async def test_a_service_cannot_touch_another_schema(world: World) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import random
 import re
 from dataclasses import dataclass
 from importlib.resources import files
@@ -16,6 +18,13 @@ from cairn_kit.database.pool import connect
 _FILE = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
 _IDENTIFIER = re.compile(r"^[a-z_][a-z0-9_]{0,62}$")
 _NO_LIMIT = 24 * 3600.0  # building an index on a large table takes as long as it takes
+_LOCK_WAIT = "500ms"
+"""How long a migration waits for a lock at a time: others queue behind it, and less than it takes the server to find a
+deadlock, for replicas that still run lock the same tables in orders of their own."""
+
+_IN_THE_WAY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
+_TRIES, _REST = 200, (0.2, 1.0)
+"""Rests between tries, in seconds, are random: two minutes in all."""
 
 
 class MigrationError(Exception):
@@ -117,19 +126,29 @@ def _missing(
 
 
 async def _apply(connection: Any, migration: Migration, schema: str) -> None:
-    try:
-        async with connection.transaction():
-            await connection.execute(migration.text)
-            await connection.execute(
-                "INSERT INTO migration (owner, name, digest) VALUES ($1, $2, $3)",
-                migration.owner,
-                migration.name,
-                migration.digest,
-            )
-    except asyncpg.PostgresError as error:
-        raise MigrationError(
-            f"Migration {migration.owner}/{migration.name} failed on schema {schema}: {error}"
-        ) from error
+    """Apply a migration, as soon as nobody is in its way."""
+    for left in reversed(range(_TRIES)):
+        try:
+            await _try(connection, migration)
+            return
+        except asyncpg.PostgresError as error:
+            if not (isinstance(error, _IN_THE_WAY) and left):
+                raise MigrationError(
+                    f"Migration {migration.owner}/{migration.name} failed on schema {schema}: {error}"
+                ) from error
+        await asyncio.sleep(random.uniform(*_REST))
+
+
+async def _try(connection: Any, migration: Migration) -> None:
+    async with connection.transaction():
+        await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_WAIT}'")
+        await connection.execute(migration.text)
+        await connection.execute(
+            "INSERT INTO migration (owner, name, digest) VALUES ($1, $2, $3)",
+            migration.owner,
+            migration.name,
+            migration.digest,
+        )
 
 
 async def provision(admin_dsn: str, *services: str) -> None:
