@@ -22,6 +22,9 @@ KIT_EXCEPTIONS = {
 EXCEPTIONS = {
     "audit": {"ledger_key": "public keys, one of which signs every tenant's checkpoints"},
     "consensus": {"share": "sixteen rows: since when which part of all projects has its keeper"},
+    "task-dispatch": {
+        "lease": "keyed by the lease's id, unique among all tenants, for its plans (ARCHITECTURE, 34)"
+    },
 }
 
 FIRST_IN_KEY = """

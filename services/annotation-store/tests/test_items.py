@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from cairn.label.v1 import label_value_pb2 as v
 from cairn_annotation_store.domain.export_rows import (
     ExportedAnnotation,
     ExportedLabel,
+    Shown,
     header_line,
     lines,
     value_json,
@@ -28,6 +29,7 @@ from cairn_annotation_store.domain.pictures import PictureFacts, picture_facts
 from cairn_annotation_store.domain.schema import SchemaRules
 from cairn_kit.errors import InvalidArgument
 
+SINCE = datetime(2000, 1, 1, tzinfo=UTC)
 SHA = "a" * 64
 PICTURE = BlobFacts(SHA, 100, "image/png", width=20, height=10)
 
@@ -141,14 +143,14 @@ def test_junk_is_no_picture_and_breaks_nothing(junk: bytes, start: bytes) -> Non
     ],
 )
 def test_a_csv_cell_is_never_a_formula(answer: v.Answer, cell: str, label_of: Any) -> None:
-    body = lines(pb.EXPORT_FORMAT_CSV, [label_of(answer)]).decode()
+    body = lines(Shown(pb.EXPORT_FORMAT_CSV, "birds", False), [label_of(answer)]).decode()
     assert body == f"k,q,{cell},0.75,CONSENSUS,2\r\n"
     assert header_line(pb.EXPORT_FORMAT_CSV) == b"item,question,answer,confidence,source,revision\r\n"
 
 
 def test_a_json_line_has_everything(label_of: Any, tools: Any) -> None:
     answer = v.Answer(question="q", boxes=v.Boxes(boxes=[v.Box(class_id="cat", x=1.5, width=2, height=3)]))
-    [row] = tools.jsonl(lines(pb.EXPORT_FORMAT_JSONL, [label_of(answer)]))
+    [row] = tools.jsonl(lines(Shown(pb.EXPORT_FORMAT_JSONL, "birds", False), [label_of(answer)]))
     assert row["answer"] == {"boxes": {"boxes": [{"class_id": "cat", "x": 1.5, "width": 2.0, "height": 3.0}]}}
     assert (row["item"], row["question"], row["source"], row["revision"]) == ("k", "q", "CONSENSUS", 2)
     assert row["provenance"]["event_id"] == "e"
@@ -167,9 +169,10 @@ def test_times_of_annotations_are_written_as_protobuf_writes_them(label_of: Any,
     stamp = Timestamp()
     stamp.FromDatetime(moment)
     answers = pb.Annotation(answers=[v.Answer(question="q", choice="owl")]).SerializeToString()
-    annotation = ExportedAnnotation("a", "labelers/ann", pb.ANNOTATION_KIND_LABEL, False, moment, answers)
+    submitted = (moment - SINCE) // timedelta(microseconds=1)
+    annotation = ExportedAnnotation("a", "labelers/ann", pb.ANNOTATION_KIND_LABEL, False, submitted, answers)
     label = label_of(v.Answer(question="q", choice="owl"))._replace(annotations=[annotation])
-    [written] = json.loads(lines(pb.EXPORT_FORMAT_JSONL, [label]))["annotations"]
+    [written] = json.loads(lines(Shown(pb.EXPORT_FORMAT_JSONL, "birds", True), [label]))["annotations"]
     assert written["submit_time"] == stamp.ToJsonString()
 
 
@@ -177,7 +180,7 @@ def test_times_of_annotations_are_written_as_protobuf_writes_them(label_of: Any,
 def label_of() -> Any:
     def make(answer: v.Answer) -> ExportedLabel:
         provenance = pb.Provenance(event_id="e").SerializeToString()
-        made = datetime(2026, 1, 1, tzinfo=UTC)
+        made = (datetime(2026, 1, 1, tzinfo=UTC) - SINCE) // timedelta(microseconds=1)
         return ExportedLabel(
             "k", "q", 2, Source.CONSENSUS, 0.75, answer.SerializeToString(), provenance, made
         )
