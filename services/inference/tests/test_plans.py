@@ -9,8 +9,18 @@ import pytest
 
 from cairn_inference.__main__ import SERVICE
 from cairn_inference.deleting import ROWS
-from cairn_inference.store import features, items, projects, routes, scores, validation, versions
-from cairn_kit.testing.plans import INSTALLATIONS, PLANNINGS, TENANT, ManyTenants, Some
+from cairn_inference.store import (
+    drift,
+    features,
+    items,
+    projects,
+    routes,
+    scores,
+    training,
+    validation,
+    versions,
+)
+from cairn_kit.testing.plans import INSTALLATIONS, PLANNINGS, PROJECTS, TENANT, ManyTenants, Some
 
 FILL = (
     """
@@ -22,9 +32,10 @@ FILL = (
     """,
     """
     INSERT INTO item (tenant, project, item, validation, lot, gold, hint, content, feature_state, spec, scored_round,
-                      predicted, score, margin, route, routed_round, route_revision, priority, open, label_source)
+                      predicted, score, margin, route, routed_round, route_revision, priority, open, label,
+                      label_source)
     SELECT tenant, project, 'item-' || n, n % 2 = 1, CASE n % 2 WHEN 1 THEN 0.1 END, false, 0, 1, 1, 'spec', 2, 'wren',
-           0.9, 0.8, 2, 1, 1, 0.5, true, 0
+           0.9, 0.8, 2, 1, 1, 0.5, true, 'wren', 2
     FROM number
     """,
     "INSERT INTO feature SELECT tenant, project, 'item-' || n, 'vector' FROM number",
@@ -88,11 +99,20 @@ STATEMENTS |= {
     for part in ROWS
     if f'DELETE FROM "{table}"' in part._statement
 }
+WHOLE = {
+    "validation_scores": (validation, lambda p: [TENANT, p, 2, "colour", 1]),
+    "let_through": (validation, lambda p: [TENANT, p]),
+    "answers_let_through": (validation, lambda p: [TENANT, p, "colour", 1]),
+    "validation_features": (drift, lambda p: [TENANT, p, 2, "infinity", 100, 1]),
+    "features_since": (drift, lambda p: [TENANT, p, 2, "-infinity", 100]),
+    "training_rows": (training, lambda p: [TENANT, p, "spec", ["wren"], 100]),
+}
+"""What reads all of a project."""
 IDLE = {
     "items_to_score": (scores, lambda s: [TENANT, s.project, 2, "spec", "m", 1, 100]),
     "items_to_route": (routes, lambda s: [TENANT, s.project, 1, 2, 100]),
     "any_to_route": (routes, lambda s: [TENANT, s.project, 1, 2]),
-    "doubtful_validation": (validation, lambda s: [TENANT, s.project, 1, 0.5, 100]),
+    "doubtful_validation": (validation, lambda s: [TENANT, s.project, 1, 0.0, 100]),
 }
 """What is asked at every step, where there is nothing to do."""
 
@@ -106,6 +126,16 @@ def tables(request: pytest.FixtureRequest) -> Iterator[ManyTenants]:
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_a_statement_reads_what_its_items_ask_for_and_nothing_else(tables: ManyTenants, name: str) -> None:
     tables.check(*STATEMENTS[name])
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_what_reads_all_of_a_project_reads_it_once(tables: ManyTenants, name: str) -> None:
+    store, values = WHOLE[name]
+    for project, size in PROJECTS.items():
+        for planning in PLANNINGS:
+            plan = tables.plan(getattr(store.SQL, name), values(project), planning)
+            assert plan.found >= size / 2, (project, planning)
+            assert plan.rows <= 2 * size, (project, planning)  # what earlier tests undid is looked at, too
 
 
 @pytest.mark.parametrize("name", IDLE)

@@ -13,7 +13,11 @@ LIMIT $5
 
 -- name: validation_features
 -- A fixed random part of the sample that a threshold was set on.
-SELECT vector FROM item JOIN feature USING (tenant, project, item)
+SELECT vector
+FROM item i
+CROSS JOIN LATERAL (
+    SELECT vector FROM feature WHERE tenant = $1 AND project = $2 AND item = i.item LIMIT 1
+) AS f
 WHERE tenant = $1 AND project = $2 AND validation AND lot < $6 AND scored_round = $3 AND created_at <= $4
     AND score IS NOT NULL
 ORDER BY md5(item), item
@@ -21,7 +25,11 @@ LIMIT $5
 
 -- name: features_since
 -- A fixed random part of what came later.
-SELECT vector FROM item JOIN feature USING (tenant, project, item)
+SELECT vector
+FROM item i
+CROSS JOIN LATERAL (
+    SELECT vector FROM feature WHERE tenant = $1 AND project = $2 AND item = i.item LIMIT 1
+) AS f
 WHERE tenant = $1 AND project = $2 AND NOT validation AND NOT gold AND scored_round = $3 AND created_at > $4
     AND score IS NOT NULL
 ORDER BY md5(item), item

@@ -18,7 +18,10 @@ UPDATE project SET labels_changed = false WHERE tenant = $1 AND project = $2 AND
 
 -- name: training_rows
 SELECT i.item, i.label, i.label_confidence, f.vector
-FROM item i JOIN feature f USING (tenant, project, item)
+FROM item i
+CROSS JOIN LATERAL (
+    SELECT vector FROM feature WHERE tenant = $1 AND project = $2 AND item = i.item LIMIT 1
+) AS f
 WHERE i.tenant = $1 AND i.project = $2 AND i.label_source >= 2 AND NOT i.validation AND i.feature_state = 1
     AND i.spec = $3 AND i.label = ANY ($4)
 ORDER BY md5(i.item), i.item

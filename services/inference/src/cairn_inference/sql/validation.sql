@@ -1,8 +1,11 @@
 -- name: validation_scores
--- $5 is the lot below which an item judges.
+-- $5 is the lot below which an item judges. Here and below what belongs to an item is looked up for each: where the planner
+-- believes a project to be small it would read all of it for each item.
 SELECT i.item, i.predicted, i.score, i.label_source >= 2 AS labeled, l.item IS NOT NULL AS through, i.created_at
 FROM item i
-LEFT JOIN let_through l ON (l.tenant, l.project, l.question, l.item) = (i.tenant, i.project, $4, i.item)
+LEFT JOIN LATERAL (
+    SELECT item FROM let_through WHERE tenant = $1 AND project = $2 AND question = $4 AND item = i.item LIMIT 1
+) AS l ON true
 WHERE i.tenant = $1 AND i.project = $2 AND i.validation AND i.lot < $5 AND i.scored_round = $3
     AND i.score IS NOT NULL
 ORDER BY i.item
@@ -31,7 +34,11 @@ UPDATE item SET answers_wished = true WHERE tenant = $1 AND project = $2 AND ite
 INSERT INTO let_through (tenant, project, question, item, answer, threshold)
 SELECT i.tenant, i.project, p.routed_question, i.item, i.predicted, t.threshold
 FROM project p
-JOIN threshold t USING (tenant, project, threshold)
+CROSS JOIN LATERAL (
+    SELECT threshold, score FROM threshold
+    WHERE tenant = p.tenant AND project = p.project AND threshold = p.threshold
+    LIMIT 1
+) AS t
 JOIN item i ON (i.tenant, i.project) = (p.tenant, p.project)
 WHERE p.tenant = $1 AND p.project = $2 AND i.validation AND i.scored_round = p.score_round AND i.score >= t.score
     AND i.predicted = ANY (p.class_ids)
@@ -51,7 +58,9 @@ WHERE p.tenant = $1 AND p.project = $2 AND i.validation AND i.scored_round = p.s
 ON CONFLICT DO NOTHING
 
 -- name: answers_let_through
-SELECT l.item, l.answer FROM let_through l JOIN item i USING (tenant, project, item)
+SELECT l.item, l.answer
+FROM let_through l
+CROSS JOIN LATERAL (SELECT lot FROM item WHERE tenant = $1 AND project = $2 AND item = l.item LIMIT 1) AS i
 WHERE l.tenant = $1 AND l.project = $2 AND l.question = $3 AND i.lot < $4
 ORDER BY l.item
 
