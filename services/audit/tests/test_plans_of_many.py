@@ -12,7 +12,15 @@ import pytest
 from cairn_audit.__main__ import SERVICE
 from cairn_audit.store.deleting import PARTS
 from cairn_audit.store.ledger import SQL
-from cairn_kit.testing.plans import FEW_AND_MORE, INSTALLATIONS, TENANT, ManyTenants, Some
+from cairn_kit.testing.plans import (
+    FEW_AND_MORE,
+    INSTALLATIONS,
+    PLANNINGS,
+    PROJECTS,
+    TENANT,
+    ManyTenants,
+    Some,
+)
 
 FIRST_PLACES = {"small": 0, "large": 1_000_000, "new": 2_000_000}
 """Where in the tenant's ledger the entries of a project are."""
@@ -39,8 +47,11 @@ FILL = (
     SELECT DISTINCT tenant, project, 'a', 'species', 0, 0.05, 0.95, 1 FROM number
     """,
     """
+    INSERT INTO stratum SELECT DISTINCT tenant, project, 'a', n % 20, 1, '', 0.0, 1.0, 1 FROM number
+    """,
+    """
     INSERT INTO sample (tenant, project, audit, item, stratum, label_revision, label_answer, task)
-    SELECT tenant, project, 'a', 'item-' || n, 1, 1, 'x', 'projects/' || project || '/tasks/' || n FROM number
+    SELECT tenant, project, 'a', 'item-' || n, n % 20, 1, 'x', 'projects/' || project || '/tasks/' || n FROM number
     """,
     """
     INSERT INTO finding (tenant, project, audit, finding, item, judgement, review_answer, reviewer, annotation)
@@ -116,3 +127,13 @@ def tables(request: pytest.FixtureRequest) -> Iterator[ManyTenants]:
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_a_statement_reads_what_its_rows_ask_for_and_nothing_else(tables: ManyTenants, name: str) -> None:
     tables.check(*STATEMENTS[name], counts=(1,) if name in ONE else FEW_AND_MORE)
+
+
+@pytest.mark.parametrize("planning", PLANNINGS)
+def test_the_strata_of_an_audit_are_told_by_one_look_at_its_samples(
+    tables: ManyTenants, planning: str
+) -> None:
+    for project, size in PROJECTS.items():
+        plan = tables.plan(SQL.strata, [TENANT, project, ["a"]], planning)
+        assert plan.found >= size, project
+        assert plan.rows <= 2 * size, project  # what earlier tests undid is looked at, too

@@ -176,15 +176,21 @@ SELECT * FROM audit WHERE tenant = $1 AND project = $2 AND ($3 = '' OR audit < $
 UPDATE audit SET phase = $4, end_time = now() WHERE tenant = $1 AND project = $2 AND audit = $3
 
 -- name: strata
-SELECT s.audit, s.stratum, s.source, s.class_id, s.confidence_low, s.confidence_high, s.population,
-       count(d.item) AS sampled,
-       count(*) FILTER (WHERE d.outcome IN ('right', 'wrong')) AS reviewed,
-       count(*) FILTER (WHERE d.outcome = 'wrong') AS wrong,
-       count(*) FILTER (WHERE d.outcome = 'excluded') AS excluded
-FROM stratum AS s LEFT JOIN sample AS d USING (tenant, project, audit, stratum)
-WHERE s.tenant = $1 AND s.project = $2 AND s.audit = ANY($3::text[])
-GROUP BY s.tenant, s.project, s.audit, s.stratum
-ORDER BY s.audit, s.stratum
+-- Samples are counted once: joined with the strata all were read for each of these, where few were believed to be there.
+WITH counted AS MATERIALIZED (
+  SELECT audit, stratum, count(*) AS sampled,
+         count(*) FILTER (WHERE outcome IN ('right', 'wrong')) AS reviewed,
+         count(*) FILTER (WHERE outcome = 'wrong') AS wrong,
+         count(*) FILTER (WHERE outcome = 'excluded') AS excluded
+  FROM sample WHERE tenant = $1 AND project = $2 AND audit = ANY ($3::text[])
+  GROUP BY audit, stratum
+)
+SELECT audit, stratum, s.source, s.class_id, s.confidence_low, s.confidence_high, s.population,
+       coalesce(sampled, 0) AS sampled, coalesce(reviewed, 0) AS reviewed, coalesce(wrong, 0) AS wrong,
+       coalesce(excluded, 0) AS excluded
+FROM stratum AS s LEFT JOIN counted USING (audit, stratum)
+WHERE s.tenant = $1 AND s.project = $2 AND audit = ANY ($3::text[])
+ORDER BY audit, stratum
 
 -- name: open_sample
 SELECT label_revision, label_answer, reviews_wanted,
