@@ -502,11 +502,10 @@ async def test_whoever_is_begun_takes_over_what_came_to_nothing_before(
             assert (await refused(api.ConcludeProject(conclude(key)))).reason == "REFIT_FAILED"
             assert await say("SELECT count(*) FROM asked_refit WHERE ended_at IS NULL") == 1
         await service.database.execute("UPDATE asked_refit SET not_before = now() + interval '1 h'")
-        waiting = asyncio.ensure_future(api.ConcludeProject(conclude("a")))
+        assert (await refused(api.ConcludeProject(conclude("a")))).reason == "REFIT_FAILED"
         defect = False
         answer = await api.ConcludeProject(conclude("e"))
         assert (answer.votes, answer.announced_labels) == (4, 4)
-        assert (await refused(waiting)).reason == "REFIT_FAILED"
         for key in "abcde":
             assert await api.ConcludeProject(conclude(key)) == answer
         assert await say("SELECT count(*) FROM asked_refit WHERE ended_at IS NULL") == 0
@@ -536,6 +535,40 @@ async def test_a_conclusion_takes_over_a_refit_that_came_to_nothing_before(
         assert (answer.refit, answer.votes) == (concluded.refit, concluded.votes) == (1, 1)
         later = pb.RefitProjectRequest(project="projects/birds")
         assert (await api.RefitProject(later)).refit == 2
+
+
+@pytest.mark.parametrize("taken_over", [False, True], ids=["by itself", "by the next of its kind"])
+async def test_a_conclusion_that_comes_to_nothing_keeps_no_refit_before_it_from_being_made(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch, taken_over: bool
+) -> None:
+    fit, defects = Whole.fit, [ZeroDivisionError()]
+
+    def failing_once(everything: Whole, after: int) -> Any:
+        if defects:
+            raise defects.pop()
+        return fit(everything, after)
+
+    def failing(state: ProjectState, key: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Whole, "fit", failing_once)
+    monkeypatch.setattr(ProjectState, "conclude", failing)
+    asked = pb.RefitProjectRequest(project="projects/birds", request_id="again")
+    async with run() as service:
+        api, run_sql = service.stub(ConsensusServiceStub), service.database.execute
+        await world.publish(words.created(), words.answer("a", "ann", "wren"))
+        await taken(service, 1)
+        for call, request in ((api.RefitProject, asked), (api.ConcludeProject, conclude("end"))):
+            assert (await refused(call(request))).reason == "REFIT_FAILED"
+            await run_sql("UPDATE asked_refit SET not_before = now() + interval '1 h'")
+        if taken_over:
+            answer = await api.RefitProject(pb.RefitProjectRequest(project="projects/birds"))
+            assert await api.RefitProject(asked) == answer
+        else:
+            await run_sql("UPDATE asked_refit SET not_before = now() WHERE NOT concludes")
+            answer = await api.RefitProject(asked)
+        assert answer.refit == 2
+        assert (await refused(api.ConcludeProject(conclude("end")))).reason == "REFIT_FAILED"
 
 
 async def test_what_is_under_way_is_not_begun_anew_for_what_came_to_nothing_before(

@@ -4,7 +4,8 @@ A call that breaks off, with its line, its deadline or its replica, takes nothin
 same, and is told what came of it even when that has ended.
 
 Of each kind a project has one at most that is begun, and one that waits to be: those who ask meanwhile wait for that, and
-when it is begun it takes over one that came to nothing, with all who wait for it. A conclusion takes over refits as well.
+when it is begun it takes over one that came to nothing, with all who wait for it. A conclusion that has ended takes over
+refits before it as well.
 """
 
 from __future__ import annotations

@@ -426,7 +426,7 @@ class ConsensusStore:
     ) -> None:
         """Write down of what a fit that calls asked for is made: who asks later for no more can have the same.
 
-        Those before it are taken over, as far as it does what they were asked for.
+        Those of its kind before it are taken over: it does what they were asked for.
         """
         if which.asked is not None:
             await tx.execute(SQL.note_fit_begun, *which.columns, votes, project_revision)
@@ -447,7 +447,10 @@ class ConsensusStore:
             )
 
     async def end_refit(self, tx: Transaction, which: WhichRefit) -> None:
-        """A refit is not under way any more; what came of one that calls asked for is kept."""
+        """A refit is not under way any more; what came of one that calls asked for is kept.
+
+        A conclusion takes over the refits before it: it has done what they were asked for.
+        """
         if which.asked is None:
             await tx.execute(SQL.end_refit, *which.key.columns)
         else:

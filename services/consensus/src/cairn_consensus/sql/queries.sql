@@ -128,13 +128,14 @@ DELETE FROM undecided_item WHERE ctid = ANY (ARRAY(
 DELETE FROM asked_refit WHERE tenant = $1 AND project = $2 AND number = $3
 
 -- name: asked_refit
--- Who waits for one that was taken over waits for the next that serves them: a conclusion is a refit, too.
+-- Who waits for one that was taken over is told of the first that has ended and serves them: a conclusion is a refit, too.
+-- Until then they wait for the next of their own kind.
 SELECT number, ended_at IS NOT NULL AS ended, failures, tries,
        extract(epoch FROM not_before - clock_timestamp())::double precision AS put_off,
        judged_until, changed_items, announced_labels, concludes, refit, asked_refit.votes
 FROM asked_refit JOIN project USING (tenant, project)
 WHERE tenant = $1 AND project = $2 AND number >= $3 AND concludes >= $4 AND (ended_at IS NULL OR refit > 0)
-ORDER BY number LIMIT 1
+ORDER BY ended_at, concludes, number LIMIT 1
 
 -- name: refits_under_way
 SELECT tenant, project, number, not_before <= now() AS due, NULL AS asked_at FROM asked_refit JOIN project USING (tenant, project)
@@ -189,14 +190,14 @@ SET judged_until = $4, changed_items = $5, announced_labels = $6, refit = $7, vo
 WHERE tenant = $1 AND project = $2 AND number = $3
 
 -- name: note_fit_begun
--- It does what those before it were asked for: of a conclusion that is true of refits as well.
+-- It does what those of its kind before it were asked for.
 WITH begun AS (
   UPDATE asked_refit SET votes = $4, project_revision = $5 WHERE tenant = $1 AND project = $2 AND number = $3
   RETURNING tenant, project, number, concludes)
 UPDATE asked_refit AS before SET ended_at = now(), refit = 0, judged_until = NULL
 FROM begun
-WHERE (before.tenant, before.project) = (begun.tenant, begun.project) AND before.number < begun.number
-  AND before.concludes <= begun.concludes AND before.ended_at IS NULL
+WHERE (before.tenant, before.project, before.concludes) = (begun.tenant, begun.project, begun.concludes)
+  AND before.number < begun.number AND before.ended_at IS NULL
 
 -- name: owe_judging
 -- Whoever has taken the fit into use judges by it and tells of it. This does where that fails, or has died of it for an hour.
@@ -211,7 +212,14 @@ DELETE FROM refitting WHERE tenant = $1 AND project = $2 AND judged_until IS NOT
 DELETE FROM refitting WHERE tenant = $1 AND project = $2
 
 -- name: end_asked_refit
-UPDATE asked_refit SET ended_at = now() WHERE tenant = $1 AND project = $2 AND number = $3
+-- A conclusion has done what refits before it were asked for; as long as it comes to nothing they are tried without it.
+WITH done AS (
+  UPDATE asked_refit SET ended_at = now() WHERE tenant = $1 AND project = $2 AND number = $3
+  RETURNING tenant, project, number, concludes)
+UPDATE asked_refit AS before SET ended_at = now(), refit = 0, judged_until = NULL
+FROM done
+WHERE (before.tenant, before.project) = (done.tenant, done.project) AND before.number < done.number
+  AND before.concludes < done.concludes AND before.ended_at IS NULL
 
 -- name: add_undecided
 INSERT INTO undecided_item (tenant, project, number, refit, item) SELECT $1, $2, $3, $4, * FROM unnest($5::text[])
