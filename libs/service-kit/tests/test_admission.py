@@ -150,7 +150,7 @@ def test_calls_that_wait_for_minutes_shut_nobody_out_however_few_are_taken_on_me
     admission, now, [other] = Admission(512, 2.5, 0.0), 0.0, callers("fish", 1)
     with ExitStack() as waiting:
         while admission.enter(ONE):
-            waiting.enter_context(admission.waiting())
+            waiting.enter_context(admission.waiting(ONE))
         assert (admission.in_flight, admission.limit) == (0, 512)
         while admission.in_flight < 60:
             assert admission.enter(other)
@@ -161,6 +161,28 @@ def test_calls_that_wait_for_minutes_shut_nobody_out_however_few_are_taken_on_me
         assert admission.limit == LEAST
         assert not admission.enter(ONE)
     assert admission.in_flight == 384 + 60
+    for _ in range(384):
+        admission.leave(ONE, now)
+    admission.leave(other, now + 1.0)
+    assert admission.limit == LEAST, "answers that were waited for do not tell how fast others are"
+
+
+def test_calls_that_wait_shut_out_neither_their_caller_nor_their_tenant() -> None:
+    admission, one, mate = Admission(512, 2.5, 0.0), ONE, OTHERS[0]
+    with ExitStack() as waiting:
+        for _ in range(300):
+            assert admission.enter(one)
+            waiting.enter_context(admission.waiting(one))
+        admission.limit = LEAST
+        assert [admission.enter(who) for who in (one, mate) for _ in range(30)] == [True] * 60
+        for who in (one, mate):
+            for _ in range(30):
+                admission.leave(who, 0.0)
+        assert taken(admission, one) == [72], "as many as of a caller none of whose calls wait"
+    for _ in range(372):
+        admission.leave(one, 0.0)
+    assert not admission._held
+    assert not admission._held_waiting
 
 
 async def test_nobody_rests_for_longer_than_half_of_the_callers_time() -> None:

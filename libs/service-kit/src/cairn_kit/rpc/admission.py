@@ -30,7 +30,7 @@ _A_CALLER, _A_TENANT = 3, 7  # times what is free
 class Room:
     """Counts the calls in flight and says whether there is room for one more: for calls that last as long as they like."""
 
-    __slots__ = ("_held", "_most", "_resting", "_waiting", "in_flight", "limit")
+    __slots__ = ("_held", "_held_waiting", "_most", "_resting", "_waiting", "in_flight", "limit")
 
     def __init__(self, most: int) -> None:
         self.in_flight = 0
@@ -39,17 +39,24 @@ class Room:
         self.limit = most
         """How many may be in flight."""
         self._held: dict[object, int] = {}
+        self._held_waiting: dict[object, int] = {}
 
     def enter(self, who: Caller, *, returns: bool = False) -> bool:
         """Take on one more call of whoever calls, if there is room; all of it for one that ``returns`` something."""
-        free = self.limit - self.in_flight
-        shared = min(free, self._most - self.in_flight - self._waiting) - self._resting
-        a_caller, a_tenant = (who.tenant, who.subject), who.tenant
-        by_caller, by_tenant = self._held.get(a_caller, 0), self._held.get(a_tenant, 0)
-        if free <= 0 or not (returns or (by_caller < _A_CALLER * shared and by_tenant < _A_TENANT * shared)):
+        if self.limit <= self.in_flight or not (returns or self._is_shared_with(who)):
             return False
         self._count(who, 1)
         return True
+
+    def _is_shared_with(self, who: Caller) -> bool:
+        """Whether their calls leave enough for others: those that are work of the limit, all of them of the most."""
+        taken = self.in_flight + self._resting
+        of_limit, of_most = self.limit - taken, self._most - taken - self._waiting
+        return all(
+            held - self._held_waiting.get(holder, 0) < times * of_limit and held < times * of_most
+            for holder, times in zip(_holders(who), (_A_CALLER, _A_TENANT), strict=True)
+            for held in (self._held.get(holder, 0),)
+        )
 
     def leave(self, who: Caller, now: float) -> None:
         """A call of this caller was answered, at this second of one clock."""
@@ -70,48 +77,72 @@ class Room:
             self.in_flight += 1
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """The same for a call that comes back with its answer: it may wait for minutes, and is no work then.
+    def waiting(self, who: Caller) -> Iterator[None]:
+        """The same for a call of this caller that comes back with its answer: it may wait for minutes, and is no work then.
 
         Of all that may ever be in flight it has its part, so that a flood stops; of what the limit has come down to, none.
         """
         self.in_flight -= 1
         self._waiting += 1
+        _add(self._held_waiting, who, 1)
         try:
             yield
         finally:
+            _add(self._held_waiting, who, -1)
             self._waiting -= 1
             self.in_flight += 1
 
     def _count(self, who: Caller, by: int) -> None:
         self.in_flight += by
-        for holder in ((who.tenant, who.subject), who.tenant):
-            held = self._held.pop(holder, 0) + by
-            if held:
-                self._held[holder] = held
+        _add(self._held, who, by)
+
+
+def _holders(who: Caller) -> tuple[object, object]:
+    """The caller and the tenant, as calls are counted for them."""
+    return (who.tenant, who.subject), who.tenant
+
+
+def _add(held: dict[object, int], who: Caller, by: int) -> None:
+    for holder in _holders(who):
+        now = held.pop(holder, 0) + by
+        if now:
+            held[holder] = now
 
 
 class Admission(Room):
     """The same for calls that are to be answered, with a limit that follows how many are answered in a second."""
 
-    __slots__ = ("_answered", "_busy", "_longest", "_rate", "_since")
+    __slots__ = ("_answered", "_back", "_busy", "_longest", "_rate", "_since")
 
     def __init__(self, most: int, longest_wait: float, now: float) -> None:
         super().__init__(most)
         self._longest = longest_wait
         self._since = now
         self._answered = 0
+        self._back = 0
         self._busy = False
         self._rate = 0.0
 
     def leave(self, who: Caller, now: float) -> None:
         super().leave(who, now)
-        self._answered += 1
+        if self._back:
+            self._back -= 1
+        else:
+            self._answered += 1
         self._busy = self._busy and self.in_flight >= min(LEAST, self._most) // 2
         if now - self._since >= _WINDOW:
             self._learn(self._answered / (now - self._since))
             self._since, self._answered = now, 0
             self._busy = self.in_flight >= min(LEAST, self._most) // 2
+
+    @contextmanager
+    def waiting(self, who: Caller) -> Iterator[None]:
+        """The same; its answer, which comes at once then, is none of those by which the limit is found."""
+        try:
+            with super().waiting(who):
+                yield
+        finally:
+            self._back += 1
 
     def _learn(self, rate: float) -> None:
         if not self._busy:

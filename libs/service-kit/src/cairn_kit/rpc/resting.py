@@ -6,6 +6,7 @@ import asyncio
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 
+from cairn_kit.auth.caller import caller
 from cairn_kit.rpc.admission import Room
 from cairn_kit.rpc.deadline import remaining
 
@@ -20,7 +21,7 @@ def set_place(room: Room) -> None:
 def waiting() -> AbstractContextManager[None]:
     """A block in which the call of this context waits for its answer, without being counted in flight."""
     place = _place.get()
-    return nullcontext() if place is None else place.waiting()
+    return nullcontext() if place is None else place.waiting(caller())
 
 
 async def rest(seconds: float) -> None:
