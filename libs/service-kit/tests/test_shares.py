@@ -281,6 +281,26 @@ async def test_a_call_that_has_waited_for_long_has_as_much_time_for_a_handover_a
     assert await answer == "acme:wren"
 
 
+@pytest.mark.parametrize("asked_of", [0, 1], ids=["another", "the keeper"])
+async def test_handovers_soon_after_each_other_are_not_told_as_a_share_that_nobody_keeps(
+    two: tuple[Lines, Lines], monkeypatch: pytest.MonkeyPatch, asked_of: int
+) -> None:
+    monkeypatch.setattr(calls, "_NOBODY", 0.8)
+    monkeypatch.setattr(calls, "_LOOK_AGAIN", 0.01)
+    loop, began = asyncio.get_running_loop(), list[float]()
+
+    async def hand_over(tenant: str, request: StringValue) -> StringValue:
+        began.append(now := loop.time())
+        if len(began) > 3:
+            return await echo(tenant, request)
+        await eventually(lambda: loop.time() > now + 0.75 * calls._NOBODY)
+        raise Elsewhere("it was superseded")
+
+    replicas = [replica_answering(lines, hand_over) for lines in two]
+    await begin(two[1], range(SHARES))
+    assert await ask(replicas[asked_of]) == "acme:wren"
+
+
 async def test_a_call_that_waits_takes_no_room_at_whichever_replica_was_asked(
     two: tuple[Lines, Lines],
 ) -> None:
@@ -295,6 +315,7 @@ async def test_a_call_that_waits_takes_no_room_at_whichever_replica_was_asked(
     await begin(two[1], range(SHARES))
     room, who = Room(64), make_caller("acme", "bob", frozenset())
     set_place(room)
+    set_caller(who)
     asking = []
     for replica in replicas:
         room.enter(who)

@@ -61,6 +61,14 @@ class _Method:
     answer: Callable[[str, Any], Awaitable[Message]]
 
 
+@dataclass(slots=True)
+class _Attempt:
+    """When a call was made, and until when somebody was at it, by the loop's clock."""
+
+    began: float
+    kept_until: float
+
+
 class KeeperCalls:
     """Answers calls here when this replica keeps the project's share, and has its keeper answer them when not."""
 
@@ -107,20 +115,22 @@ class KeeperCalls:
     # --- asking
 
     async def _call(self, name: str, tenant: str, project: str, request: Message) -> Message:
-        share, loop = share_of(tenant, project), asyncio.get_running_loop()
-        nobody_since: float | None = None
+        share, clock = share_of(tenant, project), asyncio.get_running_loop().time
+        before, nobody = clock(), 0.0
         while True:
-            began = loop.time()
+            attempt = _Attempt(now := clock(), now)
+            here = self._lines.keeps(share)
             try:
-                if self._lines.keeps(share):
+                if here:
                     return await self._methods[name].answer(tenant, request)
-                return await self._ask(share, name, tenant, request)
+                return await self._ask(attempt, share, name, tenant, request)
             except Elsewhere as elsewhere:
-                now = loop.time()
-                if nobody_since is None or now - began > _NOBODY:  # until now somebody was at it
-                    nobody_since = now
+                now = clock()
+                if here:
+                    attempt.kept_until = now
+                nobody, before = _without_keeper(nobody, before, attempt, now), now
                 left = remaining()
-                if now > nobody_since + _NOBODY or (left is not None and left < _MARGIN):
+                if nobody > _NOBODY or (left is not None and left < _MARGIN):
                     raise Unavailable(
                         "PROJECT_NOT_KEPT",
                         f"No replica of the service works on projects/{project} now: {elsewhere.why}.",
@@ -128,7 +138,7 @@ class KeeperCalls:
                     ) from None
             await asyncio.sleep(_LOOK_AGAIN)
 
-    async def _ask(self, share: int, name: str, tenant: str, request: Message) -> Message:
+    async def _ask(self, attempt: _Attempt, share: int, name: str, tenant: str, request: Message) -> Message:
         self._asked += 1
         number, said = self._asked, asyncio.Queue[Msg]()
         self._waiting[number] = said
@@ -141,7 +151,7 @@ class KeeperCalls:
         }
         try:
             await self._send(share, name, request, f"{await self._own_inbox()}.{number}", headers)
-            return self._methods[name].response.FromString(await _whole(said))
+            return self._methods[name].response.FromString(await _whole(said, attempt))
         finally:
             del self._waiting[number]
 
@@ -210,6 +220,16 @@ class KeeperCalls:
             _log.warning("shares.unsaid", says=says, error=repr(error))
 
 
+def _without_keeper(nobody: float, before: float, attempt: _Attempt, now: float) -> float:
+    """For how many seconds nobody has kept a share by now, of which so many were known when the attempt before had ended.
+
+    Handovers that come soon after each other are added up; when somebody was at it for longer they are over.
+    """
+    if attempt.kept_until - attempt.began > _NOBODY:
+        return now - attempt.kept_until
+    return nobody + (attempt.began - before) + (now - attempt.kept_until)
+
+
 def _said_of_caller() -> str:
     """Who calls, as a header: what handlers ask of them. Nothing where the service asks by itself."""
     try:
@@ -230,7 +250,7 @@ def _caller_of(tenant: str, said: str) -> Caller:
     return make_caller(tenant, who["subject"], roles, None if projects is None else frozenset(projects))
 
 
-async def _whole(said: asyncio.Queue[Msg]) -> bytes:
+async def _whole(said: asyncio.Queue[Msg], attempt: _Attempt) -> bytes:
     """What a keeper answers, once it is all there. Raises Elsewhere, or what the keeper's handler raised."""
     parts: list[bytes] = []
     while True:
@@ -241,6 +261,7 @@ async def _whole(said: asyncio.Queue[Msg]) -> bytes:
             raise Elsewhere("its keeper has fallen silent") from None
         if nobody_there(message):
             raise Elsewhere("it has no keeper")
+        attempt.kept_until = asyncio.get_running_loop().time()
         says = (message.headers or {}).get(_SAYS)
         if says == _ELSEWHERE:
             raise Elsewhere("it is being handed over")
