@@ -476,9 +476,65 @@ async def test_a_lost_server_is_nobodys_failure(
         await taken(service, 2)
         birds = asyncio.ensure_future(service.stub(ConsensusServiceStub).ConcludeProject(conclude("end")))
         await eventually(lambda: failed)
-        await service.database.execute("UPDATE asked_refit SET not_before = now()")
         assert (await birds).announced_labels == 2
         assert await service.database.fetchval("SELECT failures FROM asked_refit") == 0
+
+
+async def test_a_lost_server_has_no_fit_made_anew_and_is_no_death(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, adopt, tries = Held(monkeypatch), deciding.Deciding.adopt, list[int]()
+    held.go_on.set()
+
+    async def lost_at_first(by: deciding.Deciding, tx: Any, *fit: Any) -> None:
+        tries.append(await tx.fetchval("SELECT tries FROM asked_refit"))
+        if len(tries) < 3:
+            raise asyncpg.ConnectionDoesNotExistError("connection was closed")
+        await adopt(by, tx, *fit)
+
+    monkeypatch.setattr(deciding.Deciding, "adopt", lost_at_first)
+    async with run() as service:
+        await world.publish(words.created(), words.answer("a", "ann", "wren"))
+        await taken(service, 1)
+        answer = await service.stub(ConsensusServiceStub).ConcludeProject(conclude("end"))
+        assert (answer.refit, answer.announced_labels) == (1, 1)
+        assert (held.times, tries) == (1, [1, 1, 1])
+
+
+async def test_a_fit_that_could_not_be_made_for_a_lost_server_is_made_anew(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit, lost = Whole.fit, [OSError("no memory")]
+
+    def failing_once(everything: Whole, after: int) -> Any:
+        if lost:
+            raise lost.pop()
+        return fit(everything, after)
+
+    monkeypatch.setattr(Whole, "fit", failing_once)
+    async with run() as service:
+        await world.publish(words.created(), words.answer("a", "ann", "wren"))
+        await taken(service, 1)
+        answer = await service.stub(ConsensusServiceStub).ConcludeProject(conclude("end"))
+        assert (answer.refit, answer.announced_labels) == (1, 1)
+
+
+async def test_what_had_changed_when_a_conclusion_came_to_nothing_is_told_with_what_changed_then(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deciding, "AT_ONCE", 1)
+    held, refitted = HeldItem(monkeypatch, "b"), await world.listen(ReliabilitiesRefitted)
+    async with run() as service:
+        await world.publish(
+            words.created(min_answers=2), *(words.answer(key, "ann", "wren") for key in "abc")
+        )
+        await taken(service, 3)
+        asking = asyncio.ensure_future(service.stub(ConsensusServiceStub).ConcludeProject(conclude()))
+        await eventually(held.begun.is_set)
+        await service.database.execute("UPDATE refitting SET judged_until = 'c', changed_items = 2")
+        held.go_on.set()
+        assert (await asking).announced_labels == 3
+        assert [event.message.changed_items for event in await refitted.count(1)] == [5]
 
 
 async def test_whoever_is_begun_takes_over_what_came_to_nothing_before(

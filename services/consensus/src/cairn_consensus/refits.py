@@ -129,9 +129,9 @@ class Refits:
             except Elsewhere:
                 await self._let_go([which])
             except Exception as error:
-                self._rest(which)
                 if is_outage(error) and not isinstance(error, TOO_LONG):
-                    raise  # the server is lost to all of them
+                    raise  # the server is lost to all of them, and they go on when it is back
+                self._rest(which)
                 failures.append(error)
                 await self._store.note_failure(self._database, which)
                 self._wakes.ring(*which.key.columns)
@@ -168,6 +168,7 @@ class Refits:
         return left is _Step.ANOTHER
 
     def _rest(self, which: WhichRefit) -> None:
+        self._give_up_fit(which)
         self._resting[which.key] = time.monotonic() + REST * self._spent.pop(which, 0.0)
 
     async def _let_go(self, of: Iterable[WhichRefit]) -> None:
@@ -215,7 +216,8 @@ class Refits:
         await asyncio.wait([making.fit], timeout=max(0.0, making.since + MOMENT - time.monotonic()))
         if not making.fit.done():
             return _Step.FIT
-        del self._making[which]
+        if making.fit.exception() is not None:
+            del self._making[which]  # the next is another
         fit = making.fit.result()
         async with self._turns.transaction(which.key) as tx:
             state = await self._state(tx, which.key)
@@ -226,6 +228,7 @@ class Refits:
                 await self._adopt(tx, which, state, fit, refitting)
             else:  # it is begun anew
                 await self._store.note_step(tx, which, replace(refitting, judged_until=None, refit=0))
+        del self._making[which]
         return _Step.ANOTHER
 
     async def _adopt(
@@ -256,8 +259,9 @@ class Refits:
 
     async def _end(self, tx: Transaction, which: WhichRefit, state: ProjectState, judged: Refitting) -> None:
         await self._store.end_refit(tx, which)
-        if which.asked is None or await self._store.pay_judging(tx, which.key):
-            await self._deciding.tell(tx, which.key, judged.changed_items)
+        owed = 0 if which.asked is None else await self._store.pay_judging(tx, which.key)
+        if owed is not None:
+            await self._deciding.tell(tx, which.key, owed + judged.changed_items)
         await self.ask_if_due(tx, which.key, state)  # for the votes that came meanwhile
         tx.after_commit(partial(self._wakes.ring, *which.key.columns))
 
@@ -269,9 +273,12 @@ class Refits:
     def _give_up_fits_but_of(self, chosen: Collection[WhichRefit]) -> None:
         """End the making of fits for which nobody waits: a call asks for another, or the project is not kept here."""
         for which in self._making.keys() - chosen:
-            fit = self._making.pop(which).fit
-            if not fit.cancel() and not fit.cancelled():
-                fit.exception()  # nobody needs to hear of it
+            self._give_up_fit(which)
+
+    def _give_up_fit(self, which: WhichRefit) -> None:
+        making = self._making.pop(which, None)
+        if making is not None and not making.fit.cancel() and not making.fit.cancelled():
+            making.fit.exception()  # nobody needs to hear of it
 
 
 def _is_fitted(which: WhichRefit, refitting: Refitting, state: ProjectState) -> bool:

@@ -460,9 +460,10 @@ class ConsensusStore:
         """Write down that all items are to be judged by a fit that calls asked for, should their refit not do it."""
         await tx.execute(SQL.owe_judging, *key.columns)
 
-    async def pay_judging(self, tx: Transaction, key: ProjectKey) -> bool:
-        """They are; whether it was not told yet."""
-        return bool(await tx.fetchval(SQL.pay_judging, *key.columns))
+    async def pay_judging(self, tx: Transaction, key: ProjectKey) -> int | None:
+        """They are; how many items that had changed already before it came to that, None where all has been told."""
+        changed: int | None = await tx.fetchval(SQL.pay_judging, *key.columns)
+        return changed
 
     async def add_undecided(
         self, tx: Transaction, which: WhichRefit, refit: int, items: Sequence[ItemKey]
