@@ -7,8 +7,8 @@ from cairn_client.working.doubts import Doubt, Doubts
 NONE = float("-inf")
 
 
-def failed(key: str, judged_at: float) -> Doubt[str]:
-    return Doubt(key, ValueError("no such picture"), judged_at)
+def failed(key: str, judged_at: float, *, again: bool = False) -> Doubt[str]:
+    return Doubt(key, key, ValueError("no such picture"), judged_at, again)
 
 
 def doubts(*judged_at: float, enough: int = 3, sound_at: float | None = None) -> Doubts[str]:
@@ -50,21 +50,31 @@ def test_nobody_is_blamed_while_an_answer_is_on_its_way_that_may_tell(
     assert some.condemn_the_judge(unacknowledged, dry=False) == condemned
 
 
-def test_where_there_is_no_other_item_only_one_failure_after_an_answer_is_the_items() -> None:
-    alone = doubts(1.0, sound_at=0.5)
-    item = alone.condemn_the_item()
-    assert item is not None
-    assert item.of == "i0"
-    assert not alone.condemn_the_judge(NONE, dry=True)
-    alone.add(failed("i1", 2.0))
-    assert alone.condemn_the_item() is None
-    assert not alone.condemn_the_judge(NONE, dry=True)
-    alone.add(failed("i2", 3.0))
-    assert alone.condemn_the_judge(NONE, dry=True), "what was settled before an answer was kept counts"
+def test_an_item_counts_once_however_often_it_fails() -> None:
+    some = doubts(1.0, 2.0)
+    some.add(failed("i0", 3.0, again=True))
+    some.add(failed("i0", 4.0))  # under another lease
+    assert (len(some), some.last.judged_at) == (2, 4.0)
+    assert not some.condemn_the_judge(NONE, dry=False)
+    assert [doubt.of for doubt in some.kept(2.0)] == ["i1"], (
+        "of the last failure at the other nothing is known"
+    )
+
+
+def test_an_item_that_fails_again_is_at_fault_where_the_judge_ever_was_sound() -> None:
+    assert doubts(1.0).add(failed("i0", 2.0, again=True)), "nobody knows of a judge that never answered"
+    sound = doubts(1.0, 2.0, sound_at=0.5)
+    assert not sound.condemn_the_judge(NONE, dry=True)
+    assert not sound.add(failed("i0", 3.0, again=True))
+    sound.add(failed("i2", 4.0))
+    assert sound.condemn_the_judge(NONE, dry=True), "what was settled before an answer was kept counts"
+
+
+def test_nobody_is_blamed_while_something_is_being_judged() -> None:
+    assert not doubts(1.0, 2.0, 3.0).condemn_the_judge(float("inf"), dry=False)
 
 
 def test_a_judge_that_never_answered_is_at_fault_where_there_is_no_other_item() -> None:
     assert doubts(1.0).condemn_the_judge(NONE, dry=True)
-    assert doubts(1.0).condemn_the_item() is None
     assert not doubts().condemn_the_judge(NONE, dry=True)
     assert not doubts(sound_at=1.0).condemn_the_judge(NONE, dry=True)

@@ -173,14 +173,14 @@ class WorkCalls(Calls):
 
         When the judge raises, each item of its batch is judged again alone. One that fails then, or whose answer is
         refused, is kept back beside the others until the judge has answered another one; then it is given back for good
-        with the reason. Where there is no other, so is one alone that failed since an answer; of more nobody knows, and
-        when half of their leases is over they are given back so that they may come again. Services that go away are
-        waited for as long as the client's patience says, and each answer is kept once.
+        with the reason. Where there is no other it is judged once more, when half of its lease is over or the run has
+        been idle, and given back for good if it fails again. Services that go away are waited for as long as the
+        client's patience says, and each answer is kept once.
 
         Raises JudgeFailed, and gives back what failed so that it may come again, when the judge failed at `failures`
-        items with no answer kept in between, at all there are before it answered any, or at two or more before it was
-        idle; InputError for a judge that does not take jobs or return as many verdicts, and for leases that are too
-        short to be extended; and the CairnError of a service that stays away or refuses the labeler.
+        items with no answer kept in between, or at all there are before it answered any; InputError for a judge that
+        does not take jobs or return as many verdicts, and for leases that are too short to be extended; and the
+        CairnError of a service that stays away or refuses the labeler.
         """
         check_judge(judge)
         if duration is not None:

@@ -53,9 +53,10 @@ def work(
     `"skip": "why"` or `"release": true` instead of the answers. Ctrl-C lets it finish what it has.
 
     When it ends, or writes anything else, it is started again and given each item alone. An item that it fails at while
-    it answers others is skipped, with what it said last as the reason: this labeler does not get it again. Where it
-    answers nothing any more, at ten items in a row or at all there are, the command ends with what it said, and the
-    items may come again.
+    it answers others is skipped, with what it said last as the reason: this labeler does not get it again. Where there
+    are no others it is judged once more, after half of its lease or before the command ends as idle, and skipped if
+    that fails, too. When the program fails at ten items in a row, or at all there are before its first answer, the
+    command ends with what it said, and the items may come again.
     """
     duration = None if lease is None else timedelta(seconds=lease)
 

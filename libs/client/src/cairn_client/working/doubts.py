@@ -10,23 +10,27 @@ Of = TypeVar("Of")
 
 @dataclass(frozen=True, slots=True)
 class Doubt(Generic[Of]):
-    """What the judge failed at, how, and when (time.monotonic); what is judged together is judged at one time."""
+    """What the judge failed at, which item that is, how, and when (time.monotonic); what is judged together is judged at one
+    time. `again`: it was set aside before, and judged once more."""
 
     of: Of
+    item: str
     error: Exception
     judged_at: float
+    again: bool = False
 
 
 class Doubts(Generic[Of]):
-    """What the judge failed at since its last answer that was kept.
+    """The items that the judge failed at since its last answer that was kept.
 
-    An answer that was judged later and is kept shows that the judge is sound, and that the items are at fault. After
-    `enough` failures in a row the judge is. Nothing else ends the row, whatever becomes of its items meanwhile.
+    An answer that was judged later and is kept shows that the judge is sound, and that the items are at fault; so is one
+    that a judge which ever was sound fails at again. After `enough` items in a row the judge is. Nothing else ends the
+    row, whatever becomes of its items meanwhile.
     """
 
     def __init__(self, enough: int) -> None:
         self._enough = enough
-        self._row: list[Doubt[Of]] = []
+        self._row: dict[str, Doubt[Of]] = {}
         self._sound_at = float("-inf")
 
     def __len__(self) -> int:
@@ -35,7 +39,7 @@ class Doubts(Generic[Of]):
     @property
     def last(self) -> Doubt[Of]:
         """The failure that was heard of last."""
-        return self._row[-1]
+        return next(reversed(self._row.values()))
 
     @property
     def enough(self) -> bool:
@@ -43,35 +47,31 @@ class Doubts(Generic[Of]):
         return len(self._row) >= self._enough
 
     def add(self, doubt: Doubt[Of]) -> bool:
-        """Take in a failure; False where an answer that was judged later, or with it, is kept: the item is at fault."""
+        """Take in a failure; False where the item is at fault: an answer that was judged later, or with it, is kept, or any
+        was kept and this is no first failure."""
         if doubt.judged_at <= self._sound_at:
             return False
-        self._row.append(doubt)
-        return True
+        self._row.pop(doubt.item, None)
+        self._row[doubt.item] = doubt
+        return self._never_sound or not doubt.again
 
     def kept(self, judged_at: float) -> list[Doubt[Of]]:
         """End the row up to an answer that was kept, and return that part: the items are at fault."""
         self._sound_at = max(self._sound_at, judged_at)
-        ended = [doubt for doubt in self._row if doubt.judged_at <= self._sound_at]
-        self._row = [doubt for doubt in self._row if doubt.judged_at > self._sound_at]
+        ended = [doubt for doubt in self._row.values() if doubt.judged_at <= self._sound_at]
+        for doubt in ended:
+            del self._row[doubt.item]
         return ended
 
     def condemn_the_judge(self, unacknowledged: float, dry: bool) -> bool:
         """Whether the judge is at fault.
 
-        `unacknowledged` is when the newest answer was judged of which nobody knows whether it is kept (minus infinity:
-        there is none), `dry` whether there is nothing else to judge.
+        `unacknowledged` is when the newest answer was judged of which nobody knows whether it is kept (infinity: one is
+        being judged, minus infinity: there is none), `dry` whether there is nothing else to judge.
         """
         if dry and self._never_sound:
             return bool(self._row)
-        return self.enough and unacknowledged < min(doubt.judged_at for doubt in self._row)
-
-    def condemn_the_item(self) -> Doubt[Of] | None:
-        """Which item is at fault where there is nothing else to judge: the only one since the last answer that was kept.
-
-        Of two in a row it is likelier that the judge broke down.
-        """
-        return self._row[0] if len(self._row) == 1 and not self._never_sound else None
+        return self.enough and unacknowledged < min(doubt.judged_at for doubt in self._row.values())
 
     @property
     def _never_sound(self) -> bool:

@@ -47,6 +47,8 @@ class Held:
     """When it was answered; whether the answer is kept is not known yet."""
     returning: bool = False
     """Whether it is being given back."""
+    again: bool = False
+    """Whether it is judged once more, after it was set aside."""
 
     @property
     def job(self) -> Job:
@@ -114,8 +116,8 @@ class Hand:
             self._stirred.set()
 
     async def keep_alive(self) -> None:
-        """Ask for more time for what is not judged yet, for ever; what was set aside is given back instead when nothing
-        else is held."""
+        """Ask for more time for what is not judged yet, for ever; what was set aside is judged once more instead when
+        nothing else is held."""
         while True:
             await asyncio.sleep(_LOOK_AT_LEASES)
             now = time.monotonic()
@@ -123,8 +125,7 @@ class Hand:
             if self.dry_since is None:
                 await asyncio.gather(*map(self._extend, due))
             else:
-                for held in due:
-                    self.give_back(held)
+                self.judge_again(due)
 
     @property
     def dry_since(self) -> float | None:
@@ -161,10 +162,24 @@ class Hand:
         self.let_go(held)
 
     def set_aside(self, held: Held) -> None:
-        """Keep it where it takes no room from others, until it is given back."""
+        """Keep it where it takes no room from others, until it is judged again or given back."""
         self.let_go(held)
         held.judged_at = None
         self._aside[held.lease.name] = held
+
+    @property
+    def aside(self) -> list[Held]:
+        """What was set aside, and is not being given back."""
+        return [held for held in self._aside.values() if not held.returning]
+
+    def judge_again(self, aside: Sequence[Held]) -> None:
+        """Have some of what was set aside judged once more."""
+        for held in aside:
+            held.again = True
+            self._held[held.lease.name] = self._aside.pop(held.lease.name)
+            self.ready.append(held)
+        self._leases.resumed(len(aside))
+        self._stirred.set()
 
     def give_back(self, held: Held, for_good: str | None = None) -> None:
         """Begin to give it back: so that it may come again, or for good with a reason."""
@@ -217,9 +232,9 @@ class Hand:
         with suppress(CairnError):
             if for_good is None:
                 await self._calls.release(held.lease)
+                self._worked.released += 1
             else:
                 await self._calls.skip(held.lease, for_good[:_LONGEST_REASON] or "no reason was given")
-        self._worked.released += for_good is None
         self.let_go(held)
 
     def _returned(self, task: asyncio.Task[None]) -> None:

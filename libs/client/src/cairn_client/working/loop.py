@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cairn.annotation.v1 import annotation_store_pb2 as store
 from cairn.dispatch.v1 import task_dispatch_pb2 as dispatch
+from cairn_client.calls.job import Job
 from cairn_client.errors import CairnError, InputError, error_of_status
 from cairn_client.transport import Transport, worth_repeating
 from cairn_client.words import counted, quoted
@@ -88,6 +89,8 @@ class WorkLoop:
         self._submissions = SubmissionStream(transport)
         self._later: set[asyncio.Task[None]] = set()
         self._doubts: Doubts[Held] = Doubts(pace.failures)
+        self._asking = 0
+        """Calls of the judge that go on."""
         self._ending = False
         self._broken: CairnError | None = None
         """Why the judge is not asked again: what the run ends with."""
@@ -141,7 +144,7 @@ class WorkLoop:
         """Have items judged together; when that fails each by itself, so that a bad one does not fail its neighbours."""
         began, jobs = time.monotonic(), [held.job for held in batch]
         try:
-            said = await asked(self._judge, jobs)
+            said = await self._said_of(jobs)
         except JudgeFailed as error:
             self._ask_no_more(error)
             return
@@ -158,6 +161,13 @@ class WorkLoop:
             self._ask_no_more(error)
             return
         self._carry_out(batch, verdicts, took)
+
+    async def _said_of(self, jobs: Sequence[Job]) -> object:
+        self._asking += 1
+        try:
+            return await asked(self._judge, jobs)
+        finally:
+            self._asking -= 1
 
     async def _judged_alone(self, batch: Sequence[Held]) -> None:
         for held in batch:
@@ -192,7 +202,7 @@ class WorkLoop:
     # --- failures: of the item when the judge answers others, else of the judge
 
     def _failed(self, held: Held, error: Exception, judged_at: float) -> None:
-        doubt = Doubt(held, error, judged_at)
+        doubt = Doubt(held, held.lease.item, error, judged_at, held.again)
         if self._doubts.add(doubt):
             self._hand.set_aside(held)
         else:
@@ -200,21 +210,23 @@ class WorkLoop:
 
     def _was_sound(self, at: float) -> None:
         if self._broken is None:
-            for doubt in self._doubts.kept(at):
-                self._blame_the_item(doubt)
+            ended, aside = self._doubts.kept(at), self._hand.aside
+            for doubt in ended:
+                if doubt.of in aside:  # else it is judged again just now, or settled
+                    self._blame_the_item(doubt)
 
     def _settle_doubts(self) -> None:
-        if not self._doubts:
-            return
         dry = self._hand.dry_since is not None
-        if self._doubts.condemn_the_judge(self._hand.unacknowledged, dry):
+        if self._doubts and self._doubts.condemn_the_judge(self._unacknowledged, dry):
             self._blame_the_judge()
-        elif dry and (doubt := self._doubts.condemn_the_item()) is not None:
-            self._blame_the_item(doubt)
+
+    @property
+    def _unacknowledged(self) -> float:
+        """When the newest answer that may still tell was judged; what is being judged will be the newest."""
+        return float("inf") if self._asking else self._hand.unacknowledged
 
     def _blame_the_item(self, doubt: Doubt[Held]) -> None:
-        if not doubt.of.returning:
-            self._hand.fail(doubt.of, f"It could not be judged: {_words(doubt.error)}")
+        self._hand.fail(doubt.of, f"It could not be judged: {_words(doubt.error)}")
 
     def _blame_the_judge(self) -> None:
         last, failures = self._doubts.last, counted(len(self._doubts), "item")
@@ -313,11 +325,12 @@ class WorkLoop:
 
     def _end_if_idle(self) -> None:
         idle, since = self._pace.idle, self._hand.dry_since
-        if idle is None or since is None or time.monotonic() - since < idle:
+        if self._ending or idle is None or since is None or time.monotonic() - since < idle:
             return
-        if len(self._doubts) > 1:
-            self._blame_the_judge()
-        self._end()
+        if aside := self._hand.aside:
+            self._hand.judge_again(aside)
+        else:
+            self._end()
 
 
 def _words(error: Exception) -> str:

@@ -66,6 +66,10 @@ class LeaseStream:
         self._held -= leases
         self._room.set()
 
+    def resumed(self, leases: int) -> None:
+        """So many of the finished are held again, beyond the capacity if need be."""
+        self._held += leases
+
     async def _session(self, progressed: Callable[[], None]) -> None:
         self._granted, self._session_now = 0, (session := _Session())
         asking = self._asking(session)

@@ -54,10 +54,11 @@ class Worked:
     skipped: int = 0
     """Given back for good because the judge said so."""
     released: int = 0
-    """Given back because the judge said so, or not judged when the run ended."""
+    """Given back, so that they may come again, because the judge said so, or not answered when the run ended: not judged
+    yet, or failed and set aside. Leases that had ended by then do not count."""
     failed: int = 0
-    """Given back for good because the judge, which answered others, raised at it or gave an answer that was refused, or
-    because the item cannot be seen."""
+    """Given back for good because the judge, which answered others, raised at them or gave answers that were refused, or
+    because they cannot be seen."""
     last_failure: str = ""
     """Which item failed last, and why; empty when none did."""
     lost: int = 0
