@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,28 @@ async def test_a_child_that_a_program_leaves_behind_is_not_waited_for_and_nothin
     finally:
         for child in children.read_text().split():
             os.kill(int(child), signal.SIGKILL)
+
+
+async def test_a_child_that_goes_on_talking_holds_nothing_up(tmp_path: Path) -> None:
+    child = tmp_path / "child"
+    leaves_a_child = (
+        f"(while echo still here >&2; do sleep 0.1; done) & echo $! >{child}; read x; echo no model here >&2"
+    )
+    judge = CommandJudge(["sh", "-c", leaves_a_child], no_file)
+    clock, before = asyncio.get_running_loop().time, in_use()
+    try:
+        began = clock()
+        with pytest.raises(CairnError, match="ended with 0 and left 1 item unjudged; the last that it said"):
+            await asyncio.wait_for(judge([JOB]), 30)
+        assert clock() - began < 3, "half a second, after which it is not listened to"
+        began = clock()
+        async with judge:
+            pass
+        assert clock() - began < 3
+        await eventually(lambda: in_use() == before)
+    finally:
+        with suppress(ProcessLookupError):  # it may have noticed that nobody listens
+            os.kill(int(child.read_text()), signal.SIGKILL)
 
 
 def in_use() -> tuple[int, int]:

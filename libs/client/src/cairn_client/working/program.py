@@ -1,7 +1,7 @@
 """A program that runs beside us: a line to it, a line from it, and what it says on stderr, which goes on to ours.
 
 All three are pipes of our own: of a program with pipes of asyncio's nobody hears that it has ended while a child of its
-own holds one of them open.
+own holds one of them open. Half a second after its end nothing more is taken from either, whatever a child may say.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import os
 import sys
 from asyncio import ReadTransport, StreamReader, StreamReaderProtocol, StreamWriter
 from asyncio.subprocess import Process
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any
 
 LONGEST_LINE = 16 * 1024 * 1024
 """Bytes of a line that a program may write."""
@@ -22,8 +21,8 @@ _LAST_WORDS = 4096
 """Bytes of what it said last on stderr that are looked at when it ends."""
 _GOODBYE = 5.0
 """Seconds that it has to end when its stdin is closed, and after a signal; and ours, to be read of what it said last."""
-_QUIET = 0.5
-"""Seconds without a word after its end that end a line which a child of its own holds open."""
+_LATE = 0.5
+"""Seconds after its end in which what it said last arrives. What comes later is of a child that it left behind."""
 
 
 class Program:
@@ -41,7 +40,7 @@ class Program:
         self._stdout, self._stderr = stdout[0], stderr[0]
         self._from_it = stdout[1], stderr[1]
         self._last = b""
-        self._over = asyncio.create_task(process.wait())
+        self._over = asyncio.create_task(self._until_its_end())
         self._passing = asyncio.create_task(self._pass_on())
 
     @classmethod
@@ -71,7 +70,7 @@ class Program:
 
     async def line(self) -> bytes:
         """The next line that it writes; empty when there are no more. Raises ValueError for one above LONGEST_LINE."""
-        return await self._until_its_end(self._stdout.readline())
+        return await self._stdout.readline()
 
     async def ended(self) -> int | None:
         """Its exit code, or minus the signal; None when it goes on for longer than it should."""
@@ -100,11 +99,19 @@ class Program:
         finally:
             for task in (draining, self._passing, self._over):
                 task.cancel()
-            for transport in self._from_it:
-                transport.close()
+            self._hear_no_more()
+
+    async def _until_its_end(self) -> None:
+        await self._process.wait()
+        asyncio.get_running_loop().call_later(_LATE, self._hear_no_more)
+
+    def _hear_no_more(self) -> None:
+        """What has arrived is read, and then nothing."""
+        for transport in self._from_it:
+            transport.close()
 
     async def _pass_on(self) -> None:
-        while said := await self._until_its_end(self._stderr.read(_AT_ONCE)):
+        while said := await self._stderr.read(_AT_ONCE):
             self._last = (self._last + said)[-_LAST_WORDS:]
             with suppress(OSError):  # whoever read ours has gone: no reason to hold the program up
                 await asyncio.to_thread(_write_stderr, said)
@@ -112,16 +119,6 @@ class Program:
     async def _drain(self) -> None:
         while await self._stdout.read(_AT_ONCE):
             pass
-
-    async def _until_its_end(self, reading: Coroutine[Any, Any, bytes]) -> bytes:
-        """What is read; nothing where the program has ended, and nothing comes of whoever else holds the line open."""
-        read = asyncio.create_task(reading)
-        try:
-            await asyncio.wait([read, self._over], return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait([read], timeout=_QUIET)
-            return read.result() if read.done() else b""
-        finally:
-            read.cancel()
 
 
 def _nothing() -> None:
