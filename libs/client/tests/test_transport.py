@@ -1,7 +1,9 @@
 """Calls are repeated while that makes sense, streams come back, pages are one, and errors say what happened."""
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import grpc
@@ -23,6 +25,7 @@ from cairn.label.v1.label_value_pb2 import Answer
 from cairn_client import (
     AsyncCairn,
     Cairn,
+    CairnError,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
@@ -58,6 +61,8 @@ class Store(AnnotationStoreServiceServicer):
         self.taken: list[store.Item] = []
         self.break_after: int | None = None
         self.watches = 0
+        self.brings = 2
+        """Messages of a watch before it breaks."""
         self.break_watches: tuple[grpc.StatusCode, status_pb2.Status | None] = (
             grpc.StatusCode.UNAVAILABLE,
             None,
@@ -112,7 +117,7 @@ class Store(AnnotationStoreServiceServicer):
         self.watches += 1
         start = int(request.resume_token or 0)
         for number in range(start, 6):
-            if number == start + 2:
+            if number == start + self.brings:
                 self.failures = [self.break_watches]
                 await self._fail(context)
             name = f"projects/p/items/{number}/labels/q"
@@ -157,10 +162,29 @@ class Consensus(ConsensusServiceServicer):
     def __init__(self) -> None:
         self.heard = 0
         self.most = 3
+        self.silent = 0
+        """Calls that it takes, and does not answer, from now on."""
+        self.failure: status_pb2.Status | None = None
+        """With what it fails after that."""
+
+    async def RefitProject(
+        self, request: consensus.RefitProjectRequest, context: grpc.aio.ServicerContext
+    ) -> consensus.RefitProjectResponse:
+        await self._work(context)
+        return consensus.RefitProjectResponse(votes=3)
+
+    async def _work(self, context: grpc.aio.ServicerContext) -> None:
+        if self.silent:
+            self.silent -= 1
+            await asyncio.Event().wait()
+        if self.failure is not None:
+            trailers = (("grpc-status-details-bin", self.failure.SerializeToString()),)
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "It failed.", trailers)
 
     async def ConcludeProject(
         self, request: consensus.ConcludeProjectRequest, context: grpc.aio.ServicerContext
     ) -> consensus.ConcludeProjectResponse:
+        await self._work(context)
         self.heard = min(self.most, self.heard + 1)
         if self.heard < request.expected_annotations:
             refusal, _ = status(grpc.StatusCode.FAILED_PRECONDITION, "VOTES_NOT_IN")
@@ -268,6 +292,43 @@ async def test_a_conclusion_does_not_wait_for_ever_for_answers(served: Served, h
     assert refused.value.reason == "VOTES_NOT_IN"
 
 
+JOBS = pytest.mark.parametrize("job", ["conclude", "refit"])
+BRIEF = Patience(call=0.5, attempt=0.2, first_delay=0.01, longest_delay=0.02)
+
+
+@JOBS
+async def test_a_job_is_waited_for_as_long_as_the_service_works_on_it(
+    served: Served, heard: Consensus, job: str
+) -> None:
+    _, client = served
+    client.transport.patience = BRIEF
+    heard.heard, heard.silent = 3, 5
+    began = time.monotonic()
+
+    assert (await getattr(client.projects, job)("p")).votes == 3
+
+    assert time.monotonic() - began >= 5 * 0.2 > BRIEF.call
+
+
+@JOBS
+@pytest.mark.parametrize("silent", [0, 3])
+@pytest.mark.parametrize(
+    ("reason", "told"), [("REFIT_FAILED", "It is REFIT_FAILED"), ("", "does not answer")]
+)
+async def test_a_job_that_fails_or_a_service_that_is_away_is_told_of_when_patience_ends(
+    served: Served, heard: Consensus, job: str, silent: int, reason: str, told: str
+) -> None:
+    _, client = served
+    client.transport.patience = BRIEF
+    retry = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(nanos=50_000_000))
+    failure, _ = status(grpc.StatusCode.UNAVAILABLE, reason, retry)
+    heard.silent, heard.failure = silent, failure
+
+    async with asyncio.timeout(30):
+        with pytest.raises(Unavailable, match=told):
+            await getattr(client.projects, job)("p")
+
+
 async def test_labels_that_do_not_stand_yet_are_waited_for_by_themselves(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -369,6 +430,49 @@ async def test_a_watch_ends_where_its_token_did_and_there_is_no_other(served: Se
             pass
 
     assert servicer.watches == 1
+
+
+async def test_a_watch_whose_every_token_has_expired_ends_with_patience_and_asks_no_more_often_than_any(
+    served: Served,
+) -> None:
+    servicer, client = served
+    code = grpc.StatusCode.UNAUTHENTICATED
+    servicer.brings, servicer.break_watches = 0, (code, status(code, "TOKEN_EXPIRED")[0])
+    minted = count()
+    client.transport._token = lambda: f"token {next(minted)}"
+    client.transport.patience = Patience(call=0.5, first_delay=0.05, longest_delay=0.05)
+    told: list[CairnError] = []
+
+    async with asyncio.timeout(30):
+        with pytest.raises(Unauthenticated, match="TOKEN_EXPIRED"):
+            async for _ in client.transport.following(
+                client.transport.store.WatchLabels, store.WatchLabelsRequest, told.append
+            ):
+                pass
+
+    assert 3 < servicer.watches < 25
+    assert len(told) == servicer.watches - 2, "neither of the first, nor of the last"
+
+
+async def test_a_session_whose_every_token_has_expired_ends_with_patience(served: Served) -> None:
+    _, client = served
+    refusal, _ = status(grpc.StatusCode.UNAUTHENTICATED, "TOKEN_EXPIRED")
+    trailers = grpc.aio.Metadata(("grpc-status-details-bin", refusal.SerializeToString()))
+    minted, sessions = count(), 0
+    client.transport._token = lambda: f"token {next(minted)}"
+    client.transport.patience = Patience(call=0.5, first_delay=0.05, longest_delay=0.05)
+
+    async def session(progressed: Callable[[], None]) -> None:
+        nonlocal sessions
+        sessions += 1
+        await asyncio.sleep(0)
+        raise grpc.aio.AioRpcError(grpc.StatusCode.UNAUTHENTICATED, grpc.aio.Metadata(), trailers)
+
+    async with asyncio.timeout(30):
+        with pytest.raises(Unauthenticated, match="TOKEN_EXPIRED"):
+            await client.transport.persisting(session)
+
+    assert 3 < sessions < 25
 
 
 async def test_an_import_is_taken_up_where_its_stream_broke(served: Served) -> None:

@@ -134,15 +134,21 @@ class _Breaks:
         """It has brought something."""
         self._tries = 0
 
-    def delay(self, error: CairnError) -> float:
-        """Seconds to wait before the next try; raises the error when there is no sense in one."""
+    def delay(self, error: CairnError, renewed: bool = False) -> float:
+        """Seconds to wait before the next try; raises the error when there is no sense in one.
+
+        Where the stream outlived its token and there is a fresh one (`renewed`), that is at once; but not a second time
+        in a row: the clock of who makes the tokens may be so far behind that each has expired.
+        """
         now = time.monotonic()
         if self._tries == 0:
             self._since = now
             self._patience.check(error)
         self._tries += 1
-        if not worth_repeating(error) or now - self._since > self._patience.call:
+        if not (renewed or worth_repeating(error)) or now - self._since > self._patience.call:
             raise error
+        if renewed and self._tries == 1:
+            return 0.0
         return self._patience.delay(self._tries, error.problem.retry_after)
 
 
@@ -228,6 +234,26 @@ class Transport:
 
         return await self.repeating(attempt, timeout)
 
+    async def call_for(self, method: _UnaryUnary[Q, R], request: Q, seconds: float) -> R:
+        """Call a method that waits for a job, again and again for so long as the service works on it: takes each try, and
+        has not answered when that is over. Where it does not, with the patience of any call.
+
+        Raises the CairnError of the last answer.
+        """
+        until = time.monotonic() + seconds
+
+        async def attempt(_: float) -> R | None:
+            try:  # each in full: a try of a moment would not tell whether the service took it
+                return await method(request, timeout=self.patience.attempt, metadata=self.metadata())
+            except grpc.RpcError as failed:
+                if isinstance(error_of_call(failed), DeadlineExceeded) and time.monotonic() < until:
+                    return None
+                raise
+
+        while (answer := await self.repeating(attempt)) is None:
+            pass
+        return answer
+
     async def send(
         self,
         method: _StreamUnary[Q, R],
@@ -302,10 +328,8 @@ class Transport:
                     yield message
                 return
             except CairnError as error:
-                if error.reason == "TOKEN_EXPIRED" and self._token() != token:
-                    continue  # a stream may outlive its token: the next one carries a fresh one
-                delay = breaks.delay(error)
-                if broke is not None:
+                delay = breaks.delay(error, self._renewed(error, token))
+                if broke is not None and delay:
                     broke(error)
             await asyncio.sleep(delay)
 
@@ -322,13 +346,15 @@ class Transport:
                 return await session(breaks.progressed)
             except grpc.RpcError as failed:
                 error = error_of_call(failed)
-                if error.reason == "TOKEN_EXPIRED" and self._token() != token:
-                    continue  # a stream may outlive its token: the next one carries a fresh one
                 try:
-                    delay = breaks.delay(error)
+                    delay = breaks.delay(error, self._renewed(error, token))
                 except CairnError as last:
                     raise _with_address(last, self.profile) from None
             await asyncio.sleep(delay)
+
+    def _renewed(self, error: CairnError, token: str) -> bool:
+        """Whether this token has expired, and there is another."""
+        return error.reason == "TOKEN_EXPIRED" and self._token() != token
 
     async def pages(
         self, method: _UnaryUnary[Q, R], request: Q, elements: Callable[[R], Sequence[E]]

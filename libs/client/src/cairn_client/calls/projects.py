@@ -23,8 +23,8 @@ from cairn_client.schema import ProjectSpec, spec_from
 from cairn_client.transport import new_request_id
 from cairn_client.waiting import until
 
-_CONCLUDING = 3600.0
-"""Seconds. It is done as a job, however long that takes, and every try waits for the same one."""
+_AS_A_JOB = 3600.0
+"""Seconds. What fits all votes is done as a job, however long that takes, and every try waits for the same one."""
 
 _ITEMS_AT_ONCE = 5_000
 _LOOKED_FOR = 200
@@ -136,7 +136,9 @@ class Projects(Calls):
         """Say that no more answers will come: every item with a vote gets its label.
 
         Waits until consensus has heard of every annotation that was kept, and then until the labels stand.
-        Raises FailedPrecondition (`VOTES_NOT_IN`) when the first takes more than `patience` seconds.
+        Raises FailedPrecondition (`VOTES_NOT_IN`) when the first takes more than `patience` seconds, and Unavailable
+        when consensus is away, or fails at it (`REFIT_FAILED`), for longer than the client's patience with a call;
+        it may be asked again at any time.
         """
         deadline = time.monotonic() + patience
         delay = _FIRST_LOOK
@@ -148,7 +150,7 @@ class Projects(Calls):
             )
             method = self._transport.consensus.ConcludeProject
             try:
-                concluded = await self._transport.call(method, request, timeout=_CONCLUDING)
+                concluded = await self._transport.call_for(method, request, _AS_A_JOB)
             except FailedPrecondition as error:
                 if error.reason != "VOTES_NOT_IN" or time.monotonic() > deadline:
                     raise
@@ -205,9 +207,9 @@ class Projects(Calls):
         return _says(label, answer)
 
     async def refit(self, project: str) -> consensus.RefitProjectResponse:
-        """Fit reliabilities and posteriors to all votes at once."""
+        """Fit reliabilities and posteriors to all votes at once. Raises Unavailable as `conclude` does."""
         request = consensus.RefitProjectRequest(project=project_name(project), request_id=new_request_id())
-        return await self._transport.call(self._transport.consensus.RefitProject, request)
+        return await self._transport.call_for(self._transport.consensus.RefitProject, request, _AS_A_JOB)
 
 
 def _item_of(label: store.Label) -> str:
