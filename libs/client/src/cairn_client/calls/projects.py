@@ -167,8 +167,9 @@ class Projects(Calls):
 
         async def still_missing() -> int:
             for at in list(missing)[:_LOOKED_FOR]:
-                if await self._stands(project, *at, missing[at]):
-                    del missing[at]
+                answer = missing.pop(at)
+                if not await self._stands(project, *at, answer):
+                    missing[at] = answer  # behind the others: they take turns
             return len(missing)
 
         return await until(still_missing, lambda left: left == 0, patience)
