@@ -567,6 +567,52 @@ async def test_whoever_is_begun_takes_over_what_came_to_nothing_before(
         assert await say("SELECT count(*) FROM asked_refit WHERE ended_at IS NULL") == 0
 
 
+@pytest.mark.parametrize(
+    "came_to_nothing", ["not_before = now()", "failures = 0, tries = 3, not_before = now()"]
+)
+@pytest.mark.parametrize("asked_again", [False, True], ids=["forsaken", "asked again"])
+async def test_a_conclusion_that_came_to_nothing_is_not_tried_again_when_nobody_wants_it_any_more(
+    world: World,
+    run: Any,
+    words: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    came_to_nothing: str,
+    asked_again: bool,
+) -> None:
+    real, defect = ProjectState.conclude, True
+
+    def failing(state: ProjectState, key: Any) -> Any:
+        if defect:
+            raise ZeroDivisionError
+        return real(state, key)
+
+    monkeypatch.setattr(ProjectState, "conclude", failing)
+    async with run() as service:
+        api, database = service.stub(ConsensusServiceStub), service.database
+        await world.publish(words.created(min_answers=3, max_answers=5))
+        for votes, key in enumerate("ab", start=1):
+            await world.publish(words.answer(key, "ann", "wren"))
+            await taken(service, votes)
+            assert (await refused(api.ConcludeProject(conclude(key)))).reason == "REFIT_FAILED"
+        await database.execute(
+            "UPDATE asked_refit SET not_before = now() + interval '1 h', last_asked_at = now() - interval '61 min'"
+        )
+        await world.publish(words.answer("c", "ann", "wren"))
+        await taken(service, 3)
+        if asked_again:  # what has taken it over is wanted with it
+            assert (await refused(api.ConcludeProject(conclude("a")))).reason == "REFIT_FAILED"
+        defect = False
+        await database.execute(f"UPDATE asked_refit SET {came_to_nothing} WHERE ended_at IS NULL")
+        under_way = "SELECT count(*) FROM asked_refit WHERE ended_at IS NULL"
+        await eventually(lambda: database.fetchval(under_way), 0)
+        concluded = "SELECT count(*) FROM item WHERE concluded"
+        assert await database.fetchval(concluded) == (3 if asked_again else 0)
+        made = await database.fetchval("SELECT refit FROM refit")
+        answers = [await api.ConcludeProject(conclude(key)) for key in "ab"]
+        assert [answer.refit - made for answer in answers] == ([0, 0] if asked_again else [1, 2])
+        assert await database.fetchval(concluded) == 3
+
+
 async def test_a_conclusion_takes_over_a_refit_that_came_to_nothing_before(
     world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

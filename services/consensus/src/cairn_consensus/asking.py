@@ -5,7 +5,8 @@ same, and is told what came of it even when that has ended.
 
 Of each kind a project has one at most that is begun, and one that waits to be: those who ask meanwhile wait for that, and
 when it is begun it takes over one that came to nothing, with all who wait for it. A conclusion that has ended takes over
-refits before it as well.
+refits before it as well. One that has come to nothing, and that nobody asks for again within an hour, is given up: it would
+conclude what has come since.
 """
 
 from __future__ import annotations
@@ -95,7 +96,8 @@ class Asking:
         """The answer to a request, told of what comes of it.
 
         `check` raises where the project must not be worked on yet. Raises what it does, NotFound when there is no project
-        any more, Elsewhere, and Unavailable while what was asked for comes to nothing; it is tried again all the same.
+        any more, Elsewhere, and Unavailable while what was asked for comes to nothing; it is tried again all the
+        same, a conclusion for an hour after it was asked for last.
         """
         asked = await self._ask(key, request, response, check)
         if not isinstance(asked, WhichRefit):

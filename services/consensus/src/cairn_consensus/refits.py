@@ -185,7 +185,8 @@ class Refits:
 
         That it is tried is written down before, for good: either may take the process down.
         """
-        if which not in self._spent:
+        begins = which not in self._spent
+        if begins:
             await self._store.note_try(self._database, which)
             self._spent[which] = 0.0
         making = self._making.get(which)
@@ -194,6 +195,9 @@ class Refits:
                 state = await self._state(tx, which.key)
                 refitting = await self._store.refit_under_way(tx, which)
                 if state is None or refitting is None:
+                    return _Step.NOTHING
+                if begins and refitting.forsaken:
+                    await self._store.give_up_refit(tx, which)
                     return _Step.NOTHING
                 if _is_fitted(which, refitting, state):
                     return await self._judge(tx, which, state, refitting)

@@ -113,7 +113,8 @@ class Refitting:
 
     Of one that calls asked for also whether it concludes, the labels that it announced (an item's twice, where it began
     anew by another fit and came to another), its fit's number and the votes of that: those heard of when it was begun, and
-    then those that it was made of.
+    then those that it was made of; ``forsaken``: a conclusion that has come to nothing, and for an hour nobody has asked
+    for it.
     """
 
     judged_until: str | None
@@ -122,6 +123,7 @@ class Refitting:
     concludes: bool = False
     refit: int = 0
     votes: int = 0
+    forsaken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,8 +341,10 @@ class ConsensusStore:
     async def asked_by(
         self, tx: Transaction, key: ProjectKey, concludes: bool, requests: Sequence[str]
     ) -> int | None:
-        """The number of what any of these requests has asked for before."""
+        """The number of what any of these requests has asked for before, and asks for again now."""
         number: int | None = await tx.fetchval(SQL.asked_by, *key.columns, concludes, requests)
+        if number is not None:
+            await tx.execute(SQL.note_asked_again, *key.columns, number, concludes)
         return number
 
     async def join_asked_refit(
@@ -455,6 +459,10 @@ class ConsensusStore:
             await tx.execute(SQL.end_refit, *which.key.columns)
         else:
             await tx.execute(SQL.end_asked_refit, *which.columns)
+
+    async def give_up_refit(self, tx: Transaction, which: WhichRefit) -> None:
+        """A conclusion has ended without an outcome: whoever asks for it again begins another."""
+        await tx.execute(SQL.give_up_asked_refit, *which.columns)
 
     async def owe_judging(self, tx: Transaction, key: ProjectKey) -> None:
         """Write down that all items are to be judged by a fit that calls asked for, should their refit not do it."""

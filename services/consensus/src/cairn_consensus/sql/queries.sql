@@ -101,9 +101,14 @@ INSERT INTO refitting (tenant, project) VALUES ($1, $2) ON CONFLICT DO NOTHING
 SELECT number FROM asked_refit WHERE tenant = $1 AND project = $2 AND concludes = $3 AND requests && $4::text[]
 ORDER BY number DESC LIMIT 1
 
+-- name: note_asked_again
+-- What they asked for, or what has taken it over, is wanted still.
+UPDATE asked_refit SET last_asked_at = now()
+WHERE tenant = $1 AND project = $2 AND number >= $3 AND concludes = $4 AND ended_at IS NULL
+
 -- name: join_asked_refit
 -- Who asks anew has what came to nothing tried at once.
-UPDATE asked_refit SET requests = requests || $4::text[], tries = 0, failures = 0, not_before = now()
+UPDATE asked_refit SET requests = requests || $4::text[], tries = 0, failures = 0, not_before = now(), last_asked_at = now()
 WHERE tenant = $1 AND project = $2 AND number = (
   SELECT min(number) FROM asked_refit
   WHERE tenant = $1 AND project = $2 AND concludes = $3 AND ended_at IS NULL
@@ -174,7 +179,10 @@ UPDATE refitting SET not_before = now() WHERE tenant = $1 AND project = $2 AND j
 SELECT judged_until, changed_items FROM refitting WHERE tenant = $1 AND project = $2
 
 -- name: asked_refit_under_way
-SELECT judged_until, changed_items, announced_labels, concludes, refit, votes FROM asked_refit
+-- The last of the tries is under way: more than two before it came to nothing.
+SELECT judged_until, changed_items, announced_labels, concludes, refit, votes,
+       concludes AND (failures > 0 OR tries > 3) AND last_asked_at < now() - interval '1 h' AS forsaken
+FROM asked_refit
 WHERE tenant = $1 AND project = $2 AND number = $3 AND ended_at IS NULL
 
 -- name: note_step
@@ -220,6 +228,11 @@ UPDATE asked_refit AS before SET ended_at = now(), refit = 0, judged_until = NUL
 FROM done
 WHERE (before.tenant, before.project) = (done.tenant, done.project) AND before.number < done.number
   AND before.concludes < done.concludes AND before.ended_at IS NULL
+
+-- name: give_up_asked_refit
+-- With those that it took over: who asks for any of them again is not known any more, and asks anew.
+UPDATE asked_refit SET ended_at = now(), refit = 0, judged_until = NULL, requests = '{}'
+WHERE tenant = $1 AND project = $2 AND concludes AND (number = $3 OR number < $3 AND ended_at IS NOT NULL AND refit = 0)
 
 -- name: add_undecided
 INSERT INTO undecided_item (tenant, project, number, refit, item) SELECT $1, $2, $3, $4, * FROM unnest($5::text[])
