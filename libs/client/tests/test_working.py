@@ -512,6 +512,28 @@ async def test_a_lease_that_takes_long_is_extended(cairn: AsyncCairn) -> None:
     assert (worked.answered, worked.late, worked.lost) == (1, 0, 0)
 
 
+async def test_what_was_set_aside_is_not_blamed_once_its_lease_has_ended(cairn: AsyncCairn) -> None:
+    name, ended = await project(cairn, "work-aside-ended", 2), asyncio.Event()
+
+    async def judge(jobs: Sequence[Job]) -> list[dict[str, str]]:
+        [job] = jobs
+        if not ended.is_set():
+            ended.set()
+            await cairn.skip(job, "given back already")
+            raise ValueError("no such picture")
+
+        async def extended_twice() -> bool:
+            request = dispatch.GetLeaseRequest(name=job.lease.name)
+            lease = await cairn.transport.call(cairn.transport.dispatch.GetLease, request)
+            return lease.expire_time.ToMilliseconds() - job.lease.expire_time.ToMilliseconds() > 3000
+
+        await eventually(extended_twice, timeout=60)
+        return [YES]
+
+    worked = await cairn.work(name, judge, labeler="robot", batch=1, duration=timedelta(seconds=3), idle=0.5)
+    assert (worked.answered, worked.failed, worked.lost) == (1, 0, 1)
+
+
 async def test_what_the_judge_releases_is_somebody_elses(cairn: AsyncCairn) -> None:
     name = await project(cairn, "work-release", 5)
     stop = asyncio.Event()

@@ -226,6 +226,8 @@ class Hand:
             if held in self.ready:
                 self.ready.remove(held)
                 self.lost(held)
+            elif held.lease.name in self._aside:  # it may come again, under another lease
+                self.lost(held)
 
     async def _give_back(self, held: Held, for_good: str | None) -> None:
         # A lease that has ended is nobody's to give back.
