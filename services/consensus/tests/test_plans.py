@@ -10,7 +10,7 @@ import pytest
 
 from cairn_consensus.__main__ import SERVICE
 from cairn_consensus.config import ConsensusSettings
-from cairn_consensus.store import SQL
+from cairn_consensus.store import items, said
 from cairn_kit.database import Database
 from cairn_kit.testing import World
 
@@ -22,8 +22,11 @@ FILL = (
     "INSERT INTO item (tenant, project, item) SELECT $1, $2, n FROM {items}",
     "INSERT INTO decision SELECT $1, $2, n, 'q', '', 1.0 FROM {items}",
 )
-OF_ITEMS = (SQL.votes_on, SQL.scores_of, SQL.truths_of, SQL.items, SQL.decisions_of, SQL.answered_among)
-PAGES = (SQL.answered_items, SQL.items_with_truth)
+OF_ITEMS = (
+    *(said.SQL.votes_on, said.SQL.scores_of, said.SQL.truths_of, said.SQL.answered_among),
+    *(items.SQL.items, items.SQL.decisions_of),
+)
+PAGES = (said.SQL.answered_items, said.SQL.items_with_truth)
 
 
 async def fill(database: Database, project: str, items: int) -> None:
