@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from hashlib import md5
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from cairn_kit.events import inbox, relay, setbacks
 from cairn_kit.rpc import idempotency
-from cairn_kit.testing.plans import INSTALLATIONS, ManyTenants, Some
+from cairn_kit.testing.plans import INSTALLATIONS, MOST_PAGES, ManyTenants, Plan, Some, Walk, faults
 
 _EVENT = "overlay(md5(tenant || project || n) placing '0000' from 1)::uuid"
 """Ids of events that came long ago, and so lie in one partition."""
@@ -70,3 +71,31 @@ def tables(request: pytest.FixtureRequest) -> Iterator[ManyTenants]:
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_a_statement_reads_what_its_rows_ask_for_and_nothing_else(tables: ManyTenants, name: str) -> None:
     tables.check(*STATEMENTS[name])
+
+
+def _plan(pages: int, **told: Any) -> Plan:
+    """A plan that finds fifty rows of a table."""
+    step = {"Node Type": "Index Scan", "Relation Name": "item", "Index Name": "item_pkey"}
+    did = {"Actual Loops": 5, "Actual Rows": 10, "Shared Hit Blocks": pages, "Shared Read Blocks": 0}
+    return Plan(step | did | told)
+
+
+@pytest.mark.parametrize(
+    ("plan", "small", "found"),
+    [
+        (_plan(600), _plan(600), []),
+        (_plan(600, **{"Actual Rows": 9}), _plan(600), ["finds 45.0"]),
+        (_plan(600, **{"Rows Removed by Filter": 33}), _plan(600), ["looks at 215.0 rows"]),
+        (_plan(1531), _plan(1531), ["touches 1531 pages, and 1531 in the small one"]),
+        (_plan(481), _plan(200), ["touches 481 pages, and 200 in the small one"]),
+        (_plan(201, **{"Node Type": "Seq Scan"}), _plan(201), ["reads all of item, 201 pages"]),
+        (_plan(9, **{"Node Type": "ModifyTable", "Conflicting Tuples": 50}), _plan(9), []),
+    ],
+)
+def test_what_is_wrong_with_a_plan_is_told(plan: Plan, small: Plan, found: list[str]) -> None:
+    assert list(faults(plan, 50, small, MOST_PAGES)) == found
+
+
+def test_what_is_done_along_an_index_is_told() -> None:
+    assert _plan(7).walks("item_pkey") == [Walk(50.0, 7)]
+    assert _plan(7).walks("another") == []

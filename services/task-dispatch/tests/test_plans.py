@@ -1,51 +1,59 @@
-"""No hot statement reads or sorts the queue: each reads what its rows ask for, in a project of any size, old or new."""
+"""No hot statement reads or sorts the queue: each reads what its rows ask for, in projects of any size, beside many."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib.resources import files
+from hashlib import md5
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import pytest
 
-from cairn_kit.database import Database
-from cairn_kit.testing.servers import drop_database, fresh_database, postgres
+from cairn_kit.testing.plans import (
+    FEW_AND_MORE,
+    INSTALLATIONS,
+    PROJECTS,
+    TENANT,
+    ManyTenants,
+    Some,
+)
+from cairn_task_dispatch.__main__ import SERVICE
 from cairn_task_dispatch.config import PLAN_CACHE_MODE
 from cairn_task_dispatch.domain.gold import draw_gold
 from cairn_task_dispatch.domain.names import new_lease_id
+from cairn_task_dispatch.handlers import deleting
 from cairn_task_dispatch.store import ScanStart, facts, granting, leases, tasks
 
-TENANT = "acme"
-ROWS = 10  # tasks, leases or items that a statement is given
-OLD, NEW = {"small": 2_000, "large": 20_000}, {"new": 3_000}
-"""Tasks of projects that the planner's statistics know, and of one that was made since."""
-OTHERS = 100
-"""Tenants with five small projects each: by them the planner believes of each project that it is small."""
 SPREAD, STEADY = "(n * 7919 % 1000) / 1000.0", "0.5"
-
+"""Priorities of tasks: of all sorts, or all the same."""
+REVIEWED = 20
+"""Each so many'th item has a review beside its label. The first has, and with it all that are asked for."""
 FILL = """
 WITH i AS (
   INSERT INTO item (tenant, project, item, imported, route)
-  SELECT $1, $2, 'item-' || n, true, 'HUMAN' FROM generate_series(1, $3::int) AS n),
+  SELECT tenant, project, 'item-' || n, true, 'HUMAN' FROM number),
 t AS (
   INSERT INTO task (tenant, project, task, item, kind, state, priority, place)
-  SELECT $1, $2, gen_random_uuid(), 'item-' || n, CASE WHEN n % 50 = 0 THEN 'REVIEW' ELSE 'LABEL' END, 'OPEN',
-         {priority}, nextval('task_place')
-  FROM generate_series(1, $3::int) AS n RETURNING *),
+  SELECT tenant, project, md5(tenant || project || n || kind)::uuid, 'item-' || n, kind, 'OPEN', {priority},
+         nextval('task_place')
+  FROM number CROSS JOIN unnest(ARRAY['LABEL', 'REVIEW']) AS kind
+  WHERE kind = 'LABEL' OR n % {reviewed} = 1 RETURNING *),
 s AS (
   INSERT INTO slot
   SELECT tenant, project, task, number, item, kind, skill, -priority, place, CASE number WHEN 1 THEN 'LEASED' ELSE 'OPEN' END
   FROM t CROSS JOIN generate_series(1, 2) AS number RETURNING *)
 INSERT INTO lease (tenant, project, lease, task, slot, item, kind, labeler, state, expires_at, check_at)
-SELECT tenant, project, gen_random_uuid(), task, number, item, kind, 'labelers/' || place % 200, 'LIVE',
-       now() + interval '1 hour', now() + interval '1 hour' * random()
+SELECT tenant, project, task, task, number, item, kind, 'labelers/' || split_part(item, '-', 2)::int % 200, 'LIVE',
+       now() + interval '1 hour', now() + interval '1 hour' * (random() - 0.1)
 FROM s WHERE number = 1
 """
+GIVE_BACK = """
+INSERT INTO lease (tenant, project, lease, task, slot, item, kind, labeler, state, expires_at, check_at, ended_at)
+SELECT tenant, project, gen_random_uuid(), md5(tenant || project || n || 'LABEL')::uuid, 2, 'item-' || n, 'LABEL',
+       'labelers/gave-' || many, 'RELEASED', now() + interval '1 hour', now(), now()
+FROM number JOIN unnest(ARRAY[{counts}]) AS many ON n <= many
+"""
+"""Labelers who gave back as many leases as are asked for, named by how many."""
 LEASE_FRONT = """
 UPDATE slot SET state = 'LEASED' WHERE (tenant, project, task, number) IN (
   SELECT tenant, project, task, number FROM slot
@@ -53,250 +61,159 @@ UPDATE slot SET state = 'LEASED' WHERE (tenant, project, task, number) IN (
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Some:
-    """Rows of one project, for statements to be asked of."""
-
-    project: str
-    tasks: list[UUID]
-    items: list[str]
-    leases: list[UUID]
-
-    @property
-    def keys(self) -> list[list[str]]:
-        return [[TENANT] * ROWS, [self.project] * ROWS]
+def fill(priority: str) -> list[str]:
+    """Statements that make items with their tasks, slots and leases."""
+    counts = ", ".join(map(str, FEW_AND_MORE))
+    return [FILL.format(priority=priority, reviewed=REVIEWED), GIVE_BACK.format(counts=counts)]
 
 
-@dataclass(slots=True)
-class Plan:
-    """A plan that was carried out."""
+def _tasks(some: Some, kind: str = "LABEL") -> list[UUID]:
+    """Tasks of the items. The leases on their first slots have the same ids."""
+    return [UUID(md5(f"{TENANT}{some.project}{n}{kind}".encode()).hexdigest()) for n in some.numbers]
 
-    root: dict[str, Any]
 
-    @property
-    def nodes(self) -> list[dict[str, Any]]:
-        found, left = [], [self.root]
-        while left:
-            node = left.pop()
-            found.append(node)
-            left += node.get("Plans", [])
-        return found
+def _holders(some: Some) -> list[str]:
+    return [f"labelers/{n % 200}" for n in some.numbers]
 
-    @property
-    def pages(self) -> int:
-        return int(self.root["Shared Hit Blocks"] + self.root["Shared Read Blocks"])
 
-    @property
-    def whole_tables(self) -> list[str]:
-        return [
-            n["Relation Name"] for n in self.nodes if n["Node Type"] == "Seq Scan" and "Relation Name" in n
-        ]
+def _new_leases(some: Some) -> list[UUID]:
+    return [new_lease_id() for _ in some.numbers]
 
-    @property
-    def sorted_rows(self) -> float:
-        sorts = [n for n in self.nodes if n["Node Type"] in ("Sort", "Incremental Sort")]
-        return max((child["Actual Rows"] for n in sorts for child in n["Plans"]), default=0)
+
+def _lock_front(some: Some) -> list[Any]:
+    return [TENANT, some.project, [""], some.count, [f"labelers/{n}" for n in range(16)]]
 
 
 def _lease_labels(some: Some) -> list[Any]:
-    draw = draw_gold(0.1, ROWS, b"entropy")
-    ids = [new_lease_id() for _ in range(ROWS)]
-    return [
-        TENANT,
-        some.project,
-        "labelers/bob",
-        [""],
-        ROWS,
-        ids,
-        draw.nth,
-        draw.start,
-        600,
-        10,
-        *ScanStart(),
-    ]
+    draw = draw_gold(0.1, some.count, b"entropy")
+    wanted = [some.count, _new_leases(some), draw.nth, draw.start, 600, 10]
+    return [TENANT, some.project, "labelers/bob", [""], *wanted, *ScanStart()]
+
+
+def _lease_given_back(some: Some) -> list[Any]:
+    labeler = f"labelers/gave-{some.count}"
+    return [TENANT, some.project, labeler, [""], some.count, _new_leases(some), 600, 10]
+
+
+def _lease_reviews(some: Some) -> list[Any]:
+    return [TENANT, some.project, "labelers/bob", some.count, _new_leases(some), 600, 10]
 
 
 def _grants(some: Some) -> list[Any]:
-    ids = [new_lease_id() for _ in range(ROWS)]
-    each = [["LABEL"] * ROWS, [""] * ROWS, ["labelers/bob"] * ROWS, [600] * ROWS, [10] * ROWS]
-    return [TENANT, some.project, ids, some.tasks, [2] * ROWS, some.items, *each]
+    each = [some.times(value) for value in ("LABEL", "", "labelers/bob", 600, 10)]
+    return [TENANT, some.project, _new_leases(some), _tasks(some), some.times(2), some.items, *each]
+
+
+def _siblings(some: Some, kind: str) -> list[Any]:
+    """Other leases of those who hold a lease of this kind."""
+    others = _new_leases(some)
+    return [*some.whose, _holders(some), some.items, some.times(kind), _tasks(some, kind), others]
 
 
 def _facts(some: Some) -> list[Any]:
     values = (True, False, "HUMAN", 1, 0.5, "NONE", 0, 0, "", False, 0, 0, 0, "", 0, 0.0)
-    return [*some.keys, some.items, *([value] * ROWS for value in values)]
+    return [*some.whose, some.items, *map(some.times, values)]
 
 
-STATEMENTS = {
-    "lock_front": (granting, lambda s: [TENANT, s.project, [""], ROWS, [f"labelers/{n}" for n in range(16)]]),
-    "lease_labels": (granting, _lease_labels),
-    "lease_given_back": (
-        granting,
-        lambda s: [TENANT, s.project, "labelers/bob", [""], ROWS, [new_lease_id() for _ in range(ROWS)], 600, 10],
-    ),
+ONE = {
     "queue_end": (granting, lambda s: [TENANT, s.project, [""]]),
-    "lease_reviews": (
-        granting,
-        lambda s: [TENANT, s.project, "labelers/bob", ROWS, [new_lease_id() for _ in range(ROWS)], 600, 10],
-    ),
-    "claimed_tasks": (granting, lambda s: [TENANT, s.project, s.items, [False] * ROWS, [1] * ROWS]),
-    "held_leases": (
-        granting,
-        lambda s: [TENANT, s.project, s.items, ["labelers/7"] * ROWS, s.items, ["labelers/7"] * ROWS],
-    ),
+    "list_tasks_of_item": (tasks, lambda s: [TENANT, s.project, "", "~", "infinity", 0, 10, s.items[0]]),
+}
+"""Statements that one thing is told to."""
+SEVERAL = {
+    "count_gold_leases": (tasks, lambda s: [*s.whose, _tasks(s)]),
+    "lock_front": (granting, _lock_front),
+    "lease_labels": (granting, _lease_labels),
+    "lease_given_back": (granting, _lease_given_back),
+    "lease_reviews": (granting, _lease_reviews),
+    "claimed_tasks": (granting, lambda s: [TENANT, s.project, s.items, s.times(False), s.times(1)]),
+    "held_leases": (granting, lambda s: [TENANT, s.project, *2 * [s.items, _holders(s)]]),
     "grant_leases": (granting, _grants),
-    "leases": (leases, lambda s: [*s.keys, s.leases]),
-    "extend_leases": (leases, lambda s: [*s.keys, s.leases, [60] * ROWS, [10] * ROWS]),
-    "siblings": (
-        leases,
-        lambda s: [*s.keys, ["labelers/7"] * ROWS, s.items, ["LABEL"] * ROWS, s.tasks, s.leases],
-    ),
+    "leases": (leases, lambda s: [*s.whose, _tasks(s)]),
+    "extend_leases": (leases, lambda s: [*s.whose, _tasks(s), s.times(60), s.times(10)]),
+    "siblings": (leases, lambda s: _siblings(s, "LABEL")),
     "change_leases": (
         leases,
-        lambda s: [*s.keys, s.leases, ["LIVE"] * ROWS, ["ANSWERED"] * ROWS, [""] * ROWS],
+        lambda s: [*s.whose, _tasks(s), s.times("LIVE"), s.times("ANSWERED"), s.times("")],
     ),
-    "free_slots": (leases, lambda s: [*s.keys, s.tasks, [1] * ROWS]),
-    "answer_slots": (leases, lambda s: [*s.keys, s.tasks, [1] * ROWS]),
-    "fill_tasks": (leases, lambda s: [*s.keys, s.tasks]),
-    "take_due_leases": (leases, lambda s: [ROWS, 5.0]),
-    "lock_tasks": (tasks, lambda s: [*s.keys, s.tasks]),
-    "lock_tasks_of_items": (tasks, lambda s: [*s.keys, s.items]),
-    "count_slots": (tasks, lambda s: [*s.keys, s.tasks]),
+    "free_slots": (leases, lambda s: [*s.whose, _tasks(s), s.times(1)]),
+    "answer_slots": (leases, lambda s: [*s.whose, _tasks(s), s.times(1)]),
+    "fill_tasks": (leases, lambda s: [*s.whose, _tasks(s)]),
+    "take_due_leases": (leases, lambda s: [s.count, 5.0]),
+    "lock_tasks": (tasks, lambda s: [*s.whose, _tasks(s)]),
+    "lock_tasks_of_items": (tasks, lambda s: [*s.whose, s.items]),
+    "count_slots": (tasks, lambda s: [*s.whose, _tasks(s)]),
     "change_tasks": (
         tasks,
-        lambda s: [*s.keys, s.tasks, ["OPEN"] * ROWS, [""] * ROWS, [0.7] * ROWS, [""] * ROWS],
+        lambda s: [*s.whose, _tasks(s), s.times("OPEN"), s.times(""), s.times(0.7), s.times("")],
     ),
-    "withdraw_slots": (tasks, lambda s: [*s.keys, s.tasks]),
-    "offer_slots": (tasks, lambda s: [*s.keys, s.tasks, [0.7] * ROWS, [""] * ROWS]),
-    "list_tasks": (tasks, lambda s: [TENANT, s.project, "", "OPEN", 0.3, 0, ROWS]),
-    "list_tasks_of_item": (tasks, lambda s: [TENANT, s.project, "", "~", "infinity", 0, ROWS, s.items[0]]),
-    "known_items": (facts, lambda s: [*s.keys, s.items]),
+    "withdraw_slots": (tasks, lambda s: [*s.whose, _tasks(s)]),
+    "offer_slots": (tasks, lambda s: [*s.whose, _tasks(s), s.times(0.7), s.times("")]),
+    "list_tasks": (tasks, lambda s: [TENANT, s.project, "", "OPEN", 0.3, 0, s.count]),
+    "known_items": (facts, lambda s: [*s.whose, s.items]),
     "items": (facts, lambda s: [TENANT, s.project, s.items]),
-    "route_items": (facts, lambda s: [*s.keys, s.items, ["HUMAN"] * ROWS, [2] * ROWS, [0.7] * ROWS]),
+    "route_items": (facts, lambda s: [*s.whose, s.items, s.times("HUMAN"), s.times(2), s.times(0.7)]),
     "save_items": (facts, _facts),
-}  # fmt: skip
-MOST_PAGES = 600
-"""What a statement may touch for ten rows: some thirty index and table pages each, of writes and foreign keys too."""
+}
+"""Statements for some rows. The first looks also at what the others undid, were it not the first."""
+AT_HAND = ("lock_front", "lease_labels", "lease_given_back", "lease_reviews")
+"""Those that join what they have read already row by row: of many rows that counts for more than what is read for them."""
+MOST_PAGES = 60
+"""What is touched for a row: a lease is in eight indexes, and its slot in two."""
+STATEMENTS = {name: (getattr(store.SQL, name), values) for name, (store, values) in (ONE | SEVERAL).items()}
+STATEMENTS["siblings of reviews"] = leases.SQL.siblings, lambda s: _siblings(s, "REVIEW")
+STATEMENTS |= {
+    f"part {place} of a deletion": (
+        part._statement,
+        lambda s, part=part: [TENANT, s.project, part._first, s.count],
+    )
+    for place, part in enumerate(deleting.PARTS)
+}
 
 
-class Planner:
-    """A database with old projects and a new one."""
-
-    def __init__(self) -> None:
-        self._runner = asyncio.Runner()
-        self._dsn = ""
-
-    def __enter__(self) -> Planner:
-        self._runner.__enter__()
-        self._runner.run(self._open())
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._runner.run(self._close())
-        self._runner.__exit__(*error)
-
-    async def _open(self) -> None:
-        migrations = files("cairn_task_dispatch") / "sql" / "migrations"
-        self._dsn = await fresh_database("task-dispatch", migrations)
-        name = self._dsn.partition("@/")[2].partition("?")[0]
-        # The rows are made to keep their foreign keys; checking each of them would take most of the time.
-        admin = await asyncpg.connect(
-            postgres().dsn(name),
-            server_settings={"search_path": "task_dispatch", "session_replication_role": "replica"},
-        )
-        for project, size in OLD.items():
-            await admin.execute(FILL.format(priority=SPREAD), TENANT, project, size)
-        await admin.execute(FILL.format(priority=STEADY), TENANT, "steady", 5_000)
-        for tenant in range(OTHERS):
-            for project in range(5):
-                await admin.execute(FILL.format(priority=SPREAD), f"tenant-{tenant}", f"project-{project}", 2)
-        await admin.execute("VACUUM ANALYZE")
-        for project, size in NEW.items():
-            await admin.execute(FILL.format(priority=SPREAD), TENANT, project, size)
-        await admin.close()
-        self._database = Database(
-            self._dsn, "task_dispatch", pool_min=0, pool_max=2, plan_cache_mode=PLAN_CACHE_MODE
-        )
-        await self._database.open()
-
-    async def _close(self) -> None:
-        await self._database.close()
-        await drop_database(self._dsn)
-
-    def plan(self, name: str, project: str) -> Plan:
-        """Carry a statement out, and undo it."""
-        return self._runner.run(self._plan(name, project))
-
-    def run(self, statement: str, *values: Any) -> None:
-        """Run a statement for good."""
-        self._runner.run(self._database.execute(statement, *values))
-
-    async def _plan(self, name: str, project: str) -> Plan:
-        statements, values = STATEMENTS[name]
-        async with self._database._pool.acquire() as connection:
-            some = await self._some(connection, project)
-            undone = connection.transaction()
-            await connection.execute(f"PREPARE hot AS {getattr(statements.SQL, name)}")
-            await undone.start()
-            try:
-                written = ", ".join(_written(value) for value in values(some))
-                explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE hot({written})"
-                return Plan(json.loads(await connection.fetchval(explain))[0]["Plan"])
-            finally:
-                await undone.rollback()
-                await connection.execute("DEALLOCATE hot")
-
-    async def _some(self, connection: Any, project: str) -> Some:
-        rows = await connection.fetch(
-            """SELECT task, item, lease FROM lease WHERE tenant = $1 AND project = $2 AND kind = 'LABEL'
-               ORDER BY task LIMIT $3""",
-            TENANT, project, ROWS,
-        )  # fmt: skip
-        assert len(rows) == ROWS
-        return Some(project, *(list(column) for column in zip(*rows, strict=True)))
+@pytest.fixture(scope="module", params=INSTALLATIONS)
+def tables(request: pytest.FixtureRequest) -> Iterator[ManyTenants]:
+    with ManyTenants(
+        "task-dispatch", SERVICE.migrations, fill(SPREAD), INSTALLATIONS[request.param]
+    ) as tables:
+        yield tables
 
 
-def _written(value: Any) -> str:
-    """A value as SQL, its type left to the statement."""
-    if isinstance(value, list):
-        return "'{" + ",".join(f'"{element}"' for element in value) + "}'"
-    return f"'{value}'"
-
-
-@pytest.fixture(scope="module")
-def planner() -> Iterator[Planner]:
-    with Planner() as planner:
-        yield planner
+@pytest.fixture
+def steady() -> Iterator[ManyTenants]:
+    with ManyTenants(
+        "task-dispatch", SERVICE.migrations, fill(STEADY), INSTALLATIONS["many projects"]
+    ) as steady:
+        yield steady
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
-def test_a_statement_reads_what_its_rows_ask_for_and_nothing_else(planner, name):
-    plans = {project: planner.plan(name, project) for project in (*OLD, *NEW)}
-    for project, plan in plans.items():
-        assert not plan.whole_tables, f"{project}: {name} reads all of {plan.whole_tables}"
-        assert plan.sorted_rows <= 5 * ROWS, f"{project}: {name} sorts {plan.sorted_rows} rows"
-        assert plan.pages <= MOST_PAGES, f"{project}: {name} touches {plan.pages} pages"
-    small, large = plans["small"].pages, plans["large"].pages
-    assert large <= 1.5 * small + 30, f"{name} grows with the project: {small} pages, then {large}"
+def test_a_statement_reads_what_its_rows_ask_for_and_nothing_else(tables: ManyTenants, name: str) -> None:
+    counts = (1,) if name in ONE else FEW_AND_MORE[: 1 if name in AT_HAND else None]
+    tables.check(*STATEMENTS[name], counts, plannings=[PLAN_CACHE_MODE], most_pages=MOST_PAGES)
 
 
-@pytest.mark.parametrize("project", ["small", "large", "new"])
-def test_a_lease_takes_from_the_front_of_the_queue(planner, project):
-    for name in ("lock_front", "lease_labels"):
-        scans = [node for node in planner.plan(name, project).nodes if node.get("Index Name") == "slot_open"]
-        assert [scan["Actual Rows"] for scan in scans] == [ROWS], f"{name} looks at more slots than it takes"
+@pytest.mark.parametrize("project", PROJECTS)
+@pytest.mark.parametrize("name", ["lock_front", "lease_labels"])
+def test_a_lease_takes_from_the_front_of_the_queue(tables: ManyTenants, name: str, project: str) -> None:
+    statement, values = STATEMENTS[name]
+    for count in FEW_AND_MORE:
+        [walk] = tables.plan(statement, values(Some(project, count)), PLAN_CACHE_MODE).walks("slot_open")
+        assert walk.rows == count, "it looks at more slots than it takes"
 
 
-def test_the_dead_at_the_front_of_the_queue_are_buried_where_they_lie_on_few_pages_too(planner):
+def test_the_dead_at_the_front_of_the_queue_are_buried_where_they_lie_on_few_pages_too(
+    steady: ManyTenants,
+) -> None:
+    statement, values = STATEMENTS["lock_front"]
+
     def stepped_over() -> int:
-        planner.plan("lock_front", "steady")  # whoever looks first finds out who is dead
-        [queue] = [
-            n for n in planner.plan("lock_front", "steady").nodes if n.get("Index Name") == "slot_open"
-        ]
-        return int(queue["Shared Hit Blocks"] + queue["Shared Read Blocks"])
+        for _ in range(2):  # whoever looks first finds out who is dead
+            [walk] = steady.plan(statement, values(Some("small", 10)), PLAN_CACHE_MODE).walks("slot_open")
+        return walk.pages
 
     fresh = stepped_over()
-    planner.run(LEASE_FRONT, TENANT, "steady", 600)
+    steady.run(LEASE_FRONT, [TENANT, "small", 600])
     assert stepped_over() > fresh + 2
-    planner.run("VACUUM slot")
+    steady.run("VACUUM slot")
     assert stepped_over() <= fresh + 1

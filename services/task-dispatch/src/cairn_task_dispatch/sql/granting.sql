@@ -1,5 +1,7 @@
 -- `state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN')` says OPEN of a slot whose key is known, without offering the
--- planner the index slot_open, which it would take for as good as the key while the table is new.
+-- planner the index slot_open, which it would take for as good as the key while the table is new. What is looked up or taken
+-- for each of some rows is named by a whole key that comes from one side, or looked up by itself (OFFSET 0): where projects
+-- are many each is believed to be small, and all of it would be read.
 
 -- One labeler's leases in a project are granted one transaction after the other; that also orders their unique keys.
 -- name: lock_labelers
@@ -150,8 +152,8 @@ chosen AS (
 taken AS (
   UPDATE slot s
   SET state = 'LEASED'
-  FROM chosen c
-  WHERE s.tenant = $1 AND s.project = $2 AND s.task = c.task AND s.number = c.number
+  FROM (SELECT $1 AS tenant, $2 AS project, task, number FROM chosen OFFSET 0) AS k
+  WHERE (s.tenant, s.project, s.task, s.number) = (k.tenant, k.project, k.task, k.number)
     AND s.state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN')
 ),
 granted AS (
@@ -192,13 +194,14 @@ WITH back AS (
 first AS MATERIALIZED (
   SELECT b.*
   FROM back b
-  JOIN task t ON t.tenant = $1 AND t.project = $2 AND t.task = b.task AND t.state = 'OPEN'
-  WHERE CASE b.kind
+  CROSS JOIN LATERAL (SELECT state FROM task WHERE tenant = $1 AND project = $2 AND task = b.task OFFSET 0) AS t
+  WHERE t.state = 'OPEN' AND CASE b.kind
       WHEN 'GOLD' THEN b.ended_at > now() - make_interval(secs => $7)
       ELSE EXISTS (
         SELECT FROM slot o
         WHERE o.tenant = $1 AND o.project = $2 AND o.task = b.task AND o.skill = ANY ($4::text[])
-          AND o.state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN'))
+          AND o.state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN')
+        OFFSET 0)
     END
     AND NOT EXISTS (
       SELECT FROM lease l
@@ -230,8 +233,8 @@ chosen AS (
 taken AS (
   UPDATE slot s
   SET state = 'LEASED'
-  FROM chosen c
-  WHERE s.tenant = $1 AND s.project = $2 AND s.task = c.task AND s.number = c.number
+  FROM (SELECT $1 AS tenant, $2 AS project, task, number FROM chosen OFFSET 0) AS k
+  WHERE (s.tenant, s.project, s.task, s.number) = (k.tenant, k.project, k.task, k.number)
     AND s.state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN')
 ),
 granted AS (
@@ -270,13 +273,13 @@ chosen AS (
   SELECT w.lease, c.*, t.audit
   FROM (SELECT *, row_number() OVER (ORDER BY urgency, place) AS turn FROM candidate) AS c
   JOIN unnest($5::uuid[]) WITH ORDINALITY AS w(lease, turn) USING (turn)
-  JOIN task t ON t.tenant = $1 AND t.project = $2 AND t.task = c.task
+  CROSS JOIN LATERAL (SELECT audit FROM task WHERE tenant = $1 AND project = $2 AND task = c.task OFFSET 0) AS t
 ),
 taken AS (
   UPDATE slot s
   SET state = 'LEASED'
-  FROM chosen c
-  WHERE s.tenant = $1 AND s.project = $2 AND s.task = c.task AND s.number = c.number
+  FROM (SELECT $1 AS tenant, $2 AS project, task, number FROM chosen OFFSET 0) AS k
+  WHERE (s.tenant, s.project, s.task, s.number) = (k.tenant, k.project, k.task, k.number)
     AND s.state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN')
 ),
 granted AS (
@@ -298,7 +301,7 @@ FROM unnest($3::text[], $4::bool[], $5::int[]) AS c(item, review, claims)
 CROSS JOIN LATERAL (
   SELECT * FROM task
   WHERE tenant = $1 AND project = $2 AND item = c.item AND (kind = 'REVIEW') = c.review
-  OFFSET 0  -- each looked up, however small the project is believed to be
+  OFFSET 0
 ) AS t
 LEFT JOIN LATERAL (
   SELECT o.number, o.skill
@@ -342,8 +345,8 @@ WITH granted AS (
 taken AS (
   UPDATE slot s
   SET state = 'LEASED'
-  FROM granted g
-  WHERE s.tenant = $1 AND s.project = $2 AND s.task = g.task AND s.number = g.slot
+  FROM (SELECT $1 AS tenant, $2 AS project, task, slot AS number FROM granted OFFSET 0) AS k
+  WHERE (s.tenant, s.project, s.task, s.number) = (k.tenant, k.project, k.task, k.number)
     AND s.state NOT IN ('LEASED', 'ANSWERED', 'WITHDRAWN')
 )
 INSERT INTO lease (tenant, project, lease, task, slot, item, kind, audit, labeler, state, expires_at, check_at)

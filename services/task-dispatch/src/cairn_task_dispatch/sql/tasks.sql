@@ -24,8 +24,12 @@ GROUP BY s.tenant, s.project, s.task
 SELECT l.tenant, l.project, l.task, 0 AS slots,
        (count(*) FILTER (WHERE l.state = 'ANSWERED'))::int AS answered,
        (count(*) FILTER (WHERE l.state = 'LIVE'))::int AS live
-FROM lease l
-JOIN unnest($1::text[], $2::text[], $3::uuid[]) AS k(tenant, project, task) USING (tenant, project, task)
+FROM unnest($1::text[], $2::text[], $3::uuid[]) AS k(tenant, project, task)
+CROSS JOIN LATERAL (
+  SELECT tenant, project, task, state FROM lease
+  WHERE tenant = k.tenant AND project = k.project AND task = k.task
+  OFFSET 0
+) AS l
 GROUP BY l.tenant, l.project, l.task
 
 -- Of new tasks: first opened, first handed out.
