@@ -201,6 +201,53 @@ async def test_a_conclusion_that_came_to_nothing_is_not_tried_again_when_nobody_
         assert await database.fetchval(concluded) == 3
 
 
+async def test_a_conclusion_that_somebody_has_waited_for_all_the_time_is_tried_again_when_it_fails(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, fit, defects = Held(monkeypatch), Whole.fit, [ZeroDivisionError()]
+
+    def failing_once(everything: Whole, after: int) -> Any:
+        if defects:
+            raise defects.pop()
+        return fit(everything, after)
+
+    monkeypatch.setattr(Whole, "fit", failing_once)
+    async with run() as service:
+        api, database = service.stub(ConsensusServiceStub), service.database
+        await world.publish(words.created(), words.answer("a", "ann", "wren"))
+        await taken(service, 1)
+        waiting = asyncio.ensure_future(api.ConcludeProject(conclude("end")))
+        await eventually(held.begun.is_set)
+        await database.execute("UPDATE asked_refit SET last_asked_at = now() - interval '61 min'")
+        held.go_on.set()
+        assert (await refused(waiting)).reason == "REFIT_FAILED"
+        await database.execute("UPDATE asked_refit SET not_before = now()")
+        ended = "SELECT refit FROM asked_refit WHERE ended_at IS NOT NULL"
+        assert await eventually(lambda: database.fetchval(ended)) == 1
+        assert (await api.ConcludeProject(conclude("end"))).refit == 1
+
+
+async def test_who_asks_again_for_a_conclusion_that_has_ended_keeps_no_later_one_wanted(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with run() as service:
+        api, database = service.stub(ConsensusServiceStub), service.database
+        await world.publish(words.created(), words.answer("a", "ann", "wren"))
+        await taken(service, 1)
+        first = await api.ConcludeProject(conclude("first"))
+
+        def failing(state: ProjectState, key: Any) -> Any:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(ProjectState, "conclude", failing)
+        assert (await refused(api.ConcludeProject(conclude("later")))).reason == "REFIT_FAILED"
+        await database.execute("UPDATE asked_refit SET last_asked_at = now() - interval '61 min'")
+        assert await api.ConcludeProject(conclude("first")) == first
+        await database.execute("UPDATE asked_refit SET not_before = now() WHERE ended_at IS NULL")
+        given_up = "SELECT count(*) FROM asked_refit WHERE ended_at IS NOT NULL AND refit = 0"
+        await eventually(lambda: database.fetchval(given_up), 1)
+
+
 async def test_a_conclusion_takes_over_a_refit_that_came_to_nothing_before(
     world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,8 +5,8 @@ same, and is told what came of it even when that has ended.
 
 Of each kind a project has one at most that is begun, and one that waits to be: those who ask meanwhile wait for that, and
 when it is begun it takes over one that came to nothing, with all who wait for it. A conclusion that has ended takes over
-refits before it as well. One that has come to nothing, and that nobody asks for again within an hour, is given up: it would
-conclude what has come since.
+refits before it as well. One that has come to nothing, and that nobody asks for again, or waits for, within an hour, is
+given up: it would conclude what has come since.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Asking:
 
         `check` raises where the project must not be worked on yet. Raises what it does, NotFound when there is no project
         any more, Elsewhere, and Unavailable while what was asked for comes to nothing; it is tried again all the
-        same, a conclusion for an hour after it was asked for last.
+        same, a conclusion for an hour after it was asked or waited for last.
         """
         asked = await self._ask(key, request, response, check)
         if not isinstance(asked, WhichRefit):
@@ -143,8 +143,9 @@ class Asking:
             raise project_not_found(key.project)
         state = await self._states.read(tx, key, project)
         concludes, requests = isinstance(request, ConcludeProjectRequest), _known_again(request)
-        if (before := await self._store.asked_by(tx, key, concludes, requests)) is not None:
-            return WhichRefit(key, before)
+        if (number := await self._store.asked_by(tx, key, concludes, requests)) is not None:
+            await self._store.note_wanted(tx, WhichRefit(key, number), concludes)
+            return WhichRefit(key, number)
         check(state)
         number = await self._store.join_asked_refit(
             tx, key, concludes, requests, state.votes, project.revision
@@ -171,6 +172,8 @@ class Asking:
             if which.key.share not in self._shares.kept:
                 raise Elsewhere("another replica keeps the project")
             if _comes_to_nothing(asked):
+                # It was, up to now: who comes back when it is tried again finds it.
+                await self._store.note_wanted(self._database, which, concludes)
                 raise Unavailable(
                     "REFIT_FAILED",
                     f"projects/{which.key.project} could not be fitted, or its items not judged: "

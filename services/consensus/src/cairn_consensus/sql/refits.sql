@@ -5,10 +5,13 @@ INSERT INTO refitting (tenant, project) VALUES ($1, $2) ON CONFLICT DO NOTHING
 SELECT number FROM asked_refit WHERE tenant = $1 AND project = $2 AND concludes = $3 AND requests && $4::text[]
 ORDER BY number DESC LIMIT 1
 
--- name: note_asked_again
--- What they asked for, or what has taken it over, is wanted still.
+-- name: note_wanted
+-- What has an outcome keeps nothing that came after it.
 UPDATE asked_refit SET last_asked_at = now()
-WHERE tenant = $1 AND project = $2 AND number >= $3 AND concludes = $4 AND ended_at IS NULL
+WHERE tenant = $1 AND project = $2 AND ended_at IS NULL AND number = (
+  SELECT number FROM asked_refit
+  WHERE tenant = $1 AND project = $2 AND number >= $3 AND concludes = $4 AND (ended_at IS NULL OR refit > 0)
+  ORDER BY ended_at, number LIMIT 1)
 
 -- name: join_asked_refit
 -- Who asks anew has what came to nothing tried at once.

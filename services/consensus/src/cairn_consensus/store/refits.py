@@ -32,7 +32,7 @@ class Refitting:
     Of one that calls asked for also whether it concludes, the labels that it announced (an item's twice, where it began
     anew by another fit and came to another), its fit's number and the votes of that: those heard of when it was begun, and
     then those that it was made of; ``forsaken``: a conclusion that has come to nothing, and for an hour nobody has asked
-    for it.
+    or waited for it.
     """
 
     judged_until: str | None
@@ -70,11 +70,13 @@ class RefitStore:
     async def asked_by(
         self, tx: Transaction, key: ProjectKey, concludes: bool, requests: Sequence[str]
     ) -> int | None:
-        """The number of what any of these requests has asked for before, and asks for again now."""
+        """The number of what any of these requests has asked for before."""
         number: int | None = await tx.fetchval(SQL.asked_by, *key.columns, concludes, requests)
-        if number is not None:
-            await tx.execute(SQL.note_asked_again, *key.columns, number, concludes)
         return number
+
+    async def note_wanted(self, rows: Rows, which: WhichRefit, concludes: bool) -> None:
+        """Write down that somebody wants still what calls asked for, or what has taken that over."""
+        await rows.execute(SQL.note_wanted, *which.columns, concludes)
 
     async def join_asked_refit(
         self,
