@@ -119,10 +119,45 @@ async def test_what_had_changed_when_a_conclusion_came_to_nothing_is_told_with_w
         await taken(service, 3)
         asking = asyncio.ensure_future(service.stub(ConsensusServiceStub).ConcludeProject(conclude()))
         await eventually(held.begun.is_set)
-        await service.database.execute("UPDATE refitting SET judged_until = 'c', changed_items = 2")
+        owed = "UPDATE refitting SET judged_until = 'c'"
+        await service.database.execute(
+            f"WITH owed AS ({owed}) UPDATE refit SET changed_items = changed_items + 2"
+        )
         held.go_on.set()
         assert (await asking).announced_labels == 3
         assert [event.message.changed_items for event in await refitted.count(1)] == [5]
+
+
+async def test_what_had_changed_when_a_refit_came_to_nothing_is_told_with_what_changes_by_its_fit_then(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deciding, "AT_ONCE", 1)
+    judge_again, defect, changed = ProjectState.judge_again, True, set[str]()
+
+    def changing_each_once(state: ProjectState, key: Any) -> Any:
+        if key == "b" and defect:
+            raise ZeroDivisionError
+        if key not in changed:
+            changed.add(key)
+            state.items[key].announced.clear()  # by the fit before it was another
+        return judge_again(state, key)
+
+    monkeypatch.setattr(ProjectState, "judge_again", changing_each_once)
+    refitted = await world.listen(ReliabilitiesRefitted)
+    asked = pb.RefitProjectRequest(project="projects/birds", request_id="again")
+    async with run() as service:
+        api, database = service.stub(ConsensusServiceStub), service.database
+        await world.publish(
+            words.created(), *(words.answer(key, who, "wren") for key in "abc" for who in ("ann", "bob"))
+        )
+        await eventually(lambda: database.fetchval("SELECT count(*) FROM decision"), 3)
+        assert (await refused(api.RefitProject(asked))).reason == "REFIT_FAILED"
+        await database.execute("UPDATE asked_refit SET not_before = now() + interval '1 h'")
+        defect = False
+        await database.execute("UPDATE refitting SET not_before = now()")
+        assert [event.message.changed_items for event in await refitted.count(1)] == [3]
+        await database.execute("UPDATE asked_refit SET not_before = now()")
+        assert (await api.RefitProject(asked)).changed_items == 3
 
 
 async def test_whoever_is_begun_takes_over_what_came_to_nothing_before(

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from cairn.events.v1.consensus_events_pb2 import AnswersWanted, ConsensusDisputed, ConsensusReached, Decision
+from cairn.events.v1.consensus_events_pb2 import (
+    AnswersWanted,
+    ConsensusDisputed,
+    ConsensusReached,
+    Decision,
+    ReliabilitiesRefitted,
+)
 from cairn_consensus.domain.ids import ItemKey
 from cairn_consensus.domain.items import Announcement, Reached, Wanted
 from cairn_consensus.domain.project_state import ProjectState
-from cairn_consensus.store import ProjectKey
+from cairn_consensus.store import Fitted, ProjectKey
 from cairn_kit.database import Transaction
 from cairn_kit.events import Event, Received, announce
 from cairn_kit.events.envelope import LARGEST_BODY
@@ -32,6 +38,20 @@ def announce_all(
         name, revision = f"projects/{key.project}/items/{one.item}", state.items[one.item].revision
         for message in _messages(one, name, revision, state.project.schema_version):
             announce(tx, Event(message, key.tenant, key.project, name, revision), cause=causes.get(one.item))
+
+
+def announce_refit(tx: Transaction, key: ProjectKey, fitted: Fitted) -> None:
+    """Announce a refit, by which all items are judged."""
+    name = f"projects/{key.project}"
+    refitted = ReliabilitiesRefitted(
+        project=name,
+        refit=fitted.refit,
+        votes=fitted.votes,
+        labelers=fitted.labelers,
+        changed_items=fitted.changed_items,
+        state_sha256=fitted.state_sha256,
+    )
+    announce(tx, Event(refitted, key.tenant, key.project, name, fitted.refit))
 
 
 def _messages(said: Announcement, name: str, revision: int, schema_version: int) -> Iterator[Message]:

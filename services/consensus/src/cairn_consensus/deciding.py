@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from cairn.events.v1.consensus_events_pb2 import ReliabilitiesRefitted
 from cairn_consensus.announcing import announce_all
 from cairn_consensus.computing import Computing
 from cairn_consensus.domain.ids import ItemKey, QuestionId
@@ -14,7 +13,7 @@ from cairn_consensus.domain.project_state import Fit, ProjectState
 from cairn_consensus.states import States
 from cairn_consensus.store import ConsensusStore, DecisionRow, Fitted, ItemRow, ProjectKey
 from cairn_kit.database import Transaction
-from cairn_kit.events import Event, Received, announce
+from cairn_kit.events import Received
 
 T = TypeVar("T")
 Judge = Callable[[ProjectState, Sequence[ItemKey]], list[Announcement]]
@@ -117,22 +116,6 @@ class Deciding:
         packed, digest = await self._computing.result(tx, adopted)
         told = Fitted(state.refits, fit.votes, fit.labelers, changed_items=0, state_sha256=digest)
         await self._store.save_refit(tx, key, told, packed)
-
-    async def tell(self, tx: Transaction, key: ProjectKey, changed: int) -> None:
-        """Announce the newest refit, by which so many items have changed."""
-        fitted = await self._store.note_changed_items(tx, key, changed)
-        if fitted is None:
-            return  # the project is being deleted
-        name = f"projects/{key.project}"
-        refitted = ReliabilitiesRefitted(
-            project=name,
-            refit=fitted.refit,
-            votes=fitted.votes,
-            labelers=fitted.labelers,
-            changed_items=fitted.changed_items,
-            state_sha256=fitted.state_sha256,
-        )
-        announce(tx, Event(refitted, key.tenant, key.project, name, fitted.refit))
 
 
 def _parts(many: Sequence[T]) -> Iterator[Sequence[T]]:

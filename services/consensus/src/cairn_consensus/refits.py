@@ -18,6 +18,7 @@ from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from cairn_consensus.announcing import announce_refit
 from cairn_consensus.config import ConsensusSettings
 from cairn_consensus.deciding import Deciding
 from cairn_consensus.domain.ids import ItemKey
@@ -26,7 +27,7 @@ from cairn_consensus.domain.project_state import Fit, ProjectState
 from cairn_consensus.fitting import Fitting, Making
 from cairn_consensus.shares import Shares
 from cairn_consensus.states import States
-from cairn_consensus.store import TOO_LONG, ConsensusStore, ProjectKey, Refitting, WhichRefit
+from cairn_consensus.store import TOO_LONG, ConsensusStore, Fitted, ProjectKey, Refitting, WhichRefit
 from cairn_consensus.turns import Turns
 from cairn_kit.database import Database, Transaction
 from cairn_kit.database.pool import OUTAGES, is_outage
@@ -255,17 +256,18 @@ class Refits:
         if refitting.concludes:
             await self._deciding.save_items(tx, which.key, state, items)
             await self._store.add_undecided(tx, which, refitting.refit, state.undecided(items))
-        judged = _judged(refitting, items, said)
-        await self._store.note_step(tx, which, judged)
+        fitted = await self._store.note_changed_items(tx, which.key, len(said))
+        if fitted is None:
+            return _Step.NOTHING
+        await self._store.note_step(tx, which, _judged(refitting, items, said, fitted.changed_items))
         if not more:
-            await self._end(tx, which, state, judged)
+            await self._end(tx, which, state, fitted)
         return _Step.ANOTHER if more else _Step.NOTHING
 
-    async def _end(self, tx: Transaction, which: WhichRefit, state: ProjectState, judged: Refitting) -> None:
+    async def _end(self, tx: Transaction, which: WhichRefit, state: ProjectState, fitted: Fitted) -> None:
         await self._store.end_refit(tx, which)
-        owed = 0 if which.asked is None else await self._store.pay_judging(tx, which.key)
-        if owed is not None:
-            await self._deciding.tell(tx, which.key, owed + judged.changed_items)
+        if which.asked is None or await self._store.pay_judging(tx, which.key):
+            announce_refit(tx, which.key, fitted)
         await self.ask_if_due(tx, which.key, state)  # for the votes that came meanwhile
         tx.after_commit(partial(self._wakes.ring, *which.key.columns))
 
@@ -291,11 +293,13 @@ def _is_fitted(which: WhichRefit, refitting: Refitting, state: ProjectState) -> 
     return refitting.judged_until is not None and (which.asked is None or state.stands_on(refitting.refit))
 
 
-def _judged(refitting: Refitting, items: Sequence[ItemKey], said: Sequence[Announcement]) -> Refitting:
-    """How far a refit is when these items were judged, of which this was said."""
+def _judged(
+    refitting: Refitting, items: Sequence[ItemKey], said: Sequence[Announcement], changed: int
+) -> Refitting:
+    """How far a refit is when these items were judged, of which this was said; so many have changed by its fit."""
     return replace(
         refitting,
         judged_until=items[-1] if items else refitting.judged_until,
-        changed_items=refitting.changed_items + len(said),
+        changed_items=changed,
         announced_labels=refitting.announced_labels + sum(isinstance(one, Reached) for one in said),
     )

@@ -6,7 +6,7 @@ SET refit = excluded.refit, votes = excluded.votes, labelers = excluded.labelers
     state = excluded.state, state_sha256 = excluded.state_sha256, create_time = now()
 
 -- name: note_changed_items
-UPDATE refit SET changed_items = $3 WHERE tenant = $1 AND project = $2
+UPDATE refit SET changed_items = changed_items + $3 WHERE tenant = $1 AND project = $2
 RETURNING refit, votes, labelers, changed_items, state_sha256
 
 -- name: newest_refit

@@ -121,7 +121,7 @@ ON CONFLICT (tenant, project) DO UPDATE
 SET judged_until = '', changed_items = 0, tries = 0, not_before = excluded.not_before
 
 -- name: pay_judging
-DELETE FROM refitting WHERE tenant = $1 AND project = $2 AND judged_until IS NOT NULL RETURNING changed_items
+DELETE FROM refitting WHERE tenant = $1 AND project = $2 AND judged_until IS NOT NULL RETURNING true
 
 -- name: end_refit
 DELETE FROM refitting WHERE tenant = $1 AND project = $2

@@ -53,7 +53,10 @@ class FitStore:
         row = await tx.fetchrow(SQL.newest_refit, *key.columns)
         return None if row is None else RefitRow(*row)
 
-    async def note_changed_items(self, tx: Transaction, key: ProjectKey, changed: int) -> Fitted | None:
-        """Write down what the newest refit changed; returns what is to be told of it."""
-        row = await tx.fetchrow(SQL.note_changed_items, *key.columns, changed)
+    async def note_changed_items(self, tx: Transaction, key: ProjectKey, more: int) -> Fitted | None:
+        """Write down that so many items more changed by the newest refit, whoever judges by it; what is to be told of it.
+
+        None where the project is being deleted.
+        """
+        row = await tx.fetchrow(SQL.note_changed_items, *key.columns, more)
         return None if row is None else Fitted(*row)

@@ -27,7 +27,7 @@ class WhichRefit:
 
 @dataclass(frozen=True, slots=True)
 class Refitting:
-    """How far a refit is: up to which item all were judged by it (None: it is not fitted yet), and what that changed.
+    """How far a refit is: up to which item all were judged by it (None: it is not fitted yet), and what its fit has changed.
 
     Of one that calls asked for also whether it concludes, the labels that it announced (an item's twice, where it began
     anew by another fit and came to another), its fit's number and the votes of that: those heard of when it was begun, and
@@ -199,10 +199,9 @@ class RefitStore:
         """Write down that all items are to be judged by a fit that calls asked for, should their refit not do it."""
         await tx.execute(SQL.owe_judging, *key.columns)
 
-    async def pay_judging(self, tx: Transaction, key: ProjectKey) -> int | None:
-        """They are; how many items that had changed already before it came to that, None where all has been told."""
-        changed: int | None = await tx.fetchval(SQL.pay_judging, *key.columns)
-        return changed
+    async def pay_judging(self, tx: Transaction, key: ProjectKey) -> bool:
+        """They are; whether it was not told yet."""
+        return bool(await tx.fetchval(SQL.pay_judging, *key.columns))
 
     async def add_undecided(
         self, tx: Transaction, which: WhichRefit, refit: int, items: Sequence[ItemKey]
