@@ -44,14 +44,17 @@ FILL = (
     """,
     """
     INSERT INTO audit (tenant, project, audit, question, source, max_error, confidence, seed)
-    SELECT DISTINCT tenant, project, 'a', 'species', 0, 0.05, 0.95, 1 FROM number
+    SELECT DISTINCT tenant, project, audit, 'species', 0, 0.05, 0.95, 1 FROM number, unnest(ARRAY['a', 'judged']) AS audit
     """,
     """
-    INSERT INTO stratum SELECT DISTINCT tenant, project, 'a', n % 20, 1, '', 0.0, 1.0, 1 FROM number
+    INSERT INTO stratum SELECT DISTINCT tenant, project, audit, n % 20, 1, '', 0.0, 1.0, 1
+    FROM number, unnest(ARRAY['a', 'judged']) AS audit
     """,
     """
-    INSERT INTO sample (tenant, project, audit, item, stratum, label_revision, label_answer, task)
-    SELECT tenant, project, 'a', 'item-' || n, n % 20, 1, 'x', 'projects/' || project || '/tasks/' || n FROM number
+    INSERT INTO sample (tenant, project, audit, item, stratum, label_revision, label_answer, task, outcome, reviews_asked)
+    SELECT tenant, project, audit, 'item-' || n, n % 20, 1, 'x', 'projects/' || project || '/tasks/' || n,
+           CASE audit WHEN 'a' THEN 'open' ELSE 'right' END, CASE n % 20 WHEN 1 THEN 0 ELSE 1 END
+    FROM number, unnest(ARRAY['a', 'judged']) AS audit
     """,
     """
     INSERT INTO finding (tenant, project, audit, finding, item, judgement, review_answer, reviewer, annotation)
@@ -87,6 +90,8 @@ def _audit(some: Some) -> list[Any]:
 ONE = {
     "entry_of_event": lambda s: [TENANT, _events(s)[0]],
     "label": lambda s: [TENANT, s.project, "species", s.items[0]],
+    "any_open": _audit,
+    "open_sample": lambda s: [*_audit(s), s.items[0]],
     "settle_sample": lambda s: [*_audit(s), s.items[0], "right", ""],
     "want_another_review": lambda s: [*_audit(s), s.items[0], 2],
     "label_read": lambda s: [*_audit(s), s.items[0], "x"],
@@ -103,6 +108,8 @@ SEVERAL = {
     "nodes_between": lambda s: [TENANT, s.times(1), _places(s), [place + 1 for place in _places(s)]],
     "leave_out": lambda s: [*_audit(s), s.items, "why"],
     "findings_after": lambda s: [*_audit(s), "", False, s.count],
+    "samples_to_ask_for": lambda s: [*_audit(s), s.count],
+    "tasks_to_call_off": lambda s: [*_audit(s), "", s.count],
     "reviews_agreed": lambda s: [*_audit(s), s.items, s.times(1), s.times("a task")],
     "reviews_refused": lambda s: [*_audit(s), s.items, s.times("why"), 5],
 }
@@ -127,6 +134,18 @@ def tables(request: pytest.FixtureRequest) -> Iterator[ManyTenants]:
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_a_statement_reads_what_its_rows_ask_for_and_nothing_else(tables: ManyTenants, name: str) -> None:
     tables.check(*STATEMENTS[name], counts=(1,) if name in ONE else FEW_AND_MORE)
+
+
+def test_where_all_is_judged_no_sample_is_read(tables: ManyTenants) -> None:
+    tables.check(SQL.any_open, lambda s: [TENANT, s.project, "judged"], counts=(0,))
+
+
+@pytest.mark.parametrize("planning", PLANNINGS)
+def test_what_audits_need_is_found_by_one_look_an_audit(tables: ManyTenants, planning: str) -> None:
+    [asked] = tables.plan(SQL.audits_to_ask_for, [], planning).walks("sample_to_ask")
+    assert asked.rows == tables.plan("SELECT audit FROM audit WHERE audit = 'a'", [], planning).found
+    [called_off] = tables.plan(SQL.audits_to_call_off, [], planning).walks("sample_to_call_off")
+    assert called_off.rows == 0
 
 
 @pytest.mark.parametrize("planning", PLANNINGS)

@@ -27,7 +27,6 @@ from cairn_audit.domain.verdict import (
     UNKNOWN,
     AuditPhase,
     StratumCount,
-    all_judged,
     covers_auto,
     error_of,
     in_words,
@@ -183,11 +182,6 @@ def test_a_stratum_that_nobody_could_judge_counts_as_possibly_all_wrong() -> Non
 def test_a_population_judged_whole_is_known() -> None:
     error = error_of([stratum(20, 20, 20, 1)], 0.95)
     assert (error.low, error.estimate, error.high) == (0.05, 0.05, 0.05)
-
-
-def test_an_audit_ends_when_everything_is_judged_or_left_out() -> None:
-    assert not all_judged([stratum(100, 10, 9, 0)])
-    assert all_judged([stratum(100, 10, 9, 0, excluded=1)])
 
 
 def test_automatic_labels_are_covered_when_any_stratum_has_them() -> None:

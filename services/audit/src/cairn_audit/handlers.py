@@ -43,7 +43,7 @@ from cairn_audit.domain import names
 from cairn_audit.domain.judging import Judgement, class_of, judge, question_named, same_answer
 from cairn_audit.domain.names import AuditId, ItemKey, Tenant
 from cairn_audit.domain.sampling import band_of, design
-from cairn_audit.domain.verdict import AuditPhase, all_judged, covers_auto, error_of, phase_after
+from cairn_audit.domain.verdict import AuditPhase, covers_auto, error_of, phase_after
 from cairn_audit.messages import audit_message
 from cairn_audit.store import AuditKey, AuditRow, AuditStore, FindingRow, OpenSample, Rows, StandingLabel
 from cairn_kit.database import Database, Transaction
@@ -281,22 +281,20 @@ class Handlers:
 
     async def _ask_another(self, tx: Transaction, key: AuditKey, item: ItemKey, sample: OpenSample) -> None:
         """A reviewer could not tell: another may, but not for ever."""
-        seen = sample.reviews_seen + 1
+        seen = sample.reviews_wanted
         if seen >= _MOST_REVIEWS:
             note = f"{seen} reviewers could not tell"
             await self._store.settle_sample(tx, key, item, "excluded", note)
         else:
-            await self._store.want_another_review(tx, key, item, max(sample.reviews_wanted, seen + 1))
+            await self._store.want_another_review(tx, key, item, seen + 1)
 
     async def conclude(
         self, tx: Transaction, audit: AuditRow, cause: Received[AnnotationSubmitted] | None = None
     ) -> None:
         """Give the verdict once everything that was drawn is judged. The audit's row must be locked."""
-        if audit.phase is not AuditPhase.REVIEWING:
+        if audit.phase is not AuditPhase.REVIEWING or await self._store.any_open(tx, audit.key):
             return
         strata = (await self._store.strata(tx, [audit.key]))[audit.key.audit]
-        if not all_judged(strata):
-            return
         phase = phase_after(error_of(strata, audit.confidence), audit.max_error)
         await self._store.end_audit(tx, audit.key, phase)
         message = await self._message(tx, audit.key)

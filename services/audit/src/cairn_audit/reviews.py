@@ -22,7 +22,7 @@ from cairn.dispatch.v1.task_dispatch_pb2 import (
     TaskWish,
 )
 from cairn_audit.domain import names
-from cairn_audit.domain.names import ItemKey, Tenant
+from cairn_audit.domain.names import ItemKey
 from cairn_audit.handlers import Handlers
 from cairn_audit.omitted_answers import OmittedAnswers
 from cairn_audit.store import AuditKey, AuditStore, ReviewTask, ReviewWish, UnreadLabel
@@ -93,14 +93,15 @@ class Reviews:
 
     async def _call_off_reviews(self) -> list[Exception]:
         failures: list[Exception] = []
-        last = (Tenant(""), "")
-        while tasks := await self._store.tasks_to_call_off(self._database, last, _AT_ONCE):
-            for task in tasks:
-                try:
-                    await self._call_off(task)
-                except (grpc.aio.AioRpcError, CairnError) as error:
-                    failures.append(error)
-            last = (tasks[-1].key.tenant, tasks[-1].name)
+        for key in await self._store.audits_to_call_off(self._database):
+            last = ""
+            while tasks := await self._store.tasks_to_call_off(self._database, key, last, _AT_ONCE):
+                for task in tasks:
+                    try:
+                        await self._call_off(task)
+                    except (grpc.aio.AioRpcError, CairnError) as error:
+                        failures.append(error)
+                last = tasks[-1].name
         return failures
 
     async def _read(self, label: UnreadLabel) -> None:

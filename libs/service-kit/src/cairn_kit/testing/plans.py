@@ -245,8 +245,8 @@ class ManyTenants:
         await undone.start()
         try:
             await self._connection.execute(f"SET LOCAL plan_cache_mode = {planning}")
-            written = ", ".join(_written(value) for value in values)
-            explain = f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) EXECUTE hot({written})"
+            written = f"({', '.join(_written(value) for value in values)})" if values else ""
+            explain = f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) EXECUTE hot{written}"
             return Plan(json.loads(await self._connection.fetchval(explain))[0]["Plan"])
         finally:
             await undone.rollback()

@@ -64,11 +64,6 @@ def error_of(strata: Sequence[StratumCount], confidence: float) -> ErrorInterval
     return ErrorInterval(seen.estimate, seen.lower, seen.upper)
 
 
-def all_judged(strata: Sequence[StratumCount]) -> bool:
-    """Whether nothing that was drawn still waits for its review."""
-    return all(stratum.reviewed + stratum.excluded == stratum.sampled for stratum in strata)
-
-
 def phase_after(error: ErrorInterval, max_error: float) -> AuditPhase:
     """The verdict of a finished audit: passed when the upper end of the interval is at most `max_error`."""
     return AuditPhase.PASSED if error.high <= max_error else AuditPhase.FAILED

@@ -192,9 +192,13 @@ FROM stratum AS s LEFT JOIN counted USING (audit, stratum)
 WHERE s.tenant = $1 AND s.project = $2 AND audit = ANY ($3::text[])
 ORDER BY audit, stratum
 
+-- name: any_open
+-- Put in order so as to be found by the one index that has only open ones. What was asked for last is likely to be open.
+SELECT true FROM sample WHERE tenant = $1 AND project = $2 AND audit = $3 AND outcome = 'open' AND reviews_wanted > 0
+ORDER BY ask_after DESC LIMIT 1
+
 -- name: open_sample
-SELECT label_revision, label_answer, reviews_wanted,
-       (SELECT count(*) FROM finding WHERE (tenant, project, audit, item) = ($1, $2, $3, $4)) AS reviews_seen
+SELECT label_revision, label_answer, reviews_wanted
 FROM sample WHERE tenant = $1 AND project = $2 AND audit = $3 AND item = $4 AND outcome = 'open' FOR UPDATE
 
 -- name: settle_sample
@@ -234,15 +238,20 @@ ORDER BY ask_after LIMIT $1
 UPDATE sample SET label_answer = $5, refusals = 0 WHERE tenant = $1 AND project = $2 AND audit = $3 AND item = $4
 
 -- name: audits_to_ask_for
-SELECT DISTINCT tenant, project, audit FROM sample JOIN audit USING (tenant, project, audit)
-WHERE outcome = 'open' AND reviews_asked < reviews_wanted AND ask_after <= now() AND label_answer <> '' AND phase = 'reviewing'
+-- One look an audit, here and below where reviews are called off: together they have very many samples.
+SELECT tenant, project, audit FROM audit AS a
+WHERE phase = 'reviewing' AND EXISTS (
+  SELECT FROM sample AS s
+  WHERE s.tenant = a.tenant AND s.project = a.project AND s.audit = a.audit
+    AND outcome = 'open' AND reviews_asked < reviews_wanted AND ask_after <= now() AND label_answer <> ''
+  OFFSET 0)
 ORDER BY tenant, project, audit
 
 -- name: samples_to_ask_for
 SELECT item, reviews_wanted FROM sample
 WHERE tenant = $1 AND project = $2 AND audit = $3 AND outcome = 'open' AND reviews_asked < reviews_wanted AND ask_after <= now()
   AND label_answer <> ''
-ORDER BY item LIMIT $4
+ORDER BY ask_after, item LIMIT $4
 
 -- name: reviews_agreed
 UPDATE sample s SET reviews_asked = least(k.reviews, s.reviews_wanted), task = k.task, refusals = 0
@@ -261,10 +270,18 @@ FROM (
   OFFSET 0) AS k
 WHERE (s.tenant, s.project, s.audit, s.item) = (k.tenant, k.project, k.audit, k.item)
 
+-- name: audits_to_call_off
+SELECT tenant, project, audit FROM audit AS a
+WHERE phase = 'cancelled' AND EXISTS (
+  SELECT FROM sample AS s
+  WHERE s.tenant = a.tenant AND s.project = a.project AND s.audit = a.audit AND outcome = 'open' AND task <> ''
+  OFFSET 0)
+ORDER BY tenant, project, audit
+
 -- name: tasks_to_call_off
-SELECT tenant, project, audit, item, task FROM sample JOIN audit USING (tenant, project, audit)
-WHERE outcome = 'open' AND task <> '' AND phase = 'cancelled' AND (tenant, task) > ($1, $2)
-ORDER BY tenant, task LIMIT $3
+SELECT item, task FROM sample
+WHERE tenant = $1 AND project = $2 AND audit = $3 AND outcome = 'open' AND task <> '' AND task > $4
+ORDER BY task LIMIT $5
 
 -- name: called_off
 UPDATE sample SET task = '' WHERE tenant = $1 AND project = $2 AND audit = $3 AND item = $4 AND task = $5

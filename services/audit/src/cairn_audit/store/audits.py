@@ -173,16 +173,17 @@ class AuditStore:
                 strata[row["audit"]].append(_stratum(row))
         return strata
 
+    async def any_open(self, rows: Rows, key: AuditKey) -> bool:
+        """Whether anything that was drawn still waits for its review."""
+        return bool(await rows.fetchval(SQL.any_open, *key.columns))
+
     async def open_sample(self, tx: Transaction, key: AuditKey, item: ItemKey) -> OpenSample | None:
         """A drawn label that is not judged yet; None for any other item."""
         row = await tx.fetchrow(SQL.open_sample, *key.columns, item)
         if row is None:
             return None
         return OpenSample(
-            row["label_revision"],
-            Answer.FromString(row["label_answer"]),
-            row["reviews_wanted"],
-            row["reviews_seen"],
+            row["label_revision"], Answer.FromString(row["label_answer"]), row["reviews_wanted"]
         )
 
     async def settle_sample(
@@ -247,7 +248,7 @@ class AuditStore:
         return [_key(row) for row in await rows.fetch(SQL.audits_to_ask_for)]
 
     async def samples_to_ask_for(self, rows: Rows, key: AuditKey, most: int) -> list[ReviewWish]:
-        """The reviews of an audit that must be asked for now."""
+        """The reviews of an audit that must be asked for now, those first that have waited for longest."""
         found = await rows.fetch(SQL.samples_to_ask_for, *key.columns, most)
         return [ReviewWish(row["item"], row["reviews_wanted"]) for row in found]
 
@@ -275,10 +276,14 @@ class AuditStore:
             most_refusals,
         )
 
-    async def tasks_to_call_off(self, rows: Rows, last: tuple[Tenant, str], most: int) -> list[ReviewTask]:
-        """Open review tasks of cancelled audits, in the order of (tenant, task) from after `last`."""
-        found = await rows.fetch(SQL.tasks_to_call_off, *last, most)
-        return [ReviewTask(_key(row), row["item"], row["task"]) for row in found]
+    async def audits_to_call_off(self, rows: Rows) -> list[AuditKey]:
+        """The cancelled audits, of every tenant, that have open review tasks."""
+        return [_key(row) for row in await rows.fetch(SQL.audits_to_call_off)]
+
+    async def tasks_to_call_off(self, rows: Rows, key: AuditKey, after: str, most: int) -> list[ReviewTask]:
+        """Open review tasks of an audit, in the order of their names, from behind one of these (empty: from the first)."""
+        found = await rows.fetch(SQL.tasks_to_call_off, *key.columns, after, most)
+        return [ReviewTask(key, row["item"], row["task"]) for row in found]
 
     async def called_off(self, rows: Rows, task: ReviewTask) -> None:
         """A task was cancelled, or needs no cancelling any more."""

@@ -71,7 +71,7 @@ class OpenSample:
     label_answer: Answer
     """Empty until it is read, where no event could carry it."""
     reviews_wanted: int
-    reviews_seen: int
+    """In all: one more than there are reviewers who could not tell."""
 
 
 @dataclass(frozen=True, slots=True)
