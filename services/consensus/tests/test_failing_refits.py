@@ -15,10 +15,13 @@ from cairn.events.v1.consensus_events_pb2 import ReliabilitiesRefitted
 from cairn_consensus import deciding
 from cairn_consensus.domain.project_state import ProjectState
 from cairn_consensus.domain.whole import Whole
+from cairn_consensus.refits import Refits
 from cairn_consensus.store import ConsensusStore, ProjectKey
+from cairn_kit.shares import SHARES
 from cairn_kit.testing import World, eventually
 from services.consensus.tests.holding import Held, HeldItem
 from services.consensus.tests.test_asking import conclude, refused, taken
+from services.consensus.tests.test_replicas import end_lock_sessions
 
 
 def out_of_order(monkeypatch: pytest.MonkeyPatch, error: BaseException, times: float = inf) -> list[str]:
@@ -87,6 +90,53 @@ async def test_a_lost_server_has_no_fit_made_anew_and_is_no_death(
         answer = await service.stub(ConsensusServiceStub).ConcludeProject(conclude("end"))
         assert (answer.refit, answer.announced_labels) == (1, 1)
         assert (held.times, tries) == (1, [1, 1, 1])
+
+
+@pytest.mark.parametrize("made", [False, True], ids=["in making", "made"])
+async def test_a_fit_outlives_the_session_by_which_its_project_is_kept(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch, made: bool
+) -> None:
+    begin_share, work, state = ConsensusStore.begin_share, Refits.work, Refits._state
+    held, begun, rounds, lost = Held(monkeypatch), list[int](), list[None](), asyncio.Event()
+
+    async def end_session() -> None:
+        begun.clear()
+        lost.set()
+        await end_lock_sessions(service.database)
+
+    async def begun_late(store: ConsensusStore, rows: Any, share: int) -> int | None:
+        if lost.is_set() and not begun:
+            seen = len(rounds)
+            await eventually(lambda: len(rounds) > seen + 1)  # one at least began when nothing was kept
+        begun.append(share)
+        return await begin_share(store, rows, share)
+
+    async def counted(refits: Refits) -> None:
+        await work(refits)
+        rounds.append(None)
+
+    async def state_when_nothing_is_kept(refits: Refits, tx: Any, key: ProjectKey) -> Any:
+        if held.go_on.is_set() and not lost.is_set():
+            await end_session()
+            await eventually(lambda: not refits._shares.kept)
+        return await state(refits, tx, key)
+
+    monkeypatch.setattr(ConsensusStore, "begin_share", begun_late)
+    monkeypatch.setattr(Refits, "work", counted)
+    monkeypatch.setattr(Refits, "_state", state_when_nothing_is_kept)
+    async with run() as service:
+        await world.publish(words.created(), words.answer("a", "ann", "wren"))
+        await taken(service, 1)
+        asking = asyncio.ensure_future(service.stub(ConsensusServiceStub).ConcludeProject(conclude("end")))
+        await eventually(held.begun.is_set)
+        if not made:
+            await end_session()
+            await eventually(lambda: len(begun), SHARES)
+        held.go_on.set()
+        ended = "SELECT refit, tries FROM asked_refit WHERE ended_at IS NOT NULL"
+        assert tuple(await eventually(lambda: service.database.fetchrow(ended))) == (1, 1)
+        assert (lost.is_set(), held.times, held.given_up) == (True, 1, 0)
+        await asyncio.gather(asking, return_exceptions=True)
 
 
 async def test_a_fit_that_could_not_be_made_for_a_lost_server_is_made_anew(
