@@ -115,7 +115,7 @@ class Refits:
         A project whose last one was a moment ago rests first, unless a call asks. Raises what failed when the others had
         their step: nothing that is amiss with one project keeps another waiting.
         """
-        if not self._shares.settled:
+        if not self._shares.settled.is_set():
             return  # what is begun here may be this replica's again in a moment
         asked = await self._store.refits_under_way(self._database)
         now = time.monotonic()
@@ -130,7 +130,7 @@ class Refits:
             try:
                 left |= await self._go_on(which)
             except Elsewhere:
-                if not self._shares.settled:
+                if not self._shares.settled.is_set():
                     break
                 await self._let_go([which])
             except Exception as error:

@@ -37,8 +37,8 @@ class Shares:
         self._lines = lines
         self._epochs: dict[int, int] = {}
         self._held: dict[Transaction, dict[int, int]] = {}
-        self.settled = False
-        """Whether this replica has what it is due: when it has lost its session, it may soon keep the same again."""
+        self.settled = asyncio.Event()
+        """Set while this replica has what it is due: one that has lost its session may soon keep the same again."""
         self.ended: Callable[[int], object] = lambda _: None
         """Called with each share that this replica keeps no longer."""
 
@@ -79,7 +79,7 @@ class Shares:
                     try:
                         await self._keep(locks)
                     finally:
-                        self.settled = False
+                        self.settled.clear()
                         for share in list(self._epochs):
                             await self._end(share)
             except _WAITED_FOR as error:
@@ -92,7 +92,7 @@ class Shares:
             present = present or await locks.take(_PRESENT, shared=True)
             if present:
                 await self._look(locks)
-                self.settled = True
+                self.settled.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(_ROUND):
                     await locks.lost.wait()
