@@ -435,6 +435,9 @@ async def test_a_ledger_is_checked_beside_the_calls_and_a_few_checkpoints_at_a_t
     assert max(at_once) <= 2
     assert threading.get_ident() not in threads
 
+    # and when it is cut off, once every checkpoint's announcement is an entry too
+    unheard = "SELECT 6 + (SELECT count(*) FROM checkpoint) - (SELECT count(*) FROM ledger_entry)"
+    await eventually(lambda: audit.database.fetchval(unheard), 0)
     await tamper(
         audit,
         "UPDATE checkpoint SET note = overlay(note placing 'AAAA' from length(note) - 40) WHERE size = 0",
