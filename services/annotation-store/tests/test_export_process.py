@@ -1,52 +1,45 @@
-"""The process that makes an export's lines says what the service itself would say, and outlives nobody."""
+"""The processes that make an export's lines say what the service itself would say, and outlive nobody."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from struct import pack
+from collections.abc import AsyncIterator
+from dataclasses import astuple
+from datetime import UTC, datetime
+from itertools import pairwise, product
 from typing import Any
-from uuid import UUID
 
 import psutil
 import pytest
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.label.v1 import label_value_pb2 as v
-from cairn_annotation_store.domain.export_copy import CopiedLabels
-from cairn_annotation_store.domain.export_rows import ExportedAnnotation, ExportedLabel, Shown, lines
-from cairn_annotation_store.export_process import ExportProcess, ExportProcessDied, Lines
+from cairn_annotation_store.domain.export_rows import Shown
+from cairn_annotation_store.export_lines import Order, lines_of
+from cairn_annotation_store.export_process import _ORDER, ExportProcessDied, ExportProcesses, Reached
+from cairn_annotation_store.store.labels import Cut, PageSize, Span
 from cairn_kit.testing import eventually
 
-MADE = (datetime(2026, 1, 1, 12, 30, 1, 7, tzinfo=UTC) - datetime(2000, 1, 1, tzinfo=UTC)) // timedelta(
-    microseconds=1
-)
-ANNOTATION = "01a21b10-f5a9-7006-ad38-bb3005bd22ee"
-NOTHING = ExportedAnnotation(str(UUID(int=0)), "", 0, False, MADE, b"")
-SHOWN = Shown(pb.EXPORT_FORMAT_JSONL, "birds", with_annotations=True)
-HEADER, TRAILER = b"PGCOPY\n\xff\r\n\x00" + bytes(8), b"\xff\xff"
+LABELS = 1200
+EVERYTHING = Span(("", ""), (f"k{LABELS - 1:04d}", "species"))
+WHOLE = PageSize(10_000, 8 << 20)
 
 _STARTS_ONE = """
 import asyncio
+import json
 import sys
-from pathlib import Path
 
-from cairn_annotation_store.domain.export_rows import Shown
-from cairn_annotation_store.export_process import ExportProcess
+from cairn_annotation_store.export_process import _ORDER, ExportProcesses, Reached
 
 
 async def start() -> None:
-    process = ExportProcess()
-    async with process.page(Shown(1, "birds", True)) as page:
-        await page.add(Path(sys.argv[1]).read_bytes())
-        await page.lines()
-    print(process.pid, flush=True)
+    processes = ExportProcesses(Reached(*json.loads(sys.argv[1])), 1)
+    await processes.lines_of(_ORDER.validate_json(sys.argv[2]))
+    print(*processes.pids, flush=True)
     await asyncio.Event().wait()
 
 
@@ -55,151 +48,128 @@ asyncio.run(start())
 
 
 @pytest.fixture
-async def process() -> AsyncIterator[ExportProcess]:
-    async with ExportProcess() as running:
+async def labeled(birds: Any) -> Any:
+    """A project with many labels, some of which have annotations."""
+    await birds.create()
+    await birds.take_in([pb.Item(key=f"k{n:04d}", text="x") for n in range(LABELS)])
+    answer = v.Answer(question="species", text="caf\u00e9 \u2603")
+    await birds.database.execute(
+        "INSERT INTO label (tenant, project, item, question, revision, stands, source, source_order, event_id, "
+        "confidence, answer, provenance) SELECT tenant, project, item, 'species', 1, true, 2, 1, gen_random_uuid(), "
+        "random(), $1, '' FROM item",
+        answer.SerializeToString(),
+    )
+    await birds.database.execute(
+        "INSERT INTO annotation (tenant, project, annotation, item, task, lease, labeler, kind, audit, answers, late, "
+        "schema_version, submitted_at) SELECT tenant, project, gen_random_uuid(), item, 't', item || n, 'labelers/' || n, "
+        "1, '', $1, false, 1, now() FROM item, generate_series(1, 2) n WHERE item > 'k0600'",
+        pb.Annotation(answers=[answer]).SerializeToString(),
+    )
+    return birds
+
+
+@pytest.fixture
+async def processes(birds: Any) -> AsyncIterator[ExportProcesses]:
+    async with ExportProcesses(Reached.by(birds.running.settings), 2) as running:
         yield running
 
 
-def page(count: int, word: str = "owl", *, with_annotations: bool = True) -> list[ExportedLabel]:
-    answer = v.Answer(question="q", text=word)
-    answers = pb.Annotation(answers=[answer]).SerializeToString()
-    provenance = pb.Provenance(event_id="e", schema_version=1)
-    return [
-        ExportedLabel(
-            f"item-{n}", "q", 1, 2, 0.9, answer.SerializeToString(), provenance.SerializeToString(), MADE,
-            [ExportedAnnotation(ANNOTATION, "labelers/ann", 1, False, MADE, answers)] * (n % 3)
-            if with_annotations
-            else None,
-        )
-        for n in range(count)
-    ]  # fmt: skip
+async def order(
+    birds: Any,
+    span: Span = EVERYTHING,
+    most: PageSize = WHOLE,
+    *,
+    export_format: Any = pb.EXPORT_FORMAT_JSONL,
+    with_annotations: bool = True,
+) -> Order:
+    """What is there now, in a span of it."""
+    snapshot = await birds.database.fetchval("SELECT pg_current_snapshot()")
+    cut = Cut(snapshot, datetime.now(UTC), with_annotations)
+    return Order("acme", Shown(export_format, "birds", with_annotations), cut, span, most)
 
 
-def copied(labels: Sequence[ExportedLabel]) -> list[bytes]:
-    """The labels as COPY sends them, some rows at a time, after PostgreSQL's documentation of the format."""
-    rows = [HEADER, *(row for label in labels for row in _rows(label)), TRAILER]
-    return [b"".join(rows[first : first + 700]) for first in range(0, len(rows), 700)]
+def spans(each: int) -> list[Span]:
+    """So many labels each, all of them together."""
+    ends = [("", ""), *((f"k{n:04d}", "species") for n in range(each - 1, LABELS, each))]
+    return [Span(after, upto) for after, upto in pairwise(ends)]
 
 
-def _rows(label: ExportedLabel) -> list[bytes]:
-    given = label.annotations or []
-    return [_row(label, nth, one) for nth, one in enumerate(given, start=1)] or [_row(label, 0, NOTHING)]
-
-
-def _row(label: ExportedLabel, nth: int, given: ExportedAnnotation) -> bytes:
-    first, stood = nth <= 1, label.revision > 0
-    values = [
-        label.item.encode(), label.question.encode(), label.answer if first and stood else None,
-        label.provenance if first and stood else None, given.labeler.encode() if nth else None,
-        given.answers if nth else None,
-    ]  # fmt: skip
-    columns = [
-        pack(">i", nth), pack(">q", label.revision), pack(">h", label.source), pack(">d", label.confidence),
-        pack(">q", label.made), given.annotation.encode(), pack(">h", given.kind), pack(">?", given.late),
-        pack(">q", given.submitted), *(pack(">i", len(value or b"")) for value in values), *values,
-    ]  # fmt: skip
-    return pack(">h", len(columns)) + b"".join(
-        pack(">i", -1) if column is None else pack(">i", len(column)) + column for column in columns
-    )
-
-
-async def made(
-    process: ExportProcess, export_format: Any, labels: list[ExportedLabel], *, with_annotations: bool = True
-) -> Lines:
-    async with process.page(Shown(export_format, "birds", with_annotations)) as page:
-        for rows in copied(labels):
-            await page.add(rows)
-        return await page.lines()
-
-
-def shown(export_format: Any, labels: list[ExportedLabel], *, with_annotations: bool = True) -> Lines:
-    """What is to be made of them."""
-    content = lines(Shown(export_format, "birds", with_annotations), labels)
-    last = (labels[-1].item, labels[-1].question) if labels else None
-    return Lines(len(labels), len(labels), last, content)
-
-
-@pytest.mark.parametrize("export_format", [pb.EXPORT_FORMAT_JSONL, pb.EXPORT_FORMAT_CSV])
-async def test_it_writes_the_lines_of_a_page_in_their_order(
-    process: ExportProcess, export_format: Any
+async def test_orders_are_filled_as_the_service_itself_would(
+    labeled: Any, processes: ExportProcesses
 ) -> None:
-    for word in ("owl", "caf\u00e9 \u2603"):  # the same process, page after page
-        for with_annotations in (True, False):
-            labels = page(3201, word, with_annotations=with_annotations)
-            found = await made(process, export_format, labels, with_annotations=with_annotations)
-            assert found == shown(export_format, labels, with_annotations=with_annotations)
-    assert process.pid is not None
+    orders = [
+        await order(labeled, span, export_format=export_format, with_annotations=with_annotations)
+        for export_format, with_annotations, span in product(
+            (pb.EXPORT_FORMAT_JSONL, pb.EXPORT_FORMAT_CSV), (True, False), spans(400)
+        )
+    ]
+    assert processes.pids == []
+    found = await asyncio.gather(*map(processes.lines_of, orders))
+    assert found == [await lines_of(labeled.database, one) for one in orders]
+    assert [(lines.labels, lines.read, lines.cut_off) for lines in found] == [(400, 400, False)] * 12
+    # by no more processes than there may be, all of which wait for calls to have their turn
+    assert [psutil.Process(pid).nice() for pid in processes.pids] == [10, 10]
 
 
-async def test_a_small_page_starts_no_process(process: ExportProcess) -> None:
-    for count in (0, 1, 800):
-        found = await made(process, pb.EXPORT_FORMAT_CSV, page(count))
-        assert found == shown(pb.EXPORT_FORMAT_CSV, page(count))
-    assert process.pid is None
+async def test_another_process_is_started_when_all_have_something_to_do(
+    labeled: Any, processes: ExportProcesses
+) -> None:
+    first = await order(labeled, spans(400)[0])
+    for _ in range(3):
+        await processes.lines_of(first)
+        assert len(processes.pids) == 1
+    await asyncio.gather(*(processes.lines_of(first) for _ in range(2)))
+    assert len(processes.pids) == 2
 
 
-@pytest.mark.parametrize("count", [10, 3201])
-async def test_of_what_was_cut_off_the_last_label_is_left_out(process: ExportProcess, count: int) -> None:
-    labels = page(count)
-    rows = copied(labels)
-    async with process.page(SHOWN) as making:
-        for some in rows:
-            await making.add(some.removesuffix(TRAILER))
-        found = await making.lines(cut_off=True)
-    assert found == shown(pb.EXPORT_FORMAT_JSONL, labels[:-1])
+async def test_of_what_is_cut_off_the_last_label_is_left_out(labeled: Any, tools: Any) -> None:
+    found = await lines_of(labeled.database, await order(labeled, most=PageSize(10_000, 100_000)))
+    items = [row["item"] for row in tools.jsonl(found.content)]
+    assert found.cut_off
+    assert (found.labels, found.read, found.last) == (len(items), len(items), (items[-1], "species"))
+    assert items == [f"k{n:04d}" for n in range(len(items))]
+    assert 100 < len(items) < LABELS
 
 
-def test_where_nothing_stood_is_no_label() -> None:
-    [first, second] = page(2)
-    copy = CopiedLabels(with_annotations=True)
-    [rows] = copied([first._replace(revision=0), second, second._replace(item="item-2", revision=0)])
-    assert [*copy.add(rows), *copy.end()] == [second]
-    assert (copy.read, copy.last) == (3, ("item-2", "q"))
+async def test_a_process_that_is_killed_is_told_of_and_replaced(
+    labeled: Any, processes: ExportProcesses
+) -> None:
+    wanted = await order(labeled)
+    await processes.lines_of(wanted)
+    [pid] = processes.pids
+    # given two orders that it has not filled
+    os.kill(pid, signal.SIGSTOP)
+    waiting = [asyncio.ensure_future(processes._places[0].lines_of(wanted)) for _ in range(2)]
+    await eventually(lambda: processes._places[0].orders, 2)
+    # when it is killed, both are told
+    os.kill(pid, signal.SIGKILL)
+    for one in waiting:
+        with pytest.raises(ExportProcessDied):
+            await one
+    # then another fills the next
+    assert await processes.lines_of(wanted) == await lines_of(labeled.database, wanted)
+    assert pid not in processes.pids
 
 
-def test_a_label_may_come_in_pieces() -> None:
-    labels = page(9)
-    copy = CopiedLabels(with_annotations=True)
-    pieces = [HEADER, *(row for label in labels for row in _rows(label)), TRAILER]
-    assert [label for piece in pieces for label in copy.add(piece)] == labels[:-1]
-    assert copy.end() == labels[-1:]
+async def test_lines_that_nobody_wants_any_more_are_nobody_elses(
+    labeled: Any, processes: ExportProcesses
+) -> None:
+    one, other, last = [await order(labeled, span) for span in spans(400)]
+    place = processes._places[0]
+    given_up = [asyncio.ensure_future(place.lines_of(wanted)) for wanted in (one, other)]
+    await eventually(lambda: len(place.running._open) if place.running else 0, 2)
+    for wanted in given_up:
+        wanted.cancel()
+    assert await place.lines_of(last) == await lines_of(labeled.database, last)
+    assert place.orders == 0
 
 
-@pytest.mark.parametrize("turns", [(2,), (0, 2), (1, 3), (1, 1, 3)])
-def test_no_annotation_is_taken_for_another_labels(turns: Sequence[int]) -> None:
-    label = page(3)[2]
-    given = ExportedAnnotation(ANNOTATION, "labelers/ann", 1, False, MADE, b"")
-    rows = HEADER + b"".join(_row(label, nth, given) for nth in turns) + TRAILER
-    with pytest.raises(ValueError, match="out of turn"):
-        CopiedLabels(with_annotations=True).add(rows)
-
-
-async def test_a_process_that_was_killed_is_told_of_and_replaced(process: ExportProcess) -> None:
-    labels = page(3201)
-    await made(process, pb.EXPORT_FORMAT_CSV, labels)
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
-    with pytest.raises(ExportProcessDied):
-        await made(process, pb.EXPORT_FORMAT_CSV, labels)
-    assert (await made(process, pb.EXPORT_FORMAT_CSV, labels)) == shown(pb.EXPORT_FORMAT_CSV, labels)
-
-
-async def test_lines_of_a_page_that_was_given_up_are_nobody_elses(process: ExportProcess) -> None:
-    with suppress(TimeoutError):
-        async with process.page(Shown(pb.EXPORT_FORMAT_CSV, "birds", True)) as given_up:
-            for rows in copied(page(5000, "given up")):
-                await given_up.add(rows)
-            raise TimeoutError
-    labels = page(3201)
-    assert (await made(process, pb.EXPORT_FORMAT_CSV, labels)) == shown(pb.EXPORT_FORMAT_CSV, labels)
-
-
-async def test_it_ends_with_a_service_that_was_killed(tmp_path: Path) -> None:
+async def test_it_ends_with_a_service_that_was_killed(labeled: Any) -> None:
     # given a process that has started one, and says which
-    rows = tmp_path / "rows"
-    rows.write_bytes(b"".join(copied(page(3201))))
+    reached = json.dumps(astuple(Reached.by(labeled.running.settings)))
+    wanted = _ORDER.dump_json(await order(labeled))
     parent = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _STARTS_ONE, rows, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", _STARTS_ONE, reached, wanted, stdout=asyncio.subprocess.PIPE
     )
     assert parent.stdout is not None
     child = psutil.Process(int(await parent.stdout.readline()))

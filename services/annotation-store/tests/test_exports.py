@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from itertools import product
 from pathlib import Path
@@ -17,7 +17,7 @@ from cairn.events.v1 import annotation_store_events_pb2 as events_pb
 from cairn.label.v1 import label_schema_pb2 as schema_pb
 from cairn.label.v1 import label_value_pb2 as v
 from cairn_annotation_store.__main__ import SERVICE
-from cairn_annotation_store.export_process import ExportProcess
+from cairn_annotation_store.export_process import ExportProcesses, Reached
 from cairn_annotation_store.handlers.export_worker import ExportWorker
 from cairn_annotation_store.storage import Storage
 from cairn_annotation_store.store import ExportRow, ExportStore, ItemStore, LabelStore
@@ -28,6 +28,12 @@ from cairn_kit.times import timestamp
 @pytest.fixture
 def overrides() -> dict[str, Any]:
     return {"export_page": 4, "export_claim_seconds": 0.5}
+
+
+@pytest.fixture
+async def processes(birds: Any) -> AsyncIterator[ExportProcesses]:
+    async with ExportProcesses(Reached.by(birds.running.settings), 2) as running:
+        yield running
 
 
 @pytest.fixture
@@ -55,15 +61,22 @@ async def body_of(birds: Any, name: str, offset: int = 0) -> bytes:
     return b"".join([part.chunk async for part in parts])
 
 
-def worker(birds: Any, storage: Any = None, *, page: int = 4, claim_seconds: float = 0.5) -> ExportWorker:
-    """A worker as another replica runs it."""
+def worker(
+    birds: Any,
+    storage: Any = None,
+    *,
+    page: int = 4,
+    claim_seconds: float = 0.5,
+    processes: ExportProcesses | None = None,
+) -> ExportWorker:
+    """A worker as another replica runs it; of more than 200 labels its processes make lines."""
     return ExportWorker(
         birds.database,
         ExportStore(),
         LabelStore(),
         ItemStore(),
         storage or Storage.open(birds.running.settings.blob_url),
-        ExportProcess(),
+        processes or ExportProcesses(Reached.by(birds.running.settings), 1),
         page=page,
         claim_seconds=claim_seconds,
     )
@@ -213,7 +226,7 @@ async def test_a_worker_gives_signs_of_life_while_a_step_is_long(ready: Any, fol
 
 @pytest.mark.parametrize("with_annotations", [False, True])
 async def test_a_page_has_eight_mebibytes_however_small_the_labels_before_it_were(
-    birds: Any, tools: Any, with_annotations: bool
+    birds: Any, tools: Any, processes: ExportProcesses, with_annotations: bool
 ) -> None:
     # given labels that are small at first, and then large, or have large annotations
     await birds.create()
@@ -240,8 +253,9 @@ async def test_a_page_has_eight_mebibytes_however_small_the_labels_before_it_wer
     export = await running_export(birds, with_annotations=with_annotations)
     row = await ExportStore().get(birds.database, "acme", "birds", export)
     # when parts are made of any number of labels
-    async with aclosing(worker(birds, page=10_000).parts(row)) as parts:  # type: ignore[arg-type]
-        made = [part.lines async for part in parts]
+    making = worker(birds, page=10_000, processes=processes)
+    async with aclosing(making.parts(row)) as parts:  # type: ignore[arg-type]
+        made = [part async for part in parts]
     # then each label is there once, and no part is much larger than it may be
     labels = [tools.jsonl(part.content) for part in made]
     assert [label["item"] for part in labels for label in part] == [f"k{n:03d}" for n in range(700)]
@@ -250,7 +264,9 @@ async def test_a_page_has_eight_mebibytes_however_small_the_labels_before_it_wer
     assert len(made) < 10, "nor are they smaller than they need be"
 
 
-async def test_a_label_that_is_more_than_a_page_is_exported_whole(birds: Any, tools: Any) -> None:
+async def test_a_label_that_is_more_than_a_page_is_exported_whole(
+    birds: Any, tools: Any, processes: ExportProcesses
+) -> None:
     await birds.create()
     await birds.take_in([pb.Item(key=f"k{n}", text="x") for n in range(6)])
     lengths = [9 << 20, 5, 9 << 20, 3 << 20, 9 << 20, 7]
@@ -264,14 +280,17 @@ async def test_a_label_that_is_more_than_a_page_is_exported_whole(birds: Any, to
         )
     export = await running_export(birds)
     row = await ExportStore().get(birds.database, "acme", "birds", export)
-    async with aclosing(worker(birds, page=10_000).parts(row)) as parts:  # type: ignore[arg-type]
-        made = [tools.jsonl(part.lines.content) async for part in parts]
+    making = worker(birds, page=10_000, processes=processes)
+    async with aclosing(making.parts(row)) as parts:  # type: ignore[arg-type]
+        made = [tools.jsonl(part.content) async for part in parts]
     assert [len(label["answer"]) for part in made for label in part] == lengths
 
 
 @pytest.mark.parametrize("times", [1, 9])
-async def test_lines_say_what_the_rows_hold(birds: Any, tools: Any, times: int) -> None:
-    # given labels and annotations of all that columns may hold, more than are made into lines at once
+async def test_lines_say_what_the_rows_hold(
+    birds: Any, tools: Any, processes: ExportProcesses, times: int
+) -> None:
+    # given labels and annotations of all that columns may hold
     await birds.create()
     keys = [f"k{n:04d}" for n in range(1500)]
     await birds.take_in([pb.Item(key=key, text="x") for key in keys])
@@ -291,9 +310,13 @@ async def test_lines_say_what_the_rows_hold(birds: Any, tools: Any, times: int) 
         "FROM item, generate_series(1, 2) AS n WHERE item < 'k1000'",
         pb.Annotation(answers=answers).SerializeToString(),
     )
-    # when they are exported
-    export = await birds.stub.CreateExport(request(include_annotations=True))
-    assert (await ended(birds, export.name)).exported_labels == 3000
+    # when they are exported, by more than one process
+    export = await running_export(birds, with_annotations=True)
+    row = await ExportStore().get(birds.database, "acme", "birds", export)
+    await worker(birds, page=600, claim_seconds=60, processes=processes).write(row)  # type: ignore[arg-type]
+    assert len(processes.pids) == 2
+    name = f"projects/birds/exports/{export}"
+    assert (await ended(birds, name)).exported_labels == 3000
     # then each line says what its rows hold
     given = await birds.database.fetch("SELECT * FROM annotation ORDER BY item, annotation")
     expected = [
@@ -321,7 +344,7 @@ async def test_lines_say_what_the_rows_hold(birds: Any, tools: Any, times: int) 
         }
         for row in await birds.database.fetch("SELECT * FROM label ORDER BY item, question")
     ]
-    assert tools.jsonl(await body_of(birds, export.name)) == expected
+    assert tools.jsonl(await body_of(birds, name)) == expected
 
 
 async def test_a_write_that_comes_late_spoils_nothing_of_the_next_worker(ready: Any, tools: Any) -> None:
@@ -490,6 +513,41 @@ async def test_an_export_shows_one_moment_whatever_is_decided_meanwhile(ready: A
         (f"k{i:03d}", "owl", 1) for i in range(10)
     ]
     assert [len(row["annotations"]) for row in rows] == [0] * 9 + [1]
+
+
+async def test_labels_that_come_while_a_page_is_read_make_it_no_shorter(
+    birds: Any, tools: Any, processes: ExportProcesses
+) -> None:
+    await birds.create()
+    await birds.take_in(
+        [pb.Item(key=f"k{i}0", text="x", gold_answers=[tools.chose("owl")]) for i in range(5)]
+    )
+    export = await running_export(birds)
+    row = await ExportStore().get(birds.database, "acme", "birds", export)
+
+    class Growing(LabelStore):
+        async def next_span(self, *arguments: Any) -> Any:
+            span = await super().next_span(*arguments)
+            many = [f"k0{i:03d}" for i in range(300)]
+            items = [pb.Item(key=key, text="x", gold_answers=[tools.chose("owl")]) for key in many]
+            await birds.take_in(items, import_id="later")
+            return span
+
+    making = worker(birds, processes=processes)
+    making._labels = Growing()
+    # when between the labels of a page hundreds come, before it is read
+    await making.write(row)  # type: ignore[arg-type]
+    # then all that were there when the export was asked for are in it, once
+    rows = tools.jsonl(await body_of(birds, f"projects/birds/exports/{export}"))
+    assert [row["item"] for row in rows] == [f"k{i}0" for i in range(5)]
+
+
+async def test_a_small_export_starts_no_process(ready: Any, processes: ExportProcesses) -> None:
+    export = await running_export(ready)
+    row = await ExportStore().get(ready.database, "acme", "birds", export)
+    await worker(ready, processes=processes).write(row)  # type: ignore[arg-type]
+    assert (await ended(ready, f"projects/birds/exports/{export}")).exported_labels == 10
+    assert processes.pids == []
 
 
 async def test_what_was_not_committed_is_not_in_the_moment(ready: Any, tools: Any) -> None:

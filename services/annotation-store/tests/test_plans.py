@@ -64,7 +64,8 @@ def _blobs(some: Some) -> list[str]:
 
 
 def _export(some: Some) -> list[Any]:
-    return [TENANT, some.project, "", "", "1:9000000000:", some.count, True, "infinity"]
+    last = sorted(f"item-{n}" for n in some.numbers)[-1]
+    return [TENANT, some.project, "", "", last, "species", "1:9000000000:", some.count, True, "infinity"]
 
 
 ONE = {
@@ -91,6 +92,7 @@ SEVERAL = {
     "set_completeness": (labels, lambda s: [*s.whose, s.items, s.times(2)]),
     "list_labels": (labels, lambda s: [TENANT, s.project, "", "", s.count, 0]),
     "list_labels_of_source": (labels, lambda s: [TENANT, s.project, "", "", s.count, 2, 0]),
+    "next_span": (labels, lambda s: [TENANT, s.project, "", "", s.count]),
     "labels_to_export": (labels, _export),
     "label_log": (labels, lambda s: [TENANT, s.project, "0", "", "", 0, s.count, 0]),
 }  # fmt: skip

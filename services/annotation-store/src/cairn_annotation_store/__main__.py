@@ -6,7 +6,7 @@ from importlib.resources import files
 
 import cairn_kit  # noqa: F401 - before gRPC, see there
 from cairn_annotation_store.config import AnnotationStoreSettings
-from cairn_annotation_store.export_process import ExportProcess
+from cairn_annotation_store.export_process import ExportProcesses, Reached
 from cairn_annotation_store.handlers.blobs import BlobHandlers
 from cairn_annotation_store.handlers.deleting import DeletionHandlers, deletions_of
 from cairn_annotation_store.handlers.export_worker import ExportWorker
@@ -63,7 +63,7 @@ async def wire(chassis: Chassis[AnnotationStoreSettings]) -> None:
         labels,
         items,
         storage,
-        await chassis.enter(ExportProcess()),
+        await chassis.enter(ExportProcesses(Reached.by(settings), settings.export_processes)),
         page=settings.export_page,
         claim_seconds=settings.export_claim_seconds,
     )

@@ -22,6 +22,9 @@ class AnnotationStoreSettings(ChassisSettings):
     export_page: int = Field(default=10_000, ge=1, le=100_000)
     """The most labels, fewer where they are large, that an export writes at a time: what is lost when a worker dies."""
 
+    export_processes: int = Field(default=2, ge=1, le=64)
+    """How many processes may make an export's lines at once, behind all calls: each takes a processor, and some 80 MB."""
+
     export_claim_seconds: float = Field(default=30.0, gt=0)
     """An export whose worker has given no sign for so long is taken over by another."""
 

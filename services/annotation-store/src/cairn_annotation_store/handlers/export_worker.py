@@ -3,7 +3,7 @@
 Each part is an object in storage, under the claim of the worker that wrote it; the place after it, and whose it is,
 are in the database. When a worker dies between the two the next one writes that part again, beside the old one. While
 a worker lives it says so, however long a step takes. When all are written they are joined into one content-addressed
-blob. While a part is written, lines are made of the next labels as they come from the database.
+blob. While a part is written, processes make lines of the labels after it, each of a page of them.
 
 Whoever ends an export removes its parts, all that is in its folder; what killed workers left is removed a while later.
 """
@@ -13,19 +13,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sys
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.events.v1 import annotation_store_events_pb2 as events_pb
 from cairn_annotation_store.domain.export_rows import Shown, header_line
 from cairn_annotation_store.domain.items import BlobFacts
-from cairn_annotation_store.export_process import ExportProcess, Lines
+from cairn_annotation_store.export_lines import Lines, Order, lines_of
+from cairn_annotation_store.export_process import ExportProcesses
 from cairn_annotation_store.storage import Storage, blob_path, part_path, parts_folder
 from cairn_annotation_store.store import ExportRow, ExportStore, ItemStore, LabelStore
-from cairn_annotation_store.store.labels import Cut, PageSize
+from cairn_annotation_store.store.labels import Cut, PageSize, Place
 from cairn_annotation_store.wire import EXPORT_MEDIA_TYPES, export_message
 from cairn_kit.database import Database
 from cairn_kit.database.pool import OUTAGES
@@ -44,10 +46,11 @@ _CLEANED_AT_ONCE = 100
 """Exports, and parts of one."""
 
 _PAGE_BYTES = 8 << 20
-"""What is in memory of an export, twice, while one part is written and the next is read."""
-
+"""Of a page, and about of its lines, of which some are in memory for each process."""
+_FEW = PageSize(labels=200, size=256 << 10)
+"""What lines are made of here, in milliseconds."""
 _ONE = PageSize(labels=1, size=sys.maxsize)
-"""A label that may be more than that."""
+"""A label that may be more than a page."""
 
 
 class _ClaimLost(Exception):
@@ -76,13 +79,21 @@ class _File:
 class Part:
     """What is written next, and how far it comes."""
 
-    lines: Lines
-    last: tuple[str, str]
-    """Item and question of the label that was looked at last."""
+    content: bytes
+    labels: int
+    """How many labels it holds."""
+    last: Place
+    """The place up to which labels were looked at."""
     ended: bool
     """Whether none come after it."""
-    next: PageSize
-    """How much is read for the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Labels of which lines are being made."""
+
+    order: Order
+    made: asyncio.Task[Lines]
 
 
 class ExportWorker:
@@ -95,7 +106,7 @@ class ExportWorker:
         labels: LabelStore,
         items: ItemStore,
         storage: Storage,
-        process: ExportProcess,
+        processes: ExportProcesses,
         *,
         page: int,
         claim_seconds: float,
@@ -105,7 +116,7 @@ class ExportWorker:
         self._labels = labels
         self._items = items
         self._storage = storage
-        self._process = process
+        self._processes = processes
         self._page = page
         self._claim_seconds = claim_seconds
 
@@ -186,47 +197,65 @@ class ExportWorker:
         return row
 
     async def parts(self, row: ExportRow) -> AsyncGenerator[Part, None]:
-        """The parts from where the export stands; the next is made while one is used."""
-        first = PageSize(self._page, _PAGE_BYTES)
-        coming = asyncio.create_task(self._make(row, (row.last_item, row.last_question), first))
+        """The parts from where the export stands; those after one are made while it is used."""
+        pages: deque[_Page] = deque()
+        place: Place | None = (row.last_item, row.last_question)
+        labels, ahead = self._page, self._processes.count + 1
         try:
             while True:
-                part = await coming
-                if not part.ended:
-                    coming = asyncio.create_task(self._make(row, part.last, part.next))
-                yield part
-                if part.ended:
+                while place is not None and len(pages) < ahead:
+                    order, place = await self._next(row, place, labels)
+                    if order is not None:
+                        pages.append(self._begun(order))
+                if not pages:
                     return
+                page = pages.popleft()
+                lines = await page.made
+                labels = _fitting(self._page, lines)
+                rest = _rest(page.order, lines, labels)
+                if rest is not None:
+                    pages.appendleft(self._begun(rest))
+                last = page.order.span.upto if rest is None else rest.span.after
+                yield Part(lines.content, lines.labels, last, ended=place is None and not pages)
         finally:
-            coming.cancel()
-            await asyncio.wait([coming])
+            for page in pages:
+                page.made.cancel()
+            await asyncio.gather(*(page.made for page in pages), return_exceptions=True)
 
-    async def _make(self, row: ExportRow, after: tuple[str, str], most: PageSize) -> Part:
+    async def _next(self, row: ExportRow, after: Place, labels: int) -> tuple[Order | None, Place | None]:
+        """The order for the page after this place, and the place after which the one after it is; None: there is none."""
+        found = await self._labels.next_span(self._database, row.tenant, row.project, after, labels)
+        if found is None:
+            return None, None
+        span, count = found
         # Gold included: who may export may read gold.
-        cut = Cut(row.cut, row.created_at, row.include_annotations)
-        shown = Shown(pb.ExportFormat.ValueType(row.format), row.project, row.include_annotations)
-        async with self._process.page(shown) as making:
-            passed = await self._labels.to_export(
-                self._database, row.tenant, row.project, cut, after, most, making.add
-            )
-            lines = await making.lines(cut_off=passed.cut_off)
-        if passed.cut_off and not lines.read:
-            return await self._make(row, after, _ONE)  # one label is more than a page may be
-        ended = not passed.cut_off and lines.read < most.labels
-        return Part(lines, lines.last or after, ended, _next_page(self._page, lines.read, passed.size))
+        order = Order(
+            row.tenant,
+            Shown(pb.ExportFormat.ValueType(row.format), row.project, row.include_annotations),
+            Cut(row.cut, row.created_at, row.include_annotations),
+            span,
+            _FEW if count <= _FEW.labels else PageSize(count, _PAGE_BYTES),
+        )
+        return order, span.upto if count == labels else None
+
+    def _begun(self, order: Order) -> _Page:
+        few = order.most.size <= _FEW.size
+        return _Page(
+            order,
+            asyncio.create_task(lines_of(self._database, order) if few else self._processes.lines_of(order)),
+        )
 
     async def write_part(self, row: ExportRow, part: Part, file: _File) -> ExportRow | None:
         """Write a part; None when the export was cancelled or is somebody else's now."""
-        labels, content = part.lines.labels, part.lines.content
-        if labels:
-            await asyncio.to_thread(file.add, content)
-            await self._storage.put(_path(row, row.parts, row.worker), content)
+        if part.labels:
+            await asyncio.to_thread(file.add, part.content)
+            await self._storage.put(_path(row, row.parts, row.worker), part.content)
         async with self._database.transaction() as tx:
             advanced = await self._exports.advanced(
                 tx,
                 row,
                 last=part.last,
-                written=labels,
+                written=part.labels,
                 done=part.ended,
                 seconds=self._claim_seconds,
             )
@@ -285,13 +314,17 @@ def ended(tenant: str, project: str, message: pb.Export) -> Event:
     return Event(body, tenant=tenant, project=project, resource=message.name, revision=1)
 
 
-def _next_page(most: int, labels: int, size: int) -> PageSize:
-    """How much is read after so many labels of so many bytes: what makes three quarters of a page, if they go on like that.
+def _rest(order: Order, lines: Lines, labels: int) -> Order | None:
+    """What is left of an order after these lines, to be read so many labels at once; None: nothing."""
+    if not lines.cut_off and (lines.read < order.most.labels or lines.last == order.span.upto):
+        return None
+    most = PageSize(labels, _PAGE_BYTES) if lines.read else _ONE
+    return replace(order, span=replace(order.span, after=lines.last or order.span.after), most=most)
 
-    For what is left of a page that was cut off is read again.
-    """
-    fitting = labels * _PAGE_BYTES * 3 // (4 * size) if size else most
-    return PageSize(min(most, fitting), _PAGE_BYTES) if fitting > 1 else _ONE
+
+def _fitting(most: int, lines: Lines) -> int:
+    """How many labels make three quarters of a page, if they are like these: what was cut through is read again."""
+    return max(1, min(most, lines.read * _PAGE_BYTES * 3 // (4 * lines.size))) if lines.size else most
 
 
 def _path(row: ExportRow, part: int, worker: UUID | None) -> str:

@@ -23,6 +23,18 @@ Snapshot = tuple[int, int, tuple[int, ...]]
 """What PostgreSQL keeps as a pg_snapshot: its xmin, xmax and the transactions that were running in between."""
 
 
+Place = tuple[str, str]
+"""Where a label stands in an export: item and question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The labels after a place, up to another one."""
+
+    after: Place
+    upto: Place
+
+
 @dataclass(frozen=True, slots=True)
 class PageSize:
     """How much of an export is read at once: so many labels at most, and no more after so many bytes."""
@@ -162,17 +174,24 @@ class LabelStore:
             rows = await reader.fetch(SQL.list_labels, tenant, project, *after, limit, hidden)
         return [_label(row) for row in rows]
 
+    async def next_span(
+        self, reader: Reader, tenant: str, project: str, after: Place, labels: int
+    ) -> tuple[Span, int] | None:
+        """The span of the next so many labels that stand, or of all that are left, and their number; None if none are."""
+        row = await reader.fetchrow(SQL.next_span, tenant, project, *after, labels)
+        return None if row is None else (Span(after, (row["item"], row["question"])), row["nth"])
+
     async def to_export(
         self,
         database: Database,
         tenant: str,
         project: str,
         cut: Cut,
-        after: tuple[str, str],
+        span: Span,
         most: PageSize,
         to: Callable[[bytes], Awaitable[None]],
     ) -> PassedOn:
-        """Pass on the labels that stood in the cut, by item and question, as `domain.export_copy` reads them.
+        """Pass on the labels of a span that stood in the cut, in their order, as `domain.export_copy` reads them.
 
         What stands now is read, and replaced where it was written after the cut: revisions are kept for ever, so
         each page shows the same moment, however late it is read and whatever was written meanwhile.
@@ -192,7 +211,8 @@ class LabelStore:
                 SQL.labels_to_export,
                 tenant,
                 project,
-                *after,
+                *span.after,
+                *span.upto,
                 cut.snapshot,
                 most.labels,
                 cut.with_annotations,
