@@ -92,6 +92,22 @@ async def test_a_lost_server_has_no_fit_made_anew_and_is_no_death(
         assert (held.times, tries) == (1, [1, 1, 1])
 
 
+async def test_a_step_that_loses_the_server_each_time_keeps_no_other_project_waiting(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = out_of_order(monkeypatch, asyncpg.ConnectionDoesNotExistError("connection was closed"))
+    fish = type(words)("acme", "fish")
+    async with run() as service:
+        api = service.stub(ConsensusServiceStub)
+        for project in (words, fish):
+            await world.publish(project.created(), *(project.answer(key, "ann", "wren") for key in "ab"))
+        await taken(service, 4)
+        birds = asyncio.ensure_future(api.ConcludeProject(conclude("end")))
+        await eventually(lambda: failed)
+        assert (await api.ConcludeProject(conclude(project="fish"))).announced_labels == 2
+        birds.cancel()
+
+
 @pytest.mark.parametrize("made", [False, True], ids=["in making", "made"])
 async def test_a_fit_outlives_the_session_by_which_its_project_is_kept(
     world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch, made: bool

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -37,6 +38,9 @@ from cairn_kit.wakes import Wakes
 REST = 4.0
 """A project rests so many times as long as its last refit took before the next that no call asked for: where votes come so
 fast that they grow by enough while all items are judged again, that would be all that is done."""
+
+_LOSSES = 3
+"""A step that has lost the server so often in a row may be what takes it down: the next time it is tried is put off."""
 
 MOMENT = 1.0
 """Seconds that the other projects wait for a fit: most are made by then. A longer one is made beside their steps."""
@@ -86,6 +90,8 @@ class Refits:
         """Until when, by the monotonic clock."""
         self._spent: dict[WhichRefit, float] = {}
         """Seconds that the refits have taken so far in which this process is."""
+        self._lost: Counter[WhichRefit] = Counter()
+        """How often the server was lost in the step that each is at."""
         self._making: dict[WhichRefit, _InMaking] = {}
         self.wake: Callable[[], None] = lambda: None
         """Has `work` look at once."""
@@ -135,6 +141,7 @@ class Refits:
                 await self._let_go([which])
             except Exception as error:
                 if is_outage(error) and not isinstance(error, TOO_LONG):
+                    self._note_lost(which)
                     raise  # the server is lost to all of them, and they go on when it is back
                 self._rest(which)
                 failures.append(error)
@@ -168,12 +175,20 @@ class Refits:
         left = await self._step(which)
         spent = 0.0 if left is _Step.FIT else time.monotonic() - began
         self._spent[which] = self._spent.get(which, 0.0) + spent
+        if left is not _Step.FIT:
+            self._lost.pop(which, None)
         if left is _Step.NOTHING:
             self._rest(which)
         return left is _Step.ANOTHER
 
+    def _note_lost(self, which: WhichRefit) -> None:
+        self._lost[which] += 1
+        if self._lost[which] >= _LOSSES:
+            self._rest(which)
+
     def _rest(self, which: WhichRefit) -> None:
         self._give_up_fit(which)
+        self._lost.pop(which, None)
         self._resting[which.key] = time.monotonic() + REST * self._spent.pop(which, 0.0)
 
     async def _let_go(self, of: Iterable[WhichRefit]) -> None:
