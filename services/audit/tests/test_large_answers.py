@@ -13,6 +13,9 @@ from cairn.audit.v1 import audit_pb2 as pb
 from cairn.events.v1 import audit_events_pb2 as events
 from cairn.events.v1.annotation_store_events_pb2 import AnnotationSubmitted
 from cairn.label.v1.label_value_pb2 import Answer
+from cairn_audit.domain.names import AuditId, Project, Tenant
+from cairn_audit.pages import PAGE_BYTES
+from cairn_audit.store import AuditKey, AuditStore
 from cairn_kit.rpc import invalid
 from cairn_kit.testing import World, eventually
 
@@ -226,3 +229,40 @@ async def test_a_label_that_the_store_does_not_have_is_left_out_and_the_audit_en
     await eventually(over)
     done = await api.GetAudit(pb.GetAuditRequest(name=made.name))
     assert (done.sampled, done.reviewed, done.wrong) == (4, 3, 0)
+
+
+# --- reading
+
+
+FIND = """
+WITH begun AS (
+  INSERT INTO audit (tenant, project, audit, question, source, max_error, confidence, seed)
+  VALUES ('acme', 'birds', 'a', 'note', 0, 0.05, 0.95, 1)),
+s AS (INSERT INTO stratum VALUES ('acme', 'birds', 'a', 0, 1, '', 0.0, 1.0, 20)),
+drawn AS (
+  INSERT INTO sample (tenant, project, audit, item, stratum, label_revision, label_answer)
+  SELECT 'acme', 'birds', 'a', n, 0, 1, $1 FROM generate_series(1, 20) n)
+INSERT INTO finding (tenant, project, audit, finding, item, judgement, review_answer, reviewer, annotation)
+SELECT 'acme', 'birds', 'a', lpad(n::text, 2, '0'), n, 'wrong', $2, 'labelers/ann', 'an annotation'
+FROM generate_series(1, 20) n
+"""
+
+
+async def test_a_page_of_large_findings_holds_what_a_call_can_carry(audit: Service, api: Any) -> None:
+    # given twenty findings of 400 KB
+    answers = [note(text, 200_000).SerializeToString() for text in "xy"]
+    await audit.database.execute(FIND, *answers)
+    # when they are listed
+    request = pb.ListFindingsRequest(parent="projects/birds/audits/a")
+    seen: list[str] = []
+    while page := await api.ListFindings(request):
+        assert page.ByteSize() < 4 << 20
+        seen += [finding.name.rsplit("/", 1)[1] for finding in page.findings]
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    # then each is there once, and no more of them were read than are shown, but for one
+    assert seen == [f"{n:02}" for n in range(1, 21)]
+    key = AuditKey(Tenant("acme"), Project("birds"), AuditId("a"))
+    read = await AuditStore().findings_after(audit.database, key, "", False, 100, PAGE_BYTES)
+    assert len(read) == 1 + PAGE_BYTES // 400_000

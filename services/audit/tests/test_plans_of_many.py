@@ -107,7 +107,7 @@ SEVERAL = {
     "erase_entries": lambda s: [TENANT, _places(s), UUID(int=0)],
     "nodes_between": lambda s: [TENANT, s.times(1), _places(s), [place + 1 for place in _places(s)]],
     "leave_out": lambda s: [*_audit(s), s.items, "why"],
-    "findings_after": lambda s: [*_audit(s), "", False, s.count],
+    "findings_after": lambda s: [*_audit(s), "", False, s.count, 1 << 20],
     "samples_to_ask_for": lambda s: [*_audit(s), s.count],
     "tasks_to_call_off": lambda s: [*_audit(s), "", s.count],
     "reviews_agreed": lambda s: [*_audit(s), s.items, s.times(1), s.times("a task")],

@@ -45,6 +45,7 @@ from cairn_audit.domain.names import AuditId, ItemKey, Tenant
 from cairn_audit.domain.sampling import band_of, design
 from cairn_audit.domain.verdict import AuditPhase, covers_auto, error_of, phase_after
 from cairn_audit.messages import audit_message
+from cairn_audit.pages import PAGE_BYTES
 from cairn_audit.store import AuditKey, AuditRow, AuditStore, FindingRow, OpenSample, Rows, StandingLabel
 from cairn_kit.database import Database, Transaction
 from cairn_kit.errors import FailedPrecondition, InvalidArgument, NotFound, Violation, project_not_found
@@ -196,11 +197,13 @@ class Handlers:
     async def list_findings(
         self, key: AuditKey, after: str, wrong_only: bool, most: int
     ) -> tuple[AuditRow, list[FindingRow]]:
-        """What an audit's reviewers saw, oldest first."""
+        """What an audit's reviewers saw, oldest first; fewer than `most` where their answers are large."""
         audit = await self._store.audit(self._database, key)
         if audit is None:
             raise _no_audit(key)
-        return audit, await self._store.findings_after(self._database, key, after, wrong_only, most)
+        return audit, await self._store.findings_after(
+            self._database, key, after, wrong_only, most, PAGE_BYTES
+        )
 
     # --- reviews
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from cairn.audit.v1 import audit_pb2 as pb
@@ -14,12 +14,12 @@ from cairn_audit.domain.names import AuditId, Tenant
 from cairn_audit.handlers import Handlers
 from cairn_audit.ledger import Ledger
 from cairn_audit.messages import checkpoint_message, entry_message, finding_message, key_message
+from cairn_audit.pages import page_of
 from cairn_audit.store import AuditKey
 from cairn_kit.auth import caller
 from cairn_kit.errors import InvalidArgument, Violation
 from cairn_kit.rpc import page_size, read_page_token, write_page_token
 
-T = TypeVar("T")
 _BEYOND_ANY = 1 << 62
 """Above the size of any ledger."""
 
@@ -41,10 +41,10 @@ class AuditRpc(AuditServiceServicer):
         """The signed heads, newest first."""
         (before,) = read_page_token(request) or (_BEYOND_ANY,)
         size = page_size(request.page_size, default=50)
-        page, more = _page(await self._ledger.checkpoints_before(_tenant(), before, size + 1), size)
+        found = await self._ledger.checkpoints_before(_tenant(), before, size + 1)
+        page, more = page_of([checkpoint_message(signed) for signed in found], size)
         return pb.ListCheckpointsResponse(
-            checkpoints=[checkpoint_message(signed) for signed in page],
-            next_page_token=write_page_token(request, page[-1].head.size) if more else "",
+            checkpoints=page, next_page_token=write_page_token(request, page[-1].size) if more else ""
         )
 
     async def ReadLedger(
@@ -99,7 +99,7 @@ class AuditRpc(AuditServiceServicer):
         (before,) = read_page_token(request) or ("",)
         size = page_size(request.page_size, default=50)
         project = names.project_of(request.parent)
-        page, more = _page(await self._handlers.list_audits(_tenant(), project, before, size + 1), size)
+        page, more = page_of(await self._handlers.list_audits(_tenant(), project, before, size + 1), size)
         return pb.ListAuditsResponse(
             audits=page,
             next_page_token=write_page_token(request, names.last_part(page[-1].name)) if more else "",
@@ -116,10 +116,10 @@ class AuditRpc(AuditServiceServicer):
         audit, rows = await self._handlers.list_findings(
             _audit_key(request.parent), after, request.wrong_only, size + 1
         )
-        page, more = _page(rows, size)
+        page, more = page_of([finding_message(audit, row) for row in rows], size)
         return pb.ListFindingsResponse(
-            findings=[finding_message(audit, row) for row in page],
-            next_page_token=write_page_token(request, page[-1].finding) if more else "",
+            findings=page,
+            next_page_token=write_page_token(request, names.last_part(page[-1].name)) if more else "",
         )
 
 
@@ -140,8 +140,3 @@ def _event_id(text: str) -> UUID:
             f"{text!r} is not the id of an event.",
             violations=[Violation("event_id", "must be a UUID, as in the event's ce-id")],
         ) from None
-
-
-def _page(rows: list[T], size: int) -> tuple[list[T], bool]:
-    """The rows of one page, and whether there are more."""
-    return rows[:size], len(rows) > size

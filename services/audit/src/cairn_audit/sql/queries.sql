@@ -218,13 +218,21 @@ ON CONFLICT (tenant, project, audit, finding) DO NOTHING
 RETURNING true
 
 -- name: findings_after
-SELECT f.finding, f.item, f.judgement, f.review_answer, f.reviewer, f.annotation, f.create_time, s.label_revision, s.label_answer
-FROM finding AS f
-CROSS JOIN LATERAL (
-  SELECT label_revision, label_answer FROM sample
-  WHERE tenant = $1 AND project = $2 AND audit = $3 AND item = f.item LIMIT 1) AS s
-WHERE f.tenant = $1 AND f.project = $2 AND f.audit = $3 AND f.finding > $4 AND (NOT $5::boolean OR f.judgement = 'wrong')
-ORDER BY f.finding LIMIT $6
+-- At most $6, and of large answers no more than those before which there are $7 bytes: how large they are is known unread.
+SELECT * FROM (
+  SELECT next.*, sum(size) OVER (ORDER BY finding) - size AS before
+  FROM (
+    SELECT f.finding, f.item, f.judgement, f.review_answer, f.reviewer, f.annotation, f.create_time, s.label_revision,
+           s.label_answer, octet_length(f.review_answer) + octet_length(s.label_answer) AS size
+    FROM finding AS f
+    CROSS JOIN LATERAL (
+      SELECT label_revision, label_answer FROM sample
+      WHERE tenant = $1 AND project = $2 AND audit = $3 AND item = f.item LIMIT 1) AS s
+    WHERE f.tenant = $1 AND f.project = $2 AND f.audit = $3 AND f.finding > $4 AND (NOT $5::boolean OR f.judgement = 'wrong')
+    ORDER BY f.finding LIMIT $6
+  ) AS next
+) AS page
+WHERE before <= $7::bigint ORDER BY finding
 
 -- === asking for reviews
 

@@ -226,10 +226,10 @@ class AuditStore:
         return bool(inserted)
 
     async def findings_after(
-        self, rows: Rows, key: AuditKey, after: str, wrong_only: bool, most: int
+        self, rows: Rows, key: AuditKey, after: str, wrong_only: bool, most: int, most_bytes: int
     ) -> list[FindingRow]:
-        """An audit's findings by id, from after `after`."""
-        found = await rows.fetch(SQL.findings_after, *key.columns, after, wrong_only, most)
+        """An audit's findings by id, from after `after`: `most` at most, up to the first that goes beyond `most_bytes`."""
+        found = await rows.fetch(SQL.findings_after, *key.columns, after, wrong_only, most, most_bytes)
         return [_finding(row) for row in found]
 
     async def labels_to_read(self, rows: Rows, most: int) -> list[UnreadLabel]:
