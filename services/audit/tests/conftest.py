@@ -51,7 +51,9 @@ class FakeDispatch(TaskDispatchServiceServicer):
         self.broken: set[str] = set()
         """Items about which every call fails."""
         self.hold: asyncio.Event | None = None
-        """When set, calls do their work and then never answer: the caller is killed meanwhile."""
+        """When set, wishes are taken and not answered: the caller is killed meanwhile, or waits."""
+        self.hold_cancelling: asyncio.Event | None = None
+        """When set, nothing is cancelled before."""
 
     async def CreateTasks(self, request: dispatch_pb.CreateTasksRequest, context: Any) -> Any:
         self.calls += 1
@@ -76,6 +78,8 @@ class FakeDispatch(TaskDispatchServiceServicer):
     async def CancelTask(self, request: dispatch_pb.CancelTaskRequest, context: Any) -> Any:
         if request.name.replace("/tasks/", "/items/") in self.broken:
             await context.abort(grpc.StatusCode.INTERNAL, "broken")
+        if self.hold_cancelling is not None:
+            await self.hold_cancelling.wait()
         self.cancelled.append(request.name)
         return dispatch_pb.Task(name=request.name)
 

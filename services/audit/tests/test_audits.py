@@ -22,6 +22,7 @@ from cairn.audit.v1 import audit_pb2 as pb
 from cairn.audit.v1.audit_pb2_grpc import AuditServiceStub
 from cairn.events.v1 import audit_events_pb2 as events
 from cairn.label.v1.label_value_pb2 import ABSTENTION_KIND_CANNOT_TELL, Abstention, Answer
+from cairn_audit import reviews
 from cairn_kit.errors import from_rpc_error
 from cairn_kit.testing import World, eventually
 
@@ -322,6 +323,26 @@ async def test_reviews_are_asked_for_again_after_the_service_was_killed_in_the_m
         assert (await ended(api, made)).state == pb.AUDIT_STATE_PASSED
 
 
+async def test_audits_take_turns_in_asking(
+    world: World, audit: Service, api: Any, birds: None, dispatch: Dispatch, elsewhere: Elsewhere,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    await world.publish(elsewhere.project_created(project="fish"), elsewhere.label("odd", project="fish"))
+    await eventually(lambda: audit.database.fetchval("SELECT count(*) FROM label"), 301)
+    # given a large audit of which the first few reviews are being asked for, and a small one that comes then
+    monkeypatch.setattr(reviews, "_AT_ONCE", 4)
+    dispatch.hold = asyncio.Event()
+    large = await api.CreateAudit(plan(sample_size=40))
+    await asked(dispatch, large, 4)
+    small = await api.CreateAudit(pb.CreateAuditRequest(parent="projects/fish", plan=pb.AuditPlan()))
+    # when the asking goes on
+    dispatch.hold.set()
+    await asked(dispatch, small, 1)
+    await asked(dispatch, large, 40)
+    # then the small one did not wait for all of the large one
+    assert list(dispatch.wanted).index((small.name, "projects/fish/items/odd")) <= 8
+
+
 async def test_an_item_that_task_dispatch_does_not_know_yet_is_asked_for_again(
     world: World, audit: Service, api: Any, birds: None, dispatch: Dispatch
 ) -> None:
@@ -406,6 +427,20 @@ async def test_reviews_that_are_not_taken_keep_no_others_from_being_called_off(
     await eventually(lambda: _called_off(dispatch), items)
     dispatch.broken = set()
     await asked(dispatch, other, 1)
+
+
+async def test_reviews_that_are_called_off_keep_nobody_from_asking(
+    api: Any, birds: None, dispatch: Dispatch
+) -> None:
+    made = await api.CreateAudit(plan(sample_size=6))
+    items = await asked(dispatch, made, 6)
+    dispatch.hold_cancelling = asyncio.Event()
+    await api.CancelAudit(pb.CancelAuditRequest(name=made.name))
+    for _ in range(2):  # the second is asked for in a turn that began after the cancelling
+        await asked(dispatch, await api.CreateAudit(plan(sample_size=5)), 5)
+    assert not dispatch.cancelled
+    dispatch.hold_cancelling.set()
+    await eventually(lambda: _called_off(dispatch), items)
 
 
 def _called_off(dispatch: Dispatch) -> list[str]:

@@ -49,6 +49,7 @@ async def wire(chassis: Chassis[AuditSettings]) -> None:
     deletions.wake = chassis.background("delete projects", deletions.work, every=1.0).wake
     chassis.background("read large labels", reviews.read_labels, every=settings.audit_seconds)
     chassis.background("ask for reviews", reviews.ask_for_all, every=settings.audit_seconds)
+    chassis.background("call reviews off", reviews.call_off_all, every=settings.audit_seconds)
 
 
 SERVICE = Service(AuditSettings, wire, migrations=files("cairn_audit") / "sql" / "migrations")

@@ -62,13 +62,35 @@ class Reviews:
         self._answers = answers
 
     async def ask_for_all(self) -> None:
-        """Ask for every review that is wanted now, and call off those of cancelled audits.
+        """Ask for every review that is wanted now: audits take turns, so that a large one keeps no other waiting.
 
-        One failure must not keep anybody else waiting: they are raised together, when all else is done.
+        Nor does a failure: they are raised together, when all else is done.
         """
-        failures = [*await self._ask_for_reviews(), *await self._call_off_reviews()]
-        if failures:
-            raise ExceptionGroup("task-dispatch did not do all that was asked; it is asked again", failures)
+        failures: dict[AuditKey, Exception] = {}
+        while keys := [
+            key for key in await self._store.audits_to_ask_for(self._database) if key not in failures
+        ]:
+            for key in keys:
+                try:
+                    if wishes := await self._store.samples_to_ask_for(self._database, key, _AT_ONCE):
+                        await self._ask(key, wishes)
+                except (grpc.aio.AioRpcError, CairnError) as error:
+                    failures[key] = error
+        _raise_together([*failures.values()])
+
+    async def call_off_all(self) -> None:
+        """Call off the open reviews of cancelled audits, one by one. Failures are raised as in `ask_for_all`."""
+        failures: list[Exception] = []
+        for key in await self._store.audits_to_call_off(self._database):
+            last = ""
+            while tasks := await self._store.tasks_to_call_off(self._database, key, last, _AT_ONCE):
+                for task in tasks:
+                    try:
+                        await self._call_off(task)
+                    except (grpc.aio.AioRpcError, CairnError) as error:
+                        failures.append(error)
+                last = tasks[-1].name
+        _raise_together(failures)
 
     async def read_labels(self) -> None:
         """Read what drawn labels said where no event could carry it; their reviews can be asked for then."""
@@ -80,29 +102,6 @@ class Reviews:
                 failures.append(error)
         if failures:
             raise ExceptionGroup("annotation-store did not show these labels; it is asked again", failures)
-
-    async def _ask_for_reviews(self) -> list[Exception]:
-        failures: list[Exception] = []
-        for key in await self._store.audits_to_ask_for(self._database):
-            try:
-                while wishes := await self._store.samples_to_ask_for(self._database, key, _AT_ONCE):
-                    await self._ask(key, wishes)
-            except (grpc.aio.AioRpcError, CairnError) as error:
-                failures.append(error)
-        return failures
-
-    async def _call_off_reviews(self) -> list[Exception]:
-        failures: list[Exception] = []
-        for key in await self._store.audits_to_call_off(self._database):
-            last = ""
-            while tasks := await self._store.tasks_to_call_off(self._database, key, last, _AT_ONCE):
-                for task in tasks:
-                    try:
-                        await self._call_off(task)
-                    except (grpc.aio.AioRpcError, CairnError) as error:
-                        failures.append(error)
-                last = tasks[-1].name
-        return failures
 
     async def _read(self, label: UnreadLabel) -> None:
         try:
@@ -161,6 +160,11 @@ class Reviews:
             if not isinstance(from_rpc_error(error), NotFound | FailedPrecondition):
                 raise  # not known whether it is closed: the next turn asks again
         await self._store.called_off(self._database, task)
+
+
+def _raise_together(failures: Sequence[Exception]) -> None:
+    if failures:
+        raise ExceptionGroup("task-dispatch did not do all that was asked; it is asked again", failures)
 
 
 def _why(result: TaskResult) -> str:
