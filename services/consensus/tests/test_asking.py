@@ -119,6 +119,24 @@ async def test_a_conclusion_rests_on_one_fit_from_its_first_item_to_its_last(
     assert [one.item for one in answer.undecided] == [words.item("a"), words.item("f")]
 
 
+async def test_a_label_that_a_conclusion_announced_by_two_fits_is_counted_once(
+    world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with left_at_e(world, run, words, monkeypatch) as anew:
+        database = await world.database("consensus")
+        await database.execute("UPDATE refit SET refit = refit + 1")
+        tit = words.choice("tit").SerializeToString(deterministic=True)
+        await database.execute("UPDATE decision SET answer = $1 WHERE item IN ('b', 'c')", tit)
+        reached = await world.listen(ConsensusReached)
+        async with run() as service:
+            await service.database.execute("UPDATE asked_refit SET not_before = now()")
+            answer = await service.stub(ConsensusServiceStub).ConcludeProject(conclude("end"))
+    assert anew.concluded == list("abcdefg")
+    assert answer.announced_labels == 5
+    twice = await reached.until(lambda events: sum(e.message.item == words.item("b") for e in events) == 2)
+    assert max(event.message.revision for event in twice if event.message.item == words.item("b")) == 2
+
+
 async def test_whoever_asks_for_what_is_under_way_gets_the_answer_of_that(
     world: World, run: Any, words: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -272,16 +272,36 @@ class Refits:
         await self._states.bring(tx, which.key, state, items)
         judge = ProjectState.conclude_each if refitting.concludes else ProjectState.judge_each_again
         said = await self._deciding.decide(tx, which.key, state, items, judge)
-        if refitting.concludes:
-            await self._deciding.save_items(tx, which.key, state, items)
-            await self._store.add_undecided(tx, which, refitting.refit, state.undecided(items))
+        labels = await self._note_concluded(tx, which, state, items, said) if refitting.concludes else 0
         fitted = await self._store.note_changed_items(tx, which.key, len(said))
         if fitted is None:
             return _Step.NOTHING
-        await self._store.note_step(tx, which, _judged(refitting, items, said, fitted.changed_items))
+        judged = replace(
+            refitting,
+            judged_until=items[-1] if items else refitting.judged_until,
+            changed_items=fitted.changed_items,
+            announced_labels=refitting.announced_labels + labels,
+        )
+        await self._store.note_step(tx, which, judged)
         if not more:
             await self._end(tx, which, state, fitted)
         return _Step.ANOTHER if more else _Step.NOTHING
+
+    async def _note_concluded(
+        self,
+        tx: Transaction,
+        which: WhichRefit,
+        state: ProjectState,
+        items: Sequence[ItemKey],
+        said: Sequence[Announcement],
+    ) -> int:
+        """Keep what a conclusion came to beside what it said; how many labels it announced that it had not before."""
+        spoken_of = {one.item for one in said}  # and kept with that
+        silent = [item for item in items if item not in spoken_of]
+        await self._deciding.save_items(tx, which.key, state, silent)
+        await self._store.add_undecided(tx, which, state.refits, state.undecided(items))
+        reached = [one.item for one in said if isinstance(one, Reached)]
+        return await self._store.note_announced(tx, which, reached)
 
     async def _end(self, tx: Transaction, which: WhichRefit, state: ProjectState, fitted: Fitted) -> None:
         await self._store.end_refit(tx, which)
@@ -310,15 +330,3 @@ def _is_fitted(which: WhichRefit, refitting: Refitting, state: ProjectState) -> 
     """Whether items are to be judged by what is in use: what calls ask for rests on one fit, from its first item to its
     last."""
     return refitting.judged_until is not None and (which.asked is None or state.stands_on(refitting.refit))
-
-
-def _judged(
-    refitting: Refitting, items: Sequence[ItemKey], said: Sequence[Announcement], changed: int
-) -> Refitting:
-    """How far a refit is when these items were judged, of which this was said; so many have changed by its fit."""
-    return replace(
-        refitting,
-        judged_until=items[-1] if items else refitting.judged_until,
-        changed_items=changed,
-        announced_labels=refitting.announced_labels + sum(isinstance(one, Reached) for one in said),
-    )

@@ -141,6 +141,11 @@ WHERE (before.tenant, before.project) = (done.tenant, done.project) AND before.n
 UPDATE asked_refit SET ended_at = now(), refit = 0, judged_until = NULL, requests = '{}'
 WHERE tenant = $1 AND project = $2 AND concludes AND (number = $3 OR number < $3 AND ended_at IS NOT NULL AND refit = 0)
 
+-- name: note_announced
+UPDATE item SET announced_by = $3
+WHERE tenant = $1 AND project = $2 AND item = ANY ($4::text[]) AND announced_by IS DISTINCT FROM $3
+RETURNING item
+
 -- name: add_undecided
 INSERT INTO undecided_item (tenant, project, number, refit, item) SELECT $1, $2, $3, $4, * FROM unnest($5::text[])
 ON CONFLICT (tenant, project, number, item) DO UPDATE SET refit = excluded.refit

@@ -29,9 +29,9 @@ class WhichRefit:
 class Refitting:
     """How far a refit is: up to which item all were judged by it (None: it is not fitted yet), and what its fit has changed.
 
-    Of one that calls asked for also whether it concludes, the labels that it announced (an item's twice, where it began
-    anew by another fit and came to another), its fit's number and the votes of that: those heard of when it was begun, and
-    then those that it was made of; ``forsaken``: a conclusion that has come to nothing, and for an hour nobody has asked
+    Of one that calls asked for also whether it concludes, the labels that it announced (an item's once, even where it
+    began anew by another fit and came to another), its fit's number and the votes of that: those heard of when it was begun,
+    and then those that it was made of; ``forsaken``: a conclusion that has come to nothing, and for an hour nobody has asked
     or waited for it.
     """
 
@@ -202,6 +202,10 @@ class RefitStore:
     async def pay_judging(self, tx: Transaction, key: ProjectKey) -> bool:
         """They are; whether it was not told yet."""
         return bool(await tx.fetchval(SQL.pay_judging, *key.columns))
+
+    async def note_announced(self, tx: Transaction, which: WhichRefit, items: Sequence[ItemKey]) -> int:
+        """Write down that a conclusion announced the labels of these items; of how many it had not before."""
+        return len(await tx.fetch(SQL.note_announced, *which.columns, items))
 
     async def add_undecided(
         self, tx: Transaction, which: WhichRefit, refit: int, items: Sequence[ItemKey]
