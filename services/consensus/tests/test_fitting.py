@@ -14,9 +14,9 @@ import pytest
 from cairn_consensus import fitting
 from cairn_consensus.__main__ import SERVICE
 from cairn_consensus.computing import Computing
-from cairn_consensus.domain.project_state import ProjectState
+from cairn_consensus.domain.project_state import Fit, ProjectState
 from cairn_consensus.fitting import Fitting, FittingDied, Place, _Asked
-from cairn_consensus.store import ConsensusStore, ProjectKey
+from cairn_consensus.store import ConsensusStore, ProjectKey, is_lost
 from cairn_kit.testing import World
 
 BIRDS = ProjectKey("acme", "birds")
@@ -40,17 +40,34 @@ async def test_it_ends_with_the_one_who_asked(words: Any, silent: str) -> None:
         assert await process.wait() == 1
 
 
+@pytest.fixture
+async def making(world: World, words: Any) -> Any:
+    """Has fits made by a process, of what is at a place."""
+    database, store = await world.database("consensus", SERVICE.migrations), ConsensusStore()
+
+    async def make(place: Place) -> Fit:
+        fits = Fitting(store, Computing(store, 30.0), place)
+        async with database.transaction() as tx:
+            making = await fits.begin(tx, BIRDS, ProjectState(words.project()))
+        return await making()
+
+    return make
+
+
 @pytest.mark.parametrize("limit", ["LARGE", "LARGE_BYTES"])
 async def test_of_one_that_died_it_is_said_so(
-    world: World, words: Any, monkeypatch: pytest.MonkeyPatch, limit: str
+    world: World, making: Any, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     """Which makes the fits of many answers, and of large ones."""
     monkeypatch.setattr(fitting, limit, 0)
-    database = await world.database("consensus", SERVICE.migrations)
-    store = ConsensusStore()
-    nowhere = Place("postgresql://cairn@127.0.0.1:1/cairn", "consensus", 30.0)
-    fits = Fitting(store, Computing(store, 30.0), nowhere)
-    async with database.transaction() as tx:
-        making = await fits.begin(tx, BIRDS, ProjectState(words.project()))
     with pytest.raises(FittingDied, match="exit status"):
-        await making()
+        await making(Place(await world.dsn("consensus"), "nowhere", 30.0))
+
+
+async def test_one_that_lost_its_server_is_no_failure_of_the_fit(
+    making: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "LARGE", 0)
+    with pytest.raises(ConnectionError) as lost:
+        await making(Place("postgresql://cairn@127.0.0.1:1/cairn", "consensus", 30.0))
+    assert is_lost(lost.value)

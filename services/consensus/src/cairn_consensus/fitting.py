@@ -22,8 +22,9 @@ from cairn_consensus.computing import Computing
 from cairn_consensus.config import ConsensusSettings
 from cairn_consensus.domain.project_state import Fit, ProjectState
 from cairn_consensus.hearing import whole
-from cairn_consensus.store import ConsensusStore, ProjectKey
+from cairn_consensus.store import ConsensusStore, ProjectKey, is_lost
 from cairn_kit.database import Database, Transaction
+from cairn_kit.database.pool import OUTAGES
 
 LARGE = 100_000
 """Answers from which on a process of its own is worth its start: it takes about as long as to fit as many here."""
@@ -35,7 +36,7 @@ Making = Callable[[], Coroutine[Any, Any, Fit]]
 
 
 class FittingDied(Exception):
-    """The process could not be started, or ended without a fit; its last words are in this one's standard error."""
+    """The process could not be started, or ended without a word; its last words are in this one's standard error."""
 
 
 class Place(NamedTuple):
@@ -104,8 +105,10 @@ async def _elsewhere(asked: _Asked) -> Fit:
         await process.wait()
     if not made:
         raise FittingDied(f"exit status {process.returncode}")
-    fit: Fit = pickle.loads(made)  # noqa: S301 - the service's own, over its own pipe
-    return fit
+    told: Fit | ConnectionError = pickle.loads(made)  # noqa: S301 - the service's own, over its own pipe
+    if isinstance(told, ConnectionError):
+        raise told
+    return told
 
 
 def _pipes(process: Process) -> tuple[asyncio.StreamWriter, asyncio.StreamReader]:
@@ -114,8 +117,17 @@ def _pipes(process: Process) -> tuple[asyncio.StreamWriter, asyncio.StreamReader
     return process.stdin, process.stdout
 
 
-async def answer(asked: _Asked) -> Fit:
-    """What the process does."""
+async def answer(asked: _Asked) -> Fit | ConnectionError:
+    """What the process does; of a lost server it tells whoever asked."""
+    try:
+        return await _fitted(asked)
+    except OUTAGES as error:
+        if not is_lost(error):
+            raise
+        return ConnectionError(repr(error))
+
+
+async def _fitted(asked: _Asked) -> Fit:
     store, (dsn, schema, statement_timeout) = ConsensusStore(), asked.place
     database = Database(dsn, schema, pool_min=1, pool_max=1, statement_timeout=statement_timeout)
     await database.open()

@@ -28,10 +28,10 @@ from cairn_consensus.domain.project_state import Fit, ProjectState
 from cairn_consensus.fitting import Fitting, Making
 from cairn_consensus.shares import Shares
 from cairn_consensus.states import States
-from cairn_consensus.store import TOO_LONG, ConsensusStore, Fitted, ProjectKey, Refitting, WhichRefit
+from cairn_consensus.store import ConsensusStore, Fitted, ProjectKey, Refitting, WhichRefit, is_lost
 from cairn_consensus.turns import Turns
 from cairn_kit.database import Database, Transaction
-from cairn_kit.database.pool import OUTAGES, is_outage
+from cairn_kit.database.pool import OUTAGES
 from cairn_kit.shares import Elsewhere
 from cairn_kit.wakes import Wakes
 
@@ -140,7 +140,7 @@ class Refits:
                     break
                 await self._let_go([which])
             except Exception as error:
-                if is_outage(error) and not isinstance(error, TOO_LONG):
+                if is_lost(error):
                     self._note_lost(which)
                     raise  # the server is lost to all of them, and they go on when it is back
                 self._rest(which)

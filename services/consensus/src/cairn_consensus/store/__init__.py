@@ -12,7 +12,7 @@ from cairn_consensus.store.fits import FitStore, Fitted, RefitRow
 from cairn_consensus.store.items import DecisionRow, ItemRow, ItemStore
 from cairn_consensus.store.projects import ProjectStore
 from cairn_consensus.store.refits import AskedRefit, RefitStore, Refitting, WhichRefit
-from cairn_consensus.store.rows import TOO_LONG, ProjectKey
+from cairn_consensus.store.rows import ProjectKey, is_lost
 from cairn_consensus.store.said import Said, SaidStore, TruthRank
 from cairn_consensus.store.shares import ShareStore
 from cairn_kit.database import Transaction
@@ -42,7 +42,6 @@ class ConsensusStore(ShareStore, ProjectStore, SaidStore, CountStore, ItemStore,
 
 
 __all__ = [
-    "TOO_LONG",
     "AskedRefit",
     "ConsensusStore",
     "DecisionRow",
@@ -55,4 +54,5 @@ __all__ = [
     "Said",
     "TruthRank",
     "WhichRefit",
+    "is_lost",
 ]

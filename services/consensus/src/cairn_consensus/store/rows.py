@@ -1,4 +1,4 @@
-"""What the parts of the store share: who may run statements, keys, answers as they are kept, and what takes too long."""
+"""What the parts of the store share: who may run statements, keys, answers as they are kept, and when the server is lost."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import asyncpg
 
 from cairn.label.v1.label_value_pb2 import Answer
 from cairn_kit.database import Database, Transaction
+from cairn_kit.database.pool import is_outage
 from cairn_kit.shares import share_of
 
 _SHORT = 100
 """Bytes."""
 
-TOO_LONG = (
+_TOO_LONG = (
     TimeoutError,
     asyncpg.QueryCanceledError,
     asyncpg.IdleInTransactionSessionTimeoutError,
@@ -42,6 +43,11 @@ class ProjectKey:
     def share(self) -> int:
         """The share that the project falls into."""
         return share_of(self.tenant, self.project)
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the server is lost: nobody's fault, and worth another try when it is back."""
+    return is_outage(error) and not isinstance(error, _TOO_LONG)
 
 
 def answer_of(written: bytes) -> Answer:
