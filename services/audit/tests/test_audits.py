@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,7 @@ from cairn.audit.v1 import audit_pb2 as pb
 from cairn.audit.v1.audit_pb2_grpc import AuditServiceStub
 from cairn.events.v1 import audit_events_pb2 as events
 from cairn.label.v1.label_value_pb2 import ABSTENTION_KIND_CANNOT_TELL, Abstention, Answer
-from cairn_audit import reviews
+from cairn_audit import handlers, reviews
 from cairn_kit.errors import from_rpc_error
 from cairn_kit.testing import World, eventually
 
@@ -507,6 +508,21 @@ async def test_what_labelers_answer_is_no_review(world: World, audit: Service, e
 
 
 # --- the API's own promises
+
+
+async def test_a_draw_is_not_designed_by_whoever_answers_calls(
+    api: Any, birds: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads, designed = list[int](), handlers.design
+
+    def noting(*arguments: Any) -> Any:
+        threads.append(threading.get_ident())
+        return designed(*arguments)
+
+    monkeypatch.setattr(handlers, "design", noting)
+    await api.CreateAudit(plan(sample_size=5))
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
 
 
 async def test_creating_twice_with_one_request_id_makes_one_audit(api: Any, birds: None) -> None:

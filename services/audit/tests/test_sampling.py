@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cairn.annotation.v1.annotation_store_pb2 import LABEL_SOURCE_AUTO, LABEL_SOURCE_CONSENSUS, LabelSource
+from cairn_audit.domain.names import AuditId, Project, Tenant
 from cairn_audit.domain.sampling import (
     BAND_EDGES,
     EVERY_HASH,
@@ -32,6 +34,9 @@ from cairn_audit.domain.verdict import (
     in_words,
     phase_after,
 )
+from cairn_audit.messages import audit_message
+from cairn_audit.store import AuditKey, AuditRow
+from cairn_kit.events.envelope import LARGEST_BODY
 from cairn_truth.routing.thresholds import clopper_pearson_upper
 
 AUTO, CONSENSUS = LABEL_SOURCE_AUTO, LABEL_SOURCE_CONSENSUS
@@ -72,6 +77,24 @@ def test_every_label_can_be_drawn_and_no_stratum_is_drawn_beyond_its_size(
     if sample_size == 0:
         assert made.sampled <= max(LARGEST_AUTOMATIC_SAMPLE, len(made.strata))
     assert made == design(list(reversed(counts)), sample_size, 0.05, 0.95)
+
+
+def test_an_audit_of_many_classes_fits_into_an_event() -> None:
+    counts = [
+        cell(source, f"{n:064}", band, 100)
+        for source in (AUTO, CONSENSUS)
+        for n in range(400)
+        for band in range(5)
+    ]
+    made = design(counts, 100_000, 0.05, 0.95)
+    strata = [
+        StratumCount(s.source, s.class_id, s.confidence_low, s.confidence_high, s.population, n, n, n, 0)
+        for s, n in zip(made.strata, made.drawn, strict=True)
+    ]
+    key = AuditKey(Tenant("acme"), Project("birds"), AuditId("a"))
+    row = AuditRow(key, AuditPhase.PASSED, "species", 0, 0.05, 0.95, 1, datetime.now(UTC), None)
+    assert made.sampled == 100_000
+    assert audit_message(row, strata).ByteSize() < LARGEST_BODY - 10_000
 
 
 def test_an_empty_population_cannot_be_drawn_from() -> None:

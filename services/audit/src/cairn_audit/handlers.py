@@ -5,6 +5,7 @@ The ledger's are in ledger.py, what must be asked of task-dispatch in reviews.py
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections import defaultdict
 from collections.abc import Sequence
@@ -159,7 +160,7 @@ class Handlers:
             max_error=max_error,
             confidence=confidence,
             seed=plan.seed or secrets.randbelow(2**53) + 1,
-            design=design(counts, plan.sample_size, max_error, confidence),
+            design=await asyncio.to_thread(design, counts, plan.sample_size, max_error, confidence),
         )
 
     async def get_audit(self, key: AuditKey) -> Audit:

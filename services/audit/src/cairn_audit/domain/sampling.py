@@ -24,7 +24,9 @@ LARGEST_AUTOMATIC_SAMPLE = 500
 
 _SMALLEST_STRATUM = 20
 _LABELS_PER_STRATUM = 10
-"""A sample is spread over at most a tenth as many strata as it has labels."""
+_MOST_STRATA = 500
+"""A sample is spread over at most a tenth as many strata as it has labels, and over no more than an event can tell of: each
+takes up to a hundred bytes there, and a third of a millisecond whenever the error is estimated."""
 
 
 EVERY_HASH = b"\xff" * 33
@@ -92,12 +94,15 @@ def band_of(confidence: float) -> int:
 
 
 def design(counts: Sequence[CellCount], sample_size: int, max_error: float, confidence: float) -> Design:
-    """Choose the strata and the draw; `sample_size` 0 means as many as `max_error` needs."""
+    """Choose the strata and the draw; `sample_size` 0 means as many as `max_error` needs.
+
+    Takes seconds where classes are many: 1.4 for 200,000 cells.
+    """
     population = sum(count.labels for count in counts)
     if population == 0:
         raise ValueError("there are no labels to draw from")
     most = min(sample_size or LARGEST_AUTOMATIC_SAMPLE, population)
-    strata = stratify(counts, max(1, most // _LABELS_PER_STRATUM))
+    strata = stratify(counts, max(1, min(most // _LABELS_PER_STRATUM, _MOST_STRATA)))
     size = min(sample_size or needed_sample(strata, max_error, confidence), population)
     # No stratum stays unseen, and no minimum may swell the sample beyond what was asked for.
     least = max(1, min(5, size // len(strata)))
