@@ -156,7 +156,7 @@ SEVERAL = {
     "save_items": (facts, _facts),
 }
 """Statements for some rows. The first looks also at what the others undid, were it not the first."""
-AT_HAND = ("lock_front", "lease_labels", "lease_given_back", "lease_reviews")
+AT_HAND = ("lease_labels", "lease_given_back", "lease_reviews")
 """Those that join what they have read already row by row: of many rows that counts for more than what is read for them."""
 MOST_PAGES = 60
 """What is touched for a row: a lease is in eight indexes, and its slot in two."""

@@ -21,8 +21,8 @@ FROM unnest($1::text[], $2::text[], $3::text[]) AS a(tenant, project, labeler)
 LEFT JOIN project p ON p.tenant = a.tenant AND p.project = a.project
 LEFT JOIN labeler l ON l.tenant = a.tenant AND l.labeler = a.labeler
 
--- The front of the queue, for several who ask at once: the $4 most urgent slots of these skills, locked, each with those
--- of the labelers $5 who had to do with its item before. A slot counts only when it is the first open one of its task: a
+-- The front of the queue, for several who ask at once: the $4 most urgent slots of these skills, locked; and then, without a
+-- task, which of the labelers $5 had to do with which of their items before. A slot counts only when it is the first open one of its task: a
 -- labeler gets a task once, and whoever asks meanwhile gets other tasks instead of waiting.
 -- name: lock_front
 WITH front AS MATERIALIZED (
@@ -60,9 +60,10 @@ seen AS MATERIALIZED (
     AND l.item = ANY (ARRAY(SELECT front.item FROM front)) AND l.kind <> 'REVIEW'
     AND l.state IN ('RELEASED', 'EXPIRED')
 )
-SELECT front.*, ARRAY(SELECT seen.labeler FROM seen WHERE seen.item = front.item) AS seen_by
-FROM front
-ORDER BY front.urgency, front.place
+SELECT task, number, item, skill, NULL AS labeler, urgency, place FROM front
+UNION ALL
+SELECT NULL, NULL, item, NULL, labeler, NULL, NULL FROM seen
+ORDER BY urgency, place
 
 -- The same for one labeler, gold among the tasks, from any place in the queue on: choose, take, grant, in one statement.
 -- $1 tenant, $2 project, $3 labeler, $4 skills to serve ('' for none asked), $5 how many, $6 lease ids, $7 which gold

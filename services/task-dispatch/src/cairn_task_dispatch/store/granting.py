@@ -71,8 +71,9 @@ class GrantingStore:
         And the (labeler, item) among them and these labelers that had to do with each other before.
         """
         rows = await tx.fetch(SQL.lock_front, tenant, project, list(skills), limit, list(labelers))
-        seen = {(labeler, row["item"]) for row in rows for labeler in row["seen_by"]}
-        return [OpenSlot(row["task"], row["number"], row["item"], row["skill"]) for row in rows], seen
+        slots = [row for row in rows if row["task"] is not None]
+        seen = {(row["labeler"], row["item"]) for row in rows[len(slots) :]}
+        return [OpenSlot(row["task"], row["number"], row["item"], row["skill"]) for row in slots], seen
 
     async def lease_labels(
         self,
