@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -26,6 +27,7 @@ from cairn_client import (
     AsyncCairn,
     Cairn,
     CairnError,
+    DeadlineExceeded,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
@@ -33,6 +35,7 @@ from cairn_client import (
     Profile,
     Unauthenticated,
     Unavailable,
+    transport,
 )
 from cairn_client.errors import FieldViolation, Problem
 from cairn_kit.testing import eventually
@@ -166,6 +169,8 @@ class Consensus(ConsensusServiceServicer):
         """Calls that it takes, and does not answer, from now on."""
         self.failure: status_pb2.Status | None = None
         """With what it fails after that."""
+        self.refuses = grpc.StatusCode.UNAVAILABLE
+        self.tries = 0
 
     async def RefitProject(
         self, request: consensus.RefitProjectRequest, context: grpc.aio.ServicerContext
@@ -174,12 +179,13 @@ class Consensus(ConsensusServiceServicer):
         return consensus.RefitProjectResponse(votes=3)
 
     async def _work(self, context: grpc.aio.ServicerContext) -> None:
+        self.tries += 1
         if self.silent:
             self.silent -= 1
             await asyncio.Event().wait()
         if self.failure is not None:
             trailers = (("grpc-status-details-bin", self.failure.SerializeToString()),)
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "It failed.", trailers)
+            await context.abort(self.refuses, "It failed.", trailers)
 
     async def ConcludeProject(
         self, request: consensus.ConcludeProjectRequest, context: grpc.aio.ServicerContext
@@ -308,6 +314,22 @@ async def test_a_job_is_waited_for_as_long_as_the_service_works_on_it(
     assert (await getattr(client.projects, job)("p")).votes == 3
 
     assert time.monotonic() - began >= 5 * 0.2 > BRIEF.call
+
+
+@JOBS
+async def test_a_service_that_gives_a_try_up_does_not_work_on_the_job(
+    served: Served, heard: Consensus, job: str
+) -> None:
+    _, client = served
+    client.transport.patience = BRIEF
+    heard.refuses = grpc.StatusCode.DEADLINE_EXCEEDED
+    heard.failure, _ = status(heard.refuses, "DEADLINE_EXCEEDED")
+
+    async with asyncio.timeout(30):
+        with pytest.raises(DeadlineExceeded, match="It is DEADLINE_EXCEEDED"):
+            await getattr(client.projects, job)("p")
+
+    assert heard.tries < 60, "asked again after a while each time"
 
 
 @JOBS
@@ -473,6 +495,31 @@ async def test_a_session_whose_every_token_has_expired_ends_with_patience(served
             await client.transport.persisting(session)
 
     assert 3 < sessions < 25
+
+
+@pytest.mark.parametrize("reason", ["", "TOKEN_EXPIRED"])
+async def test_a_quiet_stream_may_break_as_often_as_it_stood_for_long(
+    served: Served, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    _, client = served
+    code = grpc.StatusCode.UNAUTHENTICATED if reason else grpc.StatusCode.UNAVAILABLE
+    trailers = grpc.aio.Metadata()
+    if reason:
+        trailers.add("grpc-status-details-bin", status(code, reason)[0].SerializeToString())
+    now, minted, sessions = 0.0, count(), 0
+    monkeypatch.setattr(transport, "time", SimpleNamespace(monotonic=lambda: now))
+    client.transport._token = lambda: f"token {next(minted)}"
+    client.transport.patience = Patience(first_delay=0.001)
+
+    async def session(progressed: Callable[[], None]) -> int:
+        nonlocal now, sessions
+        sessions += 1
+        if sessions == 5:
+            return sessions
+        now += 3600
+        raise grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailers)
+
+    assert await client.transport.persisting(session) == 5
 
 
 async def test_an_import_is_taken_up_where_its_stream_broke(served: Served) -> None:

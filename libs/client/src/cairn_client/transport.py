@@ -108,10 +108,16 @@ def new_request_id() -> str:
     return uuid.uuid4().hex
 
 
+def too_large(error: CairnError) -> bool:
+    """Whether a request, or its answer, has more bytes than a call takes."""
+    by_grpc = not error.reason and "larger than max" in error.problem.message
+    return by_grpc or error.reason == "RESPONSE_TOO_LARGE"
+
+
 def worth_repeating(error: CairnError) -> bool:
     """Whether the same call may succeed later without anybody changing anything."""
     code, message = error.problem.code, error.problem.message
-    if not error.reason and "larger than max" in message:  # gRPC's words of a message that is too large
+    if too_large(error):
         return False
     return code in ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED") or (
         # A killed server's half-written answer arrives as one of these, without our details; and whatever a server said
@@ -122,13 +128,22 @@ def worth_repeating(error: CairnError) -> bool:
     )
 
 
+_STOOD = 60.0
+"""Seconds after which a stream that has not broken is there, though it has brought nothing: one that cannot be opened,
+or leads nowhere, breaks before (`_CHANNEL_OPTIONS`)."""
+
+
 class _Breaks:
-    """How often a stream has broken since it last brought something, and since when."""
+    """How often a stream has broken since it last stood or brought something, and since when."""
 
     def __init__(self, patience: Patience) -> None:
         self._patience = patience
         self._tries = 0
-        self._since = 0.0
+        self._since = self._opened_at = 0.0
+
+    def opens(self) -> None:
+        """It is opened, the first time or again."""
+        self._opened_at = time.monotonic()
 
     def progressed(self) -> None:
         """It has brought something."""
@@ -141,6 +156,8 @@ class _Breaks:
         in a row: the clock of who makes the tokens may be so far behind that each has expired.
         """
         now = time.monotonic()
+        if now - self._opened_at > _STOOD:
+            self._tries = 0
         if self._tries == 0:
             self._since = now
             self._patience.check(error)
@@ -246,7 +263,9 @@ class Transport:
             try:  # each in full: a try of a moment would not tell whether the service took it
                 return await method(request, timeout=self.patience.attempt, metadata=self.metadata())
             except grpc.RpcError as failed:
-                if isinstance(error_of_call(failed), DeadlineExceeded) and time.monotonic() < until:
+                error = error_of_call(failed)
+                ours = isinstance(error, DeadlineExceeded) and not error.reason  # else the service gave it up
+                if ours and time.monotonic() < until:
                     return None
                 raise
 
@@ -322,6 +341,7 @@ class Transport:
         breaks = _Breaks(self.patience)
         while True:
             token = self._token()
+            breaks.opens()
             try:
                 async for message in self.receive(method, request()):
                     breaks.progressed()
@@ -342,6 +362,7 @@ class Transport:
         breaks = _Breaks(self.patience)
         while True:
             token = self._token()
+            breaks.opens()
             try:
                 return await session(breaks.progressed)
             except grpc.RpcError as failed:
