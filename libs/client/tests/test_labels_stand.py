@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Collection
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 
 from cairn.annotation.v1 import annotation_store_pb2 as store
 from cairn.annotation.v1.annotation_store_pb2_grpc import (
@@ -42,6 +43,8 @@ class Project(AnnotationStoreServiceServicer, TaskDispatchServiceServicer, Conse
         self.labels: dict[tuple[str, str], Answer] = {}
         self.source = store.LABEL_SOURCE_CONSENSUS
         self.looked_at: list[str] = []
+        self.most = 10_000
+        """Items of which consensus can tell in one response."""
 
     async def GetProject(
         self, request: store.GetProjectRequest, context: grpc.aio.ServicerContext
@@ -77,6 +80,12 @@ class Project(AnnotationStoreServiceServicer, TaskDispatchServiceServicer, Conse
     async def BatchGetPosteriors(
         self, request: consensus.BatchGetPosteriorsRequest, context: grpc.aio.ServicerContext
     ) -> consensus.BatchGetPosteriorsResponse:
+        if len(request.items) > self.most:
+            info = error_details_pb2.ErrorInfo(reason="RESPONSE_TOO_LARGE", domain="cairn")
+            refusal = status_pb2.Status(code=grpc.StatusCode.INVALID_ARGUMENT.value[0], message="Too much.")
+            refusal.details.add().Pack(info)
+            trailers = (("grpc-status-details-bin", refusal.SerializeToString()),)
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Too much.", trailers)
         undecided = {item(key) for key in self.undecided}
         return consensus.BatchGetPosteriorsResponse(
             posteriors=[
@@ -131,6 +140,13 @@ async def test_decided_items_without_a_label_are_found_wherever_they_are(
 
     answer = YES.SerializeToString(deterministic=True)
     assert missing == {(item(key), question): answer for key in without for question in QUESTIONS}
+
+
+async def test_of_many_classes_consensus_is_asked_about_fewer_items_at_once(
+    told: Project, client: AsyncCairn
+) -> None:
+    told.items, told.labels, told.most = "abcdefg", labelled("aceg"), 2
+    assert {at for at, _ in await client.projects._labels_missing("p")} == {item("b"), item("d"), item("f")}
 
 
 async def test_labels_of_items_that_nobody_is_asked_about_confuse_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import pytest
@@ -9,12 +10,13 @@ import pytest
 from cairn.annotation.v1 import annotation_store_pb2 as store
 from cairn_client import Cairn, NewItem
 from cairn_client.errors import Problem, ResourceExhausted
-from cairn_client.parts import MOST_BYTES, in_parts
+from cairn_client.parts import MOST_BYTES, in_halves, in_parts
 from cairn_client.transport import worth_repeating
 from cairn_client.working import streams
 from cairn_stack.testing import shared_stack
 
 MIB = 1024 * 1024
+TOO_LARGE = "SERVER: Sent message larger than max"
 
 
 def request(size: int) -> store.SubmitAnnotationRequest:
@@ -52,6 +54,46 @@ def test_a_message_that_is_too_large_is_not_worth_repeating() -> None:
     problem = partial(Problem, "RESOURCE_EXHAUSTED", "", metadata={})
     assert not worth_repeating(ResourceExhausted(problem(words)))
     assert worth_repeating(ResourceExhausted(problem("the service has too much to do")))
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 7])
+async def test_what_has_too_large_an_answer_together_is_asked_in_halves(most: int) -> None:
+    asked: list[int] = []
+
+    async def twice(some: Sequence[int]) -> list[int]:
+        asked.append(len(some))
+        if len(some) > most:
+            raise ResourceExhausted(Problem("RESOURCE_EXHAUSTED", "", f"{TOO_LARGE} ({len(some)} vs. 3)", {}))
+        return [2 * one for one in some]
+
+    assert await in_halves(twice, range(7)) == [0, 2, 4, 6, 8, 10, 12]
+    assert (max(asked), asked.count(7)) == (7, 1)
+
+
+@pytest.mark.parametrize("words", [TOO_LARGE, "the service has too much to do"])
+async def test_what_cannot_be_halved_or_fails_otherwise_is_told(words: str) -> None:
+    asked: list[int] = []
+
+    async def refused(some: Sequence[int]) -> list[int]:
+        asked.append(len(some))
+        raise ResourceExhausted(Problem("RESOURCE_EXHAUSTED", "", words, {}))
+
+    with pytest.raises(ResourceExhausted, match=words):
+        await in_halves(refused, range(4))
+    assert asked == ([4, 2, 1] if words == TOO_LARGE else [4])
+
+
+@pytest.mark.timeout(400)
+def test_the_items_of_leases_are_shown_whatever_they_weigh_together() -> None:
+    with Cairn(home=shared_stack().home) as cairn:
+        cairn.projects.create("large-items", {"questions": [{"id": "ok", "choice": ["no", "yes"]}]})
+        text = "x" * 200 * 1024
+        cairn.import_items("large-items", [(f"i{n:03d}", text) for n in range(100)])
+        jobs = []
+        while len(jobs) < 100:
+            jobs += cairn.lease("large-items", max_tasks=100, labeler="lia", wait=30)
+        assert sorted(job.key for job in jobs) == [f"i{n:03d}" for n in range(100)]
+        assert all(job.item is not None and job.item.text == text for job in jobs)
 
 
 @pytest.mark.timeout(400)

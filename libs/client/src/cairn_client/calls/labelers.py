@@ -10,6 +10,7 @@ from cairn.consensus.v1 import consensus_pb2 as consensus
 from cairn.dispatch.v1 import task_dispatch_pb2 as dispatch
 from cairn_client.calls.room import Calls
 from cairn_client.names import item_name, labeler_name, project_name
+from cairn_client.parts import in_halves
 from cairn_client.transport import new_request_id
 
 
@@ -66,11 +67,15 @@ class Labelers(Calls):
     ) -> AsyncIterator[consensus.Posterior]:
         """What consensus knows of items (keys or names); those nobody has answered are left out."""
         method = self._transport.consensus.BatchGetPosteriors
-        for start in range(0, len(items), 5000):
+
+        async def known(some: Sequence[str]) -> Sequence[consensus.Posterior]:
             request = consensus.BatchGetPosteriorsRequest(
                 parent=project_name(project),
                 question=question,
-                items=[item_name(project, key) for key in items[start : start + 5000]],
+                items=[item_name(project, key) for key in some],
             )
-            for posterior in (await self._transport.call(method, request)).posteriors:
+            return (await self._transport.call(method, request)).posteriors
+
+        for start in range(0, len(items), 5000):
+            for posterior in await in_halves(known, items[start : start + 5000]):
                 yield posterior

@@ -14,7 +14,7 @@ from cairn_client.calls.job import Answers, Job
 from cairn_client.calls.room import Calls
 from cairn_client.errors import CairnError, InputError, error_of_status
 from cairn_client.names import item_name, labeler_name, project_name
-from cairn_client.parts import in_parts
+from cairn_client.parts import MOST_BYTES, in_halves, in_parts
 from cairn_client.transport import new_request_id
 from cairn_client.waiting import until
 from cairn_client.working.hand import check_duration
@@ -63,8 +63,9 @@ class WorkCalls(Calls):
 
     async def jobs(self, leases: Sequence[dispatch.Lease]) -> list[Job]:
         """The items and questions of leases in hand."""
-        if not leases:
-            return []
+        return await in_halves(self._shown, leases) if leases else []
+
+    async def _shown(self, leases: Sequence[dispatch.Lease]) -> list[Job]:
         request = store.GetLeasedItemsRequest(lease_tokens=[lease.token for lease in leases])
         shown = await self._transport.call(self._transport.store.GetLeasedItems, request)
         schemas = {asked.project: asked.schema for asked in shown.projects}
@@ -143,6 +144,10 @@ class WorkCalls(Calls):
             lease, messages = work, answer_messages(answers)
         # No request_id: a lease takes one answer, and sent again under it the same answer is the same annotation.
         request = store.SubmitAnnotationRequest(lease_token=lease.token, answers=messages)
+        if (size := request.ByteSize()) > MOST_BYTES:
+            raise InputError(
+                f"The answers have {size:,} bytes, more than a call takes: put rasters into a blob."
+            )
         if took is not None:
             request.work_duration.FromTimedelta(took)
         return request
@@ -174,11 +179,13 @@ class WorkCalls(Calls):
         When the judge raises, each item of its batch is judged again alone. One that fails then, or whose answer is
         refused, is kept back beside the others until the judge has answered another one; then it is given back for good
         with the reason. Where there is no other it is judged once more, when half of its lease is over or the run has
-        been idle, and given back for good if it fails again. Services that go away are waited for as long as the
-        client's patience says, and each answer is kept once.
+        been idle. If it fails again, the judge is asked about an item that it has answered, of which nothing is
+        submitted: what failed is given back for good if the judge can still answer that. Services that go away are
+        waited for as long as the client's patience says, and each answer is kept once.
 
         Raises JudgeFailed, and gives back what failed so that it may come again, when the judge failed at `failures`
-        items with no answer kept in between, or at all there are before it answered any; InputError for a judge that
+        items with no answer kept in between, or at all there are before it answered any, or when it cannot answer any
+        more what it has answered; InputError for a judge that
         does not take jobs or return as many verdicts, and for leases that are too short to be extended; and the
         CairnError of a service that stays away or refuses the labeler.
         """
