@@ -7,8 +7,8 @@ from cairn_client.working.doubts import Doubt, Doubts
 NONE = float("-inf")
 
 
-def failed(key: str, judged_at: float, *, again: bool = False) -> Doubt[str]:
-    return Doubt(key, key, ValueError("no such picture"), judged_at, again)
+def failed(key: str, judged_at: float) -> Doubt[str]:
+    return Doubt(key, key, ValueError("no such picture"), judged_at)
 
 
 def doubts(*judged_at: float, enough: int = 3, sound_at: float | None = None) -> Doubts[str]:
@@ -52,7 +52,7 @@ def test_nobody_is_blamed_while_an_answer_is_on_its_way_that_may_tell(
 
 def test_an_item_counts_once_however_often_it_fails() -> None:
     some = doubts(1.0, 2.0)
-    some.add(failed("i0", 3.0, again=True))
+    some.add(failed("i0", 3.0))
     some.add(failed("i0", 4.0))  # under another lease
     assert (len(some), some.last.judged_at) == (2, 4.0)
     assert not some.condemn_the_judge(NONE, dry=False)
@@ -61,11 +61,10 @@ def test_an_item_counts_once_however_often_it_fails() -> None:
     )
 
 
-def test_an_item_that_fails_again_is_at_fault_where_the_judge_ever_was_sound() -> None:
-    assert doubts(1.0).add(failed("i0", 2.0, again=True)), "nobody knows of a judge that never answered"
+def test_a_second_failure_tells_no_more_than_the_first() -> None:
     sound = doubts(1.0, 2.0, sound_at=0.5)
     assert not sound.condemn_the_judge(NONE, dry=True)
-    assert not sound.add(failed("i0", 3.0, again=True))
+    assert sound.add(failed("i0", 3.0)), "the judge may have broken down since"
     sound.add(failed("i2", 4.0))
     assert sound.condemn_the_judge(NONE, dry=True), "what was settled before an answer was kept counts"
 

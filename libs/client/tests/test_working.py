@@ -23,6 +23,7 @@ from cairn_client import (
     Skip,
     item_key,
 )
+from cairn_client.working.hand import Held
 from cairn_kit.testing import eventually
 from cairn_stack import PrivateStack
 
@@ -217,7 +218,9 @@ async def test_the_last_items_are_skipped_when_they_fail_again_and_a_run_without
 
     await eventually(all_asked_about, timeout=60)
     await eventually(all_skipped, timeout=60)
-    assert Counter(asked_about) == dict.fromkeys(asked_about[:3], 1) | dict.fromkeys(skipped, 2)
+    known = asked_about[-1]
+    assert known in asked_about[:3], "that it can still answer is tried before they are skipped"
+    assert Counter(asked_about) == dict.fromkeys(asked_about[:3], 1) | dict.fromkeys((*skipped, known), 2)
     assert not work.done()
     stop.set()
     worked = await work
@@ -229,9 +232,39 @@ async def test_the_last_items_are_judged_once_more_before_a_run_ends_as_idle(cai
     judge = fails_after(3, asked_about)
     worked = await cairn.work(name, judge, labeler="robot", batch=1, idle=1.0)
     assert (worked.answered, worked.failed, worked.released) == (3, 2, 0)
-    assert sorted(Counter(asked_about).values()) == [1, 1, 1, 2, 2]
+    assert sorted(Counter(asked_about).values()) == [1, 1, 2, 2, 2], "and one that it had answered, too"
+    assert await answers(cairn, name) == dict.fromkeys(asked_about[:3], 1)
     assert not await cairn.lease(name, 5, labeler="robot")
     assert len(await cairn.lease(name, 5, labeler="ann", wait=5)) == 2
+
+
+@pytest.mark.parametrize("idle", [None, 1.0])
+async def test_a_judge_that_breaks_down_where_few_items_are_left_skips_none(
+    cairn: AsyncCairn, idle: float | None
+) -> None:
+    name, asked_about = await project(cairn, f"work-broke-late-{idle is None}".lower(), 5), list[str]()
+
+    def judge(jobs: Sequence[Job]) -> list[dict[str, str]]:
+        asked_about.extend(job.key for job in jobs)
+        if len(asked_about) > 3:
+            raise OSError("the model has gone")
+        return [YES]
+
+    async with asyncio.timeout(60):
+        with pytest.raises(JudgeFailed, match=r"failed at 3 items .* 'i\d+': OSError: the model has gone"):
+            await cairn.work(name, judge, labeler="robot", batch=1, idle=idle, duration=timedelta(seconds=4))
+    assert sorted(Counter(asked_about).values()) == [1, 1, 2, 2, 2]
+    assert len(await cairn.lease(name, 5, labeler="robot", wait=5)) == 2
+
+
+async def test_the_last_items_are_skipped_where_what_was_answered_can_be_judged_no_more(
+    cairn: AsyncCairn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Held, "over", True)
+    name, asked_about = await project(cairn, "work-last-over", 3), list[str]()
+    worked = await cairn.work(name, fails_after(1, asked_about), labeler="robot", batch=1, idle=1.0)
+    assert (worked.answered, worked.failed) == (1, 2)
+    assert sorted(Counter(asked_about).values()) == [1, 2, 2]
 
 
 async def test_what_failed_once_is_answered_where_it_goes_well_the_second_time(cairn: AsyncCairn) -> None:
@@ -513,6 +546,106 @@ async def test_what_was_set_aside_is_not_blamed_once_its_lease_has_ended(cairn: 
 
     worked = await cairn.work(name, judge, labeler="robot", batch=1, duration=timedelta(seconds=3), idle=0.5)
     assert (worked.answered, worked.failed, worked.lost) == (1, 0, 1)
+
+
+async def test_what_fails_when_its_lease_has_ended_is_not_blamed_either(cairn: AsyncCairn) -> None:
+    name, extended, failed = await project(cairn, "work-ended-first", 2), asyncio.Event(), asyncio.Event()
+
+    async def judge(jobs: Sequence[Job]) -> list[dict[str, str]]:
+        [job] = jobs
+        if not skipped:
+            skipped.append(job.key)
+            await cairn.skip(job, "given back already")
+            await extended.wait()
+            failed.set()
+            raise ValueError("no such picture")
+
+        async def extended_twice() -> bool:
+            request = dispatch.GetLeaseRequest(name=job.lease.name)
+            lease = await cairn.transport.call(cairn.transport.dispatch.GetLease, request)
+            return lease.expire_time.ToMilliseconds() - job.lease.expire_time.ToMilliseconds() > 3000
+
+        await eventually(extended_twice, timeout=60)
+        extended.set()
+        await failed.wait()
+        return [YES]
+
+    skipped: list[str] = []
+    worked = await cairn.work(
+        name, judge, labeler="robot", batch=1, parallel=2, duration=timedelta(seconds=3), idle=0.5
+    )
+    assert (worked.answered, worked.failed, worked.lost) == (1, 0, 1)
+
+
+async def test_what_waits_for_its_turn_is_judged_under_the_newest_token(cairn: AsyncCairn) -> None:
+    name, newest = await project(cairn, "work-newest", 2), list[bool]()
+
+    async def judge(jobs: Sequence[Job]) -> list[dict[str, str]]:
+        [job] = jobs
+        request = dispatch.GetLeaseRequest(name=job.lease.name)
+
+        async def extended() -> bool:
+            lease = await cairn.transport.call(cairn.transport.dispatch.GetLease, request)
+            return lease.expire_time.ToMilliseconds() > job.lease.expire_time.ToMilliseconds()
+
+        if not newest:
+            await eventually(extended, timeout=60)  # so is the other then, which came with it
+        newest.append(not await extended())
+        return [YES]
+
+    worked = await cairn.work(
+        name, judge, labeler="robot", batch=1, ahead=2, duration=timedelta(seconds=8), idle=0.5
+    )
+    assert worked.answered == 2
+    assert newest == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), list(enumerate(["caf\udce9.png", "two\0words", "\0", " ", "", "long" * 1000]))
+)
+async def test_any_words_give_an_item_back_for_good(cairn: AsyncCairn, number: int, words: str) -> None:
+    name = await project(cairn, f"work-words-{number}", 3)
+
+    def judge(jobs: Sequence[Job]) -> list[dict[str, str] | Skip]:
+        [job] = jobs
+        if job.key == "i0001":
+            raise ValueError(words)
+        return [Skip(words) if job.key == "i0000" else YES]
+
+    async with asyncio.timeout(60):
+        worked = await cairn.work(name, judge, labeler="robot", batch=1, idle=1.0)
+    assert (worked.answered, worked.skipped, worked.failed) == (1, 1, 1)
+    assert await nothing_live(cairn, name)
+    assert len(await cairn.lease(name, 3, labeler="ann", wait=5)) == 2
+    assert not await cairn.lease(name, 3, labeler="robot")
+
+
+async def test_more_answers_at_once_than_a_message_takes_are_kept(cairn: AsyncCairn) -> None:
+    name = await project(cairn, "work-large-batch", 2300)
+
+    async def judge(jobs: Sequence[Job]) -> list[dict[str, str]]:
+        if not sizes:
+            await eventually(lambda: live(cairn, name, 2300), timeout=60)
+        sizes.append(len(jobs))
+        return [YES for _ in jobs]
+
+    sizes: list[int] = []
+    worked = await cairn.work(name, judge, labeler="robot", batch=2300, idle=1.0)
+    assert worked.answered == 2300
+    assert max(sizes) > 1000
+
+
+async def test_an_answer_that_is_too_large_for_a_call_ends_no_run(cairn: AsyncCairn) -> None:
+    spec = {"questions": [{"id": "ok", "text": {}}], "quality": {"min_answers": 1, "max_answers": 1}}
+    await cairn.projects.create("work-too-large", spec)
+    await cairn.import_items("work-too-large", [(f"i{n}", "text") for n in range(5)])
+
+    def judge(jobs: Sequence[Job]) -> list[dict[str, str]]:
+        return [{"ok": "x" * (17 << 20) if job.key == "i2" else "a word"} for job in jobs]
+
+    worked = await cairn.work("work-too-large", judge, labeler="robot", idle=1.0)
+    assert (worked.answered, worked.failed) == (4, 1)
+    assert "'i2': It could not be judged: The answers have 17,8" in worked.last_failure
 
 
 async def test_what_the_judge_releases_is_somebody_elses(cairn: AsyncCairn) -> None:

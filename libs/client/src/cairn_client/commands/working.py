@@ -55,8 +55,9 @@ def work(
     When it ends, or writes anything else, it is started again and given each item alone. An item that it fails at while
     it answers others is skipped, with what it said last as the reason: this labeler does not get it again. Where there
     are no others it is judged once more, after half of its lease or before the command ends as idle, and skipped if
-    that fails, too. When the program fails at ten items in a row, or at all there are before its first answer, the
-    command ends with what it said, and the items may come again.
+    that fails, too, and the program still answers an item that it has answered before. When the program fails at that,
+    at ten items in a row, or at all there are before its first answer, the command ends with what it said, and the
+    items may come again.
     """
     duration = None if lease is None else timedelta(seconds=lease)
 

@@ -11,21 +11,19 @@ Of = TypeVar("Of")
 @dataclass(frozen=True, slots=True)
 class Doubt(Generic[Of]):
     """What the judge failed at, which item that is, how, and when (time.monotonic); what is judged together is judged at one
-    time. `again`: it was set aside before, and judged once more."""
+    time."""
 
     of: Of
     item: str
     error: Exception
     judged_at: float
-    again: bool = False
 
 
 class Doubts(Generic[Of]):
     """The items that the judge failed at since its last answer that was kept.
 
-    An answer that was judged later and is kept shows that the judge is sound, and that the items are at fault; so is one
-    that a judge which ever was sound fails at again. After `enough` items in a row the judge is. Nothing else ends the
-    row, whatever becomes of its items meanwhile.
+    An answer that was judged later and is kept shows that the judge is sound, and that the items are at fault. After
+    `enough` items in a row the judge is. Nothing else ends the row, whatever becomes of its items meanwhile.
     """
 
     def __init__(self, enough: int) -> None:
@@ -47,13 +45,12 @@ class Doubts(Generic[Of]):
         return len(self._row) >= self._enough
 
     def add(self, doubt: Doubt[Of]) -> bool:
-        """Take in a failure; False where the item is at fault: an answer that was judged later, or with it, is kept, or any
-        was kept and this is no first failure."""
+        """Take in a failure; False where the item is at fault: an answer that was judged later, or with it, is kept."""
         if doubt.judged_at <= self._sound_at:
             return False
         self._row.pop(doubt.item, None)
         self._row[doubt.item] = doubt
-        return self._never_sound or not doubt.again
+        return True
 
     def kept(self, judged_at: float) -> list[Doubt[Of]]:
         """End the row up to an answer that was kept, and return that part: the items are at fault."""
@@ -69,10 +66,6 @@ class Doubts(Generic[Of]):
         `unacknowledged` is when the newest answer was judged of which nobody knows whether it is kept (infinity: one is
         being judged, minus infinity: there is none), `dry` whether there is nothing else to judge.
         """
-        if dry and self._never_sound:
+        if dry and self._sound_at == float("-inf"):
             return bool(self._row)
         return self.enough and unacknowledged < min(doubt.judged_at for doubt in self._row.values())
-
-    @property
-    def _never_sound(self) -> bool:
-        return self._sound_at == float("-inf")

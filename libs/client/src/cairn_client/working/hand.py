@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,8 @@ _SHOWN_AT_ONCE = 50
 _GOODBYE = 5.0
 """Seconds in which a run that ends takes what is on its way, and gives back what it holds; the rest ends with its time."""
 _LONGEST_REASON = 2000
+_ENDED = float("inf")
+"""When a lease is asked to last longer for which no more time is given."""
 _LOOK_AT_LEASES = 0.5
 """Seconds between looks for leases that need more time."""
 SHORTEST = 2.0
@@ -48,14 +50,19 @@ class Held:
     returning: bool = False
     """Whether it is being given back."""
     again: bool = False
-    """Whether it is judged once more, after it was set aside."""
+    """Whether it is, or was, judged once more, after it was set aside."""
 
     @property
     def job(self) -> Job:
-        """What the judge gets."""
+        """What the judge gets: what was seen, under the newest token."""
         if self.shown is None:
             raise RuntimeError(f"{self.lease.name} is judged before it was seen")
-        return self.shown
+        return replace(self.shown, lease=self.lease)
+
+    @property
+    def over(self) -> bool:
+        """Whether its time is over, by our clock."""
+        return self.extend_at == _ENDED or time.monotonic() > self.extend_at + self.lasts / 2
 
 
 class Hand:
@@ -122,10 +129,9 @@ class Hand:
             await asyncio.sleep(_LOOK_AT_LEASES)
             now = time.monotonic()
             due = [held for held in self._unanswered() if held.extend_at <= now]
-            if self.dry_since is None:
-                await asyncio.gather(*map(self._extend, due))
-            else:
-                self.judge_again(due)
+            if self.dry_since is not None:
+                self.judge_again([held for held in due if not held.again])
+            await asyncio.gather(*map(self._extend, due))
 
     @property
     def dry_since(self) -> float | None:
@@ -162,7 +168,11 @@ class Hand:
         self.let_go(held)
 
     def set_aside(self, held: Held) -> None:
-        """Keep it where it takes no room from others, until it is judged again or given back."""
+        """Keep it where it takes no room from others, until it is judged again or given back. What has ended is lost: it
+        may come again, under another lease."""
+        if held.extend_at == _ENDED:
+            self.lost(held)
+            return
         self.let_go(held)
         held.judged_at = None
         self._aside[held.lease.name] = held
@@ -171,6 +181,12 @@ class Hand:
     def aside(self) -> list[Held]:
         """What was set aside, and is not being given back."""
         return [held for held in self._aside.values() if not held.returning]
+
+    @property
+    def failed_again(self) -> bool:
+        """Whether nothing is held but what was set aside twice, and there is no work."""
+        aside = self.aside
+        return self.dry_since is not None and bool(aside) and all(held.again for held in aside)
 
     def judge_again(self, aside: Sequence[Held]) -> None:
         """Have some of what was set aside judged once more."""
@@ -222,11 +238,11 @@ class Hand:
             held.extend_at = _half_way(held.lasts)
         except CairnError:
             # It has ended. What is being judged is submitted all the same: a late answer is kept.
-            held.extend_at = float("inf")
+            held.extend_at = _ENDED
             if held in self.ready:
                 self.ready.remove(held)
                 self.lost(held)
-            elif held.lease.name in self._aside:  # it may come again, under another lease
+            elif held in self.aside:
                 self.lost(held)
 
     async def _give_back(self, held: Held, for_good: str | None) -> None:
@@ -236,7 +252,7 @@ class Hand:
                 await self._calls.release(held.lease)
                 self._worked.released += 1
             else:
-                await self._calls.skip(held.lease, for_good[:_LONGEST_REASON] or "no reason was given")
+                await self._calls.skip(held.lease, _reason(for_good))
         self.let_go(held)
 
     def _returned(self, task: asyncio.Task[None]) -> None:
@@ -251,6 +267,12 @@ def check_duration(seconds: float) -> None:
             f"Leases of {seconds:g} s are too short to be extended in time: a run needs {SHORTEST:g} s or more"
             " (`duration`, or --lease)."
         )
+
+
+def _reason(words: str) -> str:
+    """Words as Cairn takes them: no NUL, and no half of a character, of which names of files that are no UTF-8 are full."""
+    told = words.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+    return told[:_LONGEST_REASON] or "no reason was given"
 
 
 def _in_hand(lease: dispatch.Lease) -> Held:

@@ -89,6 +89,10 @@ class WorkLoop:
         self._submissions = SubmissionStream(transport)
         self._later: set[asyncio.Task[None]] = set()
         self._doubts: Doubts[Held] = Doubts(pace.failures)
+        self._known: Held | None = None
+        """The item whose answer was kept last."""
+        self._question: Held | None = None
+        """That item, when the judge is to be asked about it once more."""
         self._asking = 0
         """Calls of the judge that go on."""
         self._ending = False
@@ -129,16 +133,21 @@ class WorkLoop:
     # --- judging
 
     async def _judge_all(self) -> None:
-        while batch := await self._next_batch():
-            await self._judged(batch)
+        while await self._something_to_judge():
+            known, self._question = self._question, None
+            if known is not None:
+                await self._ask_about(known)
+            else:
+                ready = self._hand.ready
+                await self._judged([ready.popleft() for _ in range(min(self._pace.batch, len(ready)))])
 
-    async def _next_batch(self) -> list[Held]:
-        """The next items to judge; none when the run ends."""
+    async def _something_to_judge(self) -> bool:
+        """Wait for it; False when the run ends."""
         ready = self._hand.ready
-        await self._until(lambda: self._ending or (bool(ready) and not self._doubts.enough))
-        if self._ending:
-            return []
-        return [ready.popleft() for _ in range(min(self._pace.batch, len(ready)))]
+        await self._until(
+            lambda: self._ending or self._question is not None or (bool(ready) and not self._doubts.enough)
+        )
+        return not self._ending
 
     async def _judged(self, batch: Sequence[Held]) -> None:
         """Have items judged together; when that fails each by itself, so that a bad one does not fail its neighbours."""
@@ -202,7 +211,7 @@ class WorkLoop:
     # --- failures: of the item when the judge answers others, else of the judge
 
     def _failed(self, held: Held, error: Exception, judged_at: float) -> None:
-        doubt = Doubt(held, held.lease.item, error, judged_at, held.again)
+        doubt = Doubt(held, held.lease.item, error, judged_at)
         if self._doubts.add(doubt):
             self._hand.set_aside(held)
         else:
@@ -219,6 +228,30 @@ class WorkLoop:
         dry = self._hand.dry_since is not None
         if self._doubts and self._doubts.condemn_the_judge(self._unacknowledged, dry):
             self._blame_the_judge()
+        elif self._hand.failed_again and not self._asking:
+            self._question_the_judge()
+
+    def _question_the_judge(self) -> None:
+        """Nothing else is left that could tell whether the judge is sound, but an item that it has answered."""
+        if self._known is None or self._known.over:  # its content may not be had any more
+            self._was_sound(time.monotonic())
+        else:
+            self._question = self._known
+            self._stirred.set()
+
+    async def _ask_about(self, known: Held) -> None:
+        """Have the judge judge an item that it has answered, and look at nothing but whether it can."""
+        try:
+            [verdict] = verdicts_in(await self._said_of([known.job]), [known.job])
+            if not isinstance(verdict, Skip | Release):
+                self._calls.submission(known.job, verdict, None)
+        except JudgeFailed as error:
+            self._ask_no_more(error)
+        except Exception as error:
+            self._doubts.add(Doubt(known, known.lease.item, error, time.monotonic()))
+            self._blame_the_judge()
+        else:
+            self._was_sound(time.monotonic())
 
     @property
     def _unacknowledged(self) -> float:
@@ -262,6 +295,7 @@ class WorkLoop:
             self._was_sound(since)
         for i, (held, result) in enumerate(zip(answered, results, strict=True)):
             if result.HasField("annotation"):
+                self._known = held
                 self.worked.answered += 1
                 self.worked.late += result.annotation.late
                 self._hand.let_go(held)
@@ -327,9 +361,9 @@ class WorkLoop:
         idle, since = self._pace.idle, self._hand.dry_since
         if self._ending or idle is None or since is None or time.monotonic() - since < idle:
             return
-        if aside := self._hand.aside:
+        if aside := [held for held in self._hand.aside if not held.again]:
             self._hand.judge_again(aside)
-        else:
+        elif not self._hand.aside:
             self._end()
 
 

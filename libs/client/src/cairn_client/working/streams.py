@@ -14,6 +14,9 @@ from cairn.dispatch.v1 import task_dispatch_pb2 as dispatch
 from cairn_client.parts import in_parts
 from cairn_client.transport import Transport
 
+_MOST_AT_ONCE = 1000
+"""Submissions of one message."""
+
 
 class _Session:
     """One connection. What is written while the service refuses it would hide the service's words: gRPC then tells of an
@@ -130,7 +133,7 @@ class SubmissionStream:
         told: Callable[[Sequence[store.SubmitAnnotationResult]], None],
     ) -> None:
         """Send submissions; `told(results)` is called with one result for each when the store has said."""
-        parts = list(in_parts(requests, len(requests)))
+        parts = list(in_parts(requests, _MOST_AT_ONCE))
         said: dict[int, Sequence[store.SubmitAnnotationResult]] = {}
 
         def told_of(place: int, results: Sequence[store.SubmitAnnotationResult]) -> None:
