@@ -3,9 +3,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import grpc
 import pytest
@@ -18,11 +19,16 @@ from cairn.events.v1 import audit_events_pb2, consensus_events_pb2, inference_ev
 from cairn.label.v1 import label_schema_pb2 as schema_pb
 from cairn.label.v1 import label_value_pb2 as value_pb
 from cairn_annotation_store.__main__ import SERVICE
+from cairn_annotation_store.export_process import ExportProcesses, Reached
+from cairn_annotation_store.handlers.export_parts import ExportParts
+from cairn_annotation_store.handlers.export_worker import ExportWorker
+from cairn_annotation_store.storage import Storage
+from cairn_annotation_store.store import ExportRow, ExportStore, LabelStore
 from cairn_kit.auth import LeaseClaims
 from cairn_kit.errors import CairnError, from_rpc_error
 from cairn_kit.events import Event, Received, Subscription
 from cairn_kit.events.delivery import Delivery, Parcel, Reader, fault_of
-from cairn_kit.testing import World
+from cairn_kit.testing import World, eventually
 from cairn_kit.testing.fixtures import *  # noqa: F403
 
 PROJECT = "projects/birds"
@@ -165,6 +171,102 @@ class Birds:
         return await self.stub.GetProjectProgress(pb.GetProjectProgressRequest(name=PROJECT))
 
 
+class Exports:
+    """Exports of the project, and workers as other replicas run them; of more than 200 labels `processes` make lines."""
+
+    def __init__(self, birds: Birds, processes: ExportProcesses) -> None:
+        self.processes = processes
+        self._birds = birds
+
+    async def create(self, export_format: Any = pb.EXPORT_FORMAT_JSONL, **fields: Any) -> pb.Export:
+        """An export that the running store's worker writes."""
+        request = pb.CreateExportRequest(parent=PROJECT, format=export_format, **fields)
+        return await self._birds.stub.CreateExport(request)
+
+    async def begun(self, *, with_annotations: bool = False) -> ExportRow:
+        """An export that a worker of the test works on, and no other."""
+        export = uuid4()
+        await self._birds.database.execute(
+            "INSERT INTO export (tenant, project, export, format, include_annotations, state, worker, worker_until) "
+            "VALUES ('acme', 'birds', $1, 1, $3, 2, $2, 'infinity')",
+            export,
+            uuid4(),
+            with_annotations,
+        )
+        return await self.row(export)
+
+    async def row(self, export: UUID) -> ExportRow:
+        """What is kept of an export."""
+        row = await ExportStore().get(self._birds.database, "acme", "birds", export)
+        assert row is not None
+        return row
+
+    def parts(self, page: int = 4, labels: LabelStore | None = None) -> ExportParts:
+        """Parts of so many labels, in order."""
+        return ExportParts(self._birds.database, labels or LabelStore(), self.processes, page)
+
+    def worker(
+        self,
+        storage: Any = None,
+        *,
+        claim_seconds: float = 60.0,
+        page: int = 4,
+        labels: LabelStore | None = None,
+    ) -> ExportWorker:
+        return ExportWorker(
+            self._birds.database,
+            ExportStore(),
+            self.parts(page, labels),
+            storage or self.storage,
+            claim_seconds=claim_seconds,
+        )
+
+    @property
+    def storage(self) -> Storage:
+        """Where the running store keeps parts, too."""
+        return Storage.open(self._birds.running.settings.blob_url)
+
+    def stored(self) -> list[Path]:
+        """All parts that are in storage."""
+        return sorted((self._birds.world.folder / "blobs" / "exports").rglob("part-*"))
+
+    async def one_part(self, worker: ExportWorker, row: ExportRow) -> ExportRow:
+        """Let a worker write the next part and no more."""
+        file = await worker._so_far(row)
+        async with aclosing(worker._parts.of(row)) as parts:
+            advanced = await worker.write_part(row, await anext(parts), file)
+        assert advanced is not None
+        return advanced
+
+    async def ended(self, export: pb.Export | ExportRow) -> pb.Export:
+        """An export when it has ended."""
+
+        async def look() -> pb.Export | None:
+            found = await self._birds.stub.GetExport(pb.GetExportRequest(name=name_of(export)))
+            return found if found.HasField("end_time") else None
+
+        return await eventually(look)  # type: ignore[no-any-return]
+
+    async def body(self, export: pb.Export | ExportRow, offset: int = 0) -> bytes:
+        """An export's file, from an offset on."""
+        parts = self._birds.stub.DownloadExport(pb.DownloadExportRequest(name=name_of(export), offset=offset))
+        return b"".join([part.chunk async for part in parts])
+
+    async def lines(self, export: pb.Export | ExportRow) -> list[dict[str, Any]]:
+        """The lines of an export's file, when it has ended."""
+        await self.ended(export)
+        return jsonl(await self.body(export))
+
+
+def name_of(export: pb.Export | ExportRow) -> str:
+    """An export's name."""
+    return f"{PROJECT}/exports/{export.export}" if isinstance(export, ExportRow) else export.name
+
+
+def jsonl(body: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in body.splitlines()]
+
+
 @asynccontextmanager
 async def refused(*reasons: str) -> AsyncIterator[list[CairnError]]:
     """The block's call is refused with one of these reasons; the error is put into the list."""
@@ -203,6 +305,17 @@ async def birds(world: World, overrides: dict[str, Any]) -> AsyncIterator[Birds]
         yield Birds(world, running)
 
 
+@pytest_asyncio.fixture
+async def processes(birds: Birds) -> AsyncIterator[ExportProcesses]:
+    async with ExportProcesses(Reached.by(birds.running.settings), 2) as running:
+        yield running
+
+
+@pytest.fixture
+def exports(birds: Birds, processes: ExportProcesses) -> Exports:
+    return Exports(birds, processes)
+
+
 @pytest.fixture
 def tools() -> Any:
     """What tests share besides the store: `refused`, `choice_schema`, `chose`, `as_consumers_read`, `birds`, `jsonl`."""
@@ -212,10 +325,7 @@ def tools() -> Any:
         choice_schema = staticmethod(choice_schema)
         chose = staticmethod(chose)
         as_consumers_read = staticmethod(as_consumers_read)
+        jsonl = staticmethod(jsonl)
         birds = Birds
-
-        @staticmethod
-        def jsonl(body: bytes) -> list[dict[str, Any]]:
-            return [json.loads(line) for line in body.splitlines()]
 
     return Tools

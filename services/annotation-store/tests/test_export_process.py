@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
 from dataclasses import astuple
 from datetime import UTC, datetime
 from itertools import pairwise, product
@@ -66,12 +65,6 @@ async def labeled(birds: Any) -> Any:
         pb.Annotation(answers=[answer]).SerializeToString(),
     )
     return birds
-
-
-@pytest.fixture
-async def processes(birds: Any) -> AsyncIterator[ExportProcesses]:
-    async with ExportProcesses(Reached.by(birds.running.settings), 2) as running:
-        yield running
 
 
 async def order(

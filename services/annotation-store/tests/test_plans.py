@@ -46,7 +46,10 @@ FILL = (
     INSERT INTO export (tenant, project, export, format, include_annotations, state)
     SELECT tenant, project, md5('export-' || n)::uuid, 1, false, 1 FROM number
     """,
-    "INSERT INTO export_part SELECT tenant, project, md5('export-' || n)::uuid, 0, gen_random_uuid() FROM number",
+    """
+    INSERT INTO export_part (tenant, project, export, part, worker)
+    SELECT tenant, project, md5('export-' || n)::uuid, 0, gen_random_uuid() FROM number
+    """,
     "INSERT INTO schema_use SELECT tenant, project, 'species', 'class', 'class-' || n FROM number",
 )  # fmt: skip
 

@@ -9,6 +9,7 @@ from cairn_annotation_store.config import AnnotationStoreSettings
 from cairn_annotation_store.export_process import ExportProcesses, Reached
 from cairn_annotation_store.handlers.blobs import BlobHandlers
 from cairn_annotation_store.handlers.deleting import DeletionHandlers, deletions_of
+from cairn_annotation_store.handlers.export_parts import ExportParts
 from cairn_annotation_store.handlers.export_worker import ExportWorker
 from cairn_annotation_store.handlers.exports import ExportHandlers
 from cairn_annotation_store.handlers.imports import ImportHandlers
@@ -36,7 +37,7 @@ from cairn_kit.rpc.server import StartError
 from cairn_kit.wakes import Wakes
 
 _EXPORTS_EVERY = 2.0
-_CLEAN_EXPORTS_EVERY = 60.0
+_TIDY_EXPORTS_EVERY = 60.0
 _RECOUNT_EVERY = 2.0
 _DELETE_EVERY = 1.0
 _LOOK_FOR_FILES_EVERY = 3600.0
@@ -57,16 +58,9 @@ async def wire(chassis: Chassis[AnnotationStoreSettings]) -> None:
     labeling = LabelHandlers(database, projects, items, annotations, labels, wakes, label_wakes)
     submissions = SubmissionHandlers(database, projects, items, annotations, wakes, gate)
     exporting = ExportHandlers(database, projects, exports, storage)
-    worker = ExportWorker(
-        database,
-        exports,
-        labels,
-        items,
-        storage,
-        await chassis.enter(ExportProcesses(Reached.by(settings), settings.export_processes)),
-        page=settings.export_page,
-        claim_seconds=settings.export_claim_seconds,
-    )
+    processes = await chassis.enter(ExportProcesses(Reached.by(settings), settings.export_processes))
+    parts = ExportParts(database, labels, processes, settings.export_page)
+    worker = ExportWorker(database, exports, parts, storage, claim_seconds=settings.export_claim_seconds)
     deletions = deletions_of(database, storage)
     poll = settings.watch_poll_seconds
     chassis.serve(
@@ -86,7 +80,7 @@ async def wire(chassis: Chassis[AnnotationStoreSettings]) -> None:
     )
     chassis.consume(subscriptions(labeling))
     exporting.wake_worker = chassis.background("write exports", worker.work, every=_EXPORTS_EVERY).wake
-    chassis.background("clean exports", worker.clean, every=_CLEAN_EXPORTS_EVERY)
+    chassis.background("tidy exports", worker.tidy, every=_TIDY_EXPORTS_EVERY)
     chassis.background("recount items", labeling.recount, every=_RECOUNT_EVERY)
     deletions.wake = chassis.background("delete projects", deletions.work, every=_DELETE_EVERY).wake
     chassis.background("look for files", deletions.look_again, every=_LOOK_FOR_FILES_EVERY)

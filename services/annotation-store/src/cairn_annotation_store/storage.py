@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import IO
 from urllib.parse import unquote, urlsplit
@@ -81,11 +81,11 @@ class Storage:
             except FileNotFoundError:
                 continue
 
-    async def delete_below(self, folder: str, most: int) -> int:
-        """Remove at most so many of the objects below a folder; returns how many there were."""
+    async def delete_below(self, folder: str, most: int, but: Collection[str] = ()) -> int:
+        """Remove at most so many of the objects below a folder, but those at some paths; returns how many there were."""
         paths: list[str] = []
         async for found in obstore.list(self._store, prefix=folder, chunk_size=most):
-            paths += [one["path"] for one in found]
+            paths += [one["path"] for one in found if one["path"] not in but]
             if len(paths) >= most:
                 break
         try:
@@ -111,7 +111,6 @@ def parts_folder(tenant: str, project: str, export: str) -> str:
     return f"exports/{tenant}/{project}/{export}/"
 
 
-def part_path(tenant: str, project: str, export: str, part: int, worker: str | None) -> str:
-    """Where a part of an unfinished export is: under the claim of the worker that wrote it, whom none but it overwrites."""
-    claim = "" if worker is None else f"-{worker}"
-    return f"{parts_folder(tenant, project, export)}part-{part:06d}{claim}"
+def part_path(tenant: str, project: str, export: str, part: int, worker: str) -> str:
+    """Where a part of an export is: under the claim of the worker that wrote it, whom none but it overwrites."""
+    return f"{parts_folder(tenant, project, export)}part-{part:06d}-{worker}"

@@ -7,10 +7,11 @@ from uuid import UUID
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn_annotation_store.domain.names import child_id, project_id
+from cairn_annotation_store.handlers.export_file import read_file
 from cairn_annotation_store.handlers.export_worker import ended
 from cairn_annotation_store.handlers.found import as_uuid, found, parsed
 from cairn_annotation_store.handlers.pages import page_of
-from cairn_annotation_store.storage import Storage, blob_path
+from cairn_annotation_store.storage import Storage
 from cairn_annotation_store.store import (
     ExportRow,
     ExportStore,
@@ -113,9 +114,8 @@ class ExportHandlers:
             raise OutOfRange(
                 "OFFSET_PAST_END", f"The file has {row.file_bytes} bytes.", resource=request.name
             )
-        path = blob_path(row.tenant, row.project, row.file_sha256)
         try:
-            async for chunk in self._storage.read(path, row.file_bytes, request.offset):
+            async for chunk in read_file(self._database, self._exports, self._storage, row, request.offset):
                 yield pb.DownloadExportResponse(chunk=chunk)
         except FileNotFoundError:
             raise DataLoss(

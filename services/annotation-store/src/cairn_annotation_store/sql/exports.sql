@@ -34,9 +34,6 @@ UPDATE export SET worker_until = now() + make_interval(secs => $5)
 WHERE tenant = $1 AND project = $2 AND export = $3 AND worker = $4 AND state = 2
 RETURNING true
 
--- name: is_claimed
-SELECT true FROM export WHERE tenant = $1 AND project = $2 AND export = $3 AND worker = $4 AND state = 2
-
 -- name: export_advanced
 -- Nothing comes back when the export was cancelled, or taken over by another worker.
 WITH advanced AS (
@@ -45,26 +42,37 @@ WITH advanced AS (
   WHERE tenant = $1 AND project = $2 AND export = $3 AND worker = $4 AND state = 2
   RETURNING *
 ), written AS (
-  INSERT INTO export_part (tenant, project, export, part, worker)
-  SELECT tenant, project, export, $11, worker FROM advanced WHERE $11 < parts
+  INSERT INTO export_part (tenant, project, export, part, worker, size_bytes)
+  SELECT tenant, project, export, parts - 1, worker, $11::bigint FROM advanced WHERE $11::bigint > 0
 )
 SELECT * FROM advanced
 
 -- name: export_parts
-SELECT part, worker FROM export_part WHERE tenant = $1 AND project = $2 AND export = $3
+SELECT part, worker, size_bytes FROM export_part WHERE tenant = $1 AND project = $2 AND export = $3 ORDER BY part
 
--- name: exports_to_clean
+-- name: note_size
+UPDATE export_part SET size_bytes = $5
+WHERE tenant = $1 AND project = $2 AND export = $3 AND part = $4 AND size_bytes IS NULL
+
+-- name: exports_to_tidy
 -- Those that ended a while ago: whoever was writing has noticed by then.
 SELECT * FROM export
-WHERE ended_at < now() - make_interval(secs => $1) AND NOT cleaned AND export > $2
+WHERE ended_at < now() - make_interval(secs => $1) AND NOT tidied AND export > $2
 ORDER BY export LIMIT $3
 
--- name: export_cleaned
-WITH forgotten AS (DELETE FROM export_part WHERE tenant = $1 AND project = $2 AND export = $3)
-UPDATE export SET cleaned = true WHERE tenant = $1 AND project = $2 AND export = $3 AND ended_at IS NOT NULL
+-- name: export_tidied
+-- The parts of one without a file, or with one of its own, are gone.
+WITH tidied AS (
+  UPDATE export SET tidied = true, cleaned = true
+  WHERE tenant = $1 AND project = $2 AND export = $3 AND ended_at IS NOT NULL
+  RETURNING tenant, project, export, joined OR file_sha256 IS NULL AS emptied
+)
+DELETE FROM export_part p USING tidied t
+WHERE t.emptied AND (p.tenant, p.project, p.export) = (t.tenant, t.project, t.export)
 
 -- name: export_finished
-UPDATE export SET state = 3, file_sha256 = $5, file_bytes = $6, total = exported, ended_at = now(), worker = NULL
+UPDATE export SET state = 3, file_sha256 = $5, file_bytes = $6, joined = false, cleaned = true, total = exported, ended_at = now(),
+       worker = NULL
 WHERE tenant = $1 AND project = $2 AND export = $3 AND worker = $4 AND state = 2
 RETURNING *
 

@@ -41,6 +41,19 @@ class ExportRow:
     ended_at: datetime | None
     cut: Snapshot
     """The moment that it shows, the one at which it was asked for."""
+    joined: bool
+    """Whether its file, if it has one, is a blob, as the release before made it; else its parts are, one after the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportPart:
+    """A part that is in storage."""
+
+    part: int
+    worker: UUID
+    """Who wrote it."""
+    size: int | None
+    """Bytes; None for one that the release before wrote and nobody has gone on with."""
 
 
 class ExportStore:
@@ -93,24 +106,23 @@ class ExportStore:
         """Give a sign of life; False when the export is no longer this worker's."""
         return await reader.fetchrow(SQL.keep_claim, *_owned(row), seconds) is not None
 
-    async def is_claimed(self, reader: Reader, row: ExportRow) -> bool:
-        """Whether the export is still this worker's."""
-        return await reader.fetchrow(SQL.is_claimed, *_owned(row)) is not None
-
-    async def parts(self, reader: Reader, row: ExportRow) -> list[UUID | None]:
-        """Who wrote each part; None for one that the release before wrote, whose path tells nobody."""
+    async def parts(self, reader: Reader, row: ExportRow) -> list[ExportPart]:
+        """What an export has in storage, in the order of the file."""
         rows = await reader.fetch(SQL.export_parts, row.tenant, row.project, row.export)
-        writers = {found["part"]: found["worker"] for found in rows}
-        return [writers.get(part) for part in range(row.parts)]
+        return [ExportPart(found["part"], found["worker"], found["size_bytes"]) for found in rows]
 
-    async def to_clean(self, reader: Reader, seconds: float, after: UUID, limit: int) -> list[ExportRow]:
-        """Exports that ended more than so many seconds ago, and whose parts may be in storage still, by their ids."""
-        rows = await reader.fetch(SQL.exports_to_clean, seconds, after, limit)
+    async def note_size(self, reader: Reader, row: ExportRow, part: int, size: int) -> None:
+        """Note how large a part is of which nobody had."""
+        await reader.fetchrow(SQL.note_size, row.tenant, row.project, row.export, part, size)
+
+    async def to_tidy(self, reader: Reader, seconds: float, after: UUID, limit: int) -> list[ExportRow]:
+        """Exports that ended more than so many seconds ago, and may have in storage what they do not need, by their ids."""
+        rows = await reader.fetch(SQL.exports_to_tidy, seconds, after, limit)
         return [_export(row) for row in rows]
 
-    async def cleaned(self, tx: Transaction, row: ExportRow) -> None:
-        """Note that no part of an export that has ended is in storage any more, and forget who wrote what."""
-        await tx.execute(SQL.export_cleaned, row.tenant, row.project, row.export)
+    async def tidied(self, tx: Transaction, row: ExportRow) -> None:
+        """Note that an export that has ended has nothing in storage but its file."""
+        await tx.execute(SQL.export_tidied, row.tenant, row.project, row.export)
 
     async def advanced(
         self,
@@ -118,20 +130,24 @@ class ExportStore:
         row: ExportRow,
         *,
         last: tuple[str, str],
-        written: int,
+        labels: int,
+        size: int,
         done: bool,
         seconds: float,
     ) -> ExportRow | None:
-        """Note that one more part of this worker is in storage; None when the export is no longer this worker's."""
+        """Note how far the export is, and that a part of so many bytes is in storage, if it has any.
+
+        None when the export is no longer this worker's.
+        """
         found = await tx.fetchrow(
             SQL.export_advanced,
             *_owned(row),
-            row.parts + (1 if written else 0),
+            row.parts + (1 if size else 0),
             *last,
-            row.exported + written,
+            row.exported + labels,
             done,
             seconds,
-            row.parts,
+            size,
         )
         return None if found is None else _export(found)
 
