@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -95,15 +96,68 @@ async def test_what_a_program_says_on_stderr_is_shown(
 ) -> None:
     name = await project(cairn, "work-words", 6)
     program = tmp_path / "judge.py"
-    failed = tmp_path / "failed"  # in the batch, at the item alone, and once more where it comes last
+    # In the batch, at the item alone, and once more where it comes last; if it ends when it was there before, a new one is
+    # asked, too.
+    failed = tmp_path / "failed"
     says = f"open({str(failed)!r}, 'a').write('.'); raise ValueError('no such picture')"
     program.write_text(PROGRAM.replace("os._exit(3)", says))
     done = await run_work(stack, name, "--as", "robot", "--idle", 1, "--", sys.executable, program)
     assert done.returncode == 0, done.stderr
     times = len(failed.read_text())
-    assert times in (2, 3)
+    assert times in range(2, 6)
     assert done.stderr.count("\nValueError: no such picture\n") == times
     assert "4 answers given; 1 skipped" in done.stdout
+
+
+async def test_a_program_that_ends_after_each_item_is_a_labeler(
+    cairn: AsyncCairn, stack: PrivateStack
+) -> None:
+    name = await project(cairn, "work-one-each", 12)
+    program = (
+        "import json, sys; key = json.loads(sys.stdin.readline())['key'];"
+        " print(json.dumps({'key': key, 'answers': {'ok': 'yes'}}), flush=True)"
+    )
+    options = ("--as", "robot", "--batch", 1, "--idle", 1)
+    done = await run_work(stack, name, *options, "--", sys.executable, "-c", program)
+    assert "12 answers given; 0 skipped" in done.stdout, done.stderr
+    assert not done.stderr
+
+
+async def test_what_waits_for_a_program_is_ended_by_a_second_interrupt(
+    cairn: AsyncCairn, stack: PrivateStack, tmp_path: Path
+) -> None:
+    name = await project(cairn, "work-interrupted", 3)
+    asked = tmp_path / "asked"
+    judge = ["sh", "-c", f"read x; echo >{asked}; cat >/dev/null"]
+    process = await asyncio.create_subprocess_exec(
+        CAIRN,
+        "--home",
+        stack.home,
+        "work",
+        name,
+        "--as",
+        "robot",
+        "--",
+        *judge,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    try:
+        await eventually(asked.exists, timeout=60)
+        process.send_signal(signal.SIGINT)
+        assert b"Ctrl-C again ends that, too." in await asyncio.wait_for(process.stderr.readline(), 60)
+        assert process.returncode is None
+        process.send_signal(signal.SIGINT)
+        _, said = await asyncio.wait_for(process.communicate(), 60)
+        assert (process.returncode, said) == (
+            130,
+            b"Ended before all was judged; what was not answered may come again.\n",
+        )
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert await nothing_live(cairn, name)
+    assert len(await cairn.lease(name, 3, labeler="robot", wait=5)) == 3
 
 
 async def test_a_program_that_there_is_not_uses_up_no_item(

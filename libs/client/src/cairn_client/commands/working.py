@@ -18,6 +18,9 @@ from cairn_client.working.command import CommandJudge
 from cairn_client.working.hand import SHORTEST
 from cairn_client.working.verdicts import Worked
 
+_INTERRUPTED = 128 + signal.SIGINT
+"""The exit code of a command that was interrupted, by custom."""
+
 
 def work(
     context: typer.Context,
@@ -50,7 +53,7 @@ def work(
 
     The program reads a JSON object a line from stdin, an item with its `key` and its `text` (or the `path` of a file),
     and writes one a line to stdout, flushed, in any order: `{"key": ..., "answers": {question: value}}`, or with
-    `"skip": "why"` or `"release": true` instead of the answers. Ctrl-C lets it finish what it has.
+    `"skip": "why"` or `"release": true` instead of the answers. Ctrl-C lets it finish what it has, Ctrl-C again does not.
 
     When it ends, or writes anything else, it is started again and given each item alone. An item that it fails at while
     it answers others is skipped, with what it said last as the reason: this labeler does not get it again. Where there
@@ -62,15 +65,23 @@ def work(
     duration = None if lease is None else timedelta(seconds=lease)
 
     async def working() -> Worked:
-        stop = asyncio.Event()
+        stop, run = asyncio.Event(), asyncio.current_task()
+
+        def end() -> None:
+            if not stop.is_set():
+                stop.set()
+                tell("What is being judged is finished and submitted; Ctrl-C again ends that, too.")
+            elif run is not None and not run.cancelling():
+                run.cancel()
+
         for signum in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+            asyncio.get_running_loop().add_signal_handler(signum, end)
         async with connect_async(where(context).home) as cairn:
 
             async def download(blob: BlobRef, lease_token: str) -> bytes:
                 return await cairn.download(name, blob, lease_token=lease_token)
 
-            async with CommandJudge(command, download) as judge:
+            async with CommandJudge(command, download, lambda words: tell(escape(words))) as judge:
                 return await cairn.work(
                     name,
                     judge,
@@ -83,7 +94,11 @@ def work(
                     stop=stop,
                 )
 
-    worked = asyncio.run(working())
+    try:
+        worked = asyncio.run(working())
+    except asyncio.CancelledError:
+        tell("[yellow]Ended before all was judged; what was not answered may come again.[/]")
+        raise typer.Exit(_INTERRUPTED) from None
     say(
         f"{counted(worked.answered, 'answer')} given; {worked.skipped} skipped, {worked.released} given back."
     )
