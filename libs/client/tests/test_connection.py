@@ -11,6 +11,7 @@ from joserfc import jwt
 from joserfc.jwk import OKPKey
 from typer.testing import CliRunner
 
+from cairn_client import tokens
 from cairn_client.cli import app, main
 from cairn_client.commands.connection import connect_async
 from cairn_client.commands.stack import lag_words
@@ -50,6 +51,22 @@ def test_a_minted_token_is_kept(home: Path) -> None:
     provider = provider_of(discover(home))
 
     assert provider() == provider()
+
+
+@pytest.mark.parametrize("later", [3400.0, -30.0])
+def test_a_minted_token_is_renewed_by_the_clock_by_which_it_expires(
+    home: Path, monkeypatch: pytest.MonkeyPatch, later: float
+) -> None:
+    now, awake = time.time(), time.monotonic()
+    clocks = SimpleNamespace(
+        time=lambda: now, monotonic=lambda: awake
+    )  # the machine sleeps, or its time is set
+    monkeypatch.setattr(tokens, "time", clocks)
+    provider = provider_of(discover(home))
+    before = provider()
+    assert provider() == before
+    now += later
+    assert provider() != before
 
 
 def test_a_gateway_and_a_token_in_the_environment_suffice() -> None:

@@ -73,13 +73,14 @@ class MintedTokens:
         self._issuer = issuer
         self._tenant, self._subject, self._roles = tenant, subject, tuple(roles)
         self._token = ""
-        self._renew_at = 0.0
+        self._minted_at = 0.0
 
     def __call__(self) -> str:
         """A token that is valid for another five minutes at least."""
-        if time.monotonic() >= self._renew_at:
+        now = time.time()  # by which it expires; a monotonic clock stands still while a machine sleeps
+        if not self._minted_at <= now < self._minted_at + LIFETIME - _RENEW_BEFORE:
             self._token = self._issuer.mint(tenant=self._tenant, subject=self._subject, roles=self._roles)
-            self._renew_at = time.monotonic() + LIFETIME - _RENEW_BEFORE
+            self._minted_at = now
         return self._token
 
 
