@@ -1,6 +1,7 @@
 """What consensus has decided and no label says yet is found in chunks, and waited for in turns."""
 
-from collections.abc import AsyncIterator, Collection
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection
 
 import grpc
 import pytest
@@ -42,7 +43,10 @@ class Project(AnnotationStoreServiceServicer, TaskDispatchServiceServicer, Conse
         self.undecided: Collection[str] = ()
         self.labels: dict[tuple[str, str], Answer] = {}
         self.source = store.LABEL_SOURCE_CONSENSUS
+        self.decided = YES
         self.looked_at: list[str] = []
+        self.changes: Callable[[], None] | None = None
+        """What becomes of it when a label is looked at."""
         self.most = 10_000
         """Items of which consensus can tell in one response."""
 
@@ -75,6 +79,8 @@ class Project(AnnotationStoreServiceServicer, TaskDispatchServiceServicer, Conse
         self.looked_at.append(key)
         if (key, question) not in self.labels:
             await context.abort(grpc.StatusCode.NOT_FOUND, "There is none.")
+        if self.changes:
+            self.changes()
         return self._label(key, question)
 
     async def BatchGetPosteriors(
@@ -91,7 +97,7 @@ class Project(AnnotationStoreServiceServicer, TaskDispatchServiceServicer, Conse
             posteriors=[
                 consensus.Posterior(
                     item=name,
-                    answer=YES,
+                    answer=self.decided,
                     state=consensus.DECISION_STATE_COLLECTING
                     if name in undecided
                     else consensus.DECISION_STATE_DECIDED,
@@ -178,3 +184,20 @@ async def test_what_stays_missing_hides_nothing_that_arrives(
     assert not await client.projects.labels_stand("p", patience=1.0)
 
     assert set(told.looked_at) == set("abcde")
+
+
+@pytest.mark.parametrize("how", ["otherwise", "no more"])
+async def test_what_is_decided_otherwise_meanwhile_is_waited_for_no_longer(
+    told: Project, client: AsyncCairn, how: str
+) -> None:
+    told.items, told.labels = "abc", labelled("abc", NO)
+
+    def changes() -> None:
+        if how == "otherwise":
+            told.decided = NO
+        else:
+            told.undecided = "abc"
+
+    told.changes = changes
+    async with asyncio.timeout(30):
+        assert await client.projects.labels_stand("p")

@@ -171,12 +171,20 @@ class Consensus(ConsensusServiceServicer):
         """With what it fails after that."""
         self.refuses = grpc.StatusCode.UNAVAILABLE
         self.tries = 0
+        self.decides = "b"
 
     async def RefitProject(
         self, request: consensus.RefitProjectRequest, context: grpc.aio.ServicerContext
     ) -> consensus.RefitProjectResponse:
         await self._work(context)
         return consensus.RefitProjectResponse(votes=3)
+
+    async def BatchGetPosteriors(
+        self, request: consensus.BatchGetPosteriorsRequest, context: grpc.aio.ServicerContext
+    ) -> consensus.BatchGetPosteriorsResponse:
+        decided, answer = consensus.DECISION_STATE_DECIDED, Answer(choice=self.decides)
+        posteriors = [consensus.Posterior(item=one, answer=answer, state=decided) for one in request.items]
+        return consensus.BatchGetPosteriorsResponse(posteriors=posteriors)
 
     async def _work(self, context: grpc.aio.ServicerContext) -> None:
         self.tries += 1
@@ -352,7 +360,7 @@ async def test_a_job_that_fails_or_a_service_that_is_away_is_told_of_when_patien
 
 
 async def test_labels_that_do_not_stand_yet_are_waited_for_by_themselves(
-    served: Served, monkeypatch: pytest.MonkeyPatch
+    served: Served, heard: Consensus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     servicer, client = served
     there, other = Answer(choice="b").SerializeToString(), Answer(choice="a").SerializeToString()
@@ -369,7 +377,7 @@ async def test_labels_that_do_not_stand_yet_are_waited_for_by_themselves(
 
     names = [f"projects/p/items/{n}/labels/q" for n in (1, 2)]
     assert servicer.calls == [*names, *names, names[0]]
-    decided = {("projects/p/items/1", "q"): other}
+    decided, heard.decides = {("projects/p/items/1", "q"): other}, "a"
     assert not await client.projects.labels_stand("p", patience=0.1)
 
 

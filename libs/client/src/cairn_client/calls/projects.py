@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -166,10 +166,15 @@ class Projects(Calls):
         missing = await self._labels_missing(project)
 
         async def still_missing() -> int:
-            for at in list(missing)[:_LOOKED_FOR]:
-                answer = missing.pop(at)
-                if not await self._stands(project, *at, answer):
-                    missing[at] = answer  # behind the others: they take turns
+            looked_for = {at: missing.pop(at) for at in list(missing)[:_LOOKED_FOR]}
+            left = {
+                at: answer
+                for at, answer in looked_for.items()
+                if not await self._stands(project, *at, answer)
+            }
+            if len(left) == len(looked_for):  # or consensus has decided otherwise since
+                left = await self._decided(project, left)
+            missing.update(left)  # behind the others: they take turns
             return len(missing)
 
         return await until(still_missing, lambda left: left == 0, patience)
@@ -192,13 +197,21 @@ class Projects(Calls):
             while label is not None and _item_of(label) <= items[-1]:
                 standing[_item_of(label), question_of(label.name)] = label
                 label = await anext(labels, None)
-            for question in questions:
-                async for one in Labelers(self._transport).posteriors(project, question.id, items):
-                    answer = one.answer.SerializeToString(deterministic=True)
-                    at = (one.item, question.id)
-                    if one.state == consensus.DECISION_STATE_DECIDED and not _says(standing.get(at), answer):
-                        missing[at] = answer
+            decided = await self._decided(project, [(item, one.id) for one in questions for item in items])
+            missing |= {at: answer for at, answer in decided.items() if not _says(standing.get(at), answer)}
         return missing
+
+    async def _decided(self, project: str, among: Iterable[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
+        """What consensus has decided now of these items and questions."""
+        by_question: dict[str, list[str]] = {}
+        for item, question in among:
+            by_question.setdefault(question, []).append(item)
+        return {
+            (one.item, question): one.answer.SerializeToString(deterministic=True)
+            for question, items in by_question.items()
+            async for one in Labelers(self._transport).posteriors(project, question, items)
+            if one.state == consensus.DECISION_STATE_DECIDED
+        }
 
     async def _stands(self, project: str, item: str, question: str, answer: bytes) -> bool:
         try:
