@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import pytest
+from buf.validate import validate_pb2
 
 from cairn.annotation.v1 import annotation_store_pb2 as store
 from cairn_client import Cairn, NewItem
@@ -47,6 +48,14 @@ def test_who_submits_to_a_stream_is_told_once_and_in_order() -> None:
     assert told == []
     first.told(results[:1])
     assert told == results
+
+
+def test_a_message_to_a_stream_has_no_more_submissions_than_it_takes() -> None:
+    rules = store.StreamAnnotationsRequest.DESCRIPTOR.fields_by_name["requests"].GetOptions()
+    most = rules.Extensions[validate_pb2.field].repeated.max_items
+    stream = streams.SubmissionStream(None)  # type: ignore[arg-type]  # nothing is sent
+    stream.submit([request(1)] * (2 * most + 1), lambda _: None)
+    assert [len(message.requests) for message in stream._unfinished.values()] == [most, most, 1]
 
 
 def test_a_message_that_is_too_large_is_not_worth_repeating() -> None:

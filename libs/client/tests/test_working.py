@@ -350,12 +350,12 @@ async def test_a_sound_judge_is_not_blamed_while_another_call_of_it_goes_on(cair
 
 
 async def test_a_sound_judge_is_not_blamed_while_its_answers_are_on_their_way(cairn: AsyncCairn) -> None:
-    name = await project(cairn, "work-behind", 100)
+    name, places = await project(cairn, "work-behind", 100), dict[str, int]()
 
     async def judge(
         jobs: Sequence[Job],
     ) -> list[dict[str, str]]:  # never lets an acknowledgement come between
-        if any(int(job.key[1:]) % 8 == 7 for job in jobs):
+        if any(places.setdefault(job.key, len(places)) % 8 == 7 for job in jobs):  # they come in any order
             raise ValueError("no such picture")
         return [YES for _ in jobs]
 
@@ -618,21 +618,6 @@ async def test_any_words_give_an_item_back_for_good(cairn: AsyncCairn, number: i
     assert await nothing_live(cairn, name)
     assert len(await cairn.lease(name, 3, labeler="ann", wait=5)) == 2
     assert not await cairn.lease(name, 3, labeler="robot")
-
-
-async def test_more_answers_at_once_than_a_message_takes_are_kept(cairn: AsyncCairn) -> None:
-    name = await project(cairn, "work-large-batch", 2300)
-
-    async def judge(jobs: Sequence[Job]) -> list[dict[str, str]]:
-        if not sizes:
-            await eventually(lambda: live(cairn, name, 2300), timeout=60)
-        sizes.append(len(jobs))
-        return [YES for _ in jobs]
-
-    sizes: list[int] = []
-    worked = await cairn.work(name, judge, labeler="robot", batch=2300, idle=1.0)
-    assert worked.answered == 2300
-    assert max(sizes) > 1000
 
 
 async def test_an_answer_that_is_too_large_for_a_call_ends_no_run(cairn: AsyncCairn) -> None:
