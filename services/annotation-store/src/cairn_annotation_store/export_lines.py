@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cairn_annotation_store.domain.export_copy import CopiedLabels
-from cairn_annotation_store.domain.export_rows import ExportedLabel, Shown, lines
+from cairn_annotation_store.domain.export_copy import rows_of
+from cairn_annotation_store.domain.export_rows import LabelLines, Shown
 from cairn_annotation_store.store.labels import Cut, LabelStore, PageSize, Place, Span
 from cairn_kit.database import Database
 
@@ -41,20 +40,13 @@ class Lines:
 
 async def lines_of(database: Database, order: Order) -> Lines:
     """Read labels and make lines of them. Raises what the database does."""
-    shown, made, labels = order.shown, list[bytes](), 0
-    copied = CopiedLabels(with_annotations=shown.with_annotations)
+    made = LabelLines(order.shown)
 
-    def show(whole: Sequence[ExportedLabel]) -> None:
-        nonlocal labels
-        labels += len(whole)
-        made.append(lines(shown, whole))
-
-    async def add(rows: bytes) -> None:
-        show(copied.add(rows))
+    async def add(copied: bytes) -> None:
+        made.add(rows_of(copied))
 
     passed = await LabelStore().to_export(
-        database, order.tenant, shown.project, order.cut, order.span, order.most, add
+        database, order.tenant, order.shown.project, order.cut, order.span, order.most, add
     )
-    if not passed.cut_off:  # else the rows of the last label may not all have come
-        show(copied.end())
-    return Lines(labels, copied.read, copied.last, passed.size, passed.cut_off, b"".join(made))
+    content = made.end(cut_off=passed.cut_off)
+    return Lines(made.labels, made.read, made.last, passed.size, passed.cut_off, content)

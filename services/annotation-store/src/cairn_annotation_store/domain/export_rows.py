@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.label.v1 import label_value_pb2 as value_pb
+from cairn_annotation_store.domain.export_copy import CopiedAnnotation, CopiedLabel, Row
 from cairn_annotation_store.domain.json_text import json_of, list_of, number
 from cairn_annotation_store.domain.json_text import quoted as _quoted
 from cairn_annotation_store.domain.labels import Source
@@ -38,51 +39,60 @@ class Shown(NamedTuple):
     with_annotations: bool
 
 
-class ExportedAnnotation(NamedTuple):
-    """An annotation as an export shows it."""
-
-    annotation: str
-    """Its id, a UUID."""
-    labeler: str
-    kind: int
-    late: bool
-    submitted: int
-    """Microseconds since 2000, UTC, as PostgreSQL counts."""
-    answers: bytes
-    """Annotation with `answers`, encoded."""
-
-
-class ExportedLabel(NamedTuple):
-    """A label as an export shows it, with the item's annotations when they were asked for.
-
-    A tuple, which a row of the database becomes in a fifth of the time.
-    """
-
-    item: str
-    question: str
-    revision: int
-    source: int
-    confidence: float
-    answer: bytes
-    """Answer, encoded."""
-    provenance: bytes
-    """Provenance, encoded."""
-    made: int
-    """Microseconds since 2000, UTC."""
-    annotations: list[ExportedAnnotation] | None = None
-
-
 def header_line(export_format: pb.ExportFormat.ValueType) -> bytes:
     """What a file begins with."""
-    return _csv([CSV_HEADER]) if export_format == pb.EXPORT_FORMAT_CSV else b""
+    return _csv(*CSV_HEADER).encode() if export_format == pb.EXPORT_FORMAT_CSV else b""
 
 
-def lines(shown: Shown, labels: Iterable[ExportedLabel]) -> bytes:
-    """The lines of these labels, UTF-8; CSV ends lines with CRLF (RFC 4180), JSON lines with LF."""
-    if shown.export_format == pb.EXPORT_FORMAT_CSV:
-        return _csv(map(_cells, labels))
-    items = f"projects/{shown.project}/items/"
-    return "".join([_line(label, items) for label in labels]).encode()
+class LabelLines:
+    """Makes lines of labels, UTF-8; CSV ends them with CRLF (RFC 4180), JSON lines with LF."""
+
+    def __init__(self, shown: Shown) -> None:
+        self.labels = 0
+        """How many labels there are lines of."""
+        self.read = 0
+        """How many have come whole, those too that stood for nothing."""
+        self.last: tuple[str, str] | None = None
+        """Item and question of the last of these."""
+        self._form = _Csv() if shown.export_format == pb.EXPORT_FORMAT_CSV else _Json(shown)
+        self._texts: list[str] = []
+        self._begun: tuple[str, str] | None = None
+        """The label of which rows may still come."""
+        self._head = ""
+        """What its line begins with; empty where nothing stood."""
+        self._annotations: list[str] = []
+        self._nth = 0
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Go on with rows. Raises ValueError if an annotation is not the next one of its label."""
+        for nth, label, annotation in rows:
+            stood = label[2] > 0
+            if nth <= 1:
+                self._end_label()
+                self._begun = label[:2]
+                if stood:
+                    self._head = self._form.head(label)
+            elif nth != self._nth + 1:
+                raise ValueError(f"annotation {nth} of a label comes out of turn")
+            self._nth = nth
+            if nth and stood:
+                self._annotations += self._form.annotation(label, annotation)
+
+    def end(self, *, cut_off: bool) -> bytes:
+        """All lines; where more rows were cut off, but that of the label that may have had some of them."""
+        if not cut_off:
+            self._end_label()
+        return "".join(self._texts).encode()
+
+    def _end_label(self) -> None:
+        if self._begun is None:
+            return
+        self.read += 1
+        self.last, self._begun = self._begun, None
+        if self._head:
+            self.labels += 1
+            self._texts += self._head, self._form.tail(self._annotations)
+            self._head, self._annotations = "", []
 
 
 def value_json(answer: value_pb.Answer) -> str:
@@ -111,33 +121,49 @@ def value_json(answer: value_pb.Answer) -> str:
             return f"{{{_quoted(field)}:{json_of(type(value), value.SerializeToString())}}}"
 
 
-def _line(label: ExportedLabel, items: str) -> str:
-    """A line; ``items`` is what the names of the project's items begin with."""
-    item, question = _quoted(label.item), _quoted_again(label.question)
-    annotations = ""
-    if label.annotations is not None:
-        begins = f'"{items}{item[1:-1]}/annotations/'
-        given = [
-            _annotation(one, begins, answer)
-            for one in label.annotations
-            for answer in _answers(one.answers, label.question)
+class _Json:
+    """An object with everything."""
+
+    def __init__(self, shown: Shown) -> None:
+        self._items = f"projects/{shown.project}/items/"
+        self._with_annotations = shown.with_annotations
+
+    def head(self, label: CopiedLabel) -> str:
+        item, question, revision, source, confidence, made, answer, provenance = label
+        return (
+            f'{{"item":{_quoted(item)},"question":{_quoted_again(question)},"answer":{_answer(answer)}'
+            f',"confidence":{confidence!r},"source":"{_SOURCES[source]}","revision":{revision}'
+            f',"create_time":"{_moment(made)}","provenance":{json_of(pb.Provenance, provenance)}'
+        )
+
+    def annotation(self, label: CopiedLabel, annotation: CopiedAnnotation) -> list[str]:
+        """What it answers to the label's question, if it does."""
+        item, question = label[:2]
+        name, labeler, kind, late, submitted, answers = annotation
+        return [
+            f'{{"name":{_quoted(f"{self._items}{item}/annotations/{name}")}'
+            f',"labeler":{_quoted_again(labeler)},"kind":"{_KINDS[kind]}","late":{"true" if late else "false"}'
+            f',"submit_time":"{_timestamp(submitted)}","answer":{answer}}}'
+            for answer in _answers(answers, question)
         ]
-        annotations = f',"annotations":[{",".join(given)}]'
-    return (
-        f'{{"item":{item},"question":{question},"answer":{_answer(label.answer)}'
-        f',"confidence":{label.confidence!r},"source":"{_SOURCES[label.source]}"'
-        f',"revision":{label.revision},"create_time":"{_moment(label.made)}"'
-        f',"provenance":{json_of(pb.Provenance, label.provenance)}{annotations}}}\n'
-    )
+
+    def tail(self, annotations: Iterable[str]) -> str:
+        return f',"annotations":[{",".join(annotations)}]}}\n' if self._with_annotations else "}\n"
 
 
-def _annotation(given: ExportedAnnotation, begins: str, answer: str) -> str:
-    """What an annotation answers to the label's question; ``begins`` is what the names of the item's annotations do."""
-    return (
-        f'{{"name":{begins}{given.annotation}","labeler":{_quoted_again(given.labeler)},"kind":"{_KINDS[given.kind]}"'
-        f',"late":{"true" if given.late else "false"}'
-        f',"submit_time":"{_timestamp(given.submitted)}","answer":{answer}}}'
-    )
+class _Csv:
+    """What a table has columns for."""
+
+    def head(self, label: CopiedLabel) -> str:
+        item, question, revision, source, confidence, _, answer, _ = label
+        cells = _harmless(item), _harmless(question), _cell(answer)
+        return _csv(*cells, repr(confidence), _SOURCES[source], str(revision))
+
+    def annotation(self, *of: object) -> list[str]:
+        return []
+
+    def tail(self, annotations: Iterable[str]) -> str:
+        return ""
 
 
 def _answer(encoded: bytes) -> str:
@@ -192,23 +218,14 @@ def _quoted_again(text: str) -> str:
     return _quoted(text)
 
 
-def _cells(label: ExportedLabel) -> Sequence[str]:
-    answer = value_pb.Answer.FromString(label.answer)
+def _cell(encoded: bytes) -> str:
+    answer = value_pb.Answer.FromString(encoded)
     field = answer.WhichOneof("value")
     if field in ("choice", "text"):
-        cell = _harmless(getattr(answer, field))
-    elif field == "preference":
-        cell = _harmless(answer.preference.candidate_id)
-    else:
-        cell = value_json(answer)
-    return (
-        _harmless(label.item),
-        _harmless(label.question),
-        cell,
-        repr(label.confidence),
-        _SOURCES[label.source],
-        str(label.revision),
-    )
+        return _harmless(getattr(answer, field))
+    if field == "preference":
+        return _harmless(answer.preference.candidate_id)
+    return value_json(answer)
 
 
 def _harmless(text: str) -> str:
@@ -226,7 +243,7 @@ def _is_number(text: str) -> bool:
     return text.isascii() and not text[0].isspace()
 
 
-def _csv(rows: Iterable[Sequence[str]]) -> bytes:
+def _csv(*cells: str) -> str:
     out = io.StringIO(newline="")
-    csv.writer(out, lineterminator="\r\n").writerows(rows)
-    return out.getvalue().encode()
+    csv.writer(out, lineterminator="\r\n").writerow(cells)
+    return out.getvalue()
