@@ -23,7 +23,7 @@ from cairn_annotation_store.export_process import ExportProcesses, Reached
 from cairn_annotation_store.handlers.export_parts import ExportParts
 from cairn_annotation_store.handlers.export_worker import ExportWorker
 from cairn_annotation_store.storage import Storage
-from cairn_annotation_store.store import ExportRow, ExportStore, LabelStore
+from cairn_annotation_store.store import ExportedStore, ExportRow, ExportStore
 from cairn_kit.auth import LeaseClaims
 from cairn_kit.errors import CairnError, from_rpc_error
 from cairn_kit.events import Event, Received, Subscription
@@ -201,9 +201,9 @@ class Exports:
         assert row is not None
         return row
 
-    def parts(self, page: int = 4, labels: LabelStore | None = None) -> ExportParts:
+    def parts(self, page: int = 4, exported: ExportedStore | None = None) -> ExportParts:
         """Parts of so many labels, in order."""
-        return ExportParts(self._birds.database, labels or LabelStore(), self.processes, page)
+        return ExportParts(self._birds.database, exported or ExportedStore(), self.processes, page)
 
     def worker(
         self,
@@ -211,12 +211,12 @@ class Exports:
         *,
         claim_seconds: float = 60.0,
         page: int = 4,
-        labels: LabelStore | None = None,
+        exported: ExportedStore | None = None,
     ) -> ExportWorker:
         return ExportWorker(
             self._birds.database,
             ExportStore(),
-            self.parts(page, labels),
+            self.parts(page, exported),
             storage or self.storage,
             claim_seconds=claim_seconds,
         )

@@ -12,7 +12,7 @@ import pytest
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.label.v1 import label_schema_pb2 as schema_pb
 from cairn.label.v1 import label_value_pb2 as v
-from cairn_annotation_store.store import LabelStore
+from cairn_annotation_store.store import ExportedStore
 from cairn_kit.testing import eventually
 from cairn_kit.times import timestamp
 
@@ -180,7 +180,7 @@ async def test_labels_that_come_while_a_page_is_read_make_it_no_shorter(
     )
     export = await exports.begun()
 
-    class Growing(LabelStore):
+    class Growing(ExportedStore):
         async def next_span(self, *arguments: Any) -> Any:
             span = await super().next_span(*arguments)
             many = [f"k0{i:03d}" for i in range(300)]
@@ -189,7 +189,7 @@ async def test_labels_that_come_while_a_page_is_read_make_it_no_shorter(
             return span
 
     # when between the labels of a page hundreds come, before it is read
-    await exports.worker(labels=Growing()).write(export)
+    await exports.worker(exported=Growing()).write(export)
     # then all that were there when the export was asked for are in it, once
     rows = await exports.lines(export)
     assert [row["item"] for row in rows] == [f"k{i}0" for i in range(5)]

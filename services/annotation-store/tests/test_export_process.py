@@ -20,7 +20,7 @@ from cairn.label.v1 import label_value_pb2 as v
 from cairn_annotation_store.domain.export_rows import Shown
 from cairn_annotation_store.export_lines import Order, lines_of
 from cairn_annotation_store.export_process import _ORDER, ExportProcessDied, ExportProcesses, Reached
-from cairn_annotation_store.store.labels import Cut, PageSize, Span
+from cairn_annotation_store.store.exported import Cut, PageSize, Span
 from cairn_kit.testing import eventually
 
 LABELS = 1200
@@ -51,18 +51,18 @@ async def labeled(birds: Any) -> Any:
     """A project with many labels, some of which have annotations."""
     await birds.create()
     await birds.take_in([pb.Item(key=f"k{n:04d}", text="x") for n in range(LABELS)])
-    answer = v.Answer(question="species", text="caf\u00e9 \u2603")
+    small, large = (v.Answer(question="species", text=times * "caf\u00e9 \u2603") for times in (1, 200))
     await birds.database.execute(
         "INSERT INTO label (tenant, project, item, question, revision, stands, source, source_order, event_id, "
         "confidence, answer, provenance) SELECT tenant, project, item, 'species', 1, true, 2, 1, gen_random_uuid(), "
         "random(), $1, '' FROM item",
-        answer.SerializeToString(),
+        small.SerializeToString(),
     )
     await birds.database.execute(
         "INSERT INTO annotation (tenant, project, annotation, item, task, lease, labeler, kind, audit, answers, late, "
         "schema_version, submitted_at) SELECT tenant, project, gen_random_uuid(), item, 't', item || n, 'labelers/' || n, "
         "1, '', $1, false, 1, now() FROM item, generate_series(1, 2) n WHERE item > 'k0600'",
-        pb.Annotation(answers=[answer]).SerializeToString(),
+        pb.Annotation(answers=[large]).SerializeToString(),
     )
     return birds
 
@@ -77,7 +77,7 @@ async def order(
 ) -> Order:
     """What is there now, in a span of it."""
     snapshot = await birds.database.fetchval("SELECT pg_current_snapshot()")
-    cut = Cut(snapshot, datetime.now(UTC), with_annotations)
+    cut = Cut(snapshot, datetime.now(UTC))
     return Order("acme", Shown(export_format, "birds", with_annotations), cut, span, most)
 
 
@@ -115,13 +115,28 @@ async def test_another_process_is_started_when_all_have_something_to_do(
     assert len(processes.pids) == 2
 
 
-async def test_of_what_is_cut_off_the_last_label_is_left_out(labeled: Any, tools: Any) -> None:
-    found = await lines_of(labeled.database, await order(labeled, most=PageSize(10_000, 100_000)))
-    items = [row["item"] for row in tools.jsonl(found.content)]
+@pytest.mark.parametrize("size", [20_000, 1_000_000])
+async def test_what_is_cut_off_is_told_and_what_is_whole_has_its_lines(
+    labeled: Any, tools: Any, size: int
+) -> None:
+    # among the labels, or among the annotations to the later ones
+    whole = tools.jsonl((await lines_of(labeled.database, await order(labeled))).content)
+    found = await lines_of(labeled.database, await order(labeled, most=PageSize(10_000, size)))
     assert found.cut_off
-    assert (found.labels, found.read, found.last) == (len(items), len(items), (items[-1], "species"))
-    assert items == [f"k{n:04d}" for n in range(len(items))]
-    assert 100 < len(items) < LABELS
+    rows = tools.jsonl(found.content)
+    assert (found.labels, found.read, found.last) == (len(rows), len(rows), (rows[-1]["item"], "species"))
+    assert rows == whole[: len(rows)]
+    assert 50 < len(rows) < LABELS
+
+
+async def test_of_annotations_to_items_without_labels_there_may_be_any_number(
+    labeled: Any, tools: Any
+) -> None:
+    await labeled.database.execute("DELETE FROM label WHERE item NOT IN ('k0100', 'k1100')")
+    found = await lines_of(labeled.database, await order(labeled))
+    rows = tools.jsonl(found.content)
+    assert [(row["item"], len(row["annotations"])) for row in rows] == [("k0100", 0), ("k1100", 2)]
+    assert not found.cut_off
 
 
 async def test_a_process_that_is_killed_is_told_of_and_replaced(

@@ -15,11 +15,11 @@ from PIL import Image
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.label.v1 import label_value_pb2 as v
-from cairn_annotation_store.domain.export_copy import Row
+from cairn_annotation_store.domain.export_copy import CopiedLabel
 from cairn_annotation_store.domain.export_rows import (
-    LabelLines,
     Shown,
     header_line,
+    lines,
     value_json,
 )
 from cairn_annotation_store.domain.items import BlobFacts, check_item, new_item, normalised
@@ -141,15 +141,15 @@ def test_junk_is_no_picture_and_breaks_nothing(junk: bytes, start: bytes) -> Non
         (v.Answer(choices=v.Choices(class_ids=["a", "b"])), '"[""a"",""b""]"'),
     ],
 )
-def test_a_csv_cell_is_never_a_formula(answer: v.Answer, cell: str, row_of: Any) -> None:
-    body = lines(Shown(pb.EXPORT_FORMAT_CSV, "birds", False), [row_of(answer)]).decode()
+def test_a_csv_cell_is_never_a_formula(answer: v.Answer, cell: str, label_of: Any) -> None:
+    body = lines(Shown(pb.EXPORT_FORMAT_CSV, "birds", False), [(label_of(answer), [])]).decode()
     assert body == f"k,q,{cell},0.75,CONSENSUS,2\r\n"
     assert header_line(pb.EXPORT_FORMAT_CSV) == b"item,question,answer,confidence,source,revision\r\n"
 
 
-def test_a_json_line_has_everything(row_of: Any, tools: Any) -> None:
+def test_a_json_line_has_everything(label_of: Any, tools: Any) -> None:
     answer = v.Answer(question="q", boxes=v.Boxes(boxes=[v.Box(class_id="cat", x=1.5, width=2, height=3)]))
-    [row] = tools.jsonl(lines(Shown(pb.EXPORT_FORMAT_JSONL, "birds", False), [row_of(answer)]))
+    [row] = tools.jsonl(lines(Shown(pb.EXPORT_FORMAT_JSONL, "birds", False), [(label_of(answer), [])]))
     assert row["answer"] == {"boxes": {"boxes": [{"class_id": "cat", "x": 1.5, "width": 2.0, "height": 3.0}]}}
     assert (row["item"], row["question"], row["source"], row["revision"]) == ("k", "q", "CONSENSUS", 2)
     assert row["provenance"]["event_id"] == "e"
@@ -163,31 +163,24 @@ def test_an_abstention_is_never_taken_for_a_value() -> None:
 
 
 @pytest.mark.parametrize("microsecond", [0, 7, 120, 1000, 250_000, 999_999])
-def test_times_of_annotations_are_written_as_protobuf_writes_them(row_of: Any, microsecond: int) -> None:
+def test_times_of_annotations_are_written_as_protobuf_writes_them(label_of: Any, microsecond: int) -> None:
     moment = datetime(2026, 1, 1, 12, 30, 1, microsecond, tzinfo=UTC)
     stamp = Timestamp()
     stamp.FromDatetime(moment)
     submitted = (moment - SINCE) // timedelta(microseconds=1)
-    row = row_of(v.Answer(question="q", choice="owl"), submitted=submitted)
-    [written] = json.loads(lines(Shown(pb.EXPORT_FORMAT_JSONL, "birds", True), [row]))["annotations"]
+    answer = v.Answer(question="q", choice="owl")
+    answers = pb.Annotation(answers=[answer]).SerializeToString()
+    annotation = "a", "labelers/ann", pb.ANNOTATION_KIND_LABEL, False, submitted, answers
+    shown = Shown(pb.EXPORT_FORMAT_JSONL, "birds", True)
+    [written] = json.loads(lines(shown, [(label_of(answer), [annotation])]))["annotations"]
     assert written["submit_time"] == stamp.ToJsonString()
 
 
-def lines(shown: Shown, rows: list[Row]) -> bytes:
-    made = LabelLines(shown)
-    made.add(rows)
-    return made.end(cut_off=False)
-
-
 @pytest.fixture
-def row_of() -> Any:
-    def make(answer: v.Answer, submitted: int | None = None) -> Row:
-        """A label's row, with its only annotation if that was submitted."""
+def label_of() -> Any:
+    def make(answer: v.Answer) -> CopiedLabel:
         provenance = pb.Provenance(event_id="e").SerializeToString()
         made = (datetime(2026, 1, 1, tzinfo=UTC) - SINCE) // timedelta(microseconds=1)
-        label = "k", "q", 2, Source.CONSENSUS, 0.75, made, answer.SerializeToString(), provenance
-        answers = pb.Annotation(answers=[answer]).SerializeToString()
-        nth, kind = int(submitted is not None), pb.ANNOTATION_KIND_LABEL
-        return nth, label, ("a", "labelers/ann", kind, False, submitted or made, answers)
+        return "k", "q", 2, Source.CONSENSUS, 0.75, made, answer.SerializeToString(), provenance
 
     return make

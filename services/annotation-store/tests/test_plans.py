@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from cairn_annotation_store.__main__ import SERVICE
-from cairn_annotation_store.store import annotations, deleting, items, labels
+from cairn_annotation_store.store import annotations, deleting, exported, items, labels
 from cairn_kit.testing.plans import FEW_AND_MORE, INSTALLATIONS, TENANT, ManyTenants, Some
 
 FILL = (
@@ -66,9 +66,9 @@ def _blobs(some: Some) -> list[str]:
     return [2 * md5(item.encode()).hexdigest() for item in some.items]
 
 
-def _export(some: Some) -> list[Any]:
-    last = sorted(f"item-{n}" for n in some.numbers)[-1]
-    return [TENANT, some.project, "", "", last, "species", "1:9000000000:", some.count, True, "infinity"]
+def _exported(some: Some) -> list[Any]:
+    last = sorted(some.items)[-1]
+    return [TENANT, some.project, "", "", last, "species", "1:9000000000:", some.count]
 
 
 ONE = {
@@ -95,8 +95,13 @@ SEVERAL = {
     "set_completeness": (labels, lambda s: [*s.whose, s.items, s.times(2)]),
     "list_labels": (labels, lambda s: [TENANT, s.project, "", "", s.count, 0]),
     "list_labels_of_source": (labels, lambda s: [TENANT, s.project, "", "", s.count, 2, 0]),
-    "next_span": (labels, lambda s: [TENANT, s.project, "", "", s.count]),
-    "labels_to_export": (labels, _export),
+    "next_span": (exported, lambda s: [TENANT, s.project, "", "", s.count]),
+    "exported_labels": (exported, _exported),
+    "exported_annotations": (
+        exported,
+        lambda s: [TENANT, s.project, min(s.items), "item-a", "infinity", s.count],
+    ),
+    "exported_annotations_of": (exported, lambda s: [TENANT, s.project, s.items, "infinity"]),
     "label_log": (labels, lambda s: [TENANT, s.project, "0", "", "", 0, s.count, 0]),
 }  # fmt: skip
 """Statements for some rows."""

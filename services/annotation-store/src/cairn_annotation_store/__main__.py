@@ -24,6 +24,7 @@ from cairn_annotation_store.rpc import ELEMENTS, AnnotationStoreRpc
 from cairn_annotation_store.storage import Storage, StorageUnusable
 from cairn_annotation_store.store import (
     AnnotationStore,
+    ExportedStore,
     ExportStore,
     ImportStore,
     ItemStore,
@@ -59,7 +60,7 @@ async def wire(chassis: Chassis[AnnotationStoreSettings]) -> None:
     submissions = SubmissionHandlers(database, projects, items, annotations, wakes, gate)
     exporting = ExportHandlers(database, projects, exports, storage)
     processes = await chassis.enter(ExportProcesses(Reached.by(settings), settings.export_processes))
-    parts = ExportParts(database, labels, processes, settings.export_page)
+    parts = ExportParts(database, ExportedStore(), processes, settings.export_page)
     worker = ExportWorker(database, exports, parts, storage, claim_seconds=settings.export_claim_seconds)
     deletions = deletions_of(database, storage)
     poll = settings.watch_poll_seconds

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
-from cairn_annotation_store.domain.export_copy import rows_of
-from cairn_annotation_store.domain.export_rows import LabelLines, Shown
-from cairn_annotation_store.store.labels import Cut, LabelStore, PageSize, Place, Span
+from cairn_annotation_store.domain.export_copy import (
+    CopiedAnnotation,
+    CopiedLabel,
+    annotations_of,
+    labels_of,
+)
+from cairn_annotation_store.domain.export_rows import Shown, lines
+from cairn_annotation_store.store.exported import Cut, ExportedStore, PageSize, PassedOn, Place, Span
 from cairn_kit.database import Database
+
+_Given = dict[str, list[CopiedAnnotation]]
+"""Annotations by their items."""
+
+_EXPORTED = ExportedStore()
+_MANY = 12
+"""Annotations to an item, on the average: where there are more, most of them are to items without labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +55,47 @@ class Lines:
 
 async def lines_of(database: Database, order: Order) -> Lines:
     """Read labels and make lines of them. Raises what the database does."""
-    made = LabelLines(order.shown)
+    labels: list[CopiedLabel] = []
 
     async def add(copied: bytes) -> None:
-        made.add(rows_of(copied))
+        labels.extend(labels_of(copied))
 
-    passed = await LabelStore().to_export(
+    size, cut_off = await _EXPORTED.labels(
         database, order.tenant, order.shown.project, order.cut, order.span, order.most, add
     )
-    content = made.end(cut_off=passed.cut_off)
-    return Lines(made.labels, made.read, made.last, passed.size, passed.cut_off, content)
+    given: _Given = {}
+    if order.shown.with_annotations and labels:
+        given, passed = await _given(database, order, list(dict.fromkeys(label[0] for label in labels)))
+        size += passed.size
+        if passed.cut_off:  # perhaps in the middle of the last item's
+            cut_off, labels = True, _before(next(reversed(given)), labels)
+    stood = [(label, given.get(label[0], [])) for label in labels if label[2]]
+    last = labels[-1][:2] if labels else None
+    return Lines(len(stood), len(labels), last, size, cut_off, lines(order.shown, stood))
+
+
+async def _given(database: Database, order: Order, items: Sequence[str]) -> tuple[_Given, PassedOn]:
+    """The annotations to items, which are in their order, and what was read of them. The last item's may not be all."""
+    project, size = order.shown.project, order.most.size
+    given: defaultdict[str, list[CopiedAnnotation]] = defaultdict(list)
+    read = 0
+
+    async def add(copied: bytes) -> None:
+        nonlocal read
+        for item, annotation in annotations_of(copied):
+            given[item].append(annotation)
+            read += 1
+
+    most = PageSize(_MANY * len(items), size)
+    passed = await _EXPORTED.annotations(
+        database, order.tenant, project, order.cut, items[0], items[-1], most, add
+    )
+    if read == most.rows:  # those to items without labels may be no end of them
+        given.clear()
+        passed = await _EXPORTED.annotations_of(database, order.tenant, project, order.cut, items, size, add)
+    return given, passed
+
+
+def _before(item: str, labels: Sequence[CopiedLabel]) -> list[CopiedLabel]:
+    """The labels before those of an item."""
+    return list(takewhile(lambda label: label[0] < item, labels))

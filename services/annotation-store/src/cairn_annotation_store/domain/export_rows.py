@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.label.v1 import label_value_pb2 as value_pb
-from cairn_annotation_store.domain.export_copy import CopiedAnnotation, CopiedLabel, Row
+from cairn_annotation_store.domain.export_copy import CopiedAnnotation, CopiedLabel
 from cairn_annotation_store.domain.json_text import json_of, list_of, number
 from cairn_annotation_store.domain.json_text import quoted as _quoted
 from cairn_annotation_store.domain.labels import Source
@@ -41,58 +41,22 @@ class Shown(NamedTuple):
 
 def header_line(export_format: pb.ExportFormat.ValueType) -> bytes:
     """What a file begins with."""
-    return _csv(*CSV_HEADER).encode() if export_format == pb.EXPORT_FORMAT_CSV else b""
+    return _csv([CSV_HEADER]) if export_format == pb.EXPORT_FORMAT_CSV else b""
 
 
-class LabelLines:
-    """Makes lines of labels, UTF-8; CSV ends them with CRLF (RFC 4180), JSON lines with LF."""
-
-    def __init__(self, shown: Shown) -> None:
-        self.labels = 0
-        """How many labels there are lines of."""
-        self.read = 0
-        """How many have come whole, those too that stood for nothing."""
-        self.last: tuple[str, str] | None = None
-        """Item and question of the last of these."""
-        self._form = _Csv() if shown.export_format == pb.EXPORT_FORMAT_CSV else _Json(shown)
-        self._texts: list[str] = []
-        self._begun: tuple[str, str] | None = None
-        """The label of which rows may still come."""
-        self._head = ""
-        """What its line begins with; empty where nothing stood."""
-        self._annotations: list[str] = []
-        self._nth = 0
-
-    def add(self, rows: Iterable[Row]) -> None:
-        """Go on with rows. Raises ValueError if an annotation is not the next one of its label."""
-        for nth, label, annotation in rows:
-            stood = label[2] > 0
-            if nth <= 1:
-                self._end_label()
-                self._begun = label[:2]
-                if stood:
-                    self._head = self._form.head(label)
-            elif nth != self._nth + 1:
-                raise ValueError(f"annotation {nth} of a label comes out of turn")
-            self._nth = nth
-            if nth and stood:
-                self._annotations += self._form.annotation(label, annotation)
-
-    def end(self, *, cut_off: bool) -> bytes:
-        """All lines; where more rows were cut off, but that of the label that may have had some of them."""
-        if not cut_off:
-            self._end_label()
-        return "".join(self._texts).encode()
-
-    def _end_label(self) -> None:
-        if self._begun is None:
-            return
-        self.read += 1
-        self.last, self._begun = self._begun, None
-        if self._head:
-            self.labels += 1
-            self._texts += self._head, self._form.tail(self._annotations)
-            self._head, self._annotations = "", []
+def lines(shown: Shown, labels: Iterable[tuple[CopiedLabel, Iterable[CopiedAnnotation]]]) -> bytes:
+    """The lines of labels with the annotations to their items; CSV ends lines with CRLF (RFC 4180), JSON lines with LF."""
+    if shown.export_format == pb.EXPORT_FORMAT_CSV:
+        return _csv(_cells(label) for label, _ in labels)
+    items = f"projects/{shown.project}/items/"
+    if shown.with_annotations:
+        texts = [
+            _line(label, f',"annotations":[{",".join(_annotations(given, label, items))}]')
+            for label, given in labels
+        ]
+    else:
+        texts = [_line(label, "") for label, _ in labels]
+    return "".join(texts).encode()
 
 
 def value_json(answer: value_pb.Answer) -> str:
@@ -121,49 +85,25 @@ def value_json(answer: value_pb.Answer) -> str:
             return f"{{{_quoted(field)}:{json_of(type(value), value.SerializeToString())}}}"
 
 
-class _Json:
-    """An object with everything."""
-
-    def __init__(self, shown: Shown) -> None:
-        self._items = f"projects/{shown.project}/items/"
-        self._with_annotations = shown.with_annotations
-
-    def head(self, label: CopiedLabel) -> str:
-        item, question, revision, source, confidence, made, answer, provenance = label
-        return (
-            f'{{"item":{_quoted(item)},"question":{_quoted_again(question)},"answer":{_answer(answer)}'
-            f',"confidence":{confidence!r},"source":"{_SOURCES[source]}","revision":{revision}'
-            f',"create_time":"{_moment(made)}","provenance":{json_of(pb.Provenance, provenance)}'
-        )
-
-    def annotation(self, label: CopiedLabel, annotation: CopiedAnnotation) -> list[str]:
-        """What it answers to the label's question, if it does."""
-        item, question = label[:2]
-        name, labeler, kind, late, submitted, answers = annotation
-        return [
-            f'{{"name":{_quoted(f"{self._items}{item}/annotations/{name}")}'
-            f',"labeler":{_quoted_again(labeler)},"kind":"{_KINDS[kind]}","late":{"true" if late else "false"}'
-            f',"submit_time":"{_timestamp(submitted)}","answer":{answer}}}'
-            for answer in _answers(answers, question)
-        ]
-
-    def tail(self, annotations: Iterable[str]) -> str:
-        return f',"annotations":[{",".join(annotations)}]}}\n' if self._with_annotations else "}\n"
+def _line(label: CopiedLabel, annotations: str) -> str:
+    item, question, revision, source, confidence, made, answer, provenance = label
+    return (
+        f'{{"item":{_quoted(item)},"question":{_quoted_again(question)},"answer":{_answer(answer)}'
+        f',"confidence":{confidence!r},"source":"{_SOURCES[source]}","revision":{revision}'
+        f',"create_time":"{_moment(made)}","provenance":{json_of(pb.Provenance, provenance)}{annotations}}}\n'
+    )
 
 
-class _Csv:
-    """What a table has columns for."""
-
-    def head(self, label: CopiedLabel) -> str:
-        item, question, revision, source, confidence, _, answer, _ = label
-        cells = _harmless(item), _harmless(question), _cell(answer)
-        return _csv(*cells, repr(confidence), _SOURCES[source], str(revision))
-
-    def annotation(self, *of: object) -> list[str]:
-        return []
-
-    def tail(self, annotations: Iterable[str]) -> str:
-        return ""
+def _annotations(given: Iterable[CopiedAnnotation], label: CopiedLabel, items: str) -> list[str]:
+    """What annotations answer to a label's question, of those that do; ``items`` is what names of items begin with."""
+    item, question = label[:2]
+    return [
+        f'{{"name":{_quoted(f"{items}{item}/annotations/{annotation}")}'
+        f',"labeler":{_quoted_again(labeler)},"kind":"{_KINDS[kind]}","late":{"true" if late else "false"}'
+        f',"submit_time":"{_timestamp(submitted)}","answer":{answer}}}'
+        for annotation, labeler, kind, late, submitted, answers in given
+        for answer in _answers(answers, question)
+    ]
 
 
 def _answer(encoded: bytes) -> str:
@@ -180,16 +120,17 @@ def _short_answer(encoded: bytes) -> str:
 
 def _answers(encoded: bytes, question: str) -> Sequence[str]:
     """What an annotation answers to a question, as JSON; short ones are remembered, too."""
-    if len(encoded) > _SHORT:
-        answers = pb.Annotation.FromString(encoded).answers
-        return [value_json(answer) for answer in answers if answer.question == question]
-    return [answer for asked, answer in _short_answers(encoded) if asked == question]
+    return _short_answers(encoded, question) if len(encoded) <= _SHORT else _answers_anew(encoded, question)
 
 
 @lru_cache(_REMEMBERED)
-def _short_answers(encoded: bytes) -> Sequence[tuple[str, str]]:
+def _short_answers(encoded: bytes, question: str) -> Sequence[str]:
+    return _answers_anew(encoded, question)
+
+
+def _answers_anew(encoded: bytes, question: str) -> Sequence[str]:
     answers = pb.Annotation.FromString(encoded).answers
-    return [(answer.question, value_json(answer)) for answer in answers]
+    return [value_json(answer) for answer in answers if answer.question == question]
 
 
 def _moment(microseconds: int) -> str:
@@ -218,8 +159,13 @@ def _quoted_again(text: str) -> str:
     return _quoted(text)
 
 
-def _cell(encoded: bytes) -> str:
-    answer = value_pb.Answer.FromString(encoded)
+def _cells(label: CopiedLabel) -> Sequence[str]:
+    item, question, revision, source, confidence, _, answer, _ = label
+    cells = _harmless(item), _harmless(question), _cell(value_pb.Answer.FromString(answer))
+    return *cells, repr(confidence), _SOURCES[source], str(revision)
+
+
+def _cell(answer: value_pb.Answer) -> str:
     field = answer.WhichOneof("value")
     if field in ("choice", "text"):
         return _harmless(getattr(answer, field))
@@ -243,7 +189,7 @@ def _is_number(text: str) -> bool:
     return text.isascii() and not text[0].isspace()
 
 
-def _csv(*cells: str) -> str:
+def _csv(rows: Iterable[Sequence[str]]) -> bytes:
     out = io.StringIO(newline="")
-    csv.writer(out, lineterminator="\r\n").writerow(cells)
-    return out.getvalue()
+    csv.writer(out, lineterminator="\r\n").writerows(rows)
+    return out.getvalue().encode()

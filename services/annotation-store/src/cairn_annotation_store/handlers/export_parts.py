@@ -12,15 +12,15 @@ from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn_annotation_store.domain.export_rows import Shown
 from cairn_annotation_store.export_lines import Lines, Order, lines_of
 from cairn_annotation_store.export_process import ExportProcesses
-from cairn_annotation_store.store import ExportRow, LabelStore
-from cairn_annotation_store.store.labels import Cut, PageSize, Place
+from cairn_annotation_store.store import ExportedStore, ExportRow
+from cairn_annotation_store.store.exported import Cut, PageSize, Place
 from cairn_kit.database import Database
 
 _PAGE_BYTES = 8 << 20
 """Of a page, and about of its lines, of which some are in memory for each process."""
-_FEW = PageSize(labels=200, size=256 << 10)
+_FEW = PageSize(rows=200, size=256 << 10)
 """What lines are made of here, in milliseconds."""
-_ONE = PageSize(labels=1, size=sys.maxsize)
+_ONE = PageSize(rows=1, size=sys.maxsize)
 """A label that may be more than a page."""
 
 
@@ -48,9 +48,11 @@ class _Page:
 class ExportParts:
     """Has processes make the parts of exports."""
 
-    def __init__(self, database: Database, labels: LabelStore, processes: ExportProcesses, page: int) -> None:
+    def __init__(
+        self, database: Database, exported: ExportedStore, processes: ExportProcesses, page: int
+    ) -> None:
         self._database = database
-        self._labels = labels
+        self._exported = exported
         self._processes = processes
         self._page = page
         """Labels of a page, at most."""
@@ -88,7 +90,7 @@ class ExportParts:
 
     async def _next(self, row: ExportRow, after: Place, labels: int) -> tuple[Order | None, Place | None]:
         """The order for the page after this place, and the place after which the one after it is; None: there is none."""
-        found = await self._labels.next_span(self._database, row.tenant, row.project, after, labels)
+        found = await self._exported.next_span(self._database, row.tenant, row.project, after, labels)
         if found is None:
             return None, None
         span, count = found
@@ -96,9 +98,9 @@ class ExportParts:
         order = Order(
             row.tenant,
             Shown(pb.ExportFormat.ValueType(row.format), row.project, row.include_annotations),
-            Cut(row.cut, row.created_at, row.include_annotations),
+            Cut(row.cut, row.created_at),
             span,
-            _FEW if count <= _FEW.labels else PageSize(count, _PAGE_BYTES),
+            _FEW if count <= _FEW.rows else PageSize(count, _PAGE_BYTES),
         )
         return order, span.upto if count == labels else None
 
@@ -109,7 +111,7 @@ class ExportParts:
 
 def _rest(order: Order, lines: Lines, labels: int) -> Order | None:
     """What is left of an order after these lines, to be read so many labels at once; None: nothing."""
-    if not lines.cut_off and (lines.read < order.most.labels or lines.last == order.span.upto):
+    if not lines.cut_off and (lines.read < order.most.rows or lines.last == order.span.upto):
         return None
     most = PageSize(labels, _PAGE_BYTES) if lines.read else _ONE
     return replace(order, span=replace(order.span, after=lines.last or order.span.after), most=most)

@@ -53,56 +53,6 @@ SELECT * FROM label
 WHERE tenant = $1 AND project = $2 AND (item, question) > ($3, $4) AND stands AND nullif(source, $6) IS NOT NULL
 ORDER BY item, question LIMIT $5
 
--- name: next_span
-SELECT * FROM (
-  SELECT item, question, row_number() OVER (ORDER BY item, question)::int AS nth FROM label
-  WHERE tenant = $1 AND project = $2 AND (item, question) > ($3, $4) AND stands
-  ORDER BY item, question LIMIT $5
-) AS span
-ORDER BY nth DESC LIMIT 1
-
--- name: labels_to_export
--- For COPY, which domain/export_copy.py reads: the labels that stood in a cut, in the order of item and question. One
--- that stands and was written before the cut stood in it; for one that was not, the last revision before it is looked up,
--- and where there is none, revision 0 stands for nothing. A label has a row for each annotation to its item, if these are
--- wanted, or one without: what is large of the label is in the first. Annotations are looked up one item at a time
--- whatever is known of the tables: two items may lie far apart.
-SELECT coalesce(given.nth, 0)::int,
-       CASE WHEN in_cut THEN page.revision ELSE coalesce(stood.revision, 0) END,
-       CASE WHEN in_cut THEN page.source ELSE coalesce(stood.source, 0::smallint) END,
-       CASE WHEN in_cut THEN page.confidence ELSE coalesce(stood.confidence, 0) END,
-       CASE WHEN in_cut THEN page.created_at ELSE coalesce(stood.created_at, page.created_at) END,
-       coalesce(given.annotation, '00000000-0000-0000-0000-000000000000')::text,
-       coalesce(given.kind, 0::smallint), coalesce(given.late, false), coalesce(given.submitted_at, page.created_at),
-       octet_length(item), octet_length(question), coalesce(octet_length(shown.answer), 0),
-       coalesce(octet_length(shown.provenance), 0), coalesce(octet_length(given.labeler), 0),
-       coalesce(octet_length(given.answers), 0),
-       item, question, shown.answer, shown.provenance, given.labeler, given.answers
-FROM (
-  SELECT l.*, pg_visible_in_snapshot(written_in, $7) AS in_cut
-  FROM label l
-  WHERE l.tenant = $1 AND l.project = $2 AND (l.item, l.question) > ($3, $4)
-    AND (l.item, l.question) <= ($5, $6) AND l.stands
-  ORDER BY l.item, l.question LIMIT $8
-) AS page
-LEFT JOIN LATERAL (
-  SELECT l.revision, l.source, l.confidence, l.created_at, l.answer, l.provenance FROM label l
-  WHERE NOT page.in_cut AND l.tenant = $1 AND l.project = $2 AND l.item = page.item AND l.question = page.question
-    AND pg_visible_in_snapshot(l.written_in, $7)
-  ORDER BY l.revision DESC LIMIT 1
-) AS stood ON true
-LEFT JOIN LATERAL (
-  SELECT row_number() OVER (ORDER BY a.annotation) AS nth, a.annotation, a.kind, a.late, a.submitted_at, a.labeler, a.answers
-  FROM annotation a
-  WHERE $9 AND a.tenant = $1 AND a.project = $2 AND a.item = page.item AND a.submitted_at <= $10
-  ORDER BY a.annotation
-) AS given ON true
-CROSS JOIN LATERAL (
-  SELECT CASE WHEN given.nth > 1 THEN NULL WHEN in_cut THEN page.answer ELSE stood.answer END AS answer,
-         CASE WHEN given.nth > 1 THEN NULL WHEN in_cut THEN page.provenance ELSE stood.provenance END AS provenance
-) AS shown
-ORDER BY item, question
-
 -- name: list_labels_of_source
 SELECT * FROM label
 WHERE tenant = $1 AND project = $2 AND source = $6 AND (item, question) > ($3, $4) AND stands AND source <> $7

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from google.rpc import status_pb2
 
-from cairn_annotation_store.store.labels import Snapshot
+from cairn_annotation_store.store.exported import Snapshot
 from cairn_annotation_store.store.projects import Reader
 from cairn_kit.database import Queries, Transaction
 

@@ -2,69 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.label.v1 import label_value_pb2 as value_pb
 from cairn_annotation_store.domain.labels import LabelKey, LabelRevision, Rank, Source
 from cairn_annotation_store.domain.names import ItemKey, ProjectId, QuestionId, Tenant
 from cairn_annotation_store.store.projects import Reader
-from cairn_kit.database import Database, Queries, Transaction
+from cairn_kit.database import Queries, Transaction
 
 SQL = Queries.load("cairn_annotation_store", "sql/labels.sql")
 
 ItemId = tuple[str, str, str]
 """Tenant, project and item key."""
-
-Snapshot = tuple[int, int, tuple[int, ...]]
-"""What PostgreSQL keeps as a pg_snapshot: its xmin, xmax and the transactions that were running in between."""
-
-
-Place = tuple[str, str]
-"""Where a label stands in an export: item and question."""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """The labels after a place, up to another one."""
-
-    after: Place
-    upto: Place
-
-
-@dataclass(frozen=True, slots=True)
-class PageSize:
-    """How much of an export is read at once: so many labels at most, and no more after so many bytes."""
-
-    labels: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """What an export shows of its project."""
-
-    snapshot: Snapshot
-    at: datetime
-    """When the snapshot was taken."""
-    with_annotations: bool
-    """Whether the annotations to the labels' items are shown, too, as far as they were submitted by then."""
-
-
-class PassedOn(NamedTuple):
-    """What was passed on of a page of labels."""
-
-    size: int
-    """Bytes."""
-    cut_off: bool
-    """Whether there was more of it: the rows of the last label may not all be there."""
-
-
-class _Enough(Exception):
-    """A page has as many bytes as it may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,54 +126,6 @@ class LabelStore:
         else:
             rows = await reader.fetch(SQL.list_labels, tenant, project, *after, limit, hidden)
         return [_label(row) for row in rows]
-
-    async def next_span(
-        self, reader: Reader, tenant: str, project: str, after: Place, labels: int
-    ) -> tuple[Span, int] | None:
-        """The span of the next so many labels that stand, or of all that are left, and their number; None if none are."""
-        row = await reader.fetchrow(SQL.next_span, tenant, project, *after, labels)
-        return None if row is None else (Span(after, (row["item"], row["question"])), row["nth"])
-
-    async def to_export(
-        self,
-        database: Database,
-        tenant: str,
-        project: str,
-        cut: Cut,
-        span: Span,
-        most: PageSize,
-        to: Callable[[bytes], Awaitable[None]],
-    ) -> PassedOn:
-        """Pass on the labels of a span that stood in the cut, in their order, as `domain.export_copy` reads them.
-
-        What stands now is read, and replaced where it was written after the cut: revisions are kept for ever, so
-        each page shows the same moment, however late it is read and whatever was written meanwhile.
-        """
-        size = 0
-
-        async def pass_on(rows: bytes) -> None:
-            nonlocal size
-            if size > most.size:
-                raise _Enough
-            size += len(rows)
-            await to(rows)
-
-        try:
-            await database.copy_out(
-                pass_on,
-                SQL.labels_to_export,
-                tenant,
-                project,
-                *span.after,
-                *span.upto,
-                cut.snapshot,
-                most.labels,
-                cut.with_annotations,
-                cut.at,
-            )
-        except _Enough:
-            return PassedOn(size, cut_off=True)
-        return PassedOn(size, cut_off=False)
 
     async def list_of_item(
         self,
