@@ -23,7 +23,13 @@ from tests.benchmarks.volume.label_studio import (
 )
 from tests.benchmarks.volume.load import drive, each, until
 from tests.benchmarks.volume.raw_copy import copied_in, store_database
-from tests.benchmarks.volume.targets import CairnProject, CairnStack, cairn_running, parts_of_an_import
+from tests.benchmarks.volume.targets import (
+    CairnProject,
+    CairnStack,
+    cairn_running,
+    parts_of_an_import,
+    straight_line_running,
+)
 
 _PEER = "Label Studio"
 _ROUNDS = 3
@@ -102,7 +108,7 @@ async def _label(project: CairnProject, labelers: int, seconds: float) -> float:
 
 
 async def _importing(cairn: CairnStack, studio: LabelStudio, sizes: tuple[int, int]) -> list[Row]:
-    kept, ready, copied = [], [], []
+    kept, ready, straight, copied = [], [], [], []
     async with store_database(cairn) as database:
         for _ in range(_ROUNDS):
             project = await cairn.empty_project()
@@ -111,16 +117,22 @@ async def _importing(cairn: CairnStack, studio: LabelStudio, sizes: tuple[int, i
             ours = sizes[0] / (perf_counter() - began)
             await cairn.routed(project, sizes[0])
             routed = sizes[0] / (perf_counter() - began)
+            async with straight_line_running(cairn, 0) as line:
+                least = await _rate(sizes[0], partial(line.imported, sizes[0]))
             raw = sizes[0] / await copied_in(database, project)
             empty = await studio.empty_project()
             theirs = await _rate(sizes[1], partial(empty.imported, sizes[1]))
             kept.append(_Pair(ours, theirs))
             ready.append(_Pair(routed, theirs))
+            straight.append(_Pair(least, theirs))
             copied.append(_Pair(raw, theirs))
     what = f"import of {sizes[0]:,} texts beside {sizes[1]:,}"
     return [
         *_compared(what, "items/s", kept, _LEAST_IMPORT),
         *_compared(f"{what}, until every item has its task", "items/s", ready, None),
+        *_compared(
+            f"{what}, the straight line: decoded and copied, not looked at", "items/s", straight, None
+        ),
         *_compared(f"{what}, raw COPY of Cairn's finished rows", "items/s", copied, None),
     ]
 

@@ -1,9 +1,10 @@
 """The straight line: the least that could hand out tasks and keep answers, and lose neither. What Cairn is measured by.
 
-One process, two calls (lease, submit), one statement each, over the same gRPC server, messages, driver, database and bus
-that Cairn uses. Each statement writes its event into an outbox, and a relay publishes it. There is nothing else: one
-project, no identity, no schema, no skills, no expiry, no repeated request told from a new one, and nobody who listens to
-the events. Whoever says what Cairn costs beyond this says what those things cost.
+One process, two calls (lease, submit), one statement each, and an import that copies chunk after chunk, over the same
+gRPC server, messages, driver, database and bus that Cairn uses. Each writes its event into an outbox in the same
+transaction, and a relay publishes it. There is nothing else: one project, no identity, no schema, no skills, no expiry,
+no repeated request told from a new one, and nobody who listens to the events. Whoever says what Cairn costs beyond this
+says what those things cost.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import asyncpg
@@ -31,6 +32,7 @@ STREAM = "STRAIGHT"
 _SCHEMA = """
 CREATE TABLE task (id bigint PRIMARY KEY, item text NOT NULL, state smallint NOT NULL DEFAULT 0, labeler text, answer bytea);
 CREATE INDEX task_open ON task (id) WHERE state = 0;
+CREATE TABLE item (key text PRIMARY KEY, body bytea NOT NULL);
 CREATE TABLE outbox (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, subject text NOT NULL, body text NOT NULL);
 """
 _LEASE = """
@@ -49,6 +51,7 @@ WITH done AS (
 told AS (INSERT INTO outbox (subject, body) SELECT 'straight.submitted', id::text FROM done)
 SELECT id FROM done
 """
+_IMPORTED = "INSERT INTO outbox (subject, body) VALUES ('straight.imported', $1::int::text)"
 _RELAYED = 500
 _QUIET = 0.02
 
@@ -66,7 +69,7 @@ async def prepare(dsn: str, tasks: int) -> None:
 
 
 class Line:
-    """The two calls."""
+    """The calls."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
@@ -90,6 +93,17 @@ class Line:
         return store.SubmitAnnotationsResponse(
             results=[store.SubmitAnnotationResult(annotation=a) for a in kept]
         )
+
+    async def take_in(self, requests: AsyncIterator[store.ImportItemsRequest], _: Any) -> store.Import:
+        """Keep items as they are, a chunk in each transaction."""
+        taken = 0
+        async for request in requests:
+            records = [(item.key, item.SerializeToString()) for item in request.chunk.items]
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.copy_records_to_table("item", records=records, columns=["key", "body"])
+                await connection.execute(_IMPORTED, len(records))
+            taken += len(records)
+        return store.Import(created_items=taken)
 
     async def _keep(self, requests: Sequence[store.SubmitAnnotationRequest]) -> list[store.Annotation]:
         answers = [store.Annotation(answers=r.answers).SerializeToString() for r in requests]
@@ -133,6 +147,9 @@ async def serve(settings: dict[str, Any]) -> None:
         )
         for name, (call, kind) in calls.items()
     }
+    handlers["Import"] = grpc.stream_unary_rpc_method_handler(
+        line.take_in, store.ImportItemsRequest.FromString, lambda response: response.SerializeToString()
+    )
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     server.add_insecure_port(settings["address"])
