@@ -129,13 +129,17 @@ async def test_what_is_cut_off_is_told_and_what_is_whole_has_its_lines(
     assert 50 < len(rows) < LABELS
 
 
+@pytest.mark.parametrize("size", [8 << 20, 300_000])
 async def test_of_annotations_to_items_without_labels_there_may_be_any_number(
-    labeled: Any, tools: Any
+    labeled: Any, tools: Any, size: int
 ) -> None:
-    await labeled.database.execute("DELETE FROM label WHERE item NOT IN ('k0100', 'k1100')")
-    found = await lines_of(labeled.database, await order(labeled))
+    # more than there may be for so many labels, or than bytes that are read at once
+    keys = ["k0100", *(f"k{n:04d}" for n in range(620, LABELS, 20))]
+    await labeled.database.execute("DELETE FROM label WHERE item <> ALL ($1)", keys)
+    found = await lines_of(labeled.database, await order(labeled, most=PageSize(10_000, size)))
     rows = tools.jsonl(found.content)
-    assert [(row["item"], len(row["annotations"])) for row in rows] == [("k0100", 0), ("k1100", 2)]
+    assert [row["item"] for row in rows] == keys
+    assert [len(row["annotations"]) for row in rows] == [0, *(2 for _ in keys[1:])]
     assert not found.cut_off
 
 
@@ -155,6 +159,23 @@ async def test_a_process_that_is_killed_is_told_of_and_replaced(
         with pytest.raises(ExportProcessDied):
             await one
     # then another fills the next
+    assert await processes.lines_of(wanted) == await lines_of(labeled.database, wanted)
+    assert pid not in processes.pids
+
+
+async def test_a_process_that_hangs_is_ended_and_replaced(labeled: Any, processes: ExportProcesses) -> None:
+    wanted = await order(labeled)
+    await processes.lines_of(wanted)
+    [pid] = processes.pids
+    # given one that has been silent for too long
+    os.kill(pid, signal.SIGSTOP)
+    running = processes._places[0].running
+    assert running is not None
+    running._patience = 0.2
+    with pytest.raises(ExportProcessDied, match="silent"):
+        await processes.lines_of(wanted)
+    # then another fills the next order
+    await eventually(lambda: not psutil.pid_exists(pid))
     assert await processes.lines_of(wanted) == await lines_of(labeled.database, wanted)
     assert pid not in processes.pids
 

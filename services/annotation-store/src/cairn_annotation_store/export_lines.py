@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -22,7 +22,7 @@ _Given = dict[str, list[CopiedAnnotation]]
 
 _EXPORTED = ExportedStore()
 _MANY = 12
-"""Annotations to an item, on the average: where there are more, most of them are to items without labels."""
+"""Annotations for each item with labels: to read more than that between them is more than to look up what there is to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,35 +65,38 @@ async def lines_of(database: Database, order: Order) -> Lines:
     )
     given: _Given = {}
     if order.shown.with_annotations and labels:
-        given, passed = await _given(database, order, list(dict.fromkeys(label[0] for label in labels)))
+        items = list(dict.fromkeys(label[0] for label in labels))
+        given, passed, last_item = await _given(database, order, items)
         size += passed.size
-        if passed.cut_off:  # perhaps in the middle of the last item's
-            cut_off, labels = True, _before(next(reversed(given)), labels)
+        if passed.cut_off:  # perhaps in the middle of what there is to that item
+            cut_off, labels = True, _before(last_item, labels)
     stood = [(label, given.get(label[0], [])) for label in labels if label[2]]
     last = labels[-1][:2] if labels else None
     return Lines(len(stood), len(labels), last, size, cut_off, lines(order.shown, stood))
 
 
-async def _given(database: Database, order: Order, items: Sequence[str]) -> tuple[_Given, PassedOn]:
-    """The annotations to items, which are in their order, and what was read of them. The last item's may not be all."""
+async def _given(database: Database, order: Order, items: Sequence[str]) -> tuple[_Given, PassedOn, str]:
+    """The annotations to items, which are in their order, how much was read of them, and up to which item."""
     project, size = order.shown.project, order.most.size
-    given: defaultdict[str, list[CopiedAnnotation]] = defaultdict(list)
-    read = 0
+    given: _Given = {item: [] for item in items}
+    read, last = 0, ""
 
     async def add(copied: bytes) -> None:
-        nonlocal read
-        for item, annotation in annotations_of(copied):
-            given[item].append(annotation)
+        nonlocal read, last
+        for last, annotation in annotations_of(copied):
             read += 1
+            if last in given:
+                given[last].append(annotation)
 
     most = PageSize(_MANY * len(items), size)
     passed = await _EXPORTED.annotations(
         database, order.tenant, project, order.cut, items[0], items[-1], most, add
     )
-    if read == most.rows:  # those to items without labels may be no end of them
-        given.clear()
+    in_vain = read - sum(map(len, given.values()))
+    if read == most.rows or (passed.cut_off and in_vain > _MANY * bisect_right(items, last)):
+        given.update((item, []) for item in items)
         passed = await _EXPORTED.annotations_of(database, order.tenant, project, order.cut, items, size, add)
-    return given, passed
+    return given, passed, last
 
 
 def _before(item: str, labels: Sequence[CopiedLabel]) -> list[CopiedLabel]:

@@ -15,7 +15,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from struct import Struct
 from types import TracebackType
 from typing import BinaryIO
@@ -32,18 +32,19 @@ _UNREAD_BYTES = 1 << 20
 _NICENESS = 10
 _GARBAGE_AFTER = 200_000
 """Objects more than before: a page has a fifth of that, and to look for cycles among its labels took a tenth of the time."""
-_GONE = (BrokenPipeError, ConnectionResetError, asyncio.IncompleteReadError)
+_STATEMENTS, _BEHIND_CALLS = 10, 30.0
+"""More than an order has with those before it, and seconds for making lines of what one found, behind all calls."""
 
 
 class ExportProcessDied(Exception):
-    """The process ended before it had answered; its last words are in this one's standard error."""
+    """The process ended before it had answered, by itself or for its silence; its last words are in our standard error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
     """How the processes reach the database."""
 
-    dsn: str
+    dsn: str = field(repr=False)
     schema: str
     statement_timeout: float
     plan_cache_mode: PlanCacheMode
@@ -122,9 +123,13 @@ class _Place:
 class _Running:
     """A process that runs. It fills orders one after the other, the next of which it has already."""
 
-    def __init__(self, process: Process, orders: asyncio.StreamWriter, answers: asyncio.StreamReader) -> None:
+    def __init__(
+        self, process: Process, orders: asyncio.StreamWriter, answers: asyncio.StreamReader, patience: float
+    ) -> None:
         self._process = process
         self._orders = orders
+        self._patience = patience
+        """Seconds that an answer may take."""
         self._open: deque[asyncio.Future[Lines]] = deque()
         self._reading = asyncio.create_task(self._read(answers))
 
@@ -136,7 +141,8 @@ class _Running:
         if process.stdin is None or process.stdout is None:
             raise ExportProcessDied("it was started without pipes")
         process.stdin.write(_message(_REACHED.dump_json(reached)))
-        return cls(process, process.stdin, process.stdout)
+        patience = _STATEMENTS * (reached.statement_timeout + _BEHIND_CALLS)
+        return cls(process, process.stdin, process.stdout, patience)
 
     @property
     def pid(self) -> int:
@@ -150,13 +156,21 @@ class _Running:
         self._orders.write(_message(_ORDER.dump_json(order)))
         filled: asyncio.Future[Lines] = asyncio.get_running_loop().create_future()
         self._open.append(filled)
-        return await filled
+        try:
+            async with asyncio.timeout(self._patience):
+                return await filled
+        except TimeoutError:  # it hangs, and so would whoever waits for it
+            self._kill()
+            raise ExportProcessDied(f"it was silent for {self._patience:g} seconds") from None
 
     async def end(self) -> None:
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        self._kill()
         await self._process.wait()
         await self._reading
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            self._process.kill()
 
     async def _read(self, answers: asyncio.StreamReader) -> None:
         """Read answers, which come in the order of the orders, until the process ends."""
@@ -169,7 +183,7 @@ class _Running:
                 filled = self._open.popleft()
                 if not filled.done():  # nobody may want it any more
                     filled.set_result(replace(lines, content=content))
-        except _GONE as error:
+        except Exception as error:  # it is gone, or says what is no answer
             for filled in self._open:
                 if not filled.done():
                     filled.set_exception(ExportProcessDied(repr(error)))
@@ -203,12 +217,14 @@ async def fill_all(orders: BinaryIO, answers: BinaryIO) -> None:
     # Waits in a thread, so that the loop can let go of a connection that nobody has used for a while.
     while order := await asyncio.to_thread(next_one):
         lines = await lines_of(database, _ORDER.validate_json(order))
-        with suppress(BrokenPipeError):  # then there are no more orders
-            answers.write(_message(_LINES.dump_json(replace(lines, content=b""))))
-            answers.write(_message(lines.content))
-            answers.flush()
+        answers.write(_message(_LINES.dump_json(replace(lines, content=b""))))
+        answers.write(_message(lines.content))
+        answers.flush()
     await database.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(fill_all(sys.stdin.buffer, sys.stdout.buffer))
+    # Where nobody reads answers any more, nobody has orders either.
+    with suppress(BrokenPipeError), os.fdopen(os.dup(1), "wb") as answers:
+        os.dup2(2, 1)  # whatever else is said must not pass for an answer
+        asyncio.run(fill_all(sys.stdin.buffer, answers))
