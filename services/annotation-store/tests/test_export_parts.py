@@ -68,6 +68,25 @@ async def test_a_page_has_eight_mebibytes_however_small_the_labels_before_it_wer
     assert len(made) < 10, "nor are they smaller than they need be"
 
 
+async def test_pages_of_few_large_labels_are_made_by_processes(birds: Any, tools: Any, exports: Any) -> None:
+    # given labels of which fewer make a page than may be made into lines beside the calls
+    await birds.create()
+    await birds.take_in([pb.Item(key=f"k{n:04d}", text="x") for n in range(1000)])
+    await birds.database.execute(
+        "INSERT INTO label (tenant, project, item, question, revision, stands, source, source_order, event_id, "
+        "confidence, answer, provenance) SELECT tenant, project, item, 'species', 1, true, 2, 1, gen_random_uuid(), "
+        "0.9, $1, '' FROM item",
+        v.Answer(question="species", text=40_000 * "x").SerializeToString(),
+    )
+    export = await exports.begun()
+    async with aclosing(exports.parts(page=250).of(export)) as parts:
+        made = [part async for part in parts]
+    # then no part is a page's beginning alone
+    assert sum(part.labels for part in made) == 1000
+    assert min(len(part.content) for part in made[:-1]) > 1 << 20
+    assert all(part.labels for part in made)
+
+
 async def test_a_label_that_is_more_than_a_page_is_exported_whole(
     birds: Any, tools: Any, exports: Any
 ) -> None:

@@ -19,7 +19,7 @@ from cairn_kit.database import Database
 _PAGE_BYTES = 8 << 20
 """Of a page, and about of its lines, of which some are in memory for each process."""
 _FEW = PageSize(rows=200, size=256 << 10)
-"""What lines are made of here, in milliseconds."""
+"""What lines are made of here, in milliseconds, where labels are not known to be large."""
 _ONE = PageSize(rows=1, size=sys.maxsize)
 """A label that may be more than a page."""
 
@@ -94,13 +94,14 @@ class ExportParts:
         if found is None:
             return None, None
         span, count = found
+        few = count <= _FEW.rows and labels == self._page
         # Gold included: who may export may read gold.
         order = Order(
             row.tenant,
             Shown(pb.ExportFormat.ValueType(row.format), row.project, row.include_annotations),
             Cut(row.cut, row.created_at),
             span,
-            _FEW if count <= _FEW.rows else PageSize(count, _PAGE_BYTES),
+            _FEW if few else PageSize(count, _PAGE_BYTES),
         )
         return order, span.upto if count == labels else None
 
@@ -111,7 +112,7 @@ class ExportParts:
 
 def _rest(order: Order, lines: Lines, labels: int) -> Order | None:
     """What is left of an order after these lines, to be read so many labels at once; None: nothing."""
-    if not lines.cut_off and (lines.read < order.most.rows or lines.last == order.span.upto):
+    if lines.last == order.span.upto or (not lines.cut_off and lines.read < order.most.rows):
         return None
     most = PageSize(labels, _PAGE_BYTES) if lines.read else _ONE
     return replace(order, span=replace(order.span, after=lines.last or order.span.after), most=most)
