@@ -231,6 +231,17 @@ async def test_an_export_that_the_release_before_began_is_gone_on_with(ready: An
     assert await items_of(exports, advanced) == ITEMS
 
 
+async def test_an_export_of_which_nobody_knows_where_a_part_is_gets_no_file_without_it(
+    ready: Any, exports: Any
+) -> None:
+    # given one that a release before the last began: that noted nothing of its parts
+    running = exports.worker()
+    advanced = await exports.one_part(running, await exports.begun())
+    await ready.database.execute("DELETE FROM export_part")
+    with pytest.raises(FileNotFoundError):
+        await running.write(advanced)
+
+
 async def test_a_cancelled_export_stops_and_leaves_nothing(ready: Any, tools: Any, exports: Any) -> None:
     running = exports.worker()
     export = await exports.one_part(running, await exports.begun())

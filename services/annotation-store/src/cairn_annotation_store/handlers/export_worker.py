@@ -132,12 +132,17 @@ class ExportWorker:
                 _log.warning("export.no_sign", export=str(row.export), error=repr(error))
 
     async def _so_far(self, row: ExportRow) -> _File:
-        """The file up to where a worker before this one came: its parts are read, to go on with their digest."""
-        file = _File(header_of(row))
-        for part in await self._exports.parts(self._database, row):
+        """The file up to where a worker before this one came: its parts are read, to go on with their digest.
+
+        Raises FileNotFoundError where one is gone, or was written by so old a release that nobody knows where it is.
+        """
+        file, parts = _File(header_of(row)), await self._exports.parts(self._database, row)
+        if len(parts) != row.parts:
+            raise FileNotFoundError(f"parts of export {row.export}")
+        for part in parts:
             before = file.size
             async for chunk in self._storage.read_whole(path_of(row, part.part, part.worker)):
-                file.add(chunk)
+                await asyncio.to_thread(file.add, chunk)
             if part.size is None:
                 await self._exports.note_size(self._database, row, part.part, file.size - before)
         return file
