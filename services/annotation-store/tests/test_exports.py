@@ -343,6 +343,18 @@ async def test_an_export_that_cannot_be_tidied_holds_up_no_other(ready: Any, exp
     assert await ready.database.fetchval("SELECT count(*) FROM export_part") == 0
 
 
+async def test_tries_are_counted_from_the_last_part_on(ready: Any, exports: Any) -> None:
+    # given an export that has failed all but once too often
+    export = await exports.begun()
+    await ready.database.execute("UPDATE export SET failures = 4")
+    # when its next worker writes a part before it fails
+    with pytest.raises(Killed):
+        await exports.worker(Dying(exports.storage, 1, after=False)).write(export)
+    # then it may fail as often again
+    row = await exports.row(export.export)
+    assert (row.parts, row.failures) == (1, 0)
+
+
 async def test_an_export_that_cannot_be_written_is_tried_again_and_fails_in_the_end(
     ready: Any, exports: Any
 ) -> None:

@@ -32,6 +32,7 @@ from cairn_kit.telemetry import get_logger
 
 _log = get_logger(__name__)
 _TRIES = 5
+"""One after the other without a part."""
 _SIGNS_A_CLAIM = 5
 """Signs of life in the time after which a worker is believed dead: some may come late, or not at all."""
 

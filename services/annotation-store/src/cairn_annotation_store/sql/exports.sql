@@ -35,10 +35,11 @@ WHERE tenant = $1 AND project = $2 AND export = $3 AND worker = $4 AND state = 2
 RETURNING true
 
 -- name: export_advanced
--- Nothing comes back when the export was cancelled, or taken over by another worker.
+-- Nothing comes back when the export was cancelled, or taken over by another worker. What has come further has not failed.
 WITH advanced AS (
   UPDATE export SET parts = $5, last_item = $6, last_question = $7, exported = $8, total = greatest(total, $8),
-         all_written = $9, worker_until = now() + make_interval(secs => $10)
+         all_written = $9, worker_until = now() + make_interval(secs => $10),
+         failures = CASE WHEN $11::bigint > 0 THEN 0 ELSE failures END
   WHERE tenant = $1 AND project = $2 AND export = $3 AND worker = $4 AND state = 2
   RETURNING *
 ), written AS (
