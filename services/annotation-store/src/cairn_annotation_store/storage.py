@@ -39,8 +39,8 @@ class Storage:
         except (OSError, ValueError, obstore.exceptions.BaseError) as error:
             raise StorageUnusable(f"Blob storage {url} cannot be opened: {error}") from error
 
-    async def put(self, path: str, content: IO[bytes] | bytes | AsyncIterator[bytes]) -> None:
-        """Write an object in one step: readers see all of it or nothing, also when a stream of content breaks off."""
+    async def put(self, path: str, content: IO[bytes] | bytes) -> None:
+        """Write an object in one step: readers see all of it or nothing."""
         # Never anything that a browser would run, should a bucket be served to one.
         attributes = (
             None
