@@ -129,9 +129,9 @@ async def test_lines_say_what_the_rows_hold(birds: Any, tools: Any, exports: Any
         "FROM item, generate_series(1, 2) AS n WHERE item < 'k1000'",
         pb.Annotation(answers=answers).SerializeToString(),
     )
-    # when they are exported, by more than one process
+    # when they are exported, by more than one process, in pages of which some end between the labels of an item
     export = await exports.begun(with_annotations=True)
-    await exports.worker(page=600).write(export)
+    await exports.worker(page=601).write(export)
     assert len(exports.processes.pids) == 2
     assert (await exports.ended(export)).exported_labels == 3000
     # then each line says what its rows hold
