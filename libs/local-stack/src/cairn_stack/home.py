@@ -35,7 +35,7 @@ class Home:
 
     @property
     def blobs(self) -> Path:
-        """Content-addressed blobs: large items, models, exports."""
+        """Content-addressed blobs (large items, models), and the parts of exports."""
         return self.root / "blobs"
 
     @property
