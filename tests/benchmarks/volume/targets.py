@@ -224,7 +224,7 @@ class StraightLine:
 
     async def imported(self, items: int) -> None:
         """Import so many short texts, of which it has none yet."""
-        calling = self._channel.stream_unary(
+        calling: grpc.aio.StreamUnaryMultiCallable[Any, store.Import] = self._channel.stream_unary(
             f"/{straight_line.SERVICE}/Import",
             request_serializer=lambda request: request.SerializeToString(),
             response_deserializer=store.Import.FromString,
