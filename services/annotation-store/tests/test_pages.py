@@ -7,7 +7,7 @@ import pytest
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn.label.v1 import label_schema_pb2 as schema_pb
 from cairn.label.v1 import label_value_pb2 as v
-from cairn_annotation_store.handlers.pages import PAGE_BYTES, page_of
+from cairn_kit.rpc import PAGE_BYTES, page_of
 
 COUNT = 100
 KEYS = [f"k{i:03d}" for i in range(COUNT)]

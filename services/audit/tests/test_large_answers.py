@@ -14,9 +14,8 @@ from cairn.events.v1 import audit_events_pb2 as events
 from cairn.events.v1.annotation_store_events_pb2 import AnnotationSubmitted
 from cairn.label.v1.label_value_pb2 import Answer
 from cairn_audit.domain.names import AuditId, Project, Tenant
-from cairn_audit.pages import PAGE_BYTES
 from cairn_audit.store import AuditKey, AuditStore
-from cairn_kit.rpc import invalid
+from cairn_kit.rpc import PAGE_BYTES, invalid
 from cairn_kit.testing import World, eventually
 
 Service = Any

@@ -46,13 +46,12 @@ from cairn_audit.domain.names import AuditId, ItemKey, Tenant
 from cairn_audit.domain.sampling import band_of, design
 from cairn_audit.domain.verdict import AuditPhase, covers_auto, error_of, phase_after
 from cairn_audit.messages import audit_message
-from cairn_audit.pages import PAGE_BYTES
 from cairn_audit.store import AuditKey, AuditRow, AuditStore, FindingRow, OpenSample, Rows, StandingLabel
 from cairn_kit.database import Database, Transaction
 from cairn_kit.errors import FailedPrecondition, InvalidArgument, NotFound, Violation, project_not_found
 from cairn_kit.events import Event, NotYet, Received, announce
 from cairn_kit.ids import uuid7
-from cairn_kit.rpc import once
+from cairn_kit.rpc import PAGE_BYTES, once
 
 _DEFAULT_ALPHA = 0.05
 _DEFAULT_CONFIDENCE = 0.95

@@ -14,11 +14,10 @@ from cairn_audit.domain.names import AuditId, Tenant
 from cairn_audit.handlers import Handlers
 from cairn_audit.ledger import Ledger
 from cairn_audit.messages import checkpoint_message, entry_message, finding_message, key_message
-from cairn_audit.pages import page_of
 from cairn_audit.store import AuditKey
 from cairn_kit.auth import caller
 from cairn_kit.errors import InvalidArgument, Violation
-from cairn_kit.rpc import page_size, read_page_token, write_page_token
+from cairn_kit.rpc import page_of, page_size, read_page_token, write_page_token
 
 _BEYOND_ANY = 1 << 62
 """Above the size of any ledger."""
@@ -42,9 +41,10 @@ class AuditRpc(AuditServiceServicer):
         (before,) = read_page_token(request) or (_BEYOND_ANY,)
         size = page_size(request.page_size, default=50)
         found = await self._ledger.checkpoints_before(_tenant(), before, size + 1)
-        page, more = page_of([checkpoint_message(signed) for signed in found], size)
+        page = page_of(map(checkpoint_message, found), size)
         return pb.ListCheckpointsResponse(
-            checkpoints=page, next_page_token=write_page_token(request, page[-1].size) if more else ""
+            checkpoints=page,
+            next_page_token=write_page_token(request, page[-1].size) if len(page) < len(found) else "",
         )
 
     async def ReadLedger(
@@ -99,7 +99,9 @@ class AuditRpc(AuditServiceServicer):
         (before,) = read_page_token(request) or ("",)
         size = page_size(request.page_size, default=50)
         project = names.project_of(request.parent)
-        page, more = page_of(await self._handlers.list_audits(_tenant(), project, before, size + 1), size)
+        audits = await self._handlers.list_audits(_tenant(), project, before, size + 1)
+        page = page_of(audits, size)
+        more = len(page) < len(audits)
         return pb.ListAuditsResponse(
             audits=page,
             next_page_token=write_page_token(request, names.last_part(page[-1].name)) if more else "",
@@ -116,7 +118,8 @@ class AuditRpc(AuditServiceServicer):
         audit, rows = await self._handlers.list_findings(
             _audit_key(request.parent), after, request.wrong_only, size + 1
         )
-        page, more = page_of([finding_message(audit, row) for row in rows], size)
+        page = page_of((finding_message(audit, row) for row in rows), size)
+        more = len(page) < len(rows)
         return pb.ListFindingsResponse(
             findings=page,
             next_page_token=write_page_token(request, names.last_part(page[-1].name)) if more else "",

@@ -1,4 +1,4 @@
-"""Opaque keyset page tokens (AIP-158), bound to the request they continue, and page sizes within bounds."""
+"""Opaque keyset page tokens (AIP-158), bound to the request they continue; pages within bounds of elements and bytes."""
 
 from __future__ import annotations
 
@@ -6,16 +6,23 @@ import hashlib
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
+from collections.abc import Iterable
 from hmac import compare_digest
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
 from cairn_kit.auth.caller import caller
 from cairn_kit.errors import InvalidArgument, Violation
 
+M = TypeVar("M", bound=Message)
+
 DEFAULT_SIZE = 100
 LARGEST_SIZE = 1000
+PAGE_BYTES = 3 << 20
+"""gRPC's clients take messages of 4 MiB unless told otherwise: a page that they refuse they would ask for for ever.
+The rest is for what a page has besides, and the framing of each message."""
+
 _DIGEST_BYTES = 12
 Key = str | int | float
 
@@ -23,6 +30,18 @@ Key = str | int | float
 def page_size(requested: int, default: int = DEFAULT_SIZE, largest: int = LARGEST_SIZE) -> int:
     """The size to use: 0 means the default, too large means the largest."""
     return min(requested or default, largest)
+
+
+def page_of(messages: Iterable[M], most: int) -> list[M]:
+    """The first messages, `most` of them and up to PAGE_BYTES together; one at least, if there is one."""
+    page: list[M] = []
+    room = PAGE_BYTES
+    for message in messages:
+        room -= message.ByteSize()
+        if page and (room < 0 or len(page) == most):
+            break
+        page.append(message)
+    return page
 
 
 def write_page_token(request: Message, *keys: Key) -> str:

@@ -10,7 +10,6 @@ from cairn_annotation_store.domain.names import child_id, project_id
 from cairn_annotation_store.handlers.export_file import read_file
 from cairn_annotation_store.handlers.export_worker import ended
 from cairn_annotation_store.handlers.found import as_uuid, found, parsed
-from cairn_annotation_store.handlers.pages import page_of
 from cairn_annotation_store.storage import Storage
 from cairn_annotation_store.store import (
     ExportRow,
@@ -23,7 +22,7 @@ from cairn_kit.database import Database
 from cairn_kit.errors import DataLoss, FailedPrecondition, OutOfRange
 from cairn_kit.events import announce
 from cairn_kit.ids import uuid7
-from cairn_kit.rpc import once, page_size, read_page_token, write_page_token
+from cairn_kit.rpc import once, page_of, page_size, read_page_token, write_page_token
 
 _LATEST = UUID(int=(1 << 128) - 1)
 

@@ -22,7 +22,6 @@ from cairn_annotation_store.domain.names import ItemKey, ProjectId, QuestionId, 
 from cairn_annotation_store.domain.violations import shortened
 from cairn_annotation_store.handlers.found import active, found, parsed
 from cairn_annotation_store.handlers.labeling import Caused, LabelHandlers
-from cairn_annotation_store.handlers.pages import page_of
 from cairn_annotation_store.lenient import broken_texts
 from cairn_annotation_store.store import ImportRow, ImportStore, ItemStore, ProjectRow, ProjectStore
 from cairn_annotation_store.wire import import_message, items_imported
@@ -31,7 +30,7 @@ from cairn_kit.database import Database, Transaction
 from cairn_kit.database.transaction import to_the_end
 from cairn_kit.errors import FailedPrecondition, InvalidArgument, OutOfRange, to_status
 from cairn_kit.events import Event, announce
-from cairn_kit.rpc import once, page_size, read_page_token, write_page_token
+from cairn_kit.rpc import once, page_of, page_size, read_page_token, write_page_token
 
 T = TypeVar("T")
 _FAILURES_KEPT = 1000

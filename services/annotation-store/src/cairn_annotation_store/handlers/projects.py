@@ -13,7 +13,6 @@ from cairn_annotation_store.domain.names import project_id
 from cairn_annotation_store.domain.policies import check_project, may_change_completeness, settled
 from cairn_annotation_store.domain.schema_change import check_change
 from cairn_annotation_store.handlers.found import active, check_etag, found, parsed
-from cairn_annotation_store.handlers.pages import page_of
 from cairn_annotation_store.store import Progress, ProjectRow, ProjectStore
 from cairn_annotation_store.wire import progress_message, project_message
 from cairn_kit.auth import Caller, Permission
@@ -21,7 +20,7 @@ from cairn_kit.database import Database, Transaction
 from cairn_kit.errors import AlreadyExists, FailedPrecondition, InvalidArgument, Violation
 from cairn_kit.events import Event, announce
 from cairn_kit.looks import Looks
-from cairn_kit.rpc import once, page_size, read_page_token, write_page_token
+from cairn_kit.rpc import once, page_of, page_size, read_page_token, write_page_token
 from cairn_kit.wakes import Wakes, rung
 
 _CHANGEABLE = ("display_name", "schema", "quality", "routing")

@@ -19,7 +19,6 @@ from cairn_annotation_store.domain.names import (
     project_id,
 )
 from cairn_annotation_store.handlers.found import as_uuid, found, hidden_source, parsed
-from cairn_annotation_store.handlers.pages import page_of
 from cairn_annotation_store.handlers.submissions import LeaseGate
 from cairn_annotation_store.store import AnnotationStore, ItemStore, LabelRow, LabelStore, ProjectStore
 from cairn_annotation_store.store.annotations import FIRST
@@ -27,7 +26,7 @@ from cairn_annotation_store.wire import annotation_message, item_message, label_
 from cairn_kit.auth import Caller, LeaseClaims, Permission
 from cairn_kit.database import Database
 from cairn_kit.errors import CairnError, NotFound, to_status
-from cairn_kit.rpc import page_size, read_page_token, write_page_token
+from cairn_kit.rpc import page_of, page_size, read_page_token, write_page_token
 
 _BEYOND_REVISIONS = (1 << 63) - 1
 

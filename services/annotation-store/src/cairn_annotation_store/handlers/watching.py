@@ -18,13 +18,13 @@ from dataclasses import dataclass, replace
 from cairn.annotation.v1 import annotation_store_pb2 as pb
 from cairn_annotation_store.domain.names import project_id
 from cairn_annotation_store.handlers.found import found, hidden_source, parsed
-from cairn_annotation_store.handlers.pages import page_of
 from cairn_annotation_store.store import LabelRow, LabelStore, ProjectStore
 from cairn_annotation_store.wire import label_message
 from cairn_kit.auth import Caller
 from cairn_kit.database import Database
 from cairn_kit.errors import InvalidArgument, Violation
 from cairn_kit.looks import Looks
+from cairn_kit.rpc import page_of
 from cairn_kit.wakes import Wakes, rung
 
 _PAGE = 500
