@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from google.protobuf.message import Message
 
 from cairn.annotation.v1 import annotation_store_pb2 as store_pb
+from cairn.annotation.v1.annotation_store_pb2 import LABEL_SOURCE_AUTO
 from cairn.annotation.v1.annotation_store_pb2_grpc import add_AnnotationStoreServiceServicer_to_server
 from cairn.audit.v1.audit_pb2_grpc import AuditServiceStub
 from cairn.dispatch.v1 import task_dispatch_pb2 as dispatch_pb
@@ -32,7 +33,7 @@ from cairn_audit.config import AuditSettings
 from cairn_kit.errors import NotFound, to_status
 from cairn_kit.events import Event
 from cairn_kit.ids import uuid7
-from cairn_kit.testing import ProjectsOfAll, RunningService, World
+from cairn_kit.testing import ProjectsOfAll, RunningService, World, eventually
 from cairn_kit.testing.fixtures import *  # noqa: F403
 
 Run = Callable[..., AbstractAsyncContextManager[RunningService[AuditSettings]]]
@@ -289,3 +290,14 @@ def elsewhere() -> Elsewhere:
 
 def _event(message: Message, resource: str, tenant: str, project: str, revision: int = 1) -> Event:
     return Event(message, tenant=tenant, project=project, resource=resource, revision=revision)
+
+
+@pytest.fixture
+async def birds(world: World, audit: RunningService[AuditSettings], elsewhere: Elsewhere) -> None:
+    """A project with 300 labels: 200 by people, 100 by a model."""
+    await world.publish(
+        elsewhere.project_created(),
+        *(elsewhere.label(i, confidence=0.99) for i in range(200)),
+        *(elsewhere.label(i, source=LABEL_SOURCE_AUTO, confidence=0.98) for i in range(200, 300)),
+    )
+    await eventually(lambda: audit.database.fetchval("SELECT count(*) FROM label"), 300)
